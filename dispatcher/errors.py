@@ -1,0 +1,191 @@
+"""What can go wrong with a plan.
+
+    ExecutorClientError
+    ├── InvalidPlanError            the plan breaks a rule; nothing was sent
+    ├── InvalidSettingsError        the configuration breaks a rule; nothing was started
+    ├── LedgerUnavailableError      Redis did not answer                  (also a ConnectionError)
+    ├── PlanUnknownError            no plan has this id, or its record is gone
+    ├── PlanConflictError           the id already belongs to another plan
+    ├── PlanExpiredError            no worker took the plan up in time; it was never applied
+    ├── ResultTimeoutError          the caller stopped waiting; the plan goes on  (also a TimeoutError)
+    ├── ExecutorTimeoutError        the Executor never answered           (also a TimeoutError)
+    ├── ExecutorConnectionError     no connection to the Executor         (also a ConnectionError)
+    ├── ExecutorRejectedError       the Executor refused the request      (4xx)
+    ├── ExecutorServerError         the Executor is overloaded or broken  (429, 5xx)
+    ├── ExecutorProtocolError       the answer is not what the contract says
+    ├── FaultFailedError            the Executor says that the fault failed
+    └── FaultLostError              the Executor no longer knows the fault
+
+Every error travels from a worker to the Recommender through the result backend, which keeps an
+exception's positional arguments and nothing else. Constructors therefore take positional arguments
+only, all of them plain JSON values.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import ClassVar
+
+__all__ = [
+    "ExecutorClientError",
+    "ExecutorConnectionError",
+    "ExecutorProtocolError",
+    "ExecutorRejectedError",
+    "ExecutorServerError",
+    "ExecutorTimeoutError",
+    "FaultFailedError",
+    "FaultLostError",
+    "InvalidPlanError",
+    "InvalidSettingsError",
+    "LedgerUnavailableError",
+    "PlanConflictError",
+    "PlanExpiredError",
+    "PlanUnknownError",
+    "ResultTimeoutError",
+]
+
+
+class ExecutorClientError(Exception):
+    """Base of all errors here (specification 5.1). Raised itself only for a defect in a worker."""
+
+    exit_code: ClassVar[int] = 1
+    """What the command line exits with when this error ends it."""
+
+    retry_safe: ClassVar[bool] = False
+    """True where the same request may succeed later and repeating it does no harm."""
+
+    def __init__(self, message: str = "", /, *details: object) -> None:
+        super().__init__(message, *details)
+
+    @property
+    def message(self) -> str:
+        """One sentence: what happened, to what, and what to do."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class _RuleError(ExecutorClientError):
+    """Input that breaks rules, field by field."""
+
+    exit_code = 2
+
+    def __init__(self, message: str = "", problems: list[list[str]] | None = None, /) -> None:
+        super().__init__(message, problems or [])
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """Each wrong field and what is wrong with it: `[("percentage", "must be at most 100")]`."""
+        return [(field, problem) for field, problem in self.args[1]]
+
+
+class InvalidPlanError(_RuleError):
+    """The plan breaks a rule. Nothing was sent: correct the fields in `problems`."""
+
+
+class InvalidSettingsError(_RuleError):
+    """The configuration breaks a rule. Nothing was started: correct the settings in `problems`."""
+
+
+class LedgerUnavailableError(ExecutorClientError, builtins.ConnectionError):
+    """Redis did not answer. The call may have taken effect: repeat it with the same plan id."""
+
+    exit_code = 3
+    retry_safe = True
+
+
+class PlanUnknownError(ExecutorClientError):
+    """No plan has this id, or its record and result have expired or were lost."""
+
+    exit_code = 4
+
+
+class PlanConflictError(ExecutorClientError):
+    """The plan id already belongs to a different plan. Choose another id."""
+
+    exit_code = 5
+
+
+class PlanExpiredError(ExecutorClientError):
+    """No worker took the plan up in time. It was never applied: submitting it again is safe."""
+
+    exit_code = 6
+    retry_safe = True
+
+
+class ResultTimeoutError(ExecutorClientError, builtins.TimeoutError):
+    """The caller stopped waiting. The plan goes on, and its result can still be fetched by its id."""
+
+    exit_code = 7
+    retry_safe = True
+
+
+class ExecutorTimeoutError(ExecutorClientError, builtins.TimeoutError):
+    """The Executor never answered. The fault may be running: retry with the same key."""
+
+    exit_code = 10
+    retry_safe = True
+
+
+class ExecutorConnectionError(ExecutorClientError, builtins.ConnectionError):
+    """No connection to the Executor. Retrying with the same key is safe."""
+
+    exit_code = 11
+    retry_safe = True
+
+    def __init__(self, message: str = "", reason: str = "", /) -> None:
+        super().__init__(message, reason)
+
+    @property
+    def reason(self) -> str:
+        """`refused`, `dns`, `tls` or `broken` (the connection ended in the middle of an answer)."""
+        return str(self.args[1])
+
+
+class _StatusError(ExecutorClientError):
+    """An answer whose HTTP status says no."""
+
+    def __init__(self, message: str = "", status: int = 0, executor_message: str = "", /) -> None:
+        super().__init__(message, status, executor_message)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the answer."""
+        return int(self.args[1])
+
+    @property
+    def executor_message(self) -> str:
+        """The Executor's own words."""
+        return str(self.args[2])
+
+
+class ExecutorRejectedError(_StatusError):
+    """The Executor refused the request (4xx). Repeating it unchanged is useless."""
+
+    exit_code = 12
+
+
+class ExecutorServerError(_StatusError):
+    """The Executor is overloaded or broken (429, 5xx). Retrying with the same key is safe."""
+
+    exit_code = 13
+    retry_safe = True
+
+
+class ExecutorProtocolError(ExecutorClientError):
+    """The answer is not what the contract says. Check the Executor's version; a retry is useless."""
+
+    exit_code = 14
+
+
+class FaultFailedError(ExecutorClientError):
+    """The Executor says that the fault failed. Submitting the plan again, as a new one, is safe."""
+
+    exit_code = 15
+
+
+class FaultLostError(ExecutorClientError):
+    """The Executor no longer knows the fault, most often because it restarted. No observation exists."""
+
+    exit_code = 16

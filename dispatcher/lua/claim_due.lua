@@ -1,0 +1,29 @@
+-- claim_due(KEYS: due; ARGV: plan key prefix, limit, patience_ms, max_patience_ms)
+--   -> {ms until the next plan is due or -1, id, title, id, title, ...}
+-- Each claimed plan moves on in `due` by its patience, which doubles each time nobody takes it up: a plan that
+-- waits in a long queue is woken again, but ever more rarely. Plan keys share the hash tag of `due`.
+local due_key = KEYS[1]
+local plan_prefix, limit = ARGV[1], ARGV[2]
+local patience_ms, max_patience_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local now = server_ms()
+local claimed = {-1}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LIMIT', 0, limit)) do
+  local plan_key = plan_prefix .. id
+  local title = redis.call('HGET', plan_key, 'title')
+  if title then
+    local wakes = redis.call('HINCRBY', plan_key, 'wakes', 1)
+    local patience = math.min(patience_ms * 2 ^ (wakes - 1), max_patience_ms)
+    redis.call('ZADD', due_key, whole(now + patience), id)
+    table.insert(claimed, id)
+    table.insert(claimed, title)
+  else
+    redis.call('ZREM', due_key, id)
+  end
+end
+
+local next_due = redis.call('ZRANGE', due_key, 0, 0, 'WITHSCORES')
+if next_due[2] then
+  claimed[1] = math.max(0, math.floor(next_due[2] - now))
+end
+return claimed

@@ -1,0 +1,219 @@
+"""What a Recommender hands over and gets back: frozen values, validated where they are made."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Self
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from dispatcher.errors import InvalidPlanError
+from dispatcher.problems import problems_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FaultPlan", "FaultType", "PlanState", "PlanStatus", "RawObservation"]
+
+MAX_DURATION_SECONDS = 86_400
+SERVICE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+API_PATH = re.compile(r"/[!\"$->@-~]{0,2047}")  # printable ASCII but for the space, # and ?
+
+
+class FaultType(StrEnum):
+    """What a fault does to the requests that it hits."""
+
+    DELAY = "delay"
+    ABORT = "abort"
+
+
+def _number(value: object) -> object:
+    """Let numbers of any library through, and nothing that merely looks like one."""
+    if isinstance(value, bool | str | bytes):
+        raise ValueError(f"must be a number, not {type(value).__name__}")
+    return value
+
+
+def _rfc3339(value: object) -> object:
+    """A bare number would be read as seconds since 1970, which nobody means."""
+    if not isinstance(value, str | datetime):
+        raise ValueError("must be a date and time as in RFC 3339, such as 2030-01-31T12:00:00Z")
+    return value
+
+
+def _service_name(value: object) -> object:
+    if not (isinstance(value, str) and SERVICE_NAME.fullmatch(value)):
+        raise ValueError("must be a name of letters, digits, '.', '_' and '-', at most 253 long")
+    return value
+
+
+def _path(value: object) -> object:
+    if not (isinstance(value, str) and API_PATH.fullmatch(value)):
+        raise ValueError("must be a path such as /api/v1/pay: no query, no spaces, at most 2048 long")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_number)]
+Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339)]
+
+
+class FaultPlan(BaseModel):
+    """One fault to inject: where, what, into how many requests and for how long (specification 5.1).
+
+    Raises `InvalidPlanError`, which names every wrong field, however the plan is made.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    service: Annotated[str, BeforeValidator(_service_name)]
+    """The service that is hit, by the name that the Executor knows it by."""
+
+    api: Annotated[str, BeforeValidator(_path)]
+    """Path of the API that is hit, from the leading slash on, without a query."""
+
+    fault_type: FaultType
+
+    percentage: Int = Field(ge=0, le=100)
+    """Share of the requests that are hit, in percent. 0 injects nothing and observes a baseline."""
+
+    duration_seconds: Int = Field(ge=1, le=MAX_DURATION_SECONDS)
+    """How long the fault lasts, in seconds. Whole ones, as in the Executor's contract."""
+
+    delay_seconds: Float | None = Field(default=None, ge=0.1, le=30, validate_default=True)
+    """How long each affected request is held, in seconds. Delay faults only."""
+
+    abort_http_status: Int | None = Field(default=None, ge=400, le=599, validate_default=True)
+    """The HTTP status that each affected request is answered with. Abort faults only."""
+
+    start_delay_ms: Int = Field(default=0, ge=0, le=60_000)
+    """How long each affected request is held before the fault acts on it, in milliseconds."""
+
+    start_time: Moment | None = None
+    """When the fault should begin (RFC 3339). At once if absent."""
+
+    @field_validator("delay_seconds", "abort_http_status", mode="after")
+    @classmethod
+    def _belongs_to_the_fault_type(cls, value: float | None, info: ValidationInfo) -> float | None:
+        owner = {"delay_seconds": FaultType.DELAY, "abort_http_status": FaultType.ABORT}[str(info.field_name)]
+        fault_type = info.data.get("fault_type")
+        if fault_type is owner and value is None:
+            raise ValueError(f"is required for {owner} faults")
+        if fault_type not in {owner, None} and value is not None:
+            raise ValueError(f"belongs to {owner} faults only")
+        return value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_every_wrong_field(cls, value: object, handler: Callable[[object], Self]) -> Self:
+        try:
+            return handler(value)
+        except ValidationError as exc:
+            problems = problems_of(exc)
+            raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems) from exc
+
+    def __str__(self) -> str:
+        """The plan in one line, for people."""
+        what = (
+            f"delay {self.delay_seconds:g} s"
+            if self.fault_type is FaultType.DELAY
+            else f"abort {self.abort_http_status}"
+        )
+        late = f" after {self.start_delay_ms} ms" if self.start_delay_ms else ""
+        where = f"{self.service} {self.api}"
+        return f"{what}{late}, {self.percentage} % of {where}, {self.duration_seconds} s"
+
+
+class RawObservation(BaseModel):
+    """What the Executor saw of the target while the fault was there (specification 5.1, appendix A)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    execution_id: str
+    """The Executor's id of the fault (its `apply_id`)."""
+
+    timestamp: AwareDatetime
+    """When the observation was collected."""
+
+    status_code: int
+    """The most frequent HTTP status among the target's answers."""
+
+    latency_ms: float = Field(ge=0)
+    """Mean latency of the target's answers, in milliseconds."""
+
+    error_rate: float = Field(ge=0, le=1)
+    """Share of the target's answers that were errors, 0 to 1."""
+
+    success_count: int | None = Field(default=None, ge=0)
+    """How many answers were not errors, where the Executor counts them."""
+
+    error_count: int | None = Field(default=None, ge=0)
+    """How many answers were errors, where the Executor counts them."""
+
+    trace_data: JsonValue = None
+    """Traces of the target's requests as OpenTelemetry JSON, as the Executor sent them."""
+
+    logs: list[str] = Field(default_factory=list)
+    """Log lines, as the Executor sent them."""
+
+
+class PlanState(StrEnum):
+    """Where a plan stands. The last four are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    OBSERVED = "observed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def final(self) -> bool:
+        """True once nothing more will happen to the plan."""
+        return self in {PlanState.OBSERVED, PlanState.FAILED, PlanState.CANCELLED, PlanState.EXPIRED}
+
+
+class PlanStatus(BaseModel):
+    """A plan as the ledger sees it. All times are the Redis server's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    plan: FaultPlan
+    executor: str
+    """Name of the Executor, as in the configuration."""
+
+    state: PlanState
+    apply_id: str | None
+    """The Executor's id of the fault, once it is applied."""
+
+    attempts: int
+    """Calls to the Executor that failed since the last one that succeeded."""
+
+    cause: str | None
+    """Why the last call failed, or why the plan did."""
+
+    submitted_at: AwareDatetime
+    applied_at: AwareDatetime | None
+    next_step_at: AwareDatetime | None
+    """Nobody acts on the plan before this. None once it has ended."""
+
+    ended_at: AwareDatetime | None
+
+
+def _sentence(problems: list[list[str]]) -> str:
+    return "; ".join(f"{field} {problem}" for field, problem in problems)

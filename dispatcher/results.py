@@ -1,0 +1,49 @@
+"""A plan's result as Celery's Redis backend stores it, so that any Celery client can read it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+
+from celery import states
+
+from dispatcher.models import RawObservation
+
+if TYPE_CHECKING:
+    from celery import Celery
+    from celery.backends.redis import RedisBackend
+
+__all__ = ["ResultCodec"]
+
+
+class ResultCodec:
+    """Writes and reads what `AsyncResult(plan_id)` sees."""
+
+    def __init__(self, app: Celery) -> None:
+        self._backend: RedisBackend = app.backend
+
+    def key(self, plan_id: str) -> str:
+        """The Redis key of a plan's result."""
+        return cast("bytes", self._backend.get_key_for_task(plan_id)).decode()
+
+    def encode(self, plan_id: str, outcome: RawObservation | Exception) -> str:
+        """The outcome of a plan as the backend's JSON."""
+        failed = isinstance(outcome, Exception)
+        state = states.FAILURE if failed else states.SUCCESS
+        value = outcome if isinstance(outcome, Exception) else outcome.model_dump(mode="json")
+        meta = {
+            "task_id": plan_id,
+            "status": state,
+            "result": self._backend.encode_result(value, state),
+            "traceback": None,
+            "children": [],
+            "date_done": datetime.now(UTC).isoformat(),
+        }
+        return cast("str", self._backend.encode(meta))
+
+    def decode(self, stored: str) -> RawObservation:
+        """The observation in a stored result. Raises the error that is stored in its place."""
+        meta = self._backend.decode_result(stored)
+        if isinstance(meta["result"], BaseException):
+            raise meta["result"]
+        return RawObservation.model_validate(meta["result"])

@@ -1,0 +1,34 @@
+"""The Celery application of a worker: `celery -A workers.app worker`.
+
+Everything that happens at import time in this package happens here.
+"""
+
+from __future__ import annotations
+
+from dispatcher.celery_app import make_celery
+from dispatcher.ledger import connect
+from dispatcher.results import ResultCodec
+from dispatcher.settings import ExecutorClientConfig, Settings, load_settings
+from workers.drivers.faults_api import FaultsApiDriver
+from workers.drivers.http import HttpTransport
+from workers.plan_runner import PlanRunner
+from workers.retry import RetryPolicy
+from workers.steps import Steps
+from workers.tasks import add_run_plan
+from workers.waker import Waker, waker_step
+
+
+def _runner(config: ExecutorClientConfig, settings: Settings) -> PlanRunner:
+    transport = HttpTransport(config, connections=settings.worker.threads)
+    poll_ms = round(settings.worker.poll_interval_sec * 1000)
+    return PlanRunner(FaultsApiDriver(transport), RetryPolicy.of(config), poll_ms=poll_ms)
+
+
+_settings = load_settings()
+_ledger = connect(_settings)
+_runners = {name: _runner(config, _settings) for name, config in _settings.executors.items()}
+
+app = make_celery(_settings)
+_waker = Waker(app, _ledger, _settings.waker)
+app.steps["worker"].add(waker_step(_waker))
+add_run_plan(app, Steps(_ledger, ResultCodec(app), _runners, parked=_waker.expect))

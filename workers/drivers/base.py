@@ -1,0 +1,48 @@
+"""What a driver must do."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from dispatcher.models import FaultPlan, RawObservation
+
+__all__ = ["Driver", "FaultState"]
+
+
+class FaultState(StrEnum):
+    """What the Executor says of a fault that has not failed."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+
+
+class Driver(Protocol):
+    """Speaks to one Executor. Shared by all threads of a worker process.
+
+    Every method may raise `ExecutorTimeoutError`, `ExecutorConnectionError`, `ExecutorRejectedError`,
+    `ExecutorServerError` and `ExecutorProtocolError`.
+    """
+
+    longest_call_s: float
+    """No call takes longer, in seconds."""
+
+    def apply(self, plan: FaultPlan, key: str) -> str:
+        """Inject the fault; the Executor's id for it.
+
+        The same `key` is the same fault, however often it is sent. Raises `FaultFailedError`.
+        """
+        ...
+
+    def status(self, apply_id: str) -> FaultState:
+        """Whether the fault is still there. Raises `FaultFailedError`, `FaultLostError`."""
+        ...
+
+    def metrics(self, apply_id: str) -> RawObservation:
+        """What was observed of a completed fault. Raises `FaultLostError`."""
+        ...
+
+    def stop(self, apply_id: str) -> None:
+        """End the fault now. One that is over, or that the Executor cannot stop, is no error."""
+        ...

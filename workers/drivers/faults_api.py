@@ -1,0 +1,147 @@
+"""The faults API: `POST /v1/faults/apply`, then status and metrics (specification, appendix A, way 2)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel, Field, JsonValue, ValidationError
+
+from dispatcher.errors import FaultFailedError, FaultLostError
+from dispatcher.models import FaultPlan, FaultType, RawObservation
+from dispatcher.problems import problems_of
+from workers.drivers.base import FaultState
+
+if TYPE_CHECKING:
+    from workers.drivers.http import Answer, HttpTransport
+
+__all__ = ["FaultsApiDriver"]
+
+NOT_FOUND = 404
+CANNOT_STOP = {404, 405}  # already gone, or an Executor without this extension
+
+MAX_ID_LENGTH = 200
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class ApplyAnswer(BaseModel):
+    """`FaultApplyResponse`"""
+
+    apply_id: str = ""
+    status: Literal["applied", "failed"]
+    message: str = ""
+
+
+class StatusAnswer(BaseModel):
+    """`FaultStatusResponse`"""
+
+    status: Literal["running", "completed", "failed"]
+    error_msg: str = ""
+
+
+class MetricsAnswer(BaseModel):
+    """`FaultMetricsResponse`, and the two counts that an Executor may add."""
+
+    status_code: int
+    latency_ms: float = Field(ge=0, allow_inf_nan=False)
+    error_rate: float = Field(ge=0, le=1)
+    trace_data: JsonValue
+    logs: list[str] | None
+    success_count: int | None = Field(default=None, ge=0)
+    error_count: int | None = Field(default=None, ge=0)
+
+
+class FaultsApiDriver:
+    """Speaks the faults API. See `Driver` for what each method does and raises."""
+
+    def __init__(self, transport: HttpTransport) -> None:
+        self._transport = transport
+        self.longest_call_s = transport.longest_call_s
+
+    def apply(self, plan: FaultPlan, key: str) -> str:
+        answer = self._transport.call(
+            "POST", "/v1/faults/apply", apply_body(plan), headers={"Idempotency-Key": key}
+        )
+        applied = _read(answer, ApplyAnswer)
+        if applied.status == "failed":
+            raise _fault_failed(answer, applied.message)
+        return _checked_id(answer, applied.apply_id)
+
+    def status(self, apply_id: str) -> FaultState:
+        answer = self._about(apply_id, "GET", "/status")
+        status = _read(answer, StatusAnswer)
+        if status.status == "failed":
+            raise _fault_failed(answer, status.error_msg)
+        return FaultState(status.status)
+
+    def metrics(self, apply_id: str) -> RawObservation:
+        metrics = _read(self._about(apply_id, "GET", "/metrics"), MetricsAnswer)
+        return RawObservation(
+            execution_id=apply_id,
+            timestamp=datetime.now(UTC),
+            status_code=metrics.status_code,
+            latency_ms=metrics.latency_ms,
+            error_rate=metrics.error_rate,
+            success_count=metrics.success_count,
+            error_count=metrics.error_count,
+            trace_data=metrics.trace_data,
+            logs=metrics.logs or [],
+        )
+
+    def stop(self, apply_id: str) -> None:
+        answer = self._transport.call("DELETE", _path(apply_id))
+        if not answer.ok and answer.status not in CANNOT_STOP:
+            raise answer.error()
+
+    def _about(self, apply_id: str, method: str, part: str) -> Answer:
+        answer = self._transport.call(method, _path(apply_id) + part)
+        if answer.status == NOT_FOUND:
+            raise FaultLostError(f"{answer.call}: the Executor does not know the fault; did it restart?")
+        return answer
+
+
+def apply_body(plan: FaultPlan) -> dict[str, Any]:
+    """The plan as `FaultApplyRequest`."""
+    config: dict[str, int] = {}
+    if plan.fault_type is FaultType.DELAY and plan.delay_seconds is not None:
+        config["delay_ms"] = round(plan.delay_seconds * 1000)
+    if plan.fault_type is FaultType.ABORT and plan.abort_http_status is not None:
+        config["http_status"] = plan.abort_http_status
+    if plan.start_delay_ms:
+        config["start_delay_ms"] = plan.start_delay_ms
+    return {
+        "service": plan.service,
+        "api": plan.api,
+        "fault_type": plan.fault_type,
+        "percentage": plan.percentage,
+        "duration_seconds": plan.duration_seconds,
+        "fault_config": config,
+    }
+
+
+def _read(answer: Answer, model: type[T]) -> T:
+    """The answer as what the contract says it is. Unknown fields are passed over."""
+    if not answer.ok:
+        raise answer.error()
+    try:
+        return model.model_validate(answer.json(), strict=True)
+    except ValidationError as exc:
+        told = "; ".join(f"{field} {problem}" for field, problem in problems_of(exc))
+        raise answer.protocol_error(f"breaks the contract ({told})") from exc
+
+
+def _fault_failed(answer: Answer, reason: str) -> FaultFailedError:
+    return FaultFailedError(f"{answer.call}: the fault failed: {reason or 'no reason given'}")
+
+
+def _path(apply_id: str) -> str:
+    return f"/v1/faults/{quote(apply_id, safe='')}"
+
+
+def _checked_id(answer: Answer, apply_id: str) -> str:
+    """An id that becomes one segment of a path: never empty, huge, or a dot segment."""
+    if not apply_id or len(apply_id) > MAX_ID_LENGTH or apply_id in {".", ".."}:
+        raise answer.protocol_error("has no usable apply_id")
+    return apply_id

@@ -1,0 +1,169 @@
+"""The one transport to Executors, and the one file that imports requests."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from dispatcher.errors import ExecutorClientError, ExecutorConnectionError, ExecutorProtocolError
+from workers.failures import CONNECTION_ROWS, status_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dispatcher.settings import ExecutorClientConfig
+
+__all__ = ["Answer", "HttpTransport"]
+
+USER_AGENT = f"fault-dispatcher/{version('fault-dispatcher')}"
+CHUNK_BYTES = 65_536
+EXCERPT_BYTES = 200
+SUCCESS = range(200, 300)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer of the Executor."""
+
+    call: str
+    """What was asked, as in `GET http://localhost:8000/v1/health`."""
+
+    status: int
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is one of success."""
+        return self.status in SUCCESS
+
+    def json(self) -> Any:
+        """The body as JSON. Raises `ExecutorProtocolError`."""
+        try:
+            return json.loads(self.body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as exc:
+            raise self.protocol_error(f"is not JSON ({exc})") from exc
+
+    def protocol_error(self, what: str) -> ExecutorProtocolError:
+        """An error that shows how the answer begins."""
+        excerpt = self.body[:EXCERPT_BYTES].decode("utf-8", "backslashreplace")
+        return ExecutorProtocolError(f"{self.call}: the answer {what}; it begins {excerpt!r}")
+
+    def error(self) -> ExecutorClientError:
+        """What the specification's table says of an answer that is no success."""
+        row = status_row(self.status)
+        told = self._message()
+        quoted = f": {told!r}" if told else ""
+        return row.error(f"{self.call}: {self.status} {row.failure}{quoted}; {row.advice}", self.status, told)
+
+    def _message(self) -> str:
+        """The Executor's own words: its `message` or `error` field, else the beginning of the body."""
+        try:
+            fields = json.loads(self.body)
+        except (ValueError, RecursionError):
+            fields = None
+        if isinstance(fields, dict):
+            for name in ("message", "error"):
+                if isinstance(fields.get(name), str) and fields[name]:
+                    return str(fields[name])[:EXCERPT_BYTES]
+        return self.body[:EXCERPT_BYTES].decode("utf-8", "backslashreplace")
+
+
+class HttpTransport:
+    """Calls to one Executor over a pool of kept-alive connections. Safe to share between threads.
+
+    Calls go straight to the adapter: no redirect is followed, no cookie kept, and neither a proxy nor
+    credentials are taken from the environment.
+    """
+
+    def __init__(self, config: ExecutorClientConfig, connections: int) -> None:
+        """`connections` is how many are kept for reuse, one for each thread that calls."""
+        self._base_url = config.url
+        self._timeouts = (config.connection_timeout_sec, config.read_timeout_sec)
+        self._max_bytes = config.max_response_bytes
+        self._headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
+        if config.token is not None:
+            self._headers["Authorization"] = f"Bearer {config.token.get_secret_value()}"
+        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
+
+    @property
+    def longest_call_s(self) -> float:
+        """Connecting, and waiting for the answer, in seconds."""
+        return sum(self._timeouts)
+
+    def call(
+        self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """Send one request and read its answer, whatever its status.
+
+        Raises `ExecutorTimeoutError`, `ExecutorConnectionError`, `ExecutorProtocolError` (too long).
+        """
+        url = self._base_url + path
+        name = f"{method} {url}"
+        request = requests.Request(method, url, self._headers | (headers or {}), json=body).prepare()
+        try:
+            response = self._adapter.send(request, stream=True, timeout=self._timeouts)
+            with response:
+                return Answer(name, response.status_code, self._read(response, name))
+        except requests.RequestException as exc:
+            raise _no_answer(name, exc) from exc
+
+    def _read(self, response: requests.Response, name: str) -> bytes:
+        body = bytearray()
+        for chunk in response.iter_content(CHUNK_BYTES):
+            body += chunk
+            if len(body) > self._max_bytes:
+                told = f"{name}: the answer is longer than max_response_bytes ({self._max_bytes})"
+                raise ExecutorProtocolError(told)
+        return bytes(body)
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._adapter.close()
+
+
+def _no_answer(call: str, exc: requests.RequestException) -> ExecutorClientError:
+    kind = _kind(exc)
+    row = CONNECTION_ROWS[kind]
+    message = f"{call}: {row.failure}; {row.advice}"
+    return row.error(message, kind) if row.error is ExecutorConnectionError else row.error(message)
+
+
+def _kind(exc: requests.RequestException) -> str:
+    """Which row of the table a failed call is. The reason hides in a chain of wrapped errors."""
+    if isinstance(exc, requests.Timeout):
+        return "timeout"
+    for link in _chain(exc):
+        match link:
+            case TimeoutError():
+                return "timeout"
+            case ssl.SSLError():
+                return "tls"
+            case socket.gaierror():
+                return "dns"
+            case ConnectionRefusedError():
+                return "refused"
+    return "broken"
+
+
+def _chain(exc: BaseException) -> Iterator[BaseException]:
+    """`exc` and all that it wraps: causes, contexts, urllib3's `reason`, errors among the arguments."""
+    waiting, seen = [exc], set()
+    while waiting:
+        link = waiting.pop(0)
+        if id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        inner = (link.__cause__, link.__context__, getattr(link, "reason", None), *link.args)
+        waiting.extend(each for each in inner if isinstance(each, BaseException))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,0 +1,66 @@
+"""The specification's table of errors (section 5.2), as data.
+
+Each row says what happened to a call, which error that is, and what to do about it. Whether a retry is
+worth it stands on the error's class (`retry_safe`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dispatcher.errors import (
+    ExecutorClientError,
+    ExecutorConnectionError,
+    ExecutorRejectedError,
+    ExecutorServerError,
+    ExecutorTimeoutError,
+)
+
+__all__ = ["CONNECTION_ROWS", "STATUS_ROWS", "Row", "status_row"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One kind of failure."""
+
+    failure: str
+    error: type[ExecutorClientError]
+    advice: str
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later, and repeating it does no harm."""
+        return self.error.retry_safe
+
+
+CONNECTION_ROWS = {
+    "timeout": Row("no answer in time", ExecutorTimeoutError, "is the Executor overloaded?"),
+    "refused": Row("connection refused", ExecutorConnectionError, "is the Executor running at base_url?"),
+    "dns": Row("host name not found", ExecutorConnectionError, "is the host in base_url right?"),
+    "tls": Row("TLS failed", ExecutorConnectionError, "does the Executor's certificate fit base_url?"),
+    "broken": Row("connection broken", ExecutorConnectionError, "did the Executor or a proxy restart?"),
+}
+"""What can happen to a call that gets no answer."""
+
+STATUS_ROWS = {
+    400: Row("bad request", ExecutorRejectedError, "correct the plan"),
+    401: Row("unauthorized", ExecutorRejectedError, "check the Executor's token"),
+    403: Row("forbidden", ExecutorRejectedError, "check what the Executor's token may do"),
+    404: Row("not found", ExecutorRejectedError, "check the Executor's version, and the service's name"),
+    409: Row("conflict", ExecutorRejectedError, "another fault is in the way: wait until it has ended"),
+    422: Row("unprocessable", ExecutorRejectedError, "the plan id was used for another fault"),
+    429: Row("too many requests", ExecutorServerError, "the Executor asks for fewer calls"),
+    500: Row("internal server error", ExecutorServerError, "see the Executor's log"),
+    503: Row("service unavailable", ExecutorServerError, "the Executor is not ready"),
+}
+"""What an answer's HTTP status means."""
+
+_OTHER_REJECTION = Row("rejected", ExecutorRejectedError, "check base_url and the Executor's version")
+_OTHER_SERVER_ERROR = Row("server error", ExecutorServerError, "see the Executor's log")
+_FIRST_SERVER_ERROR = 500
+
+
+def status_row(status: int) -> Row:
+    """The row of an answer that is no success: any status outside of 200 to 299."""
+    other = _OTHER_SERVER_ERROR if status >= _FIRST_SERVER_ERROR else _OTHER_REJECTION
+    return STATUS_ROWS.get(status, other)

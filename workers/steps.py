@@ -1,0 +1,96 @@
+"""One step of a plan, from the lease to what its verdict asks of the ledger. Free of Celery."""
+
+from __future__ import annotations
+
+import logging
+import math
+import uuid
+from typing import TYPE_CHECKING
+
+from dispatcher.errors import ExecutorClientError, InvalidPlanError, LedgerUnavailableError
+from dispatcher.models import PlanState
+from workers.plan_runner import Fail, Finish, Park, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dispatcher.ledger import Ledger, Step
+    from dispatcher.record import PlanRecord
+    from dispatcher.results import ResultCodec
+    from workers.plan_runner import PlanRunner, Verdict
+
+__all__ = ["Steps"]
+
+LEASE_MARGIN_SEC = 5.0
+"""For what a step does beside its calls to the Executor."""
+
+logger = logging.getLogger(__name__)
+
+
+class Steps:
+    """Carries out steps for one worker process. Shared by its threads."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        results: ResultCodec,
+        runners: Mapping[str, PlanRunner],
+        parked: Callable[[int], None],
+    ) -> None:
+        """`runners` are named as the executors in the configuration; `parked` hears of each wait, in ms."""
+        self._ledger = ledger
+        self._results = results
+        self._runners = runners
+        self._parked = parked
+        longest_s = max(runner.longest_step_s for runner in runners.values())
+        self._lease_ms = math.ceil((longest_s + LEASE_MARGIN_SEC) * 1000)
+
+    def take(self, plan_id: str) -> Verdict | None:
+        """Act on the plan, if it is due and nobody else does; what came of it.
+
+        None where there was nothing to do, or where Redis or another step took the plan out of these
+        hands: then its lease, or that step, brings it on.
+        """
+        try:
+            step = self._ledger.begin(plan_id, uuid.uuid4().hex, self._lease_ms)
+            if step is None:
+                return None
+            verdict = self._advance(step)
+            return verdict if self._settle(verdict, step.token) else None
+        except LedgerUnavailableError as exc:
+            logger.warning("plan %s: this step ends without a verdict: %s", plan_id, exc)
+            return None
+
+    def _advance(self, step: Step) -> Verdict:
+        record = step.record
+        runner = self._runners.get(record.executor)
+        if runner is None:
+            problem = f"{record.executor} is not configured where the worker runs"
+            return _failed(
+                record, InvalidPlanError(f"plan {record.id}: executor {problem}", [["executor", problem]])
+            )
+        try:
+            return runner.advance(record, step.now_ms)
+        except Exception as exc:
+            logger.exception("plan %s: a defect in the worker ends it", record.id)
+            return _failed(record, ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}"))
+
+    def _settle(self, verdict: Verdict, token: str) -> bool:
+        """Write the verdict into the ledger. False where the step is stale."""
+        match verdict:
+            case Park(record, after_ms):
+                return self._park(record, token, after_ms)
+            case Retry(record, after_s, _):
+                return self._ledger.park(record, token, round(after_s * 1000), woken_otherwise=True)
+            case Finish(record, outcome) | Fail(record, outcome):
+                result = self._results.encode(record.id, outcome)
+                return self._ledger.finish(record, token, self._results.key(record.id), result)
+
+    def _park(self, record: PlanRecord, token: str, after_ms: int) -> bool:
+        held = self._ledger.park(record, token, after_ms)
+        self._parked(after_ms)
+        return held
+
+
+def _failed(record: PlanRecord, error: ExecutorClientError) -> Fail:
+    return Fail(record.ended(PlanState.FAILED, error), error)

@@ -1,0 +1,107 @@
+"""The waker: publishes the wake-ups of plans that are due. One thread in every worker process."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps
+
+from dispatcher.celery_app import publish
+from dispatcher.errors import LedgerUnavailableError
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from dispatcher.ledger import Ledger
+    from dispatcher.settings import WakerSettings
+
+__all__ = ["Waker", "waker_step"]
+
+logger = logging.getLogger(__name__)
+
+
+class Waker:
+    """Claims due plans and publishes their wake-ups, until it is stopped.
+
+    It sleeps until the next plan is due, but no longer than `max_sleep_sec`, for another process may park
+    a plan meanwhile. `expect` tells it of plans that this process parks.
+    """
+
+    def __init__(self, app: Celery, ledger: Ledger, settings: WakerSettings) -> None:
+        self._app = app
+        self._ledger = ledger
+        self._max_sleep_s = settings.max_sleep_sec
+        self._batch = settings.batch
+        self._changed = threading.Condition()
+        self._next_look = 0.0
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, after the batch that is under way."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._thread.join()
+
+    def expect(self, after_ms: int) -> None:
+        """Look again in `after_ms` at the latest. Any thread may call this."""
+        look = time.monotonic() + after_ms / 1000
+        with self._changed:
+            if look < self._next_look:
+                self._next_look = look
+                self._changed.notify()
+
+    def wake_due(self) -> float:
+        """Wake all plans that are due, up to one batch. Seconds until the next look."""
+        try:
+            claim = self._ledger.claim_due()
+        except LedgerUnavailableError as exc:
+            logger.warning("the waker waits for Redis: %s", exc)
+            return self._max_sleep_s
+        if claim.wake_ups:
+            publish(self._app, claim.wake_ups)
+        if len(claim.wake_ups) == self._batch:
+            return 0.0
+        idle_s = self._max_sleep_s * random.uniform(0.75, 1.0)  # noqa: S311 (a fleet should not look in step)
+        return idle_s if claim.next_due_ms is None else min(idle_s, claim.next_due_ms / 1000)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            with self._changed:
+                self._next_look = time.monotonic() + self._max_sleep_s
+            try:
+                sleep_s = self.wake_due()
+            except Exception:  # whatever it was, plans wait for the next round
+                logger.exception("the waker stumbled")
+                sleep_s = self._max_sleep_s
+            self._sleep(sleep_s)
+
+    def _sleep(self, sleep_s: float) -> None:
+        with self._changed:
+            self._next_look = min(self._next_look, time.monotonic() + sleep_s)
+            while not self._stopped and (left := self._next_look - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+
+def waker_step(waker: Waker) -> type[bootsteps.StartStopStep]:
+    """The waker as a Celery bootstep, which starts and stops with its worker."""
+
+    class WakerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, worker: Any) -> None:  # noqa: ARG002 (the bootstep's signature)
+            waker.start()
+
+        def stop(self, worker: Any) -> None:  # noqa: ARG002
+            waker.stop()
+
+    return WakerStep
