@@ -196,6 +196,11 @@ class Ledger:
         with self._redis_errors():
             return cast("str | None", self._client.get(result_key))
 
+    def ping(self) -> None:
+        """Raises `LedgerUnavailableError` unless Redis answers."""
+        with self._redis_errors():
+            self._client.ping()
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -223,7 +228,7 @@ class Ledger:
             yield
         except redis.RedisError as exc:
             raise LedgerUnavailableError(
-                f"Redis at {self._address} did not answer: {exc}. Is it running, and is redis_url right?"
+                f"Redis at {self._address} did not answer: {str(exc).rstrip('.')}. Is it running, and is redis_url right?"
             ) from exc
 
 

@@ -1,0 +1,54 @@
+"""The command line: `dispatcher demo`, `dispatcher run FILE...`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from dispatcher.cli.demo import demo
+from dispatcher.cli.run import run
+from dispatcher.errors import ExecutorClientError, InvalidPlanError, InvalidSettingsError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="dispatcher",
+    help="Sends fault plans to a fleet of workers, and brings back what was observed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(demo)
+app.command()(run)
+
+
+def main() -> NoReturn:
+    """Run the command line. An error is a line or two on standard error, and the error's exit code."""
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGHUP, _end)
+    try:
+        app()
+    except (InvalidPlanError, InvalidSettingsError) as exc:
+        lines = [f"{field}: {problem}" for field, problem in exc.problems] or [exc.message]
+        sys.exit(_told(lines, exc.exit_code))
+    except ExecutorClientError as exc:
+        sys.exit(_told([exc.message], exc.exit_code))
+    sys.exit(0)
+
+
+def _told(lines: list[str], exit_code: int) -> int:
+    for line in lines:
+        typer.echo(f"error: {line}", err=True)
+    return exit_code
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 (a signal handler's signature)
+    """End as after Ctrl-C: whatever was started is stopped on the way out."""
+    sys.exit(128 + number)

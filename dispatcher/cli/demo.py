@@ -1,0 +1,124 @@
+"""`dispatcher demo`"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from dispatcher.cli.outcomes import Outcome, collect, show, stderr
+from dispatcher.client import Dispatcher
+from dispatcher.models import FaultPlan, FaultType, RawObservation
+from dispatcher.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["demo", "fits"]
+
+TRAFFIC_RPS = 40.0
+WORKERS = 2
+ERROR_RATE_TOLERANCE = 0.15
+"""Five standard deviations of a 30 % share over the demo's 240 requests."""
+
+PAY = "/api/v1/payment/process"
+BASELINE = FaultPlan(
+    service="PaymentService",
+    api=PAY,
+    fault_type=FaultType.DELAY,
+    delay_seconds=0.3,
+    percentage=0,
+    duration_seconds=3,
+)
+FAULTS = [
+    FaultPlan(
+        service="PaymentService",
+        api=PAY,
+        fault_type=FaultType.DELAY,
+        delay_seconds=0.3,
+        percentage=50,
+        duration_seconds=6,
+    ),
+    FaultPlan(
+        service="OrderService",
+        api="/api/v1/orders",
+        fault_type=FaultType.ABORT,
+        abort_http_status=503,
+        percentage=100,
+        duration_seconds=6,
+    ),
+    FaultPlan(
+        service="InventoryService",
+        api="/api/v1/stock",
+        fault_type=FaultType.ABORT,
+        abort_http_status=500,
+        percentage=30,
+        duration_seconds=6,
+    ),
+    FaultPlan(
+        service="OrderService",
+        api="/api/v1/orders/search",
+        fault_type=FaultType.DELAY,
+        delay_seconds=0.2,
+        start_delay_ms=150,
+        percentage=100,
+        duration_seconds=6,
+    ),
+    FaultPlan(
+        service="InventoryService",
+        api="/api/v1/reserve",
+        fault_type=FaultType.ABORT,
+        abort_http_status=502,
+        start_delay_ms=100,
+        percentage=50,
+        duration_seconds=6,
+    ),
+]
+
+
+def demo() -> None:
+    """Start the whole system on this machine, send fault plans through it, and show what came back.
+
+    A real Redis, the reference Executor with Envoy and two workers are started on free loopback ports, and
+    ended again. Exits with 0 only where every plan ended with an observation that fits it.
+    """
+    stderr.print(f"starting Redis, the Executor with Envoy, and {WORKERS} workers ...")
+    with Stack(workers=WORKERS, traffic_rps=TRAFFIC_RPS) as stack, Dispatcher(stack.settings) as dispatcher:
+        outcomes: list[Outcome] = []
+        for wave in ([BASELINE], FAULTS):
+            stderr.print(f"submitting {len(wave)} fault plan{'s' if len(wave) > 1 else ''} ...")
+            outcomes += collect([(dispatcher.submit(plan), plan) for plan in wave], check=stack.check)
+    misfits = _misfits(outcomes)
+    show(outcomes, ["no" if misfit else "yes" for misfit in misfits])
+    for outcome, misfit in zip(outcomes, misfits, strict=True):
+        if misfit:
+            stderr.print(f"plan {outcome.plan_id} ({outcome.plan}): {misfit}", soft_wrap=True)
+    raise typer.Exit(1 if any(misfits) else 0)
+
+
+def _misfits(outcomes: Sequence[Outcome]) -> list[str | None]:
+    baseline = outcomes[0].result
+    baseline_ms = baseline.latency_ms if isinstance(baseline, RawObservation) else 0.0
+    return [
+        fits(outcome.plan, outcome.result, baseline_ms)
+        if isinstance(outcome.result, RawObservation)
+        else "it has no observation"
+        for outcome in outcomes
+    ]
+
+
+def fits(plan: FaultPlan, observation: RawObservation, baseline_ms: float) -> str | None:
+    """None where the observation is what the plan should have caused, else what is odd about it."""
+    share = plan.percentage / 100
+    if not (observation.success_count or observation.error_count):
+        return "no request met the fault"
+    expected_errors = share if plan.fault_type is FaultType.ABORT else 0.0
+    tolerance = ERROR_RATE_TOLERANCE if 0 < expected_errors < 1 else 0.0
+    if abs(observation.error_rate - expected_errors) > tolerance:
+        return f"error rate {observation.error_rate:.2f} where {expected_errors:.2f} was asked for"
+    if expected_errors == 1 and observation.status_code != plan.abort_http_status:
+        return f"status {observation.status_code} where {plan.abort_http_status} was asked for"
+    held_ms = share * (plan.start_delay_ms + (plan.delay_seconds or 0.0) * 1000)
+    if observation.latency_ms < baseline_ms * bool(plan.delay_seconds) + 0.7 * held_ms:
+        return f"mean latency {observation.latency_ms:.0f} ms where {held_ms:.0f} ms more was asked for"
+    return None

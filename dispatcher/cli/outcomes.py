@@ -1,0 +1,133 @@
+"""Waits for plans, and shows what was asked of each and what was observed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from dispatcher.errors import ExecutorClientError, LedgerUnavailableError, ResultTimeoutError
+from dispatcher.models import FaultPlan, FaultType, PlanState, RawObservation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from dispatcher.client import PlanHandle
+
+__all__ = ["Outcome", "collect", "exit_code", "show"]
+
+SLICE_SEC = 0.5
+HINT_AFTER_SEC = 10.0
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one plan ended."""
+
+    plan_id: str
+    plan: FaultPlan
+    result: RawObservation | ExecutorClientError
+
+    def as_json(self) -> str:
+        """One line of JSON: the plan, and its observation or its error."""
+        fields: dict[str, object] = {
+            "id": self.plan_id,
+            "plan": self.plan.model_dump(mode="json", exclude_none=True),
+        }
+        if isinstance(self.result, RawObservation):
+            fields["observation"] = self.result.model_dump(mode="json", exclude_none=True)
+        else:
+            fields["error"] = {"type": type(self.result).__name__, "message": self.result.message}
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def collect(
+    submitted: Sequence[tuple[PlanHandle, FaultPlan]], *, check: Callable[[], None] = lambda: None
+) -> list[Outcome]:
+    """Wait until every plan has ended. `check` is called now and then, and may raise."""
+    outcomes = []
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=stderr,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task("fault plans", total=len(submitted))
+        for handle, plan in submitted:
+            outcomes.append(Outcome(handle.id, plan, _wait(handle, check)))
+            bar.advance(task)
+    return outcomes
+
+
+def _wait(handle: PlanHandle, check: Callable[[], None]) -> RawObservation | ExecutorClientError:
+    waited_s = 0.0
+    while True:
+        try:
+            return handle.result(SLICE_SEC)
+        except ResultTimeoutError:
+            check()
+        except LedgerUnavailableError:
+            raise  # not the plan's end, but ours
+        except ExecutorClientError as exc:
+            return exc
+        waited_s += SLICE_SEC
+        if waited_s == HINT_AFTER_SEC and handle.status().state is PlanState.QUEUED:
+            stderr.print(
+                f"plan {handle.id} has waited {HINT_AFTER_SEC:g} s for a worker. Is one running?\n"
+                "Start one with: celery -A workers.app worker"
+            )
+
+
+def show(outcomes: Iterable[Outcome], verdicts: Sequence[str] | None = None) -> None:
+    """A table of what was asked and what was observed, and a line for each plan that failed.
+
+    `verdicts` has one word for each outcome, for a column of its own.
+    """
+    outcomes = list(outcomes)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("target", overflow="fold")
+    table.add_column("fault", overflow="fold")
+    for name in ("hit %", "status", "errors", "latency", "requests"):
+        table.add_column(name, justify="right")
+    if verdicts is not None:
+        table.add_column("fits")
+    for number, outcome in enumerate(outcomes):
+        verdict = [] if verdicts is None else [verdicts[number]]
+        table.add_row(*_asked(outcome.plan), *_observed(outcome.result), *verdict)
+    stdout.print(table)
+    for outcome in outcomes:
+        if isinstance(outcome.result, ExecutorClientError):
+            name = type(outcome.result).__name__
+            stderr.print(f"plan {outcome.plan_id}: {name}: {outcome.result.message}", soft_wrap=True)
+
+
+def exit_code(outcomes: Iterable[Outcome]) -> int:
+    """0 where every plan has its observation, else the exit code of the first error."""
+    errors = (outcome.result for outcome in outcomes if isinstance(outcome.result, ExecutorClientError))
+    return next((error.exit_code for error in errors), 0)
+
+
+def _asked(plan: FaultPlan) -> tuple[str, str, str]:
+    what = f"{plan.delay_seconds} s" if plan.fault_type is FaultType.DELAY else f"{plan.abort_http_status}"
+    late = f", {plan.start_delay_ms} ms late" if plan.start_delay_ms else ""
+    return f"{plan.service} {plan.api}", f"{plan.fault_type} {what}{late}", f"{plan.percentage}"
+
+
+def _observed(result: RawObservation | ExecutorClientError) -> tuple[str, ...]:
+    if isinstance(result, ExecutorClientError):
+        return ("-", "-", "-", "-")
+    counts = (result.success_count, result.error_count)
+    requests = "-" if None in counts else str(sum(count or 0 for count in counts))
+    return (str(result.status_code), f"{result.error_rate:.2f}", f"{result.latency_ms:.1f} ms", requests)

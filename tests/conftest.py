@@ -1,0 +1,67 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import fakeredis
+import pytest
+import redis
+from pydantic import SecretStr
+from support.redis_server import RedisServer, free_port
+
+from dispatcher import Settings
+from dispatcher.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests say themselves what is configured."""
+    for name in [name for name in os.environ if name.startswith("DISPATCHER_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One real Redis for all tests that leave it running."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """An empty real Redis."""
+    redis_server.client.flushall()  # ours alone: this run started it
+    return redis_server.url
+
+
+@pytest.fixture
+def settings(redis_url: str) -> Settings:
+    return Settings(redis_url=SecretStr(redis_url))
+
+
+@pytest.fixture(params=["fake", "real"])
+def redis_client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
+    """A fake and a real Redis, one after the other."""
+    if request.param == "fake":
+        client = fakeredis.FakeRedis(decode_responses=True, server=fakeredis.FakeServer())
+    else:
+        client = redis.Redis.from_url(request.getfixturevalue("redis_url"), decode_responses=True)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def ledger(redis_client: redis.Redis) -> Ledger:
+    return Ledger(redis_client, Settings())
+
+
+@pytest.fixture
+def free_tcp_port() -> int:
+    """A loopback port on which nobody listens."""
+    return free_port()

@@ -1,0 +1,153 @@
+"""The transport against real sockets that misbehave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.raw_server import RawServer
+from support.stub_executor import StubExecutor
+
+from dispatcher import (
+    ExecutorClientConfig,
+    ExecutorClientError,
+    ExecutorConnectionError,
+    ExecutorProtocolError,
+    ExecutorTimeoutError,
+)
+from workers.drivers.http import HttpTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Transports = Callable[..., HttpTransport]
+
+
+@pytest.fixture
+def transport() -> Iterator[Transports]:
+    opened: list[HttpTransport] = []
+
+    def make(url: str, **config: object) -> HttpTransport:
+        opened.append(HttpTransport(ExecutorClientConfig.model_validate({"base_url": url, **config}), 2))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def stub() -> Iterator[StubExecutor]:
+    with StubExecutor() as stub:
+        yield stub
+
+
+def reason(transport: HttpTransport) -> str:
+    with pytest.raises(ExecutorConnectionError) as caught:
+        transport.call("GET", "/v1/health")
+    return caught.value.reason
+
+
+def test_refusal_dns_and_a_broken_connection_are_told_apart(
+    transport: Transports, free_tcp_port: int
+) -> None:
+    assert reason(transport(f"http://127.0.0.1:{free_tcp_port}")) == "refused"
+    assert reason(transport("http://executor.invalid")) == "dns"
+    with RawServer(b"") as server:
+        assert reason(transport(server.url)) == "broken"
+
+
+def test_a_plain_server_behind_https_is_a_tls_failure(transport: Transports) -> None:
+    with RawServer(b"HTTP/1.1 400 Bad Request\r\n\r\n") as server:
+        assert reason(transport(server.url.replace("http:", "https:"))) == "tls"
+
+
+def test_a_silent_server_is_a_timeout(transport: Transports) -> None:
+    with RawServer(None) as server, pytest.raises(ExecutorTimeoutError, match="no answer in time"):
+        transport(server.url, read_timeout_sec=0.1).call("GET", "/v1/health")
+
+
+def test_an_answer_that_stops_in_the_middle_is_a_broken_connection(transport: Transports) -> None:
+    with RawServer(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{") as server:
+        assert reason(transport(server.url)) == "broken"
+
+
+@pytest.mark.parametrize("garbage", [b"garbage\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\x00" * 100])
+def test_what_is_no_http_is_a_broken_connection(transport: Transports, garbage: bytes) -> None:
+    with RawServer(garbage) as server:
+        assert reason(transport(server.url)) == "broken"
+
+
+def test_an_endless_answer_is_cut_off(transport: Transports) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000
+    with RawServer(answer) as server, pytest.raises(ExecutorProtocolError, match="max_response_bytes"):
+        transport(server.url, max_response_bytes=1_000).call("GET", "/v1/health")
+
+
+def test_an_answer_that_is_not_json_shows_its_first_200_bytes(
+    stub: StubExecutor, transport: Transports
+) -> None:
+    stub.answers.append((200, b"<html>" + b"x" * 1_000))
+    with pytest.raises(ExecutorProtocolError) as caught:
+        transport(stub.url).call("GET", "/v1/health").json()
+    assert "<html>" + "x" * 194 + "'" in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"a": NaN}', b"\xff", b"[" * 100_000])
+def test_bad_json_is_a_protocol_error(stub: StubExecutor, transport: Transports, body: bytes) -> None:
+    stub.answers.append((200, body))
+    with pytest.raises(ExecutorProtocolError):
+        transport(stub.url).call("GET", "/v1/health").json()
+
+
+def test_no_redirect_is_followed(stub: StubExecutor, transport: Transports) -> None:
+    with RawServer(f"HTTP/1.1 302 Found\r\nLocation: {stub.url}/\r\n\r\n".encode()) as server:
+        answer = transport(server.url).call("GET", "/v1/health")
+    assert answer.status == 302
+    assert not answer.ok
+    assert stub.calls == []
+
+
+def test_no_proxy_is_taken_from_the_environment(
+    stub: StubExecutor, transport: Transports, monkeypatch: pytest.MonkeyPatch, free_tcp_port: int
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_tcp_port}")
+    stub.answers.append((200, {}))
+    assert transport(stub.url).call("GET", "/v1/health").ok
+
+
+def test_connections_are_kept_alive(stub: StubExecutor, transport: Transports) -> None:
+    stub.answers.extend([(200, {}), (500, {}), (200, {})])
+    pooled = transport(stub.url)
+    for _ in range(3):
+        pooled.call("GET", "/v1/health")
+    [pool] = pooled._adapter.poolmanager.pools._container.values()
+    assert pool.num_connections == 1
+
+
+def test_a_token_is_sent_and_appears_in_no_error(stub: StubExecutor, transport: Transports) -> None:
+    stub.answers.append((401, {"error": "unauthorized", "message": "who are you?"}))
+    answer = transport(stub.url, token="pa55").call("GET", "/v1/health")
+    assert stub.headers[0]["authorization"] == "Bearer pa55"
+    assert stub.headers[0]["user-agent"].startswith("fault-dispatcher/")
+    error = answer.error()
+    assert "401 unauthorized: 'who are you?'; check the Executor's token" in str(error)
+    assert "pa55" not in repr(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"error": "invalid_input", "message": "no such service"}', "no such service"),
+        (b'{"error": "invalid request body: EOF"}', "invalid request body: EOF"),
+        (b"404 page not found", "404 page not found"),
+        (b"", ""),
+        (b"[1]", "[1]"),
+    ],
+)
+def test_the_executors_own_words_are_kept(
+    stub: StubExecutor, transport: Transports, body: bytes, told: str
+) -> None:
+    stub.answers.append((404, body))
+    error: ExecutorClientError = transport(stub.url).call("GET", "/v1/health").error()
+    assert error.args[1:] == (404, told)

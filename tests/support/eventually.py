@@ -1,0 +1,22 @@
+"""The one place where a test waits for a real process."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+LOOK_EVERY_S = 0.02
+
+
+def eventually(condition: Callable[[], T], within_s: float) -> T:
+    """What `condition` returns, as soon as that is true. Fails after `within_s` seconds."""
+    give_up_at = time.monotonic() + within_s
+    while not (value := condition()):
+        assert time.monotonic() < give_up_at, f"not within {within_s} s"
+        time.sleep(LOOK_EVERY_S)
+    return value

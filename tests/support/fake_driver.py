@@ -1,0 +1,72 @@
+"""An Executor in memory, behind the driver's interface."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from dispatcher import (
+    ExecutorClientError,
+    ExecutorRejectedError,
+    FaultLostError,
+    FaultPlan,
+    RawObservation,
+)
+from workers.drivers.base import FaultState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass
+class FakeDriver:
+    """Faults end when `end` says so. `troubles` are raised, one a call, before a call does anything."""
+
+    troubles: deque[ExecutorClientError | None] = field(default_factory=deque)
+    calls: list[str] = field(default_factory=list)
+    applied: dict[str, FaultPlan] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    longest_call_s: float = 35.0
+
+    def trouble(self, errors: Iterable[ExecutorClientError | None]) -> None:
+        self.troubles.extend(errors)
+
+    def end(self, apply_id: str) -> None:
+        self.ended.add(apply_id)
+
+    def apply(self, plan: FaultPlan, key: str) -> str:
+        self._called("apply")
+        if self.applied.setdefault(f"fault-{key}", plan) != plan:
+            raise ExecutorRejectedError("the key was used for another fault", 422, "")
+        return f"fault-{key}"
+
+    def status(self, apply_id: str) -> FaultState:
+        self._called("status")
+        self._known(apply_id)
+        return FaultState.COMPLETED if apply_id in self.ended else FaultState.RUNNING
+
+    def metrics(self, apply_id: str) -> RawObservation:
+        self._called("metrics")
+        self._known(apply_id)
+        return RawObservation(
+            execution_id=apply_id,
+            timestamp=datetime.now(UTC),
+            status_code=503,
+            latency_ms=1.5,
+            error_rate=1.0,
+        )
+
+    def stop(self, apply_id: str) -> None:
+        self._called("stop")
+        self.ended.add(apply_id)
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.troubles and (trouble := self.troubles.popleft()) is not None:
+            raise trouble
+
+    def _known(self, apply_id: str) -> None:
+        if apply_id not in self.applied:
+            raise FaultLostError(f"{apply_id} is unknown")

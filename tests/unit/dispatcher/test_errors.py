@@ -1,0 +1,83 @@
+"""Errors travel: by pickle, and through Celery's result backend."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from pydantic import SecretStr
+
+import dispatcher
+from dispatcher import ExecutorClientError, Settings, errors
+from dispatcher.celery_app import make_celery
+from dispatcher.results import ResultCodec
+
+ARGUMENTS = {
+    "InvalidPlanError": ("bad plan", [["percentage", "must be at most 100"]]),
+    "InvalidSettingsError": ("bad settings", [["queue", "is required"]]),
+    "ExecutorConnectionError": ("no way", "dns"),
+    "ExecutorRejectedError": ("refused", 404, "no such service"),
+    "ExecutorServerError": ("broken", 503, "not ready"),
+}
+EVERY_ERROR = [getattr(errors, name)(*ARGUMENTS.get(name, ("what happened",))) for name in errors.__all__]
+
+
+@pytest.fixture(scope="module")
+def codec() -> ResultCodec:
+    return ResultCodec(make_celery(Settings(redis_url=SecretStr("redis://127.0.0.1:1/0"))))
+
+
+def same(one: BaseException, other: BaseException) -> bool:
+    return type(one) is type(other) and one.args == other.args and str(one) == str(other)
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: type(error).__name__)
+def test_every_error_survives_pickling(error: ExecutorClientError) -> None:
+    assert same(pickle.loads(pickle.dumps(error)), error)
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: type(error).__name__)
+def test_every_error_survives_the_result_backend(error: ExecutorClientError, codec: ResultCodec) -> None:
+    with pytest.raises(type(error)) as caught:
+        codec.decode(codec.encode("p1", error))
+    assert same(caught.value, error)
+
+
+def test_every_error_is_in_the_tree_at_the_top() -> None:
+    assert errors.__doc__ is not None
+    assert all(name in errors.__doc__ for name in errors.__all__)
+
+
+def test_every_error_is_a_public_name() -> None:
+    assert set(errors.__all__) <= set(dispatcher.__all__)
+
+
+def test_every_public_name_exists_and_none_is_left_out() -> None:
+    public = {name for name, value in vars(dispatcher).items() if hasattr(value, "__module__")}
+    assert {name for name in public if not name.startswith("_")} == set(dispatcher.__all__)
+
+
+def test_every_error_says_what_it_is_and_whether_a_retry_is_safe() -> None:
+    for error in EVERY_ERROR:
+        assert type(error).__doc__
+        assert isinstance(type(error).retry_safe, bool)
+
+
+def test_exit_codes_tell_errors_apart() -> None:
+    own = {type(error).__name__: type(error).exit_code for error in EVERY_ERROR}
+    assert own.pop("InvalidPlanError") == own.pop("InvalidSettingsError") == 2
+    assert len(set(own.values())) == len(own)
+    assert all(0 < code < 126 for code in own.values())
+
+
+def test_timeouts_and_connections_are_builtin_errors_too() -> None:
+    assert issubclass(errors.ExecutorTimeoutError, TimeoutError)
+    assert issubclass(errors.ResultTimeoutError, TimeoutError)
+    assert issubclass(errors.ExecutorConnectionError, ConnectionError)
+    assert issubclass(errors.LedgerUnavailableError, ConnectionError)
+
+
+def test_an_error_that_was_refused_tells_status_and_words() -> None:
+    error = errors.ExecutorRejectedError("refused", 404, "no such service")
+    assert (error.message, error.status, error.executor_message) == ("refused", 404, "no such service")
+    assert errors.ExecutorConnectionError("no way", "dns").reason == "dns"

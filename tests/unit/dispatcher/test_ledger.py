@@ -1,0 +1,236 @@
+"""The ledger, on a fake and on a real Redis. Time passes by shifting what is stored."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr
+from support.plans import abort_plan
+
+from dispatcher import InvalidPlanError, LedgerUnavailableError, PlanConflictError, PlanState, Settings
+from dispatcher.ledger import Ledger, Step, WakeUp, connect
+
+if TYPE_CHECKING:
+    import redis
+
+    from dispatcher import FaultPlan
+
+DUE = "{dispatcher}:due"
+PLAN = abort_plan()
+
+
+def submit(ledger: Ledger, plan_id: str = "p1", plan: FaultPlan = PLAN, **options: int | None) -> bool:
+    return ledger.submit(plan_id, plan, executor="default", **{"timeout_ms": 30_000, **options})
+
+
+def begin(ledger: Ledger, plan_id: str = "p1", token: str = "t1", lease_ms: int = 60_000) -> Step:
+    step = ledger.begin(plan_id, token, lease_ms)
+    assert step is not None
+    return step
+
+
+def finish(ledger: Ledger, step: Step) -> bool:
+    return ledger.finish(step.record.observed(), step.token, f"result-{step.record.id}", "the result")
+
+
+def pass_time(client: redis.Redis, plan_id: str, ms: int) -> None:
+    """Let `ms` pass for one plan."""
+    for field in ("due_ms", "started_ms", "expires_ms", "submitted_ms", "applied_ms"):
+        if client.hexists(f"{{dispatcher}}:plan:{plan_id}", field):
+            client.hincrby(f"{{dispatcher}}:plan:{plan_id}", field, -ms)
+    client.zincrby(DUE, -ms, plan_id)
+
+
+def test_a_submitted_plan_is_queued(ledger: Ledger) -> None:
+    assert submit(ledger)
+    record = ledger.read("p1")
+    assert record is not None
+    assert (record.state, record.plan, record.attempts) == (PlanState.QUEUED, PLAN, 0)
+
+
+def test_the_same_plan_submitted_again_is_the_same_plan(ledger: Ledger) -> None:
+    submit(ledger)
+    assert not submit(ledger)
+
+
+@pytest.mark.parametrize("change", [{"plan": abort_plan(percentage=1)}, {"timeout_ms": 1}])
+def test_another_plan_under_the_same_id_is_refused(ledger: Ledger, change: dict[str, object]) -> None:
+    submit(ledger)
+    with pytest.raises(PlanConflictError, match="p1"):
+        submit(ledger, **change)  # type: ignore[arg-type]
+
+
+def test_a_start_time_in_the_past_is_refused(ledger: Ledger) -> None:
+    late = abort_plan(start_time=datetime.now(UTC) - timedelta(seconds=2))
+    with pytest.raises(InvalidPlanError, match="start_time"):
+        submit(ledger, plan=late)
+    assert ledger.read("p1") is None
+
+
+def test_a_plan_with_a_start_time_waits_for_it(ledger: Ledger, redis_client: redis.Redis) -> None:
+    submit(ledger, plan=abort_plan(start_time=datetime.now(UTC) + timedelta(seconds=60)))
+    assert ledger.begin("p1", "t1", 1000) is None
+    assert ledger.claim_due().wake_ups == []
+    pass_time(redis_client, "p1", 60_000)
+    assert [wake_up.plan_id for wake_up in ledger.claim_due().wake_ups] == ["p1"]
+    begin(ledger)
+
+
+def test_expiry_counts_from_the_start_time(ledger: Ledger) -> None:
+    start = datetime.now(UTC) + timedelta(seconds=60)
+    submit(ledger, plan=abort_plan(start_time=start), expires_after_ms=5_000)
+    record = ledger.read("p1")
+    assert record is not None
+    assert record.expires_ms == record.due_ms + 5_000
+
+
+def test_one_step_at_a_time(ledger: Ledger) -> None:
+    submit(ledger)
+    begin(ledger, token="t1")
+    assert ledger.begin("p1", "t2", 60_000) is None
+
+
+def test_begin_repeated_with_the_same_token_gets_the_same_lease(ledger: Ledger) -> None:
+    submit(ledger)
+    assert begin(ledger).record.started_ms == begin(ledger).record.started_ms
+
+
+def test_a_lost_lease_lets_another_step_begin(ledger: Ledger, redis_client: redis.Redis) -> None:
+    submit(ledger)
+    begin(ledger, token="killed")
+    pass_time(redis_client, "p1", 60_000)
+    assert ledger.claim_due().wake_ups == [WakeUp("p1", str(PLAN))]
+    begin(ledger, token="next")
+
+
+def test_a_stale_step_changes_nothing(ledger: Ledger, redis_client: redis.Redis) -> None:
+    submit(ledger)
+    stale = begin(ledger, token="stale")
+    pass_time(redis_client, "p1", 60_000)
+    begin(ledger, token="next")
+    before = ledger.read("p1")
+    assert not ledger.park(stale.record.applied("f1"), "stale", 1000)
+    assert not finish(ledger, stale)
+    assert ledger.read("p1") == before
+    assert ledger.result("result-p1") is None
+
+
+def test_a_parked_plan_is_nobodys_until_it_is_due(ledger: Ledger, redis_client: redis.Redis) -> None:
+    submit(ledger)
+    step = begin(ledger)
+    assert ledger.park(step.record.applied("f1"), step.token, 30_000)
+    assert ledger.begin("p1", "early", 1000) is None
+    assert ledger.claim_due().wake_ups == []
+    pass_time(redis_client, "p1", 30_000)
+    assert [wake_up.plan_id for wake_up in ledger.claim_due().wake_ups] == ["p1"]
+    record = begin(ledger, token="t2").record
+    assert (record.state, record.apply_id) == (PlanState.RUNNING, "f1")
+    assert record.applied_ms is not None
+
+
+def test_the_waker_leaves_a_retry_to_its_own_message_for_a_while(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    step = begin(ledger)
+    ledger.park(step.record, step.token, 500, woken_otherwise=True)
+    pass_time(redis_client, "p1", 500)
+    assert ledger.claim_due().wake_ups == []
+    pass_time(redis_client, "p1", 1_000)
+    assert [wake_up.plan_id for wake_up in ledger.claim_due().wake_ups] == ["p1"]
+
+
+def test_a_due_plan_is_claimed_once(ledger: Ledger, redis_client: redis.Redis) -> None:
+    submit(ledger)
+    pass_time(redis_client, "p1", 1_000)
+    assert len(ledger.claim_due().wake_ups) == 1
+    assert ledger.claim_due().wake_ups == []
+
+
+def test_a_plan_that_nobody_takes_up_is_woken_ever_more_rarely(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    redis_client.zadd(DUE, {"p1": 0})
+    waits = []
+    for _ in range(7):
+        assert len(ledger.claim_due().wake_ups) == 1
+        waits.append(ledger.claim_due().next_due_ms)
+        redis_client.zadd(DUE, {"p1": 0})
+    assert waits == [pytest.approx(ms, abs=200) for ms in (1000, 2000, 4000, 8000, 16000, 30000, 30000)]
+
+
+def test_the_claim_says_when_the_next_plan_is_due(ledger: Ledger) -> None:
+    assert ledger.claim_due().next_due_ms is None
+    submit(ledger)
+    assert ledger.claim_due().next_due_ms == pytest.approx(1000, abs=200)
+
+
+def test_a_due_entry_without_a_plan_is_dropped(ledger: Ledger, redis_client: redis.Redis) -> None:
+    redis_client.zadd(DUE, {"ghost": 0})
+    assert ledger.claim_due().wake_ups == []
+    assert redis_client.zcard(DUE) == 0
+
+
+def test_the_result_and_the_end_are_one(ledger: Ledger, redis_client: redis.Redis) -> None:
+    submit(ledger)
+    assert finish(ledger, begin(ledger))
+    record = ledger.read("p1")
+    assert record is not None
+    assert record.state is PlanState.OBSERVED
+    assert ledger.result("result-p1") == "the result"
+    assert redis_client.zcard(DUE) == 0
+    assert ledger.begin("p1", "late", 1000) is None
+
+
+def test_an_ended_plan_expires_with_all_its_keys(ledger: Ledger, redis_client: redis.Redis) -> None:
+    submit(ledger)
+    assert redis_client.ttl("{dispatcher}:plan:p1") == -1
+    finish(ledger, begin(ledger))
+    assert all(0 < redis_client.ttl(key) <= 86_400 for key in redis_client.keys("*"))
+
+
+def test_finish_repeated_by_the_same_step_ends_the_plan_once(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    step = begin(ledger)
+    assert finish(ledger, step)
+    assert finish(ledger, step)
+    assert redis_client.llen("{dispatcher}:ended:p1") == 1
+
+
+def test_waiting_for_an_ended_plan_returns_at_once_for_everybody(ledger: Ledger) -> None:
+    submit(ledger)
+    finish(ledger, begin(ledger))
+    for _ in range(3):
+        record = ledger.wait_for_end("p1", None)
+        assert record is not None
+        assert record.state is PlanState.OBSERVED
+
+
+def test_waiting_for_an_unknown_plan_returns_at_once(ledger: Ledger) -> None:
+    assert ledger.wait_for_end("nobody", None) is None
+
+
+def test_waiting_ends_with_the_time_given(ledger: Ledger) -> None:
+    submit(ledger)
+    record = ledger.wait_for_end("p1", 0.01)
+    assert record is not None
+    assert not record.state.final
+
+
+def test_the_deadline_is_the_faults_own_time_and_the_timeout_after_the_first_step(ledger: Ledger) -> None:
+    submit(ledger, plan=abort_plan(duration_seconds=10, start_delay_ms=200))
+    step = begin(ledger)
+    assert step.record.deadline_ms == step.now_ms + 200 + 10_000 + 30_000
+
+
+def test_a_redis_that_is_gone_is_one_typed_error(free_tcp_port: int) -> None:
+    ledger = connect(Settings(redis_url=SecretStr(f"redis://:pa55@127.0.0.1:{free_tcp_port}/0")))
+    with pytest.raises(LedgerUnavailableError, match="is redis_url right") as caught:
+        ledger.read("p1")
+    assert "pa55" not in str(caught.value)
+    ledger.close()

@@ -1,0 +1,108 @@
+"""Plan files in every format, and what is said of a bad one."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from support.plans import abort_plan
+
+from dispatcher import InvalidPlanError
+from dispatcher.plan_files import read_plans
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ONE = {
+    "service": "PaymentService",
+    "api": "/api/v1/payment/process",
+    "fault_type": "abort",
+    "abort_http_status": 503,
+    "percentage": 100,
+    "duration_seconds": 1,
+}
+TWO = ONE | {"percentage": 7}
+PLANS = [abort_plan(), abort_plan(percentage=7)]
+YAML = "\n".join(f"{'- ' if name == 'service' else '  '}{name}: {value}" for name, value in ONE.items())
+
+TEXTS = {
+    "list.json": json.dumps([ONE, TWO], indent=1),
+    "lines.jsonl": f"{json.dumps(ONE)}\n\n{json.dumps(TWO)}\n",
+    "lines.ndjson": f"{json.dumps(ONE)}\n{json.dumps(TWO)}",
+    "list.yaml": f"{YAML}\n{YAML.replace('100', '7')}",
+    "documents.yml": f"---\n{json.dumps(ONE)}\n---\n{json.dumps(TWO)}\n",
+}
+
+
+def problems(names: list[str]) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidPlanError) as caught:
+        read_plans(names)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_format_holds_many_plans(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(TEXTS[name])
+    assert read_plans([str(tmp_path / name)]) == PLANS
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_standard_input_is_told_apart_by_how_it_begins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(TEXTS[name]))
+    assert read_plans(["-"]) == PLANS
+
+
+@pytest.mark.parametrize("text", [json.dumps(ONE), json.dumps(ONE, indent=2), YAML[2:].replace("\n  ", "\n")])
+def test_one_plan_needs_no_list(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert read_plans(["-"]) == PLANS[:1]
+
+
+def test_files_come_one_after_the_other(tmp_path: Path) -> None:
+    for number, plan in enumerate((ONE, TWO)):
+        (tmp_path / f"{number}.json").write_text(json.dumps(plan))
+    assert read_plans([str(tmp_path / "0.json"), str(tmp_path / "1.json")]) == PLANS
+
+
+def test_every_wrong_field_of_every_plan_is_named_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([ONE | {"percentage": 101}, ONE]))
+    (tmp_path / "b.json").write_text(json.dumps([ONE, ONE | {"service": "", "color": "red"}]))
+    named = [field for field, _ in problems([str(tmp_path / "a.json"), str(tmp_path / "b.json")])]
+    assert named == [
+        f"{tmp_path}/a.json, plan 1: percentage",
+        f"{tmp_path}/b.json, plan 2: service",
+        f"{tmp_path}/b.json, plan 2: color",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.json", "{", "cannot be read"),
+        ("a.json", '{"service": "a", "service": "b"}', "'service' is given twice"),
+        ("a.json", "[" * 100_000, "cannot be read"),
+        ("a.jsonl", '{}\n{"a"}', "line 2"),
+        ("a.yaml", "service: a\nservice: b", "'service' is given twice"),
+        ("a.yaml", "a: [", "cannot be read"),
+        ("a.yaml", "!!python/object/apply:os.getcwd []", "cannot be read"),
+        ("a.yaml", "", "holds no plan"),
+        ("a.yaml", "just words", "must be a mapping"),
+        ("a.json", "7", "must be a mapping"),
+    ],
+)
+def test_a_bad_file_is_named_with_what_is_wrong(name: str, text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    [(where, problem)] = problems([str(tmp_path / name)])
+    assert str(tmp_path / name) in where
+    assert told in problem
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    assert problems(["nowhere.yaml"]) == [("nowhere.yaml", "cannot be read: No such file or directory")]
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
+    assert problems([str(tmp_path / "a.yaml")])[0][1] == "cannot be read: it is not UTF-8 text"

@@ -1,0 +1,96 @@
+"""Settings: the file, then the environment, and a clear word about what is wrong."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from dispatcher import InvalidSettingsError, RetryStrategy, load_settings
+
+ROOT = Path(__file__).parents[3]
+ABSENT = {"base_url", "token"}
+"""Settings whose default is to have none, which TOML cannot say."""
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_default_file_says_every_setting_and_its_default() -> None:
+    written = tomllib.loads((ROOT / "config/default.toml").read_text("utf-8"))
+    settings = load_settings()
+    defaults = settings.model_dump(mode="json", exclude={"redis_url"}, exclude_none=True)
+    assert written.pop("redis_url") == settings.redis_url.get_secret_value()
+    assert written == defaults
+    text = (ROOT / "config/default.toml").read_text("utf-8")
+    assert all(f"# {name} = " in text for name in ABSENT)
+
+
+def test_the_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/default.toml").write_text('queue = "here"')
+    assert load_settings().queue == "here"
+
+
+def test_a_named_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text('[executors.default]\nretry_strategy = "linear"')
+    monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
+    assert load_settings().executors["default"].retry_strategy is RetryStrategy.LINEAR_BACKOFF
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text("[executors.default]\nexecutor_port = 1\nmax_retries = 7")
+    monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
+    monkeypatch.setenv("DISPATCHER_EXECUTORS__DEFAULT__EXECUTOR_PORT", "2")
+    executor = load_settings().executors["default"]
+    assert (executor.executor_port, executor.max_retries) == (2, 7)
+
+
+def test_an_executor_is_found_by_host_and_port_or_by_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().executors["default"].url == "http://localhost:8000"
+    monkeypatch.setenv("DISPATCHER_EXECUTORS__DEFAULT__BASE_URL", "https://executor/prefix/")
+    assert load_settings().executors["default"].url == "https://executor/prefix"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("DISPATCHER_REDIS_URL", "http://:pa55@here", "redis_url"),
+        ("DISPATCHER_KEY_PREFIX", "a{b}", "key_prefix"),
+        ("DISPATCHER_RESULT_EXPIRES_SEC", "0", "result_expires_sec"),
+        ("DISPATCHER_WAKER__BATCH", "many", "waker.batch"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__BASE_URL", "ftp://x", "executors.default.base_url"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__BASE_URL", "http://me:pa55@x", "executors.default.base_url"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__RETRY_STRATEGY", "never", "executors.default.retry_strategy"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__MAX_RETRY_DELAY_SEC", "0.1", "executors.default"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__COLOR", "red", "executors.default.color"),
+        ("DISPATCHER_REDISURL", "redis://x", "DISPATCHER_REDISURL"),
+        ("DISPATCHER_CONFIG", "nowhere.toml", "nowhere.toml"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    variable: str, value: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidSettingsError) as caught:
+        load_settings()
+    assert named in str(caught.value)
+    assert "pa55" not in repr(caught.value)
+
+
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text("queue = ")
+    monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
+    with pytest.raises(InvalidSettingsError):
+        load_settings()
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPATCHER_REDIS_URL", "redis://:pa55@redis.example:7000/1")
+    monkeypatch.setenv("DISPATCHER_EXECUTORS__DEFAULT__TOKEN", "pa55")
+    settings = load_settings()
+    assert "pa55" not in repr(settings)
+    assert settings.redis_address == "redis://redis.example:7000/1"

@@ -1,0 +1,191 @@
+"""The step machine: what comes next, for every state and every trouble."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.fake_driver import FakeDriver
+from support.plans import abort_plan
+
+from dispatcher import (
+    ExecutorClientConfig,
+    ExecutorConnectionError,
+    ExecutorProtocolError,
+    ExecutorRejectedError,
+    ExecutorServerError,
+    ExecutorTimeoutError,
+    FaultFailedError,
+    FaultLostError,
+    PlanExpiredError,
+    PlanState,
+)
+from dispatcher.record import PlanRecord
+from workers.plan_runner import Fail, Finish, Park, PlanRunner, Retry, Verdict
+from workers.retry import RetryPolicy
+
+NOW = 1_900_000_000_000
+TIMED_OUT = ExecutorTimeoutError("no answer")
+TRANSIENT = [TIMED_OUT, ExecutorConnectionError("refused", "refused"), ExecutorServerError("down", 503, "")]
+FINAL = [
+    ExecutorRejectedError("no", 400, ""),
+    ExecutorProtocolError("what?"),
+    FaultFailedError("failed"),
+    FaultLostError("lost"),
+]
+QUEUED = PlanRecord(
+    id="p1",
+    plan=abort_plan(duration_seconds=10),
+    executor="default",
+    timeout_ms=30_000,
+    submitted_ms=NOW,
+    due_ms=NOW,
+    started_ms=NOW,
+)
+RUNNING = QUEUED.applied("fault-p1")
+
+
+@pytest.fixture
+def driver() -> FakeDriver:
+    return FakeDriver(applied={"fault-p1": QUEUED.plan})
+
+
+def runner(driver: FakeDriver, **config: object) -> PlanRunner:
+    policy = RetryPolicy.of(ExecutorClientConfig.model_validate({"retry_jitter": 0.0, **config}))
+    return PlanRunner(driver, policy, poll_ms=500, draw=lambda: 0.5)
+
+
+def advance(driver: FakeDriver, record: PlanRecord, now_ms: int = NOW) -> Verdict:
+    return runner(driver).advance(record, now_ms)
+
+
+def test_a_queued_plan_is_applied_and_parked_until_its_fault_should_end(driver: FakeDriver) -> None:
+    assert advance(driver, QUEUED) == Park(RUNNING, 10_000)
+    assert driver.calls == ["apply"]
+
+
+def test_the_key_of_an_apply_is_the_plan_id_each_time(driver: FakeDriver) -> None:
+    driver.trouble([TIMED_OUT])
+    verdict = advance(driver, QUEUED)
+    assert isinstance(verdict, Retry)
+    assert advance(driver, verdict.record) == Park(RUNNING, 10_000)
+    assert list(driver.applied) == ["fault-p1"]
+
+
+def test_a_fault_that_is_over_is_observed_in_the_same_step(driver: FakeDriver) -> None:
+    driver.end("fault-p1")
+    verdict = advance(driver, RUNNING)
+    assert isinstance(verdict, Finish)
+    assert verdict.observation.error_rate == 1.0
+    assert verdict.record.state is PlanState.OBSERVED
+    assert driver.calls == ["status", "metrics"]
+
+
+def test_a_fault_that_is_still_there_is_looked_at_again(driver: FakeDriver) -> None:
+    assert advance(driver, RUNNING, NOW + 10_000) == Park(RUNNING, 500)
+
+
+def test_a_fault_past_its_deadline_is_stopped_and_the_plan_fails(driver: FakeDriver) -> None:
+    verdict = advance(driver, RUNNING, NOW + 40_000)
+    assert isinstance(verdict, Fail)
+    assert isinstance(verdict.error, ExecutorTimeoutError)
+    assert driver.calls == ["status", "stop"]
+
+
+def test_a_plan_that_could_not_be_applied_before_its_deadline_fails_unapplied(driver: FakeDriver) -> None:
+    verdict = advance(driver, replace(QUEUED, attempts=1, cause="refused"), NOW + 40_000)
+    assert isinstance(verdict, Fail)
+    assert "refused" in str(verdict.error)
+    assert driver.calls == []
+
+
+def test_a_plan_first_taken_up_after_its_expiry_is_never_applied(driver: FakeDriver) -> None:
+    verdict = advance(driver, replace(QUEUED, expires_ms=NOW - 1))
+    assert isinstance(verdict, Fail)
+    assert isinstance(verdict.error, PlanExpiredError)
+    assert verdict.record.state is PlanState.EXPIRED
+    assert driver.calls == []
+
+
+def test_a_plan_taken_up_in_time_does_not_expire_later(driver: FakeDriver) -> None:
+    begun = replace(QUEUED, expires_ms=NOW + 1)
+    assert isinstance(advance(driver, begun, NOW + 5_000), Park)
+
+
+@pytest.mark.parametrize("trouble", TRANSIENT, ids=repr)
+@pytest.mark.parametrize("record", [QUEUED, RUNNING, RUNNING.completed()], ids=lambda record: record.state)
+def test_a_transient_trouble_is_tried_again_with_growing_delays(
+    driver: FakeDriver, record: PlanRecord, trouble: ExecutorTimeoutError
+) -> None:
+    delays = []
+    driver.trouble([trouble] * 3)
+    verdict = advance(driver, record)
+    while isinstance(verdict, Retry):
+        delays.append(verdict.after_s)
+        assert verdict.record.cause == str(trouble)
+        verdict = advance(driver, verdict.record)
+    assert delays == [0.5, 1.0, 2.0]
+    assert verdict.record.attempts == 0
+
+
+@pytest.mark.parametrize("record", [QUEUED, RUNNING], ids=lambda record: record.state)
+def test_a_plan_fails_with_its_last_trouble_when_its_retries_are_used_up(
+    driver: FakeDriver, record: PlanRecord
+) -> None:
+    driver.trouble([TIMED_OUT])
+    verdict = advance(driver, replace(record, attempts=3))
+    assert isinstance(verdict, Fail)
+    assert verdict.error is TIMED_OUT
+
+
+@pytest.mark.parametrize("trouble", FINAL, ids=repr)
+def test_a_final_trouble_ends_the_plan_at_once_and_stops_its_fault(
+    driver: FakeDriver, trouble: FaultLostError
+) -> None:
+    driver.trouble([trouble])
+    verdict = advance(driver, RUNNING)
+    assert isinstance(verdict, Fail)
+    assert verdict.error is trouble
+    assert driver.calls == ["status", "stop"]
+
+
+def test_a_stop_that_fails_does_not_hide_why_the_plan_failed(driver: FakeDriver) -> None:
+    driver.trouble([FaultFailedError("failed"), TIMED_OUT])
+    verdict = advance(driver, RUNNING)
+    assert isinstance(verdict, Fail)
+    assert isinstance(verdict.error, FaultFailedError)
+
+
+def test_metrics_that_fail_are_asked_for_again_without_the_status(driver: FakeDriver) -> None:
+    driver.end("fault-p1")
+    driver.trouble([None, TIMED_OUT])
+    verdict = advance(driver, RUNNING)
+    assert isinstance(verdict, Retry)
+    assert verdict.record.state is PlanState.COMPLETED
+    assert isinstance(advance(driver, verdict.record), Finish)
+    assert driver.calls == ["status", "metrics", "metrics"]
+
+
+def test_no_retry_begins_after_the_deadline(driver: FakeDriver) -> None:
+    driver.trouble([TIMED_OUT])
+    assert isinstance(advance(driver, RUNNING, NOW + 39_600), Fail)
+
+
+@given(troubles=st.lists(st.sampled_from([None, *TRANSIENT, *FINAL]), max_size=20), ends=st.booleans())
+def test_whatever_the_executor_answers_a_plan_ends_with_its_fault(
+    troubles: list[ExecutorTimeoutError | None], *, ends: bool
+) -> None:
+    driver = FakeDriver()
+    driver.trouble(troubles)
+    now_ms, verdict = NOW, advance(driver, QUEUED)
+    while isinstance(verdict, Park | Retry):
+        now_ms += verdict.after_ms if isinstance(verdict, Park) else round(verdict.after_s * 1000)
+        if ends and now_ms >= NOW + 10_000:
+            driver.end("fault-p1")
+        verdict = advance(driver, verdict.record, now_ms)
+    assert len(driver.applied) <= 1
+    assert now_ms <= NOW + 10_000 + 30_000 + 500
+    over = "fault-p1" in driver.ended or verdict.record.state is PlanState.OBSERVED
+    assert over or "stop" in driver.calls or verdict.record.apply_id is None
