@@ -1,0 +1,52 @@
+"""The whole system for real: Redis, worker processes, the reference Executor with Envoy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr
+from support.processes import ExecutorProcess, Process, Workers, start_worker
+from support.stub_executor import StubExecutor
+
+from dispatcher import Dispatcher, ExecutorClientConfig, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorProcess]:
+    process = ExecutorProcess(tmp_path_factory.mktemp("executor") / "executor.log")
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def stub() -> Iterator[StubExecutor]:
+    with StubExecutor() as stub:
+        yield stub
+
+
+@pytest.fixture
+def start(redis_url: str, tmp_path: Path) -> Iterator[Workers]:
+    """Workers that end with the test."""
+    workers: list[Process] = []
+
+    def start_one(url: str, *options: str, **environment: str) -> Process:
+        log = tmp_path / f"worker{len(workers)}.log"
+        address = {"DISPATCHER_REDIS_URL": redis_url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": url}
+        workers.append(start_worker(log, address | environment, *options))
+        return workers[-1]
+
+    yield start_one
+    for worker in workers:
+        worker.stop()
+
+
+@pytest.fixture
+def dispatcher(redis_url: str) -> Iterator[Dispatcher]:
+    executors = {"default": ExecutorClientConfig()}  # where it is, only the workers know
+    with Dispatcher(Settings(redis_url=SecretStr(redis_url), executors=executors)) as dispatcher:
+        yield dispatcher

@@ -1,0 +1,251 @@
+"""Real worker processes on a real Redis, against an Executor that counts what it is asked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from celery import Celery
+from celery.result import AsyncResult
+from support.eventually import eventually
+from support.plans import abort_plan
+
+from dispatcher import (
+    Dispatcher,
+    ExecutorConnectionError,
+    ExecutorProtocolError,
+    ExecutorRejectedError,
+    FaultFailedError,
+    PlanExpiredError,
+    PlanState,
+    ResultTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.processes import Process, Workers
+    from support.redis_server import RedisServer
+    from support.stub_executor import StubExecutor
+
+QUICK_RETRIES = {
+    "DISPATCHER_EXECUTORS__DEFAULT__INITIAL_RETRY_DELAY_SEC": "0.05",
+    "DISPATCHER_EXECUTORS__DEFAULT__MAX_RETRY_DELAY_SEC": "0.05",
+}
+
+
+@pytest.fixture
+def worker(start: Workers, stub: StubExecutor) -> Process:
+    return start(stub.url, **QUICK_RETRIES)
+
+
+@pytest.mark.usefixtures("worker")
+def test_anyone_with_plain_celery_can_read_an_observation(
+    dispatcher: Dispatcher, stub: StubExecutor, redis_url: str
+) -> None:
+    handle = dispatcher.submit(abort_plan())
+    plain = Celery(backend=redis_url, set_as_current=False)
+    observed = AsyncResult(handle.id, app=plain).get(timeout=20)
+    assert observed == handle.result(1).model_dump(mode="json")
+    assert (observed["error_rate"], observed["status_code"]) == (1.0, 503)
+    assert handle.status().state is PlanState.OBSERVED
+    plain.close()
+
+
+@pytest.mark.usefixtures("worker")
+def test_anyone_with_plain_celery_gets_the_typed_error(
+    dispatcher: Dispatcher, stub: StubExecutor, redis_url: str
+) -> None:
+    stub.answers.append((400, {"error": "invalid_input", "message": "no such api"}))
+    handle = dispatcher.submit(abort_plan())
+    plain = Celery(backend=redis_url, set_as_current=False)
+    with pytest.raises(ExecutorRejectedError, match="no such api"):
+        AsyncResult(handle.id, app=plain).get(timeout=20)
+    with pytest.raises(ExecutorRejectedError) as caught:
+        handle.result(1)
+    assert (caught.value.status, caught.value.executor_message) == (400, "no such api")
+    plain.close()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_handle_survives_its_process(dispatcher: Dispatcher) -> None:
+    plan_id = dispatcher.submit(abort_plan(), plan_id="mine").id
+    with Dispatcher(dispatcher._settings) as another:
+        assert another.handle(plan_id).result(20).error_rate == 1.0
+
+
+@pytest.mark.usefixtures("worker")
+def test_many_may_wait_for_one_plan(dispatcher: Dispatcher) -> None:
+    handle = dispatcher.submit(abort_plan())
+    with ThreadPoolExecutor(8) as pool:
+        observations = list(pool.map(lambda _: handle.result(20), range(8)))
+    assert len({observation.execution_id for observation in observations}) == 1
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_same_plan_submitted_twice_is_applied_once(dispatcher: Dispatcher, stub: StubExecutor) -> None:
+    for _ in range(3):
+        dispatcher.submit(abort_plan(), plan_id="mine")
+    assert dispatcher.handle("mine").result(20).error_rate == 1.0
+    assert list(stub.applied.values()) == [1]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_transient_trouble_is_retried_with_the_same_key(dispatcher: Dispatcher, stub: StubExecutor) -> None:
+    stub.answers.extend([(503, {"error": "busy"}), (429, {}), (500, b"")])
+    handle = dispatcher.submit(abort_plan())
+    assert handle.result(20).error_rate == 1.0
+    applies = [
+        headers["idempotency-key"]
+        for headers, (method, _) in zip(stub.headers, stub.calls, strict=True)
+        if method == "POST"
+    ]
+    assert applies == [handle.id] * 4
+    assert list(stub.applied.values()) == [1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        ([(200, b"<html>")], ExecutorProtocolError),
+        ([(200, {"status": "applied"})], ExecutorProtocolError),
+        ([(200, {"status": "failed", "message": "no data plane"})], FaultFailedError),
+        ([(302, {})], ExecutorRejectedError),
+    ],
+)
+@pytest.mark.usefixtures("worker")
+def test_an_executor_that_misbehaves_ends_the_plan_with_a_typed_error(
+    dispatcher: Dispatcher, stub: StubExecutor, answers: list[tuple[int, object]], error: type[Exception]
+) -> None:
+    stub.answers.extend(answers)
+    with pytest.raises(error):
+        dispatcher.submit(abort_plan()).result(20)
+
+
+def test_an_executor_out_of_reach_ends_the_plan_after_its_retries(
+    dispatcher: Dispatcher, start: Workers, free_tcp_port: int
+) -> None:
+    worker = start(f"http://127.0.0.1:{free_tcp_port}", **QUICK_RETRIES)
+    with pytest.raises(ExecutorConnectionError, match="connection refused") as caught:
+        dispatcher.submit(abort_plan()).result(20)
+    assert caught.value.reason == "refused"
+    eventually(lambda: worker.output.count("Retry in") == 3, within_s=5)
+    assert "Traceback" not in worker.output
+
+
+def test_a_running_fault_holds_no_thread(dispatcher: Dispatcher, start: Workers, stub: StubExecutor) -> None:
+    start(stub.url, "--concurrency", "1")
+    begun = time.monotonic()
+    handles = [dispatcher.submit(abort_plan(api=f"/{n}", duration_seconds=3)) for n in range(20)]
+    for handle in handles:
+        handle.result(20)
+    assert time.monotonic() - begun < 6
+    assert len(stub.applied) == 20
+
+
+def test_a_plan_ends_although_its_worker_is_killed(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor
+) -> None:
+    first = start(stub.url)
+    handle = dispatcher.submit(abort_plan(duration_seconds=2))
+    eventually(lambda: handle.status().state is PlanState.RUNNING, within_s=10)
+    first.kill()
+    start(stub.url)
+    assert handle.result(30).error_rate == 1.0
+    assert list(stub.applied.values()) == [1]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_plan_ends_although_its_wake_up_was_lost(
+    dispatcher: Dispatcher, redis_server: RedisServer, stub: StubExecutor
+) -> None:
+    dispatcher._ledger.submit("lost", abort_plan(), executor="default", timeout_ms=30_000)
+    assert dispatcher.handle("lost").result(20).error_rate == 1.0
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_duplicated_wake_up_changes_nothing(dispatcher: Dispatcher, stub: StubExecutor) -> None:
+    handle = dispatcher.submit(abort_plan())
+    for _ in range(20):
+        dispatcher._celery.send_task(
+            "dispatcher.run_plan", args=[handle.id], task_id=handle.id, ignore_result=True
+        )
+    assert handle.result(20).error_rate == 1.0
+    assert [path.rsplit("/", 1)[1] for _, path in stub.calls] == ["apply", "status", "metrics"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_plan_begins_at_its_start_time(dispatcher: Dispatcher, stub: StubExecutor) -> None:
+    start_time = datetime.now(UTC) + timedelta(seconds=1)
+    handle = dispatcher.submit(abort_plan(start_time=start_time))
+    handle.result(20)
+    applied_at = handle.status().applied_at
+    assert applied_at is not None
+    assert timedelta(0) <= applied_at - start_time < timedelta(seconds=0.5)
+
+
+def test_a_plan_that_no_worker_takes_up_in_time_is_never_applied(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor, redis_server: RedisServer
+) -> None:
+    handle = dispatcher.submit(abort_plan(), expires=60)
+    redis_server.client.hincrby(f"{{dispatcher}}:plan:{handle.id}", "expires_ms", -60_000)
+    start(stub.url)
+    with pytest.raises(PlanExpiredError):
+        handle.result(20)
+    assert stub.calls == []
+
+
+def test_waiting_for_a_plan_ends_with_the_time_given_and_the_plan_goes_on(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor
+) -> None:
+    handle = dispatcher.submit(abort_plan())
+    with pytest.raises(ResultTimeoutError, match="queued"):
+        handle.result(0.1)
+    start(stub.url)
+    assert handle.result(20).error_rate == 1.0
+
+
+@pytest.mark.usefixtures("worker")
+def test_apply_and_observe_is_the_specifications_call(dispatcher: Dispatcher) -> None:
+    assert dispatcher.apply_and_observe(abort_plan(), timeout_sec=30.0).error_rate == 1.0
+
+
+def test_flower_sees_one_row_a_plan_that_succeeds_once(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor
+) -> None:
+    start(stub.url, "--task-events", **QUICK_RETRIES)
+    stub.answers.append((503, {}))
+    with listening(dispatcher._celery) as seen:
+        eventually(lambda: "worker-heartbeat" in kinds(seen), within_s=10)
+        handle = dispatcher.submit(abort_plan())
+        handle.result(20)
+        eventually(lambda: "task-succeeded" in kinds(seen), within_s=10)
+    assert kinds(seen).count("task-succeeded") == kinds(seen).count("task-retried") == 1
+    assert {event["uuid"] for event in seen if "uuid" in event} == {handle.id}
+    assert next(event["args"] for event in seen if "args" in event) == str(abort_plan())
+    assert "503" in str(next(event["exception"] for event in seen if event["type"] == "task-retried"))
+    assert "'error_rate': 1.0" in str(next(event["result"] for event in seen if "result" in event))
+
+
+@contextmanager
+def listening(app: Celery) -> Iterator[list[dict[str, object]]]:
+    """All events of the workers, as Flower sees them."""
+    seen: list[dict[str, object]] = []
+    with app.connection() as connection:
+        receiver = app.events.Receiver(connection, handlers={"*": seen.append})
+        thread = threading.Thread(target=receiver.capture, kwargs={"limit": None, "timeout": None})
+        thread.start()
+        try:
+            yield seen
+        finally:
+            receiver.should_stop = True
+            thread.join()
+
+
+def kinds(events: list[dict[str, object]]) -> list[object]:
+    return [event["type"] for event in events]

@@ -1,0 +1,124 @@
+"""The waker on a real Redis: who is woken, and when it looks again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import SecretStr
+from support.eventually import eventually
+from support.plans import abort_plan
+
+from dispatcher import Settings
+from dispatcher.celery_app import make_celery
+from dispatcher.ledger import connect
+from dispatcher.settings import WakerSettings
+from workers.waker import Waker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from celery import Celery
+    from support.redis_server import RedisServer
+
+    from dispatcher.ledger import Ledger
+
+DUE = "{dispatcher}:due"
+PATIENT = WakerSettings(max_sleep_sec=60)
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[Celery]:
+    app = make_celery(settings)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def real_ledger(settings: Settings) -> Iterator[Ledger]:
+    ledger = connect(settings)
+    yield ledger
+    ledger.close()
+
+
+def submit(ledger: Ledger, redis_server: RedisServer, *ids: str) -> None:
+    """Submitted, and due for the waker."""
+    for plan_id in ids:
+        ledger.submit(plan_id, abort_plan(), executor="default", timeout_ms=30_000)
+        redis_server.client.zadd(DUE, {plan_id: 0})
+
+
+def messages(redis_server: RedisServer) -> list[dict[str, Any]]:
+    return [json.loads(message)["headers"] for message in redis_server.client.lrange("dispatcher", 0, -1)]
+
+
+def test_due_plans_are_woken_once_and_readable_in_flower(
+    app: Celery, real_ledger: Ledger, redis_server: RedisServer
+) -> None:
+    submit(real_ledger, redis_server, "p1", "p2")
+    waker = Waker(app, real_ledger, WakerSettings())
+    waker.wake_due()
+    waker.wake_due()
+    headers = messages(redis_server)
+    assert {message["id"] for message in headers} == {"p1", "p2"}
+    assert len(headers) == 2
+    assert headers[0]["argsrepr"] == str(abort_plan())
+
+
+def test_waking_subscribes_to_nothing(app: Celery, real_ledger: Ledger, redis_server: RedisServer) -> None:
+    submit(real_ledger, redis_server, "p1")
+    Waker(app, real_ledger, WakerSettings()).wake_due()
+    assert redis_server.client.pubsub_channels() == []
+
+
+def test_a_full_batch_is_followed_by_the_next_at_once(
+    app: Celery, settings: Settings, redis_server: RedisServer
+) -> None:
+    ledger = connect(settings.model_copy(update={"waker": WakerSettings(batch=2)}))
+    submit(ledger, redis_server, "p1", "p2", "p3")
+    waker = Waker(app, ledger, WakerSettings())
+    assert waker.wake_due() == 0.0
+    assert waker.wake_due() > 0.0
+    assert len(messages(redis_server)) == 3
+    ledger.close()
+
+
+def test_the_waker_sleeps_until_the_next_plan_is_due(
+    app: Celery, real_ledger: Ledger, redis_server: RedisServer
+) -> None:
+    waker = Waker(app, real_ledger, PATIENT)
+    assert 45 <= waker.wake_due() <= 60
+    submit(real_ledger, redis_server, "p1")
+    assert waker.wake_due() == pytest.approx(1.0, abs=0.2)  # its patience with the wake-up just sent
+
+
+def test_a_wait_that_begins_while_the_waker_sleeps_is_seen_in_time(
+    app: Celery, real_ledger: Ledger, redis_server: RedisServer
+) -> None:
+    waker = Waker(app, real_ledger, PATIENT)
+    waker.start()
+    try:
+        eventually(lambda: waker._next_look > 0, within_s=5)
+        submit(real_ledger, redis_server, "p1")
+        waker.expect(10)
+        eventually(lambda: messages(redis_server), within_s=5)
+    finally:
+        waker.stop()
+
+
+def test_a_waker_without_redis_looks_again_later(app: Celery, free_tcp_port: int) -> None:
+    gone = connect(Settings(redis_url=SecretStr(f"redis://127.0.0.1:{free_tcp_port}/0")))
+    assert Waker(app, gone, WakerSettings(max_sleep_sec=0.25)).wake_due() == 0.25
+    gone.close()
+
+
+def test_wake_ups_that_cannot_be_sent_come_due_again(
+    real_ledger: Ledger, redis_server: RedisServer, free_tcp_port: int
+) -> None:
+    submit(real_ledger, redis_server, "p1")
+    deaf = make_celery(Settings(redis_url=SecretStr(f"redis://127.0.0.1:{free_tcp_port}/0")))
+    Waker(deaf, real_ledger, WakerSettings()).wake_due()
+    deaf.close()
+    redis_server.client.zincrby(DUE, -1_000, "p1")
+    assert [wake_up.plan_id for wake_up in real_ledger.claim_due().wake_ups] == ["p1"]
