@@ -86,6 +86,4 @@ def _settings(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 4,
         # Flower turns events on while it watches.
         "worker_send_task_events": False,
-        # The pools of threads have no soft kill, and steps are bounded by their HTTP timeouts.
-        "enable_utc": True,
     }

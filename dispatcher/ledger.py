@@ -68,6 +68,7 @@ class Ledger:
         self._due = f"{self._prefix}due"
         self._keep_s = settings.result_expires_sec
         self._waker = settings.waker
+        self._wait_slice_s = min(WAIT_SLICE_SEC, settings.redis_timeout_sec / 2)
         self._submit = self._script("submit")
         self._begin = self._script("begin")
         self._park = self._script("park")
@@ -188,7 +189,7 @@ class Ledger:
             left = give_up_at - time.monotonic()
             if left <= 0:
                 break
-            self._block_until_ended(plan_id, min(left, WAIT_SLICE_SEC))
+            self._block_until_ended(plan_id, min(left, self._wait_slice_s))
         return record
 
     def result(self, result_key: str) -> str | None:
@@ -227,9 +228,8 @@ class Ledger:
         try:
             yield
         except redis.RedisError as exc:
-            raise LedgerUnavailableError(
-                f"Redis at {self._address} did not answer: {str(exc).rstrip('.')}. Is it running, and is redis_url right?"
-            ) from exc
+            told = f"Redis at {self._address} did not answer: {str(exc).rstrip('.')}"
+            raise LedgerUnavailableError(f"{told}. Is it running, and is redis_url right?") from exc
 
 
 def connect(settings: Settings) -> Ledger:

@@ -5,6 +5,8 @@ Everything that happens at import time in this package happens here.
 
 from __future__ import annotations
 
+import logging
+
 from dispatcher.celery_app import make_celery
 from dispatcher.ledger import connect
 from dispatcher.results import ResultCodec
@@ -23,6 +25,10 @@ def _runner(config: ExecutorClientConfig, settings: Settings) -> PlanRunner:
     poll_ms = round(settings.worker.poll_interval_sec * 1000)
     return PlanRunner(FaultsApiDriver(transport), RetryPolicy.of(config), poll_ms=poll_ms)
 
+
+# Celery's own lines speak of messages, ours of plans: a step that parks its plan is no success.
+for _chatty in ("celery.app.trace", "celery.worker.strategy"):
+    logging.getLogger(_chatty).setLevel(logging.WARNING)
 
 _settings = load_settings()
 _ledger = connect(_settings)

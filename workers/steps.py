@@ -56,10 +56,14 @@ class Steps:
             if step is None:
                 return None
             verdict = self._advance(step)
-            return verdict if self._settle(verdict, step.token) else None
+            if not self._settle(verdict, step.token):
+                logger.warning("plan %s: another step has taken over from this one", plan_id)
+                return None
         except LedgerUnavailableError as exc:
             logger.warning("plan %s: this step ends without a verdict: %s", plan_id, exc)
             return None
+        _log(verdict)
+        return verdict
 
     def _advance(self, step: Step) -> Verdict:
         record = step.record
@@ -94,3 +98,18 @@ class Steps:
 
 def _failed(record: PlanRecord, error: ExecutorClientError) -> Fail:
     return Fail(record.ended(PlanState.FAILED, error), error)
+
+
+def _log(verdict: Verdict) -> None:
+    """Successes are for debugging, retries for information, failures are errors (specification 5.2)."""
+    match verdict:
+        case Park(record, after_ms):
+            logger.debug("plan %s: %s, next look in %.1f s", record.id, record.state, after_ms / 1000)
+        case Retry(record, after_s, cause):
+            logger.info(
+                "plan %s: attempt %d failed, again in %.2f s: %s", record.id, record.attempts, after_s, cause
+            )
+        case Finish(record, _):
+            logger.debug("plan %s: observed, fault %s", record.id, record.apply_id)
+        case Fail(record, error):
+            logger.error("plan %s: %s with %s: %s", record.id, record.state, type(error).__name__, error)

@@ -35,7 +35,6 @@ class Waker:
         self._app = app
         self._ledger = ledger
         self._max_sleep_s = settings.max_sleep_sec
-        self._batch = settings.batch
         self._changed = threading.Condition()
         self._next_look = 0.0
         self._stopped = False
@@ -69,8 +68,6 @@ class Waker:
             return self._max_sleep_s
         if claim.wake_ups:
             publish(self._app, claim.wake_ups)
-        if len(claim.wake_ups) == self._batch:
-            return 0.0
         idle_s = self._max_sleep_s * random.uniform(0.75, 1.0)  # noqa: S311 (a fleet should not look in step)
         return idle_s if claim.next_due_ms is None else min(idle_s, claim.next_due_ms / 1000)
 

@@ -134,7 +134,7 @@ def test_an_executor_out_of_reach_ends_the_plan_after_its_retries(
     with pytest.raises(ExecutorConnectionError, match="connection refused") as caught:
         dispatcher.submit(abort_plan()).result(20)
     assert caught.value.reason == "refused"
-    eventually(lambda: worker.output.count("Retry in") == 3, within_s=5)
+    eventually(lambda: worker.output.count("failed, again in") == 3, within_s=5)
     assert "Traceback" not in worker.output
 
 

@@ -1,0 +1,18 @@
+# One image for the workers, the reference Executor and Flower; docker-compose.yml says which runs where.
+FROM python:3.11-slim
+
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+
+WORKDIR /app
+COPY pyproject.toml README.md ./
+COPY dispatcher dispatcher
+COPY workers workers
+COPY executor executor
+COPY config config
+RUN pip install ".[executor,flower]"
+
+# Nobody needs to be root to wait for HTTP.
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dispatcher
+USER dispatcher
+
+CMD ["celery", "--app", "workers.app", "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]

@@ -1,0 +1,42 @@
+"""What docker-compose.yml promises its operators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))[
+    "services"
+]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_only_loopback_ports_are_published(name: str) -> None:
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_checked_for_health(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"]
+
+
+def test_redis_keeps_plans_and_asks_for_a_password() -> None:
+    script = SERVICES["redis"]["command"][-1]
+    assert all(line in script for line in ("requirepass", "appendonly yes", "maxmemory-policy noeviction"))
+
+
+def test_flower_asks_for_a_password() -> None:
+    assert SERVICES["flower"]["environment"]["FLOWER_BASIC_AUTH"].startswith("operator:${FLOWER_PASSWORD:?")
+
+
+def test_workers_scale() -> None:
+    assert not {"ports", "container_name", "hostname"} & set(SERVICES["worker"])
+
+
+def test_nothing_runs_as_root() -> None:
+    lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
+    assert [line for line in lines if line.startswith("USER ")][-1] == "USER dispatcher"
