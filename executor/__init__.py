@@ -1,0 +1,1 @@
+"""A reference Executor: injects faults into real HTTP traffic with Envoy."""

@@ -1,0 +1,95 @@
+"""`python -m executor`"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from executor.envoy import EnvoyError
+from executor.server import Options, serve
+
+PORTS = range(65_536)
+
+
+def main() -> int:
+    """Run the Executor until it is told to end; its exit code."""
+    options = _options()
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    try:
+        with tempfile.TemporaryDirectory(prefix="executor-") as folder:
+            asyncio.run(serve(options, Path(folder)))
+    except (EnvoyError, OSError, TimeoutError) as exc:
+        told = f"error: the Executor does not start: {exc or 'Envoy took too long'}"
+        print(told, file=sys.stderr)  # noqa: T201 (for a person)
+        return 1
+    return 0
+
+
+def _options() -> Options:
+    parser = argparse.ArgumentParser(
+        prog="python -m executor",
+        description="A reference Executor. It injects faults into the HTTP traffic that goes through its "
+        "Envoy: requests to the proxy port, with the service's name as Host. When it is ready it prints one "
+        "line of JSON with its addresses. EXECUTOR_TOKEN is the bearer token that it asks for, if it is set.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="where the API listens (%(default)s)")
+    parser.add_argument("--port", type=_port, default=8000, help="0 for any free one (%(default)s)")
+    parser.add_argument("--proxy-host", default="127.0.0.1", help="where Envoy listens (%(default)s)")
+    parser.add_argument("--proxy-port", type=_port, default=10_000, help="0 for any free one (%(default)s)")
+    parser.add_argument(
+        "--service",
+        metavar="NAME=HOST:PORT",
+        type=_service,
+        action="append",
+        default=[],
+        help="a service that faults may hit; may be repeated",
+    )
+    parser.add_argument(
+        "--sample", action="store_true", help="bring sample services, to have something to hit"
+    )
+    parser.add_argument(
+        "--traffic-rps", type=_rate, default=0.0, help="requests a second to each target that has a fault"
+    )
+    given = parser.parse_args()
+    if not (given.service or given.sample):
+        parser.error("there is nothing that faults could hit: give --service or --sample")
+    return Options(
+        api=(given.host, given.port),
+        proxy=(given.proxy_host, given.proxy_port),
+        services=dict(given.service),
+        sample=given.sample,
+        traffic_rps=given.traffic_rps,
+        token=os.environ.get("EXECUTOR_TOKEN"),
+    )
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) not in PORTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= 10_000:  # noqa: PLR2004 (said in the error)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate from 0 to 10000")
+    return rate
+
+
+def _service(text: str) -> tuple[str, tuple[str, int]]:
+    name, _, address = text.partition("=")
+    host, _, port = address.rpartition(":")
+    if not (name and host):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=HOST:PORT")
+    return name, (host, _port(port))
+
+
+sys.exit(main())

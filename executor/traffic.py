@@ -1,0 +1,65 @@
+"""Sends a steady stream of requests through Envoy to every target that has a fault."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from executor.envoy_config import Address
+
+__all__ = ["Traffic"]
+
+MAX_IN_FLIGHT = 1000
+TIMEOUT_S = 120.0
+
+logger = logging.getLogger(__name__)
+
+
+class Traffic:
+    """`rps` requests a second to each target: an open loop, which delayed answers do not slow down."""
+
+    def __init__(self, rps: float, proxy: Address, targets: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        """`targets` says which (service, path) to drive, and is asked at each beat."""
+        self._interval_s = 1 / rps
+        self._base_url = f"http://{proxy[0]}:{proxy[1]}"
+        self._targets = targets
+        self._in_flight: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        loop = asyncio.get_running_loop()
+        next_beat = loop.time()
+        connector = aiohttp.TCPConnector(limit=MAX_IN_FLIGHT)
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            try:
+                while True:
+                    self._beat(session)
+                    next_beat = max(next_beat + self._interval_s, loop.time() - 1)
+                    await asyncio.sleep(next_beat - loop.time())
+            finally:
+                for task in self._in_flight:
+                    task.cancel()
+                await asyncio.gather(*self._in_flight, return_exceptions=True)
+
+    def _beat(self, session: aiohttp.ClientSession) -> None:
+        for service, path in self._targets():
+            if len(self._in_flight) >= MAX_IN_FLIGHT:
+                logger.warning("%d requests are in flight: no more are sent", MAX_IN_FLIGHT)
+                return
+            task = asyncio.create_task(self._send(session, service, path))
+            self._in_flight.add(task)
+            task.add_done_callback(self._in_flight.discard)
+
+    async def _send(self, session: aiohttp.ClientSession, service: str, path: str) -> None:
+        try:
+            async with session.get(self._base_url + path, headers={"Host": service}) as answer:
+                await answer.read()
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            logger.info("%s %s: %s", service, path, exc)
