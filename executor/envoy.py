@@ -57,7 +57,9 @@ class Envoy:
         self._version = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._admin = ""
+        self.admin = ""
+        """Where its admin interface listens, once it has started: `127.0.0.1:9901`."""
+
         self.proxy: Address = listen
         """Where it takes requests, once it has started."""
 
@@ -90,7 +92,7 @@ class Envoy:
         self._launch(config_file, address_file)
         self._session = self._session or aiohttp.ClientSession()
         async with asyncio.timeout(READY_WITHIN_S):
-            self._admin = await self._until(lambda: _read(address_file))
+            self.admin = await self._until(lambda: _read(address_file))
             await self._until_ready()
         self.proxy = await self._bound_address()
 
@@ -181,7 +183,7 @@ class Envoy:
     async def _ask(self, method: str, path: str) -> str:
         assert self._session is not None  # noqa: S101 (only asked of a started one)
         try:
-            async with self._session.request(method, f"http://{self._admin}{path}") as answer:
+            async with self._session.request(method, f"http://{self.admin}{path}") as answer:
                 return await answer.text()
         except aiohttp.ClientError as exc:
             raise EnvoyError(f"Envoy's admin interface does not answer: {exc}") from exc

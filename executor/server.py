@@ -118,6 +118,7 @@ def _say_ready(listener: socket.socket, envoy: Envoy) -> None:
     addresses = {
         "executor": _url(listener.getsockname()[:2]),
         "proxy": _url(envoy.proxy),
+        "admin": f"http://{envoy.admin}",
         "envoy_pid": envoy.pid,
         "pid": os.getpid(),
     }

@@ -96,7 +96,7 @@ def show(outcomes: Iterable[Outcome], verdicts: Sequence[str] | None = None) -> 
     `verdicts` has one word for each outcome, for a column of its own.
     """
     outcomes = list(outcomes)
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("target", overflow="fold")
     table.add_column("fault", overflow="fold")
     for name in ("hit %", "status", "errors", "latency", "requests"):
@@ -121,8 +121,8 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
 
 def _asked(plan: FaultPlan) -> tuple[str, str, str]:
     what = f"{plan.delay_seconds} s" if plan.fault_type is FaultType.DELAY else f"{plan.abort_http_status}"
-    late = f", {plan.start_delay_ms} ms late" if plan.start_delay_ms else ""
-    return f"{plan.service} {plan.api}", f"{plan.fault_type} {what}{late}", f"{plan.percentage}"
+    late = f"\nafter {plan.start_delay_ms} ms" if plan.start_delay_ms else ""
+    return f"{plan.service}\n{plan.api}", f"{plan.fault_type} {what}{late}", f"{plan.percentage}"
 
 
 def _observed(result: RawObservation | ExecutorClientError) -> tuple[str, ...]:

@@ -69,6 +69,8 @@ class ExecutorProcess(Process):
         line = eventually(self._ready_line, within_s=30)
         self.url = str(line["executor"])
         self.proxy = str(line["proxy"])
+        self.admin = str(line["admin"])
+        self.envoy_pid = int(str(line["envoy_pid"]))
 
     def _ready_line(self) -> dict[str, object] | None:
         assert self.alive(), self.output

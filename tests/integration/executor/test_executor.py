@@ -1,0 +1,334 @@
+"""The reference Executor with a real Envoy, in front of its sample services."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from support.eventually import eventually
+from support.processes import ExecutorProcess
+
+from executor.envoy_config import STAT_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SERVICE = "OrderService"
+
+
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorProcess]:
+    process = ExecutorProcess(tmp_path_factory.mktemp("executor") / "executor.log", traffic_rps=0)
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def api(request: pytest.FixtureRequest) -> str:
+    """A target of this test's own."""
+    return f"/api/{request.node.name.replace('[', '-').replace(']', '')}"
+
+
+def abort(api: str, **changes: Any) -> dict[str, Any]:
+    fault = {
+        "service": SERVICE,
+        "api": api,
+        "fault_type": "abort",
+        "percentage": 100,
+        "duration_seconds": 60,
+        "fault_config": {"http_status": 503},
+    }
+    return fault | changes
+
+
+def call(
+    executor: ExecutorProcess, method: str, path: str, body: object = None, key: str | None = None
+) -> requests.Response:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return requests.request(method, f"{executor.url}/v1{path}", json=body, headers=headers, timeout=10)
+
+
+def apply(executor: ExecutorProcess, body: dict[str, Any], key: str | None = None) -> str:
+    answer = call(executor, "POST", "/faults/apply", body, key)
+    assert answer.json()["status"] == "applied", answer.text
+    return str(answer.json()["apply_id"])
+
+
+def about(executor: ExecutorProcess, apply_id: str, part: str) -> dict[str, Any]:
+    answer = call(executor, "GET", f"/faults/{apply_id}/{part}")
+    assert answer.ok, answer.text
+    return dict(answer.json())
+
+
+def stop(executor: ExecutorProcess, apply_id: str) -> None:
+    assert call(executor, "DELETE", f"/faults/{apply_id}").ok
+
+
+def send(executor: ExecutorProcess, api: str, times: int = 1, service: str = SERVICE) -> Counter[int]:
+    """How often each status came back."""
+    with requests.Session() as session:
+        answers = [
+            session.get(executor.proxy + api, headers={"Host": service}, timeout=10) for _ in range(times)
+        ]
+    return Counter(answer.status_code for answer in answers)
+
+
+def observed(executor: ExecutorProcess, apply_id: str) -> dict[str, Any]:
+    stop(executor, apply_id)
+    eventually(lambda: about(executor, apply_id, "status")["status"] == "completed", within_s=5)
+    return about(executor, apply_id, "metrics")
+
+
+def test_it_is_healthy(executor: ExecutorProcess) -> None:
+    assert call(executor, "GET", "/health").json() == {"status": "healthy"}
+
+
+def test_an_abort_is_on_when_the_apply_is_answered_and_hits_its_target_only(
+    executor: ExecutorProcess, api: str
+) -> None:
+    apply_id = apply(executor, abort(api))
+    assert send(executor, api, 20) == {503: 20}
+    assert send(executor, f"{api}?query=1") == {503: 1}
+    assert send(executor, f"{api}/other") == send(executor, api, service="PaymentService") == {200: 1}
+    stop(executor, apply_id)
+    assert send(executor, api, 20) == {200: 20}
+
+
+def test_metrics_are_what_envoy_saw(executor: ExecutorProcess, api: str) -> None:
+    apply_id = apply(executor, abort(api))
+    send(executor, api, 20)
+    metrics = observed(executor, apply_id)
+    assert metrics["status_code"] == 503
+    assert (metrics["error_rate"], metrics["error_count"], metrics["success_count"]) == (1.0, 20, 0)
+    assert metrics["logs"][0] == "20 requests, 20 of them hit: 20 x 503"
+    assert len(metrics["logs"]) == 21
+    assert 0 < metrics["latency_ms"] < 100
+
+
+def test_requests_before_and_after_the_fault_do_not_count(executor: ExecutorProcess, api: str) -> None:
+    send(executor, api, 5)
+    apply_id = apply(executor, abort(api))
+    send(executor, api, 3)
+    stop(executor, apply_id)
+    send(executor, api, 5)
+    assert observed(executor, apply_id)["error_count"] == 3
+
+
+def test_a_share_of_the_requests_is_hit(executor: ExecutorProcess, api: str) -> None:
+    apply_id = apply(executor, abort(api, percentage=30))
+    statuses = send(executor, api, 1000)
+    assert 220 < statuses[503] < 380  # more than five standard deviations on either side
+    metrics = observed(executor, apply_id)
+    assert metrics["error_rate"] == statuses[503] / 1000
+    assert metrics["status_code"] == 200
+
+
+def test_a_share_of_nothing_observes_the_baseline(executor: ExecutorProcess, api: str) -> None:
+    apply_id = apply(executor, abort(api, percentage=0))
+    assert send(executor, api, 10) == {200: 10}
+    assert observed(executor, apply_id)["success_count"] == 10
+
+
+def test_a_delay_holds_requests_for_its_time(executor: ExecutorProcess, api: str) -> None:
+    apply_id = apply(executor, abort(api, fault_type="delay", fault_config={"delay_ms": 300}))
+    send(executor, api, 2)
+    metrics = observed(executor, apply_id)
+    assert 300 <= metrics["latency_ms"] < 600
+    assert metrics["error_rate"] == 0.0
+
+
+def test_a_start_delay_and_its_abort_hit_the_same_requests(executor: ExecutorProcess, api: str) -> None:
+    config = {"http_status": 503, "start_delay_ms": 150}
+    apply_id = apply(executor, abort(api, percentage=50, fault_config=config))
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(
+            pool.map(
+                lambda _: requests.get(executor.proxy + api, headers={"Host": SERVICE}, timeout=10), range(60)
+            )
+        )
+    stop(executor, apply_id)
+    assert {answer.status_code for answer in answers} == {200, 503}
+    held = [answer.elapsed.total_seconds() >= 0.15 for answer in answers]
+    assert held == [answer.status_code == 503 for answer in answers]
+
+
+def test_requests_that_are_still_held_at_the_end_are_waited_for(executor: ExecutorProcess, api: str) -> None:
+    apply_id = apply(executor, abort(api, fault_type="delay", fault_config={"delay_ms": 700}))
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(send, executor, api)
+        eventually(lambda: held_requests(executor) == 1, within_s=5)
+        stop(executor, apply_id)
+        assert about(executor, apply_id, "status")["status"] == "running"
+        assert call(executor, "GET", f"/faults/{apply_id}/metrics").status_code == 409
+        assert held.result() == {200: 1}
+    assert observed(executor, apply_id)["success_count"] == 1
+
+
+def test_a_fault_ends_by_itself(executor: ExecutorProcess, api: str) -> None:
+    begun = time.monotonic()
+    apply_id = apply(executor, abort(api, duration_seconds=1))
+    assert about(executor, apply_id, "status")["end_time"] is None
+    eventually(lambda: send(executor, api) == {200: 1}, within_s=5)
+    assert 1 <= time.monotonic() - begun < 1.5
+    status = about(executor, apply_id, "status")
+    assert status["status"] == "completed"
+    assert status["end_time"] > status["start_time"]
+
+
+def test_the_same_key_is_the_same_fault(executor: ExecutorProcess, api: str) -> None:
+    with ThreadPoolExecutor(10) as pool:
+        ids = set(pool.map(lambda _: apply(executor, abort(api), key=api), range(20)))
+    assert len(ids) == 1
+    stop(executor, ids.pop())
+
+
+def test_the_same_key_for_another_fault_is_refused(executor: ExecutorProcess, api: str) -> None:
+    apply_id = apply(executor, abort(api), key=api)
+    answer = call(executor, "POST", "/faults/apply", abort(api, percentage=1), key=api)
+    assert (answer.status_code, answer.json()["error"]) == (422, "key_reused")
+    stop(executor, apply_id)
+
+
+def test_a_second_fault_on_a_target_is_refused(executor: ExecutorProcess, api: str) -> None:
+    apply_id = apply(executor, abort(api))
+    answer = call(executor, "POST", "/faults/apply", abort(api, percentage=1))
+    assert answer.status_code == 409
+    assert apply_id in answer.json()["message"]
+    stop(executor, apply_id)
+
+
+def test_stopping_twice_is_stopping(executor: ExecutorProcess, api: str) -> None:
+    apply_id = apply(executor, abort(api))
+    stop(executor, apply_id)
+    stop(executor, apply_id)
+
+
+def test_what_is_unknown_is_not_found(executor: ExecutorProcess, api: str) -> None:
+    for method, path in [
+        ("GET", "/faults/x/status"),
+        ("GET", "/faults/x/metrics"),
+        ("DELETE", "/faults/x"),
+        ("GET", "/nowhere"),
+    ]:
+        answer = call(executor, method, path)
+        assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
+    unknown_service = call(executor, "POST", "/faults/apply", abort(api, service="Nobody"))
+    assert unknown_service.status_code == 404
+    assert "Nobody" in unknown_service.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (abort("/api", percentage=101), "percentage"),
+        (abort("/api", fault_config={"http_status": 42}), "fault_config.http_status"),
+        (abort("/api", fault_config={}), "fault_config.http_status"),
+        ([], "body"),
+        ("{", "body"),
+    ],
+)
+def test_an_invalid_request_names_the_field(executor: ExecutorProcess, body: object, named: str) -> None:
+    answer = call(executor, "POST", "/faults/apply", body)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_input")
+    assert named in answer.json()["message"]
+
+
+def test_traces_are_opentelemetry_json(executor: ExecutorProcess, api: str) -> None:
+    apply_id = apply(executor, abort(api))
+    trace_id, span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    headers = {"Host": SERVICE, "traceparent": f"00-{trace_id}-{span_id}-01"}
+    requests.get(executor.proxy + api, headers=headers, timeout=10)
+    stop(executor, apply_id)
+
+    def spans() -> list[dict[str, Any]]:
+        [resource] = about(executor, apply_id, "metrics")["trace_data"]["resourceSpans"]
+        return list(resource["scopeSpans"][0]["spans"])
+
+    [span] = eventually(spans, within_s=5)
+    assert (span["traceId"], span["parentSpanId"]) == (trace_id, span_id)
+    assert {"key": "http.status_code", "value": {"stringValue": "503"}} in span["attributes"]
+
+
+def test_nothing_is_left_of_an_executor_that_was_killed(tmp_path: Path) -> None:
+    executor = ExecutorProcess(tmp_path / "executor.log", traffic_rps=0)
+    apply(executor, abort("/api"))
+    executor.kill()
+    eventually(lambda: not_listening(executor), within_s=5)
+
+
+def test_nothing_is_left_of_an_executor_that_was_told_to_end(tmp_path: Path) -> None:
+    executor = ExecutorProcess(tmp_path / "executor.log", traffic_rps=10)
+    apply(executor, abort("/api"))
+    assert executor.stop() == 0
+    assert not_listening(executor)
+    assert "Traceback" not in executor.output
+
+
+def test_an_envoy_that_ends_fails_its_faults_and_is_started_again(tmp_path: Path) -> None:
+    executor = ExecutorProcess(tmp_path / "executor.log", traffic_rps=0)
+    apply_id = apply(executor, abort("/api/x"))
+    os.kill(executor.envoy_pid, 9)
+    eventually(lambda: about(executor, apply_id, "status")["status"] == "failed", within_s=5)
+    assert "Envoy" in about(executor, apply_id, "status")["error_msg"]
+    eventually(lambda: call(executor, "GET", "/health").ok, within_s=10)
+    assert send(executor, "/api/x") == {200: 1}
+    apply(executor, abort("/api/x"))
+    assert send(executor, "/api/x") == {503: 1}
+    executor.stop()
+
+
+def test_a_token_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXECUTOR_TOKEN", "pa55")
+    executor = ExecutorProcess(tmp_path / "executor.log", traffic_rps=0)
+    answer = call(executor, "GET", "/faults/x/status")
+    assert (answer.status_code, answer.json()["error"]) == (401, "unauthorized")
+    assert call(executor, "GET", "/health").ok
+    allowed = requests.get(
+        f"{executor.url}/v1/faults/x/status", headers={"Authorization": "Bearer pa55"}, timeout=10
+    )
+    assert allowed.status_code == 404
+    executor.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        ([], 2, "give --service or --sample"),
+        (["--sample", "--port", "x"], 2, "'x' is not a port"),
+        (["--sample", "--traffic-rps", "-1"], 2, "is not a rate"),
+        (["--service", "broken"], 2, "'broken' is not NAME=HOST:PORT"),
+        (["--sample", "--port", "TAKEN"], 1, "Address already in use"),
+        (["--sample", "--port", "0", "--proxy-port", "TAKEN"], 1, "Envoy ended"),
+    ],
+)
+def test_what_is_wrong_with_its_options_is_said_in_a_line(
+    executor: ExecutorProcess, options: list[str], code: int, told: str
+) -> None:
+    taken = executor.url.rsplit(":", 1)[1]
+    command = [sys.executable, "-m", "executor", *(taken if each == "TAKEN" else each for each in options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == code
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def held_requests(executor: ExecutorProcess) -> int:
+    stat = f"http.{STAT_PREFIX}.fault.active_faults"
+    line = requests.get(f"{executor.admin}/stats", params={"filter": stat}, timeout=10).text
+    return int(line.rpartition(": ")[2] or 0)
+
+
+def not_listening(executor: ExecutorProcess) -> bool:
+    try:
+        requests.get(executor.proxy, timeout=1)
+    except requests.ConnectionError:
+        return True
+    return False

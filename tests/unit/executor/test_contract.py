@@ -1,0 +1,49 @@
+"""What the Executor accepts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from executor.contract import FaultApply
+
+ABORT: dict[str, Any] = {
+    "service": "OrderService",
+    "api": "/api/orders",
+    "fault_type": "abort",
+    "percentage": 30,
+    "duration_seconds": 5,
+    "fault_config": {"http_status": 503},
+}
+
+
+def test_a_fault_as_in_the_contract_is_accepted() -> None:
+    assert FaultApply.model_validate(ABORT).held_ms == 0
+    held = {"fault_type": "delay", "fault_config": {"delay_ms": 2500, "start_delay_ms": 200}}
+    assert FaultApply.model_validate(ABORT | held).held_ms == 2700
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"service": ""},
+        {"api": "orders"},
+        {"api": "/a?b"},
+        {"fault_type": "explode"},
+        {"percentage": 101},
+        {"percentage": "30"},
+        {"percentage": 30.5},
+        {"duration_seconds": 0},
+        {"duration_seconds": 1.5},
+        {"fault_config": {}},
+        {"fault_config": {"http_status": 399}},
+        {"fault_config": {"http_status": 503, "delay_ms": 1}},
+        {"fault_config": {"http_status": 503, "start_delay_ms": -1}},
+        {"fault_type": "delay"},
+    ],
+)
+def test_anything_else_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        FaultApply.model_validate(ABORT | change)
