@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "collect", "exit_code", "show"]
 
 SLICE_SEC = 0.5
-HINT_AFTER_SEC = 10.0
+HINT_AFTER_SEC = 5.0
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -86,7 +86,8 @@ def _wait(handle: PlanHandle, check: Callable[[], None]) -> RawObservation | Exe
         if waited_s == HINT_AFTER_SEC and handle.status().state is PlanState.QUEUED:
             stderr.print(
                 f"plan {handle.id} has waited {HINT_AFTER_SEC:g} s for a worker. Is one running?\n"
-                "Start one with: celery -A workers.app worker"
+                "Start one with: celery --app workers.app worker",
+                soft_wrap=True,
             )
 
 

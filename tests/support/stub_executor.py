@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
+from urllib.parse import unquote
 
 
 class StubExecutor:
@@ -20,6 +21,7 @@ class StubExecutor:
         self.applied: Counter[str] = Counter()
         self.answers: deque[tuple[int, object]] = deque()
         self.running: dict[str, float] = {}
+        self.requests: dict[str, object] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -40,9 +42,11 @@ class StubExecutor:
             return self.answers.popleft()
         if method == "POST":
             return self._apply(headers["idempotency-key"], body)
-        return self._about(method, *path.removeprefix("/v1/faults/").split("/"))
+        return self._about(method, *map(unquote, path.removeprefix("/v1/faults/").split("/")))
 
     def _apply(self, key: str, body: Any) -> tuple[int, object]:
+        if self.requests.setdefault(key, body) != body:
+            return 422, {"error": "key_reused"}
         if key not in self.running:
             self.applied[f"{body['service']}{body['api']}"] += 1
             self.running[key] = time.monotonic() + body["duration_seconds"]

@@ -1,0 +1,165 @@
+"""The command line as people use it: real processes, exit codes, and what they print."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.eventually import eventually
+from support.plans import abort_plan
+from support.processes import running
+
+if TYPE_CHECKING:
+    from support.processes import ExecutorProcess, Workers
+    from support.stub_executor import StubExecutor
+
+DISPATCHER = str(Path(sys.executable).with_name("dispatcher"))
+PLAN = abort_plan().model_dump(mode="json", exclude_none=True)
+
+
+def dispatcher(*arguments: str, text: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [DISPATCHER, *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, "COLUMNS": "80", **environment},
+    )
+
+
+def test_the_demo_fits_its_plans_and_leaves_nothing_behind() -> None:
+    before = {pattern: running(pattern) for pattern in ("envoy", "workers.app", "redis-server")}
+    done = dispatcher("demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("yes") == 6
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    assert {pattern: running(pattern) for pattern in before} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_demo_that_is_interrupted_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+    before = {pattern: running(pattern) for pattern in ("envoy", "workers.app", "redis-server")}
+    with (tmp_path / "log").open("w+") as log:
+        demo = subprocess.Popen([DISPATCHER, "demo"], stdout=log, stderr=log)
+        eventually(lambda: "submitting 5" in (tmp_path / "log").read_text(), within_s=60)
+        demo.send_signal(number)
+        code = demo.wait(timeout=30)
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    eventually(lambda: {pattern: running(pattern) for pattern in before} == before, within_s=20)
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_run_prints_what_was_asked_and_what_was_observed(
+    start: Workers, executor: ExecutorProcess, redis_url: str, tmp_path: Path
+) -> None:
+    start(executor.url)
+    (tmp_path / "plans.yaml").write_text(json.dumps([PLAN, PLAN | {"api": "/api/v1/other"}]))
+    done = dispatcher("run", str(tmp_path / "plans.yaml"), DISPATCHER_REDIS_URL=redis_url)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"abort 503 +100 +503 +1\.00", done.stdout)) == 2
+    assert done.stderr == ""
+
+
+def test_run_prints_json_for_scripts(start: Workers, stub: StubExecutor, redis_url: str) -> None:
+    start(stub.url)
+    stub.answers.append((400, {"message": "no such api"}))
+    done = dispatcher("run", "-", "--json", text=json.dumps([PLAN]), DISPATCHER_REDIS_URL=redis_url)
+    [line] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 12
+    assert line["plan"] == PLAN
+    assert line["error"]["type"] == "ExecutorRejectedError"
+    assert "no such api" in line["error"]["message"]
+    done = dispatcher("run", "-", "--json", text=json.dumps([PLAN]), DISPATCHER_REDIS_URL=redis_url)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["observation"]["error_rate"] == 1.0
+
+
+def test_a_bad_plan_is_refused_line_by_line_before_anything_is_sent(redis_url: str) -> None:
+    bad = PLAN | {"percentage": 101, "service": "a b"}
+    done = dispatcher("run", "-", text=json.dumps([PLAN, bad]), DISPATCHER_REDIS_URL=redis_url)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: standard input, plan 2: {problem}"
+        for problem in (
+            "service: must be a name of letters, digits, '.', '_' and '-', at most 253 long",
+            "percentage: must be less than or equal to 100",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "code", "told"),
+    [
+        ({"DISPATCHER_REDIS_URL": "redis://:pa55@127.0.0.1:1/0"}, 3, "Redis at redis://127.0.0.1:1/0"),
+        ({"DISPATCHER_REDIS_URL": "nonsense"}, 2, "redis_url: must be a URL such as"),
+        ({"DISPATCHER_CONFIG": "nowhere.toml"}, 2, "nowhere.toml, which is no file"),
+    ],
+)
+def test_what_is_wrong_outside_is_one_line(environment: dict[str, str], code: int, told: str) -> None:
+    done = dispatcher("run", "-", text=json.dumps(PLAN), **environment)
+    assert done.returncode == code
+    [line] = done.stderr.splitlines()
+    assert told in line
+    assert "pa55" not in line
+
+
+def test_an_executor_out_of_reach_is_one_line(start: Workers, redis_url: str, free_tcp_port: int) -> None:
+    start(f"http://127.0.0.1:{free_tcp_port}", DISPATCHER_EXECUTORS__DEFAULT__RETRY_STRATEGY="none")
+    done = dispatcher("run", "-", text=json.dumps(PLAN), DISPATCHER_REDIS_URL=redis_url)
+    assert done.returncode == 11
+    [line] = done.stderr.splitlines()
+    assert f"http://127.0.0.1:{free_tcp_port}/v1/faults/apply: connection refused" in line
+
+
+def test_a_worker_with_bad_settings_says_so_in_a_line() -> None:
+    command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker"]
+    environment = {**os.environ, "DISPATCHER_QUEUE": "not a queue"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    assert done.returncode != 0
+    assert "invalid settings: queue" in done.stderr
+
+
+def test_progress_is_shown_on_a_terminal_only(start: Workers, stub: StubExecutor, redis_url: str) -> None:
+    start(stub.url)
+    outside, inside = pty.openpty()
+    done = subprocess.run(
+        [DISPATCHER, "run", "-"],
+        input=json.dumps(PLAN).encode(),
+        stdout=subprocess.PIPE,
+        stderr=inside,
+        env={**os.environ, "DISPATCHER_REDIS_URL": redis_url, "TERM": "xterm"},
+        timeout=30,
+        check=False,
+    )
+    os.close(inside)
+    assert done.returncode == 0
+    assert b"fault plans" in os.read(outside, 65_536)
+    os.close(outside)
+
+
+def test_run_says_when_no_worker_takes_a_plan_up(redis_url: str, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w+") as log:
+        run = subprocess.Popen(
+            [DISPATCHER, "run", "-"],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "DISPATCHER_REDIS_URL": redis_url},
+        )
+        assert run.stdin is not None
+        with run.stdin as stdin:
+            stdin.write(json.dumps(PLAN).encode())
+        eventually(lambda: "Is one running?" in (tmp_path / "log").read_text(), within_s=20)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(timeout=10) == 130
+    assert "The plans that were submitted go on" in (tmp_path / "log").read_text()
