@@ -48,6 +48,7 @@ def settings(redis_url: str) -> Settings:
 @pytest.fixture(params=["fake", "real"])
 def redis_client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     """A fake and a real Redis, one after the other."""
+    client: redis.Redis
     if request.param == "fake":
         client = fakeredis.FakeRedis(decode_responses=True, server=fakeredis.FakeServer())
     else:

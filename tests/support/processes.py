@@ -66,7 +66,7 @@ class ExecutorProcess(Process):
     def __init__(self, log: Path, *, traffic_rps: float = 40) -> None:
         command = [sys.executable, "-m", "executor", "--sample", "--port", "0", "--proxy-port", "0"]
         super().__init__([*command, "--traffic-rps", str(traffic_rps)], log)
-        line = eventually(self._ready_line, within_s=30)
+        line = eventually(self._ready_line, within_s=30) or {}
         self.url = str(line["executor"])
         self.proxy = str(line["proxy"])
         self.admin = str(line["admin"])

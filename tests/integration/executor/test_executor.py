@@ -18,17 +18,9 @@ from support.processes import ExecutorProcess
 from executor.envoy_config import STAT_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 SERVICE = "OrderService"
-
-
-@pytest.fixture(scope="module")
-def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorProcess]:
-    process = ExecutorProcess(tmp_path_factory.mktemp("executor") / "executor.log", traffic_rps=0)
-    yield process
-    process.stop()
 
 
 @pytest.fixture
@@ -141,12 +133,12 @@ def test_a_delay_holds_requests_for_its_time(executor: ExecutorProcess, api: str
     apply_id = apply(executor, abort(api, fault_type="delay", fault_config={"delay_ms": 300}))
     send(executor, api, 2)
     metrics = observed(executor, apply_id)
-    assert 300 <= metrics["latency_ms"] < 600
+    assert 290 <= metrics["latency_ms"] < 600
     assert metrics["error_rate"] == 0.0
 
 
 def test_a_start_delay_and_its_abort_hit_the_same_requests(executor: ExecutorProcess, api: str) -> None:
-    config = {"http_status": 503, "start_delay_ms": 150}
+    config = {"http_status": 503, "start_delay_ms": 500}
     apply_id = apply(executor, abort(api, percentage=50, fault_config=config))
     with ThreadPoolExecutor(20) as pool:
         answers = list(
@@ -156,7 +148,7 @@ def test_a_start_delay_and_its_abort_hit_the_same_requests(executor: ExecutorPro
         )
     stop(executor, apply_id)
     assert {answer.status_code for answer in answers} == {200, 503}
-    held = [answer.elapsed.total_seconds() >= 0.15 for answer in answers]
+    held = [answer.elapsed.total_seconds() > 0.4 for answer in answers]
     assert held == [answer.status_code == 503 for answer in answers]
 
 

@@ -8,7 +8,6 @@ import pytest
 from support.eventually import eventually
 from support.fake_driver import FakeDriver
 from support.plans import abort_plan
-from support.processes import ExecutorProcess
 from support.stub_executor import StubExecutor
 
 from dispatcher import ExecutorClientConfig, ExecutorRejectedError, FaultLostError
@@ -20,13 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLAN = abort_plan(duration_seconds=60)
-
-
-@pytest.fixture(scope="module")
-def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorProcess]:
-    process = ExecutorProcess(tmp_path_factory.mktemp("executor") / "executor.log", traffic_rps=0)
-    yield process
-    process.stop()
 
 
 @pytest.fixture(params=["fake", "stub", "reference"])

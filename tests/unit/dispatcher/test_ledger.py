@@ -21,8 +21,16 @@ DUE = "{dispatcher}:due"
 PLAN = abort_plan()
 
 
-def submit(ledger: Ledger, plan_id: str = "p1", plan: FaultPlan = PLAN, **options: int | None) -> bool:
-    return ledger.submit(plan_id, plan, executor="default", **{"timeout_ms": 30_000, **options})
+def submit(
+    ledger: Ledger,
+    plan_id: str = "p1",
+    plan: FaultPlan = PLAN,
+    timeout_ms: int = 30_000,
+    expires_after_ms: int | None = None,
+) -> bool:
+    return ledger.submit(
+        plan_id, plan, executor="default", timeout_ms=timeout_ms, expires_after_ms=expires_after_ms
+    )
 
 
 def begin(ledger: Ledger, plan_id: str = "p1", token: str = "t1", lease_ms: int = 60_000) -> Step:

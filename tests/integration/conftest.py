@@ -1,0 +1,19 @@
+"""Real parts for one seam at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.processes import ExecutorProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorProcess]:
+    """The reference Executor with Envoy, and no traffic but the test's own."""
+    process = ExecutorProcess(tmp_path_factory.mktemp("executor") / "executor.log", traffic_rps=0)
+    yield process
+    process.stop()
