@@ -1,7 +1,8 @@
 """Submit fault plans, and get what was observed. See `Dispatcher`."""
 
-from dispatcher.client import Dispatcher, PlanHandle
+from dispatcher.client import Dispatcher
 from dispatcher.errors import (
+    DispatchHaltedError,
     ExecutorClientError,
     ExecutorConnectionError,
     ExecutorProtocolError,
@@ -13,15 +14,28 @@ from dispatcher.errors import (
     InvalidPlanError,
     InvalidSettingsError,
     LedgerUnavailableError,
+    PlanCancelledError,
     PlanConflictError,
     PlanExpiredError,
     PlanUnknownError,
     ResultTimeoutError,
 )
-from dispatcher.models import FaultPlan, FaultType, PlanState, PlanStatus, RawObservation
+from dispatcher.handles import PlanBatch, PlanHandle
+from dispatcher.models import (
+    ActiveFault,
+    ConflictPolicy,
+    FaultPlan,
+    FaultType,
+    PlanState,
+    PlanStatus,
+    RawObservation,
+)
 from dispatcher.settings import ExecutorClientConfig, RetryStrategy, Settings, load_settings
 
 __all__ = [
+    "ActiveFault",
+    "ConflictPolicy",
+    "DispatchHaltedError",
     "Dispatcher",
     "ExecutorClientConfig",
     "ExecutorClientError",
@@ -37,6 +51,8 @@ __all__ = [
     "InvalidPlanError",
     "InvalidSettingsError",
     "LedgerUnavailableError",
+    "PlanBatch",
+    "PlanCancelledError",
     "PlanConflictError",
     "PlanExpiredError",
     "PlanHandle",

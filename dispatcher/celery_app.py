@@ -34,6 +34,9 @@ def publish(app: Celery, wake_ups: Iterable[WakeUp]) -> None:
 
     A broker that cannot be reached is no error: the plans are in the ledger, and the waker wakes them.
     """
+    wake_ups = list(wake_ups)
+    if not wake_ups:
+        return
     try:
         with app.producer_pool.acquire(block=True) as producer, producer.batch():
             for wake_up in wake_ups:

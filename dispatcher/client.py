@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import uuid
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dispatcher.celery_app import make_celery, publish
-from dispatcher.errors import InvalidPlanError, PlanUnknownError, ResultTimeoutError
-from dispatcher.ledger import WakeUp, connect
+from dispatcher.errors import ExecutorClientError, InvalidPlanError, ResultTimeoutError
+from dispatcher.handles import Access, PlanBatch, PlanHandle
+from dispatcher.ledger import Submission, WakeUp, connect
+from dispatcher.models import ActiveFault, ConflictPolicy, PlanState
 from dispatcher.record import budget_ms
 from dispatcher.results import ResultCodec
 from dispatcher.settings import Settings, load_settings
+from dispatcher.waits import PAGE, AsyncWaiter, Waiter, pages
 
 if TYPE_CHECKING:
-    from dispatcher.ledger import Ledger
-    from dispatcher.models import FaultPlan, PlanStatus, RawObservation
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["Dispatcher", "PlanHandle"]
+    from dispatcher.models import FaultPlan, RawObservation
+    from dispatcher.record import PlanRecord
+
+__all__ = ["Dispatcher"]
 
 PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -36,7 +42,13 @@ class Dispatcher:
         self._settings = settings or load_settings()
         self._celery = make_celery(self._settings)
         self._ledger = connect(self._settings)
-        self._results = ResultCodec(self._celery)
+        self._access = Access(
+            self._ledger,
+            ResultCodec(self._celery),
+            self._celery,
+            Waiter(self._ledger),
+            AsyncWaiter(self._settings),
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -57,101 +69,158 @@ class Dispatcher:
         timeout_sec: float | None = None,
         expires: float | None = None,
         executor: str = "default",
+        conflict_policy: ConflictPolicy | str | None = None,
     ) -> PlanHandle:
         """Hand the plan over. It is durable, and will end, once this has returned.
 
         `plan_id` makes submitting repeatable: the same plan under the same id is one plan. `timeout_sec` is
         what the plan may take beyond its fault's own time (the Executor's `default_timeout_sec` if absent).
-        `expires` is how many seconds it may wait for a worker (no limit if absent); past that it ends with
-        `PlanExpiredError` and is never applied. `executor` is a name from the configuration.
+        `expires` is how many seconds it may wait for a worker and its target (no limit if absent); past that
+        it ends with `PlanExpiredError` and is never applied. `executor` is a name from the configuration.
+        `conflict_policy` says what to do where another plan has the target: `queue` (if absent), `reject` or
+        `allow`.
 
-        Raises `InvalidPlanError`, `PlanConflictError`, `LedgerUnavailableError`.
+        Raises `InvalidPlanError`, `PlanConflictError`, `DispatchHaltedError`, `LedgerUnavailableError`.
         """
-        problems = self._problems(plan_id, timeout_sec, expires, executor)
-        if problems:
-            told = "; ".join(f"{field} {problem}" for field, problem in problems)
-            raise InvalidPlanError(f"invalid plan: {told}", problems)
-        plan_id = plan_id or str(uuid.uuid4())
-        new = self._ledger.submit(
-            plan_id,
-            plan,
-            executor=executor,
-            timeout_ms=round((timeout_sec or self._settings.executors[executor].default_timeout_sec) * 1000),
-            expires_after_ms=None if expires is None else round(expires * 1000),
+        if plan_id is not None and not PLAN_ID.fullmatch(plan_id):
+            problem = "must be letters, digits, '.', '_' and '-', at most 128 long"
+            raise InvalidPlanError(f"invalid plan: plan_id {problem}", [["plan_id", problem]])
+        options = self._options(timeout_sec, expires, executor, conflict_policy)
+        submission = Submission(plan_id or str(uuid.uuid4()), plan, **options)
+        [refusal] = self._submit([submission])
+        if refusal is not None:
+            raise refusal
+        return self.handle(submission.plan_id)
+
+    def submit_many(
+        self,
+        plans: Iterable[FaultPlan],
+        *,
+        timeout_sec: float | None = None,
+        expires: float | None = None,
+        executor: str = "default",
+        conflict_policy: ConflictPolicy | str | None = None,
+    ) -> PlanBatch:
+        """Hand many plans over, some hundred with each call to Redis. `plans` may be a generator.
+
+        The options are those of `submit`. A plan that is refused does not keep the others from going: its
+        handle in the batch has ended, and its `result` raises why.
+
+        Raises `InvalidPlanError` (an option), `LedgerUnavailableError` (some of the plans may have gone).
+        """
+        options = self._options(timeout_sec, expires, executor, conflict_policy)
+        batch = uuid.uuid4().hex
+        submissions = (
+            Submission(f"{batch}-{number}", plan, batch=batch, **options) for number, plan in enumerate(plans)
         )
-        if new and plan.start_time is None:
-            publish(self._celery, [WakeUp(plan_id, str(plan))])
-        return self.handle(plan_id)
+        handles: list[PlanHandle] = []
+        while page := list(itertools.islice(submissions, PAGE)):
+            for submission, refusal in zip(page, self._submit(page), strict=True):
+                handles.append(PlanHandle(submission.plan_id, self._access, refusal))
+        return PlanBatch(batch, handles, self._access)
 
     def handle(self, plan_id: str) -> PlanHandle:
         """A handle on a plan that was submitted here or anywhere else. Nothing is checked yet."""
-        return PlanHandle(plan_id, self._ledger, self._results)
+        return PlanHandle(plan_id, self._access)
 
     def apply_and_observe(self, plan: FaultPlan, timeout_sec: float = 30.0) -> RawObservation:
         """Submit the plan and wait for its observation (specification 5.1).
 
         `timeout_sec` bounds the wait for a worker, and again what the plan takes beyond its fault's own
-        time. Raises what ended the plan, or `ResultTimeoutError` where no worker is there to end it.
+        time. Raises what ended the plan, or `ResultTimeoutError` where no worker is there to end it; the
+        plan is cancelled then.
         """
         handle = self.submit(plan, timeout_sec=timeout_sec, expires=timeout_sec)
-        status = handle.status()
-        wait_sec = 0.0
+        wait_sec = timeout_sec + budget_ms(plan, round(timeout_sec * 1000)) / 1000
         if plan.start_time is not None:
-            wait_sec = max(0.0, (plan.start_time - status.submitted_at).total_seconds())
-        return handle.result(wait_sec + timeout_sec + budget_ms(plan, round(timeout_sec * 1000)) / 1000)
+            wait_sec += max(0.0, plan.start_time.timestamp() - self._ledger.now_ms() / 1000)
+        try:
+            return handle.result(wait_sec)
+        except (ResultTimeoutError, KeyboardInterrupt):
+            handle.cancel("its submitter stopped waiting")
+            raise
 
-    def _problems(
-        self, plan_id: str | None, timeout_sec: float | None, expires: float | None, executor: str
-    ) -> list[list[str]]:
-        problems = []
-        if plan_id is not None and not PLAN_ID.fullmatch(plan_id):
-            problems.append(["plan_id", "must be letters, digits, '.', '_' and '-', at most 128 long"])
-        problems.extend(
+    def active(self) -> list[ActiveFault]:
+        """The faults in flight, the oldest first."""
+        now_ms = self._ledger.now_ms()
+        records = itertools.chain.from_iterable(map(self._ledger.read, pages(self._ledger.in_flight())))
+        faults = [
+            _active(record, now_ms) for record in records if record and record.state is PlanState.RUNNING
+        ]
+        return sorted(faults, key=lambda fault: -fault.age_seconds)
+
+    def halt(self, reason: str) -> int:
+        """Stop everything: refuse new plans until `resume`, and cancel all that are in flight; how many.
+
+        Returns at once; `active` tells when the last fault is stopped.
+        """
+        self._ledger.halt(reason)
+        cancelled = 0
+        for page in pages(self._ledger.in_flight()):
+            wake_ups = [each for each in self._ledger.cancel(page, f"halted: {reason}") if each is not None]
+            publish(self._celery, wake_ups)
+            cancelled += len(wake_ups)
+        return cancelled
+
+    def resume(self) -> bool:
+        """Take plans again. False where the dispatcher was not halted."""
+        return self._ledger.resume()
+
+    def halted(self) -> str | None:
+        """Why the dispatcher is halted. None where it is not."""
+        return self._ledger.halted()
+
+    def _submit(self, submissions: Sequence[Submission]) -> list[ExecutorClientError | None]:
+        """Submit, and wake those that may start; for each, why it was refused."""
+        outcomes = self._ledger.submit(submissions)
+        wake_ups = [
+            WakeUp(each.plan_id, str(each.plan))
+            for each, outcome in zip(submissions, outcomes, strict=True)
+            if outcome is True and each.plan.start_time is None
+        ]
+        publish(self._celery, wake_ups)
+        return [outcome if isinstance(outcome, ExecutorClientError) else None for outcome in outcomes]
+
+    def _options(
+        self,
+        timeout_sec: float | None,
+        expires: float | None,
+        executor: str,
+        conflict_policy: ConflictPolicy | str | None,
+    ) -> dict[str, Any]:
+        """The options of a submission. Raises `InvalidPlanError`."""
+        problems = [
             [name, "must be a number of seconds above 0"]
             for name, seconds in (("timeout_sec", timeout_sec), ("expires", expires))
             if seconds is not None and not 0 < seconds < float("inf")
-        )
+        ]
         if executor not in self._settings.executors:
             known = ", ".join(sorted(self._settings.executors))
             problems.append(["executor", f"must be one of the configured executors: {known}"])
-        return problems
+        if conflict_policy is not None and conflict_policy not in set(ConflictPolicy):
+            problems.append(["conflict_policy", f"must be one of {', '.join(ConflictPolicy)}"])
+        if problems:
+            told = "; ".join(f"{field} {problem}" for field, problem in problems)
+            raise InvalidPlanError(f"invalid plan: {told}", problems)
+        default_sec = self._settings.executors[executor].default_timeout_sec
+        return {
+            "executor": executor,
+            "timeout_ms": round((timeout_sec or default_sec) * 1000),
+            "expires_after_ms": None if expires is None else round(expires * 1000),
+            "conflict_policy": ConflictPolicy(conflict_policy or ConflictPolicy.QUEUE),
+        }
 
 
-class PlanHandle:
-    """A submitted plan. Its `id` is all that is needed to find it again, from any process."""
-
-    def __init__(self, plan_id: str, ledger: Ledger, results: ResultCodec) -> None:
-        self.id = plan_id
-        self._ledger = ledger
-        self._results = results
-
-    def __repr__(self) -> str:
-        return f"PlanHandle({self.id!r})"
-
-    def status(self) -> PlanStatus:
-        """Where the plan stands. Raises `PlanUnknownError`, `LedgerUnavailableError`."""
-        record = self._ledger.read(self.id)
-        if record is None:
-            raise self._unknown()
-        return record.status()
-
-    def result(self, timeout: float | None = None) -> RawObservation:
-        """The plan's observation, waiting up to `timeout` seconds for it (for ever if None).
-
-        Raises the error that ended the plan, `ResultTimeoutError` where it has not ended in time,
-        `PlanUnknownError`, `LedgerUnavailableError`.
-        """
-        record = self._ledger.wait_for_end(self.id, timeout)
-        if record is not None and not record.state.final:
-            raise ResultTimeoutError(
-                f"plan {self.id} has not ended within {timeout:g} s: it is {record.state}"
-                + (f" ({record.cause})" if record.cause else "")
-                + ". It goes on; ask again later"
-            )
-        stored = self._ledger.result(self._results.key(self.id))
-        if stored is None:
-            raise self._unknown()
-        return self._results.decode(stored)
-
-    def _unknown(self) -> PlanUnknownError:
-        return PlanUnknownError(f"plan {self.id} is unknown: its id is wrong, or its record has expired")
+def _active(record: PlanRecord, now_ms: int) -> ActiveFault:
+    applied_ms = record.applied_ms or now_ms
+    return ActiveFault.model_validate(
+        {
+            "plan_id": record.id,
+            "apply_id": record.apply_id,
+            "executor": record.executor,
+            "service": record.plan.service,
+            "api": record.plan.api,
+            "age_seconds": max(0, now_ms - applied_ms) / 1000,
+            "ends_at": (applied_ms + budget_ms(record.plan, 0)) / 1000,
+        }
+    )

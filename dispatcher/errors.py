@@ -5,7 +5,9 @@
     ├── InvalidSettingsError        the configuration breaks a rule; nothing was started
     ├── LedgerUnavailableError      Redis did not answer                  (also a ConnectionError)
     ├── PlanUnknownError            no plan has this id, or its record is gone
-    ├── PlanConflictError           the id already belongs to another plan
+    ├── PlanConflictError           another plan has the id, or the target
+    ├── PlanCancelledError          somebody cancelled the plan, or halted the dispatcher
+    ├── DispatchHaltedError         the dispatcher is halted and takes no plans
     ├── PlanExpiredError            no worker took the plan up in time; it was never applied
     ├── ResultTimeoutError          the caller stopped waiting; the plan goes on  (also a TimeoutError)
     ├── ExecutorTimeoutError        the Executor never answered           (also a TimeoutError)
@@ -24,9 +26,11 @@ only, all of them plain JSON values.
 from __future__ import annotations
 
 import builtins
+import json
 from typing import ClassVar
 
 __all__ = [
+    "DispatchHaltedError",
     "ExecutorClientError",
     "ExecutorConnectionError",
     "ExecutorProtocolError",
@@ -38,6 +42,7 @@ __all__ = [
     "InvalidPlanError",
     "InvalidSettingsError",
     "LedgerUnavailableError",
+    "PlanCancelledError",
     "PlanConflictError",
     "PlanExpiredError",
     "PlanUnknownError",
@@ -102,9 +107,30 @@ class PlanUnknownError(ExecutorClientError):
 
 
 class PlanConflictError(ExecutorClientError):
-    """The plan id already belongs to a different plan. Choose another id."""
+    """Another plan has the id, or the target. Choose another id, or wait for the plan that is named."""
 
     exit_code = 5
+
+    def __init__(self, message: str = "", holder: str = "", /) -> None:
+        super().__init__(message, holder)
+
+    @property
+    def holder(self) -> str:
+        """Id of the plan that is in the way."""
+        return str(self.args[1])
+
+
+class PlanCancelledError(ExecutorClientError):
+    """Somebody cancelled the plan, or halted the dispatcher. Its fault is stopped."""
+
+    exit_code = 8
+
+
+class DispatchHaltedError(ExecutorClientError):
+    """The dispatcher is halted and takes no plans. Submit again once it is resumed."""
+
+    exit_code = 9
+    retry_safe = True
 
 
 class PlanExpiredError(ExecutorClientError):
@@ -189,3 +215,15 @@ class FaultLostError(ExecutorClientError):
     """The Executor no longer knows the fault, most often because it restarted. No observation exists."""
 
     exit_code = 16
+
+
+def to_json(error: ExecutorClientError) -> str:
+    """The error as text, for the ledger."""
+    return json.dumps([type(error).__name__, *error.args])
+
+
+def from_json(text: str) -> ExecutorClientError:
+    """The error that `to_json` wrote."""
+    name, *arguments = json.loads(text)
+    error: ExecutorClientError = globals()[name](*arguments)
+    return error

@@ -7,7 +7,6 @@ A step that holds a stale token changes nothing, and each call may be repeated w
 from __future__ import annotations
 
 import math
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -15,21 +14,59 @@ from typing import TYPE_CHECKING, Any, cast
 
 import redis
 from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
+from redis.retry import AbstractRetry, Retry
 
-from dispatcher.errors import InvalidPlanError, LedgerUnavailableError, PlanConflictError
+from dispatcher.errors import (
+    DispatchHaltedError,
+    InvalidPlanError,
+    LedgerUnavailableError,
+    PlanConflictError,
+    to_json,
+)
+from dispatcher.models import ConflictPolicy
 from dispatcher.record import PlanRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from dispatcher.errors import ExecutorClientError
     from dispatcher.models import FaultPlan
     from dispatcher.settings import Settings
 
-__all__ = ["Claim", "Ledger", "Step", "WakeUp", "connect"]
+__all__ = [
+    "Claim",
+    "Ledger",
+    "Step",
+    "Submission",
+    "WakeUp",
+    "connect",
+    "connection_options",
+    "redis_errors",
+]
 
 WAIT_SLICE_SEC = 2.0
-"""A waiting reader looks this often whether the plan is still known."""
+"""Those who wait look this often whether their plans are still known."""
+
+RECHECK_MS = 60_000
+"""How often a plan that waits for its target looks by itself; it is woken when its turn comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A plan on its way into the ledger."""
+
+    plan_id: str
+    plan: FaultPlan
+    executor: str
+    timeout_ms: int
+    expires_after_ms: int | None = None
+    conflict_policy: ConflictPolicy = ConflictPolicy.QUEUE
+    batch: str = ""
+
+    @property
+    def target(self) -> str:
+        """What it wants for itself."""
+        return f"{self.executor}:{self.plan.service}:{self.plan.api}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +84,8 @@ class WakeUp:
 
     plan_id: str
     title: str
+    urgent: bool = False
+    """The plan was cancelled, and no worker has taken it up so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,61 +107,55 @@ class Ledger:
         self._due = f"{self._prefix}due"
         self._keep_s = settings.result_expires_sec
         self._waker = settings.waker
-        self._wait_slice_s = min(WAIT_SLICE_SEC, settings.redis_timeout_sec / 2)
+        self.slice_s = min(WAIT_SLICE_SEC, settings.redis_timeout_sec / 2)
+        """The longest that one command may block."""
+
         self._submit = self._script("submit")
         self._begin = self._script("begin")
         self._park = self._script("park")
         self._finish = self._script("finish")
+        self._cancel = self._script("cancel")
         self._claim_due = self._script("claim_due")
 
-    def submit(
-        self,
-        plan_id: str,
-        plan: FaultPlan,
-        *,
-        executor: str,
-        timeout_ms: int,
-        expires_after_ms: int | None = None,
-    ) -> bool:
-        """Take the plan on. False where it is there already.
+    def submit(self, submissions: Sequence[Submission]) -> list[bool | ExecutorClientError]:
+        """Take the plans on, in one call to Redis.
 
-        Raises `PlanConflictError` where the id belongs to another plan, `InvalidPlanError` where its
-        `start_time` has passed.
+        For each: True where it is new, False where it is known already, else why it was refused:
+        `PlanConflictError` (the id belongs to another plan, or the target to one), `InvalidPlanError` (its
+        `start_time` has passed), `DispatchHaltedError`.
         """
-        starts_ms = None if plan.start_time is None else math.floor(plan.start_time.timestamp() * 1000)
-        with self._redis_errors():
-            answer = self._submit(
-                keys=[self._plan(plan_id), self._due],
-                args=[
-                    plan_id,
-                    plan.model_dump_json(exclude_none=True),
-                    str(plan),
-                    executor,
-                    timeout_ms,
-                    "" if expires_after_ms is None else expires_after_ms,
-                    "" if starts_ms is None else starts_ms,
-                    _ms(self._waker.patience_sec),
-                ],
-            )
-        if answer == -1:
-            raise PlanConflictError(f"plan id {plan_id} belongs to another plan: choose another id")
-        if answer == -2:  # noqa: PLR2004 (the script's header says what it means)
-            problem = "has passed: choose a later time, or none to start at once"
-            raise InvalidPlanError(f"invalid plan: start_time {problem}", [["start_time", problem]])
-        return bool(answer)
+        with self._redis_errors(), self._client.pipeline(transaction=False) as pipe:
+            for submission in submissions:
+                self._submit(
+                    keys=[self._plan(submission.plan_id), self._due],
+                    args=self._arguments(submission),
+                    client=pipe,
+                )
+            answers = pipe.execute()
+        return [_outcome(each, *answer) for each, answer in zip(submissions, answers, strict=True)]
 
     def begin(self, plan_id: str, token: str, lease_ms: int) -> Step | None:
-        """Take the lease. None where the plan is unknown, over, not due, or in another step's hands."""
+        """Take the lease, and the plan's target.
+
+        None where the plan is unknown, over, not due, waits for its target, or is in another step's hands.
+        """
         with self._redis_errors():
-            answer = self._begin(keys=[self._plan(plan_id), self._due], args=[plan_id, token, lease_ms])
+            answer = self._begin(
+                keys=[self._plan(plan_id), self._due],
+                args=[self._prefix, plan_id, token, lease_ms, RECHECK_MS],
+            )
         if answer is None:
             return None
-        fields = dict(zip(answer[1::2], answer[2::2], strict=True))
-        return Step(PlanRecord.from_fields(plan_id, fields), token, int(answer[0]))
+        now_ms, in_the_way, *pairs = answer
+        fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        return Step(PlanRecord.from_fields(plan_id, fields, in_the_way), token, int(now_ms))
 
-    def park(self, record: PlanRecord, token: str, after_ms: int, *, woken_otherwise: bool = False) -> bool:
-        """Give the lease back until the plan is due again, `after_ms` from now. False for a stale token.
+    def park(
+        self, record: PlanRecord, token: str, after_ms: int, *, woken_otherwise: bool = False
+    ) -> int | None:
+        """Give the lease back until the plan is due again, `after_ms` from now.
 
+        How long that is in fact: a plan that was cancelled meanwhile is due at once. None for a stale token.
         Where another message will wake the plan (`woken_otherwise`), the waker gives that one time.
         """
         with self._redis_errors():
@@ -137,19 +170,25 @@ class Ledger:
                     record.apply_id or "",
                     record.attempts,
                     record.cause or "",
+                    "" if record.error is None else to_json(record.error),
+                    int(record.doubtful),
                 ],
             )
-        return answer is not None
+        return cast("int | None", answer)
 
-    def finish(self, record: PlanRecord, token: str, result_key: str, result: str) -> bool:
+    def finish(
+        self, record: PlanRecord, token: str, result_key: str, result: str, *, alive_ms: int = 0
+    ) -> bool:
         """End the plan and store its result, in one. False for a stale token.
 
-        `result_key` and `result` are what Celery's result backend expects.
+        `result_key` and `result` are what Celery's result backend expects. The plan keeps its target for
+        `alive_ms` more, in which its fault may still be alive.
         """
         with self._redis_errors():
             answer = self._finish(
-                keys=[self._plan(record.id), self._due, self._ended(record.id), result_key],
+                keys=[self._plan(record.id), self._due, self.ended_key(record.id), result_key],
                 args=[
+                    self._prefix,
                     record.id,
                     token,
                     record.state,
@@ -157,6 +196,7 @@ class Ledger:
                     record.cause or "",
                     result,
                     self._keep_s,
+                    alive_ms,
                 ],
             )
         return bool(answer)
@@ -165,83 +205,162 @@ class Ledger:
         """The plans that are due now. The caller wakes them; nobody else claims them meanwhile."""
         waker = self._waker
         with self._redis_errors():
-            next_due_ms, *pairs = self._claim_due(
+            next_due_ms, *flat = self._claim_due(
                 keys=[self._due],
                 args=[self._plan(""), waker.batch, _ms(waker.patience_sec), _ms(waker.max_patience_sec)],
             )
-        wake_ups = [WakeUp(*pair) for pair in zip(pairs[::2], pairs[1::2], strict=True)]
+        found = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        wake_ups = [WakeUp(plan_id, title, bool(urgent)) for plan_id, title, urgent in found]
         return Claim(wake_ups, None if next_due_ms < 0 else next_due_ms)
 
-    def read(self, plan_id: str) -> PlanRecord | None:
-        """The plan as it stands. None where nobody knows it."""
+    def cancel(self, plan_ids: Sequence[str], reason: str) -> list[WakeUp | None]:
+        """Mark the plans as cancelled. For each: its wake-up, or None where it has ended or is unknown."""
         with self._redis_errors():
-            fields = cast("dict[str, str]", self._client.hgetall(self._plan(plan_id)))
-        return PlanRecord.from_fields(plan_id, fields) if fields else None
+            answers = self._cancel(keys=[self._due], args=[self._plan(""), reason, *plan_ids])
+        return [
+            WakeUp(plan_id, answer) if isinstance(answer, str) else None
+            for plan_id, answer in zip(plan_ids, answers, strict=True)
+        ]
 
-    def wait_for_end(self, plan_id: str, timeout_sec: float | None) -> PlanRecord | None:
-        """Wait until the plan ends, or `timeout_sec` have passed; the plan as it then stands.
-
-        None where nobody knows the plan, also if it is lost while the caller waits.
-        """
-        patience = math.inf if timeout_sec is None else timeout_sec
-        give_up_at = time.monotonic() + patience
-        while (record := self.read(plan_id)) is not None and not record.state.final:
-            left = give_up_at - time.monotonic()
-            if left <= 0:
-                break
-            self._block_until_ended(plan_id, min(left, self._wait_slice_s))
-        return record
-
-    def result(self, result_key: str) -> str | None:
-        """What `finish` stored under `result_key`."""
+    def halt(self, reason: str) -> None:
+        """Refuse new plans from now on."""
         with self._redis_errors():
-            return cast("str | None", self._client.get(result_key))
+            self._client.set(f"{self._prefix}halt", reason)
+
+    def resume(self) -> bool:
+        """Take plans again. False where they were not refused."""
+        with self._redis_errors():
+            return bool(self._client.delete(f"{self._prefix}halt"))
+
+    def halted(self) -> str | None:
+        """Why the dispatcher is halted. None where it is not."""
+        with self._redis_errors():
+            return cast("str | None", self._client.get(f"{self._prefix}halt"))
+
+    def in_flight(self) -> list[str]:
+        """Ids of all plans that have not ended."""
+        with self._redis_errors():
+            return cast("list[str]", self._client.zrange(self._due, 0, -1))
+
+    def read(self, plan_ids: Sequence[str]) -> list[PlanRecord | None]:
+        """The plans as they stand. None for each that nobody knows."""
+        with self._redis_errors(), self._client.pipeline(transaction=False) as pipe:
+            for plan_id in plan_ids:
+                pipe.hgetall(self._plan(plan_id))
+            found = pipe.execute()
+        return [
+            PlanRecord.from_fields(plan_id, fields) if fields else None
+            for plan_id, fields in zip(plan_ids, found, strict=True)
+        ]
+
+    def now_ms(self) -> int:
+        """The server's time."""
+        with self._redis_errors():
+            seconds, microseconds = self._client.time()
+        return seconds * 1000 + microseconds // 1000
 
     def ping(self) -> None:
         """Raises `LedgerUnavailableError` unless Redis answers."""
         with self._redis_errors():
             self._client.ping()
 
+    def execute(self, command: Sequence[Any]) -> Any:
+        """Carry out one Redis command, for those who wait."""
+        with self._redis_errors():
+            return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _block_until_ended(self, plan_id: str, timeout_sec: float) -> None:
-        """Returns at the plan's end. The element stays in the list, for others who wait."""
-        ended = self._ended(plan_id)
-        with self._redis_errors():
-            self._client.blmove(ended, ended, cast("int", max(timeout_sec, 0.001)), "LEFT", "LEFT")
+    def plan_key(self, plan_id: str) -> str:
+        """Where a plan's record is."""
+        return self._plan(plan_id)
+
+    def ended_key(self, plan_id: str) -> str:
+        """The list that has an element once the plan has ended."""
+        return f"{self._prefix}ended:{plan_id}"
+
+    def completions_key(self, batch: str) -> str:
+        """The stream of a batch's ended plans."""
+        return f"{self._prefix}completions:{batch}"
+
+    def _arguments(self, submission: Submission) -> list[str | int]:
+        plan = submission.plan
+        starts_ms = None if plan.start_time is None else math.floor(plan.start_time.timestamp() * 1000)
+        return [
+            self._prefix,
+            submission.plan_id,
+            plan.model_dump_json(exclude_none=True),
+            str(plan),
+            submission.executor,
+            submission.target,
+            submission.conflict_policy,
+            submission.timeout_ms,
+            submission.batch,
+            "" if submission.expires_after_ms is None else submission.expires_after_ms,
+            "" if starts_ms is None else starts_ms,
+            _ms(self._waker.patience_sec),
+        ]
 
     def _plan(self, plan_id: str) -> str:
         return f"{self._prefix}plan:{plan_id}"
 
-    def _ended(self, plan_id: str) -> str:
-        return f"{self._prefix}ended:{plan_id}"
-
     def _script(self, name: str) -> Callable[..., Any]:
         folder = resources.files("dispatcher") / "lua"
-        parts: Sequence[str] = [(folder / f"{part}.lua").read_text("utf-8") for part in ("prelude", name)]
+        parts = [(folder / f"{part}.lua").read_text("utf-8") for part in ("prelude", name)]
         return self._client.register_script("\n".join(parts))
 
     @contextmanager
     def _redis_errors(self) -> Iterator[None]:
-        try:
+        with redis_errors(self._address):
             yield
-        except redis.RedisError as exc:
-            told = f"Redis at {self._address} did not answer: {str(exc).rstrip('.')}"
-            raise LedgerUnavailableError(f"{told}. Is it running, and is redis_url right?") from exc
+
+
+@contextmanager
+def redis_errors(address: str) -> Iterator[None]:
+    """Make Redis's errors ours. `address` is told to people."""
+    try:
+        yield
+    except redis.RedisError as exc:
+        told = f"Redis at {address} did not answer: {str(exc).rstrip('.')}"
+        raise LedgerUnavailableError(f"{told}. Is it running, and is redis_url right?") from exc
 
 
 def connect(settings: Settings) -> Ledger:
     """A ledger on the Redis that the settings name. Nothing is sent yet."""
     client = redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        decode_responses=True,
-        socket_timeout=settings.redis_timeout_sec,
-        socket_connect_timeout=settings.redis_timeout_sec,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
+        settings.redis_url.get_secret_value(), **connection_options(settings, Retry)
     )
     return Ledger(client, settings)
+
+
+def connection_options(settings: Settings, retry: Callable[..., AbstractRetry[Any]]) -> dict[str, Any]:
+    """How to talk to Redis: in text, with bounded patience, and repeating what got no answer."""
+    return {
+        "decode_responses": True,
+        "socket_timeout": settings.redis_timeout_sec,
+        "socket_connect_timeout": settings.redis_timeout_sec,
+        "retry": retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
+    }
+
+
+def _outcome(submission: Submission, what: str, more: str = "") -> bool | ExecutorClientError:
+    plan_id = submission.plan_id
+    match what:
+        case "new":
+            return True
+        case "known":
+            return False
+        case "taken":
+            return PlanConflictError(f"plan id {plan_id} belongs to another plan: choose another id", plan_id)
+        case "conflict":
+            target = f"{submission.plan.service} {submission.plan.api}"
+            return PlanConflictError(f"{target} is held by plan {more}: wait until it has ended", more)
+        case "halted":
+            return DispatchHaltedError(f"the dispatcher is halted ({more}): resume it, then submit again")
+    problem = "has passed: choose a later time, or none to start at once"
+    return InvalidPlanError(f"invalid plan: start_time {problem}", [["start_time", problem]])
 
 
 def _ms(seconds: float) -> int:

@@ -26,7 +26,15 @@ from dispatcher.problems import problems_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FaultPlan", "FaultType", "PlanState", "PlanStatus", "RawObservation"]
+__all__ = [
+    "ActiveFault",
+    "ConflictPolicy",
+    "FaultPlan",
+    "FaultType",
+    "PlanState",
+    "PlanStatus",
+    "RawObservation",
+]
 
 MAX_DURATION_SECONDS = 86_400
 SERVICE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
@@ -170,6 +178,19 @@ class RawObservation(BaseModel):
     """Log lines, as the Executor sent them."""
 
 
+class ConflictPolicy(StrEnum):
+    """What a plan does whose target has another plan's fault: both observations would be spoiled."""
+
+    QUEUE = "queue"
+    """Wait until it is its turn. First come, first served."""
+
+    REJECT = "reject"
+    """End with `PlanConflictError`."""
+
+    ALLOW = "allow"
+    """Go ahead all the same."""
+
+
 class PlanState(StrEnum):
     """Where a plan stands. The last four are final."""
 
@@ -213,6 +234,23 @@ class PlanStatus(BaseModel):
     """Nobody acts on the plan before this. None once it has ended."""
 
     ended_at: AwareDatetime | None
+
+
+class ActiveFault(BaseModel):
+    """A fault in flight."""
+
+    model_config = ConfigDict(frozen=True)
+
+    plan_id: str
+    apply_id: str
+    executor: str
+    service: str
+    api: str
+    age_seconds: float
+    """How long ago it was applied."""
+
+    ends_at: AwareDatetime
+    """When it should be over."""
 
 
 def _sentence(problems: list[list[str]]) -> str:

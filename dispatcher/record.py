@@ -6,12 +6,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+from dispatcher import errors
 from dispatcher.models import FaultPlan, PlanState, PlanStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PlanRecord"]
+    from dispatcher.errors import ExecutorClientError
+
+__all__ = ["PlanRecord", "budget_ms"]
+
+END_STATES: dict[type[Exception], PlanState] = {
+    errors.PlanCancelledError: PlanState.CANCELLED,
+    errors.PlanExpiredError: PlanState.EXPIRED,
+}
+"""Where a plan stands that ends with one of these errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +41,20 @@ class PlanRecord:
     ended_ms: int | None = None
     apply_id: str | None = None
     cause: str | None = None
+    cancelled: str | None = None
+    """Why it was cancelled, once it was."""
+
+    error: ExecutorClientError | None = None
+    """What it will end with, once its fault is stopped."""
+
+    doubtful: bool = False
+    """Whether an apply may have reached the Executor whose answer nobody has."""
+
+    in_the_way: str | None = None
+    """The plan that holds the target, for a step of a plan that does not wait for it."""
 
     @classmethod
-    def from_fields(cls, plan_id: str, fields: Mapping[str, str]) -> Self:
+    def from_fields(cls, plan_id: str, fields: Mapping[str, str], in_the_way: str = "") -> Self:
         """The record in a ledger hash."""
 
         def moment(name: str) -> int | None:
@@ -48,13 +68,17 @@ class PlanRecord:
             submitted_ms=int(fields["submitted_ms"]),
             due_ms=int(fields["due_ms"]),
             state=PlanState(fields["state"]),
-            attempts=int(fields["attempts"]),
+            attempts=int(fields.get("attempts", 0)),
             expires_ms=moment("expires_ms"),
             started_ms=moment("started_ms"),
             applied_ms=moment("applied_ms"),
             ended_ms=moment("ended_ms"),
             apply_id=fields.get("apply_id"),
             cause=fields.get("cause") or None,
+            cancelled=fields.get("cancelled"),
+            error=errors.from_json(fields["error"]) if "error" in fields else None,
+            doubtful=fields.get("doubtful") == "1",
+            in_the_way=in_the_way or None,
         )
 
     @property
@@ -64,9 +88,18 @@ class PlanRecord:
             return None
         return self.started_ms + budget_ms(self.plan, self.timeout_ms)
 
+    @property
+    def fault_ends_ms(self) -> int | None:
+        """When the Executor itself ends the fault, and the requests that it holds are answered."""
+        if self.applied_ms is None:
+            return None
+        return self.applied_ms + budget_ms(self.plan, 0)
+
     def applied(self, apply_id: str) -> Self:
         """The record once the Executor has accepted the fault."""
-        return replace(self, state=PlanState.RUNNING, apply_id=apply_id, attempts=0, cause=None)
+        return replace(
+            self, state=PlanState.RUNNING, apply_id=apply_id, doubtful=False, attempts=0, cause=None
+        )
 
     def looked_at(self) -> Self:
         """The record once the Executor has said that the fault is still there."""
@@ -80,13 +113,19 @@ class PlanRecord:
         """The record once the observation is in."""
         return replace(self, state=PlanState.OBSERVED, attempts=0, cause=None)
 
-    def failed_once_more(self, cause: Exception) -> Self:
+    def failed_once_more(self, cause: Exception, *, doubtful: bool = False) -> Self:
         """The record after a failed call that will be tried again."""
-        return replace(self, attempts=self.attempts + 1, cause=str(cause))
+        doubtful = self.doubtful or doubtful
+        return replace(self, attempts=self.attempts + 1, cause=str(cause), doubtful=doubtful)
 
-    def ended(self, state: PlanState, cause: Exception) -> Self:
+    def ending(self, error: ExecutorClientError) -> Self:
+        """The record once it is clear what the plan ends with, but its fault is not yet stopped."""
+        return replace(self, error=error)
+
+    def ended(self, error: Exception) -> Self:
         """The record once the plan has ended without an observation."""
-        return replace(self, state=state, cause=str(cause))
+        state = END_STATES.get(type(error), PlanState.FAILED)
+        return replace(self, state=state, cause=str(error))
 
     def status(self) -> PlanStatus:
         """The record as the Recommender sees it."""

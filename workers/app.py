@@ -16,7 +16,7 @@ from workers.drivers.http import HttpTransport
 from workers.plan_runner import PlanRunner
 from workers.retry import RetryPolicy
 from workers.steps import Steps
-from workers.tasks import add_run_plan
+from workers.tasks import add_run_plan, take_in_reserve
 from workers.waker import Waker, waker_step
 
 
@@ -35,6 +35,7 @@ _ledger = connect(_settings)
 _runners = {name: _runner(config, _settings) for name, config in _settings.executors.items()}
 
 app = make_celery(_settings)
-_waker = Waker(app, _ledger, _settings.waker)
+_waker = Waker(app, _ledger, _settings.waker, take=lambda plan_id: take_in_reserve(app, _steps, plan_id))
+_steps: Steps = Steps(_ledger, ResultCodec(app), _runners, expect=_waker.expect)
 app.steps["worker"].add(waker_step(_waker))
-add_run_plan(app, Steps(_ledger, ResultCodec(app), _runners, parked=_waker.expect))
+add_run_plan(app, _steps)

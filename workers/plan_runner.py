@@ -2,7 +2,7 @@
 
     QUEUED --apply--> RUNNING --status--> COMPLETED --metrics--> OBSERVED
       |                  |                    |
-      +--> EXPIRED       +-----> FAILED <-----+
+      +--> EXPIRED       +--> FAILED, CANCELLED (after stop)
 
 It knows nothing of Celery, Redis, HTTP libraries or clocks: time and chance come in as values, and what it
 wants done goes out as a verdict.
@@ -15,8 +15,18 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dispatcher.errors import ExecutorClientError, ExecutorTimeoutError, PlanExpiredError
+from dispatcher.errors import (
+    ExecutorClientError,
+    ExecutorConnectionError,
+    ExecutorRejectedError,
+    ExecutorTimeoutError,
+    FaultFailedError,
+    PlanCancelledError,
+    PlanConflictError,
+    PlanExpiredError,
+)
 from dispatcher.models import PlanState
+from dispatcher.record import budget_ms
 from workers.drivers.base import FaultState
 
 if TYPE_CHECKING:
@@ -31,6 +41,9 @@ __all__ = ["Fail", "Finish", "Park", "PlanRunner", "Retry", "Verdict"]
 
 CALLS_A_STEP = 3
 """The most calls that one step makes: status, metrics, and stop where they fail."""
+
+LAST_LOOK_S = 1.0
+"""What a call may take when the budget is used up: a fault that has just ended is still observed."""
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +79,8 @@ class Fail:
 
     record: PlanRecord
     error: ExecutorClientError
+    alive_ms: int
+    """How much longer its fault may be alive, in spite of everything."""
 
 
 Verdict = Park | Retry | Finish | Fail
@@ -95,6 +110,10 @@ class PlanRunner:
 
     def advance(self, record: PlanRecord, now_ms: int) -> Verdict:
         """Take `record` as far as it goes without waiting, and say what comes next."""
+        if record.error is not None:
+            return self._end(record, record.error, now_ms)
+        if record.cancelled is not None:
+            return self._end(record, _cancelled(record), now_ms)
         try:
             if record.apply_id is None:
                 return self._apply(record, now_ms)
@@ -105,48 +124,81 @@ class PlanRunner:
             return self._try_again(record, error, now_ms)
 
     def _apply(self, record: PlanRecord, now_ms: int) -> Verdict:
+        if record.in_the_way is not None:
+            told = f"{record.plan.service} {record.plan.api} is held by plan {record.in_the_way}"
+            return self._end(record, PlanConflictError(told, record.in_the_way), now_ms)
         if record.started_ms is not None and _has_passed(record.expires_ms, record.started_ms):
-            late = PlanExpiredError(f"plan {record.id} was not begun in time; it was never applied")
-            return Fail(record.ended(PlanState.EXPIRED, late), late)
+            told = f"plan {record.id} was not begun in time; it was never applied"
+            return self._end(record, PlanExpiredError(told), now_ms)
         if _has_passed(record.deadline_ms, now_ms):
-            return self._give_up(record, "it could not be applied in time")
-        apply_id = self._driver.apply(record.plan, key=record.id)
+            return self._give_up(record, "it could not be applied in time", now_ms)
+        apply_id = self._driver.apply(record.plan, record.id, _left_s(record, now_ms))
         return Park(record.applied(apply_id), record.plan.duration_seconds * 1000)
 
     def _observe(self, record: PlanRecord, apply_id: str, now_ms: int) -> Verdict:
-        if self._driver.status(apply_id) is FaultState.COMPLETED:
+        if self._driver.status(apply_id, _left_s(record, now_ms)) is FaultState.COMPLETED:
             return self._collect(record.completed(), apply_id, now_ms)
         if _has_passed(record.deadline_ms, now_ms):
-            return self._give_up(record, "its fault lasted longer than planned")
+            return self._give_up(record, "its fault lasted longer than planned", now_ms)
         return Park(record.looked_at(), self._poll_ms)
 
     def _collect(self, record: PlanRecord, apply_id: str, now_ms: int) -> Verdict:
         try:
-            observation = self._driver.metrics(apply_id)
+            observation = self._driver.metrics(apply_id, _left_s(record, now_ms))
         except ExecutorClientError as error:  # the next step need not ask for the status again
             return self._try_again(record, error, now_ms)
         return Finish(record.observed(), observation)
 
     def _try_again(self, record: PlanRecord, error: ExecutorClientError, now_ms: int) -> Verdict:
-        delay_s = self._retry.delay_s(record.attempts + 1, self._draw()) if error.retry_safe else None
+        record = record.failed_once_more(error, doubtful=record.apply_id is None and _may_have_arrived(error))
+        delay_s = self._retry.delay_s(record.attempts, self._draw()) if error.retry_safe else None
         if delay_s is None or _has_passed(record.deadline_ms, now_ms + round(delay_s * 1000)):
-            return self._fail(record, error)
-        return Retry(record.failed_once_more(error), delay_s, error)
+            return self._end(record, error, now_ms)
+        return Retry(record, delay_s, error)
 
-    def _give_up(self, record: PlanRecord, why: str) -> Fail:
+    def _give_up(self, record: PlanRecord, why: str, now_ms: int) -> Verdict:
         budget = f"{record.timeout_ms / 1000:g} s beyond its fault's own time"
         last = f"; the last call failed: {record.cause}" if record.cause else ""
-        return self._fail(record, ExecutorTimeoutError(f"plan {record.id}: {why} ({budget}){last}"))
+        return self._end(record, ExecutorTimeoutError(f"plan {record.id}: {why} ({budget}){last}"), now_ms)
 
-    def _fail(self, record: PlanRecord, error: ExecutorClientError) -> Fail:
-        """End the plan, and its fault with it. The Executor's own bound stands behind a failing stop."""
-        if record.apply_id is not None and record.state is PlanState.RUNNING:
-            try:
-                self._driver.stop(record.apply_id)
-            except ExecutorClientError as exc:
-                logger.warning("plan %s: its fault was not stopped: %s", record.id, exc)
-        return Fail(record.ended(PlanState.FAILED, error), error)
+    def _end(self, record: PlanRecord, error: ExecutorClientError, now_ms: int) -> Verdict:
+        """End the plan with `error`, once its fault is over: stopped, or past the Executor's own bound."""
+        if record.apply_id is None or record.state is not PlanState.RUNNING:
+            return Fail(record.ended(error), error, _doubtful_ms(record))
+        alive_ms = max(0, (record.fault_ends_ms or now_ms) - now_ms)
+        try:
+            if self._driver.stop(record.apply_id):
+                return Fail(record.ended(error), error, 0)
+        except ExecutorClientError as trouble:
+            logger.warning("plan %s: its fault was not stopped: %s", record.id, trouble)
+            if alive_ms > 0 and trouble.retry_safe:
+                after_s = min(self._retry.cap_s, alive_ms / 1000)
+                return Retry(record.ending(error).failed_once_more(trouble), after_s, trouble)
+        return Fail(record.ended(error), error, alive_ms)
 
 
 def _has_passed(moment_ms: int | None, now_ms: int) -> bool:
     return moment_ms is not None and now_ms >= moment_ms
+
+
+def _left_s(record: PlanRecord, now_ms: int) -> float:
+    """What is left of the plan's budget for one call, in seconds. Enough for one look, even past its end."""
+    deadline_ms = now_ms if record.deadline_ms is None else record.deadline_ms
+    return max(LAST_LOOK_S, (deadline_ms - now_ms) / 1000)
+
+
+def _may_have_arrived(error: ExecutorClientError) -> bool:
+    """Whether the Executor may have carried out a call that failed like this."""
+    if isinstance(error, ExecutorConnectionError):
+        return error.reason == "broken"
+    return not isinstance(error, ExecutorRejectedError | FaultFailedError)
+
+
+def _doubtful_ms(record: PlanRecord) -> int:
+    """How long a fault may be alive of which nobody knows whether it was applied."""
+    return budget_ms(record.plan, 0) if record.doubtful and record.apply_id is None else 0
+
+
+def _cancelled(record: PlanRecord) -> PlanCancelledError:
+    why = f": {record.cancelled}" if record.cancelled else ""
+    return PlanCancelledError(f"plan {record.id} was cancelled{why}")

@@ -8,13 +8,13 @@ import uuid
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, LedgerUnavailableError
-from dispatcher.models import PlanState
 from workers.plan_runner import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dispatcher.ledger import Ledger, Step
+    from dispatcher.models import RawObservation
     from dispatcher.record import PlanRecord
     from dispatcher.results import ResultCodec
     from workers.plan_runner import PlanRunner, Verdict
@@ -35,13 +35,16 @@ class Steps:
         ledger: Ledger,
         results: ResultCodec,
         runners: Mapping[str, PlanRunner],
-        parked: Callable[[int], None],
+        expect: Callable[[int], None],
     ) -> None:
-        """`runners` are named as the executors in the configuration; `parked` hears of each wait, in ms."""
+        """`runners` are named as the executors in the configuration.
+
+        `expect` hears in how many ms a plan may be due that this process has just let go.
+        """
         self._ledger = ledger
         self._results = results
         self._runners = runners
-        self._parked = parked
+        self._expect = expect
         longest_s = max(runner.longest_step_s for runner in runners.values())
         self._lease_ms = math.ceil((longest_s + LEASE_MARGIN_SEC) * 1000)
 
@@ -83,21 +86,31 @@ class Steps:
         """Write the verdict into the ledger. False where the step is stale."""
         match verdict:
             case Park(record, after_ms):
-                return self._park(record, token, after_ms)
+                return self._park(record, token, after_ms, woken_otherwise=False)
             case Retry(record, after_s, _):
-                return self._ledger.park(record, token, round(after_s * 1000), woken_otherwise=True)
-            case Finish(record, outcome) | Fail(record, outcome):
-                result = self._results.encode(record.id, outcome)
-                return self._ledger.finish(record, token, self._results.key(record.id), result)
+                return self._park(record, token, round(after_s * 1000), woken_otherwise=True)
+            case Finish(record, observation):
+                return self._finish(record, token, observation, alive_ms=0)
+            case Fail(record, error, alive_ms):
+                return self._finish(record, token, error, alive_ms=alive_ms)
 
-    def _park(self, record: PlanRecord, token: str, after_ms: int) -> bool:
-        held = self._ledger.park(record, token, after_ms)
-        self._parked(after_ms)
+    def _park(self, record: PlanRecord, token: str, after_ms: int, *, woken_otherwise: bool) -> bool:
+        due_ms = self._ledger.park(record, token, after_ms, woken_otherwise=woken_otherwise)
+        if due_ms is not None:
+            self._expect(due_ms)
+        return due_ms is not None
+
+    def _finish(
+        self, record: PlanRecord, token: str, outcome: RawObservation | ExecutorClientError, *, alive_ms: int
+    ) -> bool:
+        key, result = self._results.key(record.id), self._results.encode(record.id, outcome)
+        held = self._ledger.finish(record, token, key, result, alive_ms=alive_ms)
+        self._expect(0)  # the next plan in line for the target may be due
         return held
 
 
 def _failed(record: PlanRecord, error: ExecutorClientError) -> Fail:
-    return Fail(record.ended(PlanState.FAILED, error), error)
+    return Fail(record.ended(error), error, 0)
 
 
 def _log(verdict: Verdict) -> None:
@@ -111,5 +124,5 @@ def _log(verdict: Verdict) -> None:
             )
         case Finish(record, _):
             logger.debug("plan %s: observed, fault %s", record.id, record.apply_id)
-        case Fail(record, error):
+        case Fail(record, error, _):
             logger.error("plan %s: %s with %s: %s", record.id, record.state, type(error).__name__, error)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from workers.steps import Steps
 
-__all__ = ["StepRequest", "add_run_plan"]
+__all__ = ["StepRequest", "add_run_plan", "take_in_reserve"]
 
 PARKED = "parked"
 """What a delivery returns that has not ended its plan."""
@@ -53,6 +53,14 @@ def add_run_plan(app: Celery, steps: Steps) -> None:
             case Retry(after_s=after_s, cause=cause):
                 return _retry(self, after_s, cause)
         return PARKED
+
+
+def take_in_reserve(app: Celery, steps: Steps, plan_id: str) -> None:
+    """Advance a plan outside of any task, and tell Flower how it ended."""
+    verdict = steps.take(plan_id)
+    if isinstance(verdict, Fail):
+        with app.events.default_dispatcher() as events:
+            events.send("task-failed", uuid=plan_id, exception=repr(verdict.error), traceback="")
 
 
 def _retry(task: Task, after_s: float, cause: ExecutorClientError) -> str:

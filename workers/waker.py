@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
@@ -14,6 +15,8 @@ from dispatcher.celery_app import publish
 from dispatcher.errors import LedgerUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery import Celery
 
     from dispatcher.ledger import Ledger
@@ -21,20 +24,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Waker", "waker_step"]
 
+RESERVE_THREADS = 4
+
 logger = logging.getLogger(__name__)
 
 
 class Waker:
     """Claims due plans and publishes their wake-ups, until it is stopped.
 
+    A cancelled plan that no worker takes up, for all are busy, it gives to one of its reserve threads.
+
     It sleeps until the next plan is due, but no longer than `max_sleep_sec`, for another process may park
     a plan meanwhile. `expect` tells it of plans that this process parks.
     """
 
-    def __init__(self, app: Celery, ledger: Ledger, settings: WakerSettings) -> None:
+    def __init__(
+        self, app: Celery, ledger: Ledger, settings: WakerSettings, take: Callable[[str], object]
+    ) -> None:
+        """`take` acts on the plan with the given id, in the calling thread."""
         self._app = app
         self._ledger = ledger
         self._max_sleep_s = settings.max_sleep_sec
+        self._take = take
+        self._reserve = ThreadPoolExecutor(RESERVE_THREADS, thread_name_prefix="waker-reserve")
         self._changed = threading.Condition()
         self._next_look = 0.0
         self._stopped = False
@@ -50,6 +62,7 @@ class Waker:
             self._stopped = True
             self._changed.notify()
         self._thread.join()
+        self._reserve.shutdown(cancel_futures=True)
 
     def expect(self, after_ms: int) -> None:
         """Look again in `after_ms` at the latest. Any thread may call this."""
@@ -66,8 +79,10 @@ class Waker:
         except LedgerUnavailableError as exc:
             logger.warning("the waker waits for Redis: %s", exc)
             return self._max_sleep_s
-        if claim.wake_ups:
-            publish(self._app, claim.wake_ups)
+        publish(self._app, claim.wake_ups)
+        for wake_up in claim.wake_ups:
+            if wake_up.urgent:
+                self._reserve.submit(self._take, wake_up.plan_id)
         idle_s = self._max_sleep_s * random.uniform(0.75, 1.0)  # noqa: S311 (a fleet should not look in step)
         return idle_s if claim.next_due_ms is None else min(idle_s, claim.next_due_ms / 1000)
 

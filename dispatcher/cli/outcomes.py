@@ -17,7 +17,7 @@ from dispatcher.models import FaultPlan, FaultType, PlanState, RawObservation
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from dispatcher.client import PlanHandle
+    from dispatcher.handles import PlanHandle
 
 __all__ = ["Outcome", "collect", "exit_code", "show"]
 

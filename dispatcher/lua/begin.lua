@@ -1,11 +1,14 @@
--- begin(KEYS: plan, due; ARGV: id, token, lease_ms) -> {now_ms, field, value, ...}, or nothing where the plan
--- is not to be acted on now: it has ended, waits, or another step holds it. The same token gets the same lease
+-- begin(KEYS: plan, due; ARGV: key prefix, id, token, lease_ms, recheck_ms)
+--   -> {now_ms, id of the plan in the way or '', field, value, ...}, or nothing where the plan is not to be acted on
+-- now: it has ended, waits, waits for its target, or another step holds it. The same token gets the same lease
 -- again, so that a call whose answer was lost can be repeated.
 local plan_key, due_key = KEYS[1], KEYS[2]
-local id, token, lease_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local prefix, id, token, lease_ms, recheck_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
-local known = redis.call('HMGET', plan_key, 'state', 'due_ms', 'token')
-local state, due_ms, holder = known[1], known[2], known[3]
+local known = redis.call('HMGET', plan_key, 'state', 'due_ms', 'token', 'started_ms', 'conflict_policy',
+  'cancelled', 'expires_ms', 'leased', 'apply_id', 'target')
+local state, due_ms, holder, started_ms, policy, cancelled, expires_ms, leased, apply_id, target =
+  unpack(known)
 if not state or FINAL[state] then
   redis.call('ZREM', due_key, id)
   return false
@@ -15,11 +18,35 @@ local now = server_ms()
 if holder ~= token and now < tonumber(due_ms) then
   return false
 end
-local until_ms = whole(now + lease_ms)
+
+-- A plan takes its target with its first step, unless that step is to end it.
+local in_the_way = ''
+expires_ms = tonumber(expires_ms or math.huge)
+if not started_ms and not cancelled and now < expires_ms and policy ~= 'allow' then
+  local first, until_ms = first_in_line(prefix, target, now)
+  if first and first ~= id then
+    if policy == 'reject' then
+      in_the_way = first
+    else
+      redis.call('HSET', plan_key, 'cause', 'waits for its target, which plan ' .. first .. ' holds', 'wakes', 0)
+      set_due(plan_key, due_key, id, math.min(until_ms or now + recheck_ms, expires_ms))
+      return false
+    end
+  else
+    redis.call('ZADD', prefix .. 'line:' .. target, 0, id)
+    redis.call('HDEL', plan_key, 'cause')
+  end
+end
+
+-- A step that never came back may have applied the fault.
+if leased == '1' and holder ~= token and not apply_id then
+  redis.call('HSET', plan_key, 'doubtful', 1)
+end
 redis.call('HSETNX', plan_key, 'started_ms', whole(now))
-redis.call('HSET', plan_key, 'token', token, 'due_ms', until_ms, 'wakes', 0)
-redis.call('ZADD', due_key, until_ms, id)
+redis.call('HSET', plan_key, 'token', token, 'leased', 1, 'wakes', 0)
+set_due(plan_key, due_key, id, now + lease_ms)
 
 local record = redis.call('HGETALL', plan_key)
+table.insert(record, 1, in_the_way)
 table.insert(record, 1, whole(now))
 return record

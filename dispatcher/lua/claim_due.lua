@@ -1,7 +1,8 @@
 -- claim_due(KEYS: due; ARGV: plan key prefix, limit, patience_ms, max_patience_ms)
---   -> {ms until the next plan is due or -1, id, title, id, title, ...}
+--   -> {ms until the next plan is due or -1, id, title, urgent, id, title, urgent, ...}
 -- Each claimed plan moves on in `due` by its patience, which doubles each time nobody takes it up: a plan that
--- waits in a long queue is woken again, but ever more rarely. Plan keys share the hash tag of `due`.
+-- waits in a long queue is woken again, but ever more rarely. `urgent` is 1 for a cancelled plan that no worker has
+-- taken up so far.
 local due_key = KEYS[1]
 local plan_prefix, limit = ARGV[1], ARGV[2]
 local patience_ms, max_patience_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -10,13 +11,14 @@ local now = server_ms()
 local claimed = {-1}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LIMIT', 0, limit)) do
   local plan_key = plan_prefix .. id
-  local title = redis.call('HGET', plan_key, 'title')
-  if title then
+  local known = redis.call('HMGET', plan_key, 'title', 'cancelled')
+  if known[1] then
     local wakes = redis.call('HINCRBY', plan_key, 'wakes', 1)
     local patience = math.min(patience_ms * 2 ^ (wakes - 1), max_patience_ms)
     redis.call('ZADD', due_key, whole(now + patience), id)
     table.insert(claimed, id)
-    table.insert(claimed, title)
+    table.insert(claimed, known[1])
+    table.insert(claimed, known[2] and wakes > 1 and 1 or 0)
   else
     redis.call('ZREM', due_key, id)
   end

@@ -1,20 +1,31 @@
--- park(KEYS: plan, due; ARGV: id, token, after_ms, patience_ms, state, apply_id, attempts, cause)
---   -> due_ms - now_ms, or nothing for a stale token
--- The plan is due `after_ms` from now. The waker looks at it `patience_ms` later than that, where another
--- message will wake it.
+-- park(KEYS: plan, due; ARGV: id, token, after_ms, patience_ms, state, apply_id, attempts, cause, error,
+--      doubtful)
+--   -> how many ms from now the plan is due, or nothing for a stale token
+-- The plan is due `after_ms` from now, or at once if it was cancelled during the step. The waker looks at it
+-- `patience_ms` later than that, where another message will wake it.
 local plan_key, due_key = KEYS[1], KEYS[2]
 local id, token, after_ms, patience_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local state, apply_id, attempts, cause = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local state, apply_id, attempts, cause, error, doubtful = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 
-if redis.call('HGET', plan_key, 'token') ~= token then
+local known = redis.call('HMGET', plan_key, 'token', 'cancelled', 'error')
+if known[1] ~= token then
   return false
 end
+if known[2] and error == '' then
+  after_ms, patience_ms = 0, 0
+end
 local now = server_ms()
-local due = now + after_ms
-redis.call('HSET', plan_key, 'state', state, 'attempts', attempts, 'cause', cause, 'due_ms', whole(due))
+redis.call('HSET', plan_key, 'state', state, 'attempts', attempts, 'cause', cause, 'leased', 0,
+  'due_ms', whole(now + after_ms))
 if apply_id ~= '' then
   redis.call('HSET', plan_key, 'apply_id', apply_id)
   redis.call('HSETNX', plan_key, 'applied_ms', whole(now))
 end
-redis.call('ZADD', due_key, whole(due + patience_ms), id)
+if doubtful == '1' then
+  redis.call('HSET', plan_key, 'doubtful', 1)
+end
+if error ~= '' then
+  redis.call('HSET', plan_key, 'error', error)
+end
+redis.call('ZADD', due_key, whole(now + after_ms + patience_ms), id)
 return after_ms

@@ -1,25 +1,46 @@
--- submit(KEYS: plan, due; ARGV: id, plan, title, executor, timeout_ms, expires_after_ms or '', start_ms or '',
---        patience_ms) -> 1 new, 0 already there, -1 the id belongs to another plan, -2 start_ms has passed
+-- submit(KEYS: plan, due; ARGV: key prefix, id, plan, title, executor, target, conflict_policy, timeout_ms,
+--        batch or '', expires_after_ms or '', start_ms or '', patience_ms)
+--   -> {what} with what = 'new', 'known', 'taken' (the id belongs to another plan), 'past' (start_ms has passed),
+--      {'halted', reason} or {'conflict', id of the plan that holds the target}
 local plan_key, due_key = KEYS[1], KEYS[2]
-local id, plan, title, executor, timeout_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local expires_after_ms, start_ms, patience_ms = ARGV[6], ARGV[7], tonumber(ARGV[8])
+local prefix, id, plan, title, executor, target, policy, timeout_ms, batch, expires_after_ms, start_ms,
+  patience_ms = unpack(ARGV)
 
-local known = redis.call('HMGET', plan_key, 'plan', 'executor', 'timeout_ms')
+local known = redis.call('HMGET', plan_key, 'plan', 'executor', 'timeout_ms', 'conflict_policy')
 if known[1] then
-  local same = known[1] == plan and known[2] == executor and known[3] == timeout_ms
-  return same and 0 or -1
+  local same = known[1] == plan and known[2] == executor and known[3] == timeout_ms and known[4] == policy
+  return {same and 'known' or 'taken'}
 end
 
-local now = server_ms()
+local reason = redis.call('GET', prefix .. 'halt')
+if reason then
+  return {'halted', reason}
+end
+
+local now_us = server_us()
+local now = math.floor(now_us / 1000)
 local due = tonumber(start_ms) or now
 if due < now then
-  return -2
+  return {'past'}
 end
-redis.call('HSET', plan_key, 'plan', plan, 'title', title, 'executor', executor, 'timeout_ms', timeout_ms,
-  'submitted_ms', whole(now), 'state', 'queued', 'due_ms', whole(due), 'attempts', 0, 'wakes', 0)
+if policy == 'reject' and start_ms == '' then
+  local holder = first_in_line(prefix, target, now)
+  if holder then
+    return {'conflict', holder}
+  end
+end
+
+redis.call('HSET', plan_key, 'plan', plan, 'title', title, 'executor', executor, 'target', target,
+  'conflict_policy', policy, 'timeout_ms', timeout_ms, 'submitted_ms', whole(now), 'state', 'queued', 'due_ms', whole(due))
+if batch ~= '' then
+  redis.call('HSET', plan_key, 'batch', batch)
+end
 if expires_after_ms ~= '' then
   redis.call('HSET', plan_key, 'expires_ms', whole(due + expires_after_ms))
 end
+if policy ~= 'allow' then
+  redis.call('ZADD', prefix .. 'line:' .. target, whole(start_ms == '' and now_us or due * 1000), id)
+end
 -- A plan that may start at once is woken by its submitter; the waker stands behind that message.
 redis.call('ZADD', due_key, whole(start_ms == '' and now + patience_ms or due), id)
-return 1
+return {'new'}

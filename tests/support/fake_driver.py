@@ -26,6 +26,7 @@ class FakeDriver:
 
     troubles: deque[ExecutorClientError | None] = field(default_factory=deque)
     calls: list[str] = field(default_factory=list)
+    within_s: list[float] = field(default_factory=list)
     applied: dict[str, FaultPlan] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     longest_call_s: float = 35.0
@@ -36,19 +37,19 @@ class FakeDriver:
     def end(self, apply_id: str) -> None:
         self.ended.add(apply_id)
 
-    def apply(self, plan: FaultPlan, key: str) -> str:
-        self._called("apply")
+    def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+        self._called("apply", within_s)
         if self.applied.setdefault(f"fault-{key}", plan) != plan:
             raise ExecutorRejectedError("the key was used for another fault", 422, "")
         return f"fault-{key}"
 
-    def status(self, apply_id: str) -> FaultState:
-        self._called("status")
+    def status(self, apply_id: str, within_s: float) -> FaultState:
+        self._called("status", within_s)
         self._known(apply_id)
         return FaultState.COMPLETED if apply_id in self.ended else FaultState.RUNNING
 
-    def metrics(self, apply_id: str) -> RawObservation:
-        self._called("metrics")
+    def metrics(self, apply_id: str, within_s: float) -> RawObservation:
+        self._called("metrics", within_s)
         self._known(apply_id)
         return RawObservation(
             execution_id=apply_id,
@@ -58,12 +59,14 @@ class FakeDriver:
             error_rate=1.0,
         )
 
-    def stop(self, apply_id: str) -> None:
+    def stop(self, apply_id: str) -> bool:
         self._called("stop")
         self.ended.add(apply_id)
+        return True
 
-    def _called(self, name: str) -> None:
+    def _called(self, name: str, within_s: float = 0.0) -> None:
         self.calls.append(name)
+        self.within_s.append(within_s)
         if self.troubles and (trouble := self.troubles.popleft()) is not None:
             raise trouble
 

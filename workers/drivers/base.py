@@ -28,21 +28,21 @@ class Driver(Protocol):
     longest_call_s: float
     """No call takes longer, in seconds."""
 
-    def apply(self, plan: FaultPlan, key: str) -> str:
-        """Inject the fault; the Executor's id for it.
+    def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+        """Inject the fault; the Executor's id for it. Take no longer than `within_s` seconds.
 
         The same `key` is the same fault, however often it is sent. Raises `FaultFailedError`.
         """
         ...
 
-    def status(self, apply_id: str) -> FaultState:
+    def status(self, apply_id: str, within_s: float) -> FaultState:
         """Whether the fault is still there. Raises `FaultFailedError`, `FaultLostError`."""
         ...
 
-    def metrics(self, apply_id: str) -> RawObservation:
+    def metrics(self, apply_id: str, within_s: float) -> RawObservation:
         """What was observed of a completed fault. Raises `FaultLostError`."""
         ...
 
-    def stop(self, apply_id: str) -> None:
-        """End the fault now. One that is over, or that the Executor cannot stop, is no error."""
+    def stop(self, apply_id: str) -> bool:
+        """End the fault now. True where it is over for sure, False where the Executor cannot stop faults."""
         ...

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["FaultsApiDriver"]
 
 NOT_FOUND = 404
-CANNOT_STOP = {404, 405}  # already gone, or an Executor without this extension
+CANNOT_STOP = 405  # an Executor without this extension
 
 MAX_ID_LENGTH = 200
 
@@ -60,24 +60,23 @@ class FaultsApiDriver:
         self._transport = transport
         self.longest_call_s = transport.longest_call_s
 
-    def apply(self, plan: FaultPlan, key: str) -> str:
-        answer = self._transport.call(
-            "POST", "/v1/faults/apply", apply_body(plan), headers={"Idempotency-Key": key}
-        )
+    def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+        headers = {"Idempotency-Key": key}
+        answer = self._transport.call("POST", "/v1/faults/apply", apply_body(plan), headers, within_s)
         applied = _read(answer, ApplyAnswer)
         if applied.status == "failed":
             raise _fault_failed(answer, applied.message)
         return _checked_id(answer, applied.apply_id)
 
-    def status(self, apply_id: str) -> FaultState:
-        answer = self._about(apply_id, "GET", "/status")
+    def status(self, apply_id: str, within_s: float) -> FaultState:
+        answer = self._about(apply_id, "status", within_s)
         status = _read(answer, StatusAnswer)
         if status.status == "failed":
             raise _fault_failed(answer, status.error_msg)
         return FaultState(status.status)
 
-    def metrics(self, apply_id: str) -> RawObservation:
-        metrics = _read(self._about(apply_id, "GET", "/metrics"), MetricsAnswer)
+    def metrics(self, apply_id: str, within_s: float) -> RawObservation:
+        metrics = _read(self._about(apply_id, "metrics", within_s), MetricsAnswer)
         return RawObservation(
             execution_id=apply_id,
             timestamp=datetime.now(UTC),
@@ -90,13 +89,16 @@ class FaultsApiDriver:
             logs=metrics.logs or [],
         )
 
-    def stop(self, apply_id: str) -> None:
+    def stop(self, apply_id: str) -> bool:
         answer = self._transport.call("DELETE", _path(apply_id))
-        if not answer.ok and answer.status not in CANNOT_STOP:
+        if answer.status == CANNOT_STOP:
+            return False
+        if not answer.ok and answer.status != NOT_FOUND:
             raise answer.error()
+        return True
 
-    def _about(self, apply_id: str, method: str, part: str) -> Answer:
-        answer = self._transport.call(method, _path(apply_id) + part)
+    def _about(self, apply_id: str, part: str, within_s: float) -> Answer:
+        answer = self._transport.call("GET", f"{_path(apply_id)}/{part}", within_s=within_s)
         if answer.status == NOT_FOUND:
             raise FaultLostError(f"{answer.call}: the Executor does not know the fault; did it restart?")
         return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import ssl
 from dataclasses import dataclass
@@ -98,9 +99,14 @@ class HttpTransport:
         return sum(self._timeouts)
 
     def call(
-        self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: dict[str, str] | None = None,
+        within_s: float = math.inf,
     ) -> Answer:
-        """Send one request and read its answer, whatever its status.
+        """Send one request and read its answer, whatever its status. `within_s` caps both timeouts.
 
         Raises `ExecutorTimeoutError`, `ExecutorConnectionError`, `ExecutorProtocolError` (too long).
         """
@@ -108,7 +114,8 @@ class HttpTransport:
         name = f"{method} {url}"
         request = requests.Request(method, url, self._headers | (headers or {}), json=body).prepare()
         try:
-            response = self._adapter.send(request, stream=True, timeout=self._timeouts)
+            connect_s, read_s = (min(timeout_s, within_s) for timeout_s in self._timeouts)
+            response = self._adapter.send(request, stream=True, timeout=(connect_s, read_s))
             with response:
                 return Answer(name, response.status_code, self._read(response, name))
         except requests.RequestException as exc:

@@ -41,33 +41,33 @@ def driver_at(url: str) -> Iterator[Driver]:
 
 @pytest.fixture
 def apply_id(driver: Driver, request: pytest.FixtureRequest) -> Iterator[str]:
-    applied = driver.apply(PLAN, key=request.node.name)
+    applied = driver.apply(PLAN, request.node.name, 5)
     yield applied
     driver.stop(applied)
 
 
 def test_an_applied_fault_is_running(driver: Driver, apply_id: str) -> None:
-    assert driver.status(apply_id) is FaultState.RUNNING
+    assert driver.status(apply_id, 5) is FaultState.RUNNING
 
 
 def test_the_same_key_is_the_same_fault(
     driver: Driver, apply_id: str, request: pytest.FixtureRequest
 ) -> None:
-    assert driver.apply(PLAN, key=request.node.name) == apply_id
+    assert driver.apply(PLAN, request.node.name, 5) == apply_id
 
 
 def test_the_same_key_for_another_fault_is_rejected(
     driver: Driver, apply_id: str, request: pytest.FixtureRequest
 ) -> None:
     with pytest.raises(ExecutorRejectedError) as caught:
-        driver.apply(abort_plan(percentage=1), key=request.node.name)
+        driver.apply(abort_plan(percentage=1), request.node.name, 5)
     assert caught.value.status == 422
 
 
 def test_a_stopped_fault_is_completed_and_has_metrics(driver: Driver, apply_id: str) -> None:
     driver.stop(apply_id)
-    eventually(lambda: driver.status(apply_id) is FaultState.COMPLETED, within_s=5)
-    assert driver.metrics(apply_id).execution_id == apply_id
+    eventually(lambda: driver.status(apply_id, 5) is FaultState.COMPLETED, within_s=5)
+    assert driver.metrics(apply_id, 5).execution_id == apply_id
 
 
 def test_stopping_twice_is_stopping(driver: Driver, apply_id: str) -> None:
@@ -77,7 +77,7 @@ def test_stopping_twice_is_stopping(driver: Driver, apply_id: str) -> None:
 
 def test_an_unknown_fault_is_lost_and_needs_no_stopping(driver: Driver) -> None:
     with pytest.raises(FaultLostError):
-        driver.status("nobody")
+        driver.status("nobody", 5)
     with pytest.raises(FaultLostError):
-        driver.metrics("nobody")
+        driver.metrics("nobody", 5)
     driver.stop("nobody")

@@ -40,8 +40,8 @@ def driver(stub: StubExecutor) -> Iterator[FaultsApiDriver]:
 
 
 def test_an_apply_is_what_the_specification_says(stub: StubExecutor, driver: FaultsApiDriver) -> None:
-    driver.apply(delay_plan(start_delay_ms=200), "key-1")
-    driver.apply(abort_plan(), "key-2")
+    driver.apply(delay_plan(start_delay_ms=200), "key-1", 5)
+    driver.apply(abort_plan(), "key-2", 5)
     assert stub.calls == [("POST", "/v1/faults/apply")] * 2
     assert [headers["idempotency-key"] for headers in stub.headers] == ["key-1", "key-2"]
     assert stub.bodies[0] == {
@@ -58,11 +58,11 @@ def test_an_apply_is_what_the_specification_says(stub: StubExecutor, driver: Fau
 def test_a_fault_goes_from_running_to_completed_to_observed(
     stub: StubExecutor, driver: FaultsApiDriver
 ) -> None:
-    apply_id = driver.apply(abort_plan(), "key-1")
-    assert driver.status(apply_id) is FaultState.RUNNING
+    apply_id = driver.apply(abort_plan(), "key-1", 5)
+    assert driver.status(apply_id, 5) is FaultState.RUNNING
     driver.stop(apply_id)
-    assert driver.status(apply_id) is FaultState.COMPLETED
-    observation = driver.metrics(apply_id)
+    assert driver.status(apply_id, 5) is FaultState.COMPLETED
+    observation = driver.metrics(apply_id, 5)
     assert observation.execution_id == apply_id
     assert (observation.status_code, observation.latency_ms, observation.error_rate) == (503, 1.5, 1.0)
     assert observation.trace_data == {"resourceSpans": []}
@@ -72,13 +72,13 @@ def test_a_fault_goes_from_running_to_completed_to_observed(
 
 def test_counts_are_taken_where_the_executor_sends_them(stub: StubExecutor, driver: FaultsApiDriver) -> None:
     stub.answers.append((200, METRICS | {"success_count": 7, "error_count": 3, "extra": "ignored"}))
-    observation = driver.metrics("f1")
+    observation = driver.metrics("f1", 5)
     assert (observation.success_count, observation.error_count) == (7, 3)
 
 
 def test_an_id_with_slashes_and_dots_stays_one_segment(stub: StubExecutor, driver: FaultsApiDriver) -> None:
     stub.answers.extend([(200, {"apply_id": "../a/b?c#d%2F", "status": "applied"}), (200, METRICS)])
-    driver.metrics(driver.apply(abort_plan(), "key-1"))
+    driver.metrics(driver.apply(abort_plan(), "key-1", 5), 5)
     assert stub.calls[1][1] == "/v1/faults/..%2Fa%2Fb%3Fc%23d%252F/metrics"
 
 
@@ -86,7 +86,7 @@ def test_an_id_with_slashes_and_dots_stays_one_segment(stub: StubExecutor, drive
 def test_an_unusable_id_is_refused(stub: StubExecutor, driver: FaultsApiDriver, apply_id: object) -> None:
     stub.answers.append((200, {"apply_id": apply_id, "status": "applied"}))
     with pytest.raises(ExecutorProtocolError, match="apply_id"):
-        driver.apply(abort_plan(), "key-1")
+        driver.apply(abort_plan(), "key-1", 5)
 
 
 @pytest.mark.parametrize("missing", METRICS)
@@ -95,7 +95,7 @@ def test_an_answer_that_misses_a_field_is_a_protocol_error(
 ) -> None:
     stub.answers.append((200, {name: value for name, value in METRICS.items() if name != missing}))
     with pytest.raises(ExecutorProtocolError, match=f"{missing} is required"):
-        driver.metrics("f1")
+        driver.metrics("f1", 5)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_field_of_the_wrong_type_or_range_is_a_protocol_error(
 ) -> None:
     stub.answers.append((200, METRICS | {name: value}))
     with pytest.raises(ExecutorProtocolError, match=name):
-        driver.metrics("f1")
+        driver.metrics("f1", 5)
 
 
 @pytest.mark.parametrize("answer", [[], "running", None, {"status": "paused"}, {}])
@@ -124,37 +124,37 @@ def test_a_status_that_is_none_is_a_protocol_error(
 ) -> None:
     stub.answers.append((200, answer))
     with pytest.raises(ExecutorProtocolError):
-        driver.status("f1")
+        driver.status("f1", 5)
 
 
 def test_a_failed_fault_says_why(stub: StubExecutor, driver: FaultsApiDriver) -> None:
     stub.answers.append((200, {"status": "failed", "message": "no data plane"}))
     stub.answers.append((200, {"status": "failed", "error_msg": "data plane gone"}))
     with pytest.raises(FaultFailedError, match="no data plane"):
-        driver.apply(abort_plan(), "key-1")
+        driver.apply(abort_plan(), "key-1", 5)
     with pytest.raises(FaultFailedError, match="data plane gone"):
-        driver.status("f1")
+        driver.status("f1", 5)
 
 
 def test_an_unknown_fault_is_lost(driver: FaultsApiDriver) -> None:
     with pytest.raises(FaultLostError):
-        driver.status("nobody")
+        driver.status("nobody", 5)
     with pytest.raises(FaultLostError):
-        driver.metrics("nobody")
+        driver.metrics("nobody", 5)
 
 
 def test_an_unknown_service_is_a_rejection(stub: StubExecutor, driver: FaultsApiDriver) -> None:
     stub.answers.append((404, {"error": "not_found", "message": "no such service"}))
     with pytest.raises(ExecutorRejectedError, match="no such service"):
-        driver.apply(abort_plan(), "key-1")
+        driver.apply(abort_plan(), "key-1", 5)
 
 
-@pytest.mark.parametrize("status", [200, 204, 404, 405])
-def test_a_fault_that_is_over_or_cannot_be_stopped_is_no_error(
-    stub: StubExecutor, driver: FaultsApiDriver, status: int
+@pytest.mark.parametrize(("status", "over"), [(200, True), (204, True), (404, True), (405, False)])
+def test_a_stop_says_whether_the_fault_is_over(
+    stub: StubExecutor, driver: FaultsApiDriver, status: int, *, over: bool
 ) -> None:
     stub.answers.append((status, {}))
-    driver.stop("f1")
+    assert driver.stop("f1") is over
     assert stub.calls == [("DELETE", "/v1/faults/f1")]
 
 

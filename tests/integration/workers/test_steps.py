@@ -19,8 +19,9 @@ from dispatcher import (
     Settings,
 )
 from dispatcher.celery_app import make_celery
-from dispatcher.ledger import connect
+from dispatcher.ledger import Submission, connect
 from dispatcher.results import ResultCodec
+from dispatcher.waits import Waiter, value_of
 from workers.plan_runner import Fail, Finish, Park, PlanRunner, Retry
 from workers.retry import RetryPolicy
 from workers.steps import Steps
@@ -49,17 +50,17 @@ def waits() -> list[int]:
 
 @pytest.fixture
 def steps(ledger: Ledger, driver: FakeDriver, waits: list[int]) -> Steps:
-    ledger.submit("p1", abort_plan(), executor="default", timeout_ms=30_000)
+    ledger.submit([Submission("p1", abort_plan(), "default", 30_000)])
     return steps_on(ledger, driver, waits)
 
 
 def steps_on(ledger: Ledger, driver: FakeDriver, waits: list[int]) -> Steps:
     runner = PlanRunner(driver, RetryPolicy.of(ExecutorClientConfig()), poll_ms=500)
-    return Steps(ledger, CODEC, {"default": runner}, parked=waits.append)
+    return Steps(ledger, CODEC, {"default": runner}, expect=waits.append)
 
 
 def record(ledger: Ledger) -> PlanRecord:
-    found = ledger.read("p1")
+    [found] = ledger.read(["p1"])
     assert found is not None
     return found
 
@@ -69,7 +70,7 @@ def make_due(client: redis.Redis) -> None:
 
 
 def stored(ledger: Ledger) -> str | None:
-    return ledger.result(CODEC.key("p1"))
+    return Waiter(ledger).wait(value_of(CODEC.key("p1")))
 
 
 def test_a_plan_goes_its_whole_way(
@@ -111,7 +112,7 @@ def test_a_step_that_lost_its_lease_leaves_no_result(
     steps: Steps, ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
 ) -> None:
     class OvertakenDriver(FakeDriver):
-        def apply(self, plan: FaultPlan, key: str) -> str:
+        def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
             make_due(redis_client)  # the lease runs out during the call ...
             assert isinstance(steps.take("p1"), Park)  # ... and another worker takes over
             raise ExecutorRejectedError("too late", 400, "")
@@ -124,10 +125,10 @@ def test_a_step_that_lost_its_lease_leaves_no_result(
 
 def test_a_defect_in_a_worker_ends_the_plan(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     class BrokenDriver(FakeDriver):
-        def apply(self, plan: FaultPlan, key: str) -> str:
+        def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
             raise ZeroDivisionError("oops")
 
-    ledger.submit("p1", abort_plan(), executor="default", timeout_ms=30_000)
+    ledger.submit([Submission("p1", abort_plan(), "default", 30_000)])
     verdict = steps_on(ledger, BrokenDriver(), []).take("p1")
     assert isinstance(verdict, Fail)
     assert type(verdict.error) is ExecutorClientError
@@ -136,7 +137,7 @@ def test_a_defect_in_a_worker_ends_the_plan(ledger: Ledger, caplog: pytest.LogCa
 
 
 def test_an_executor_that_the_worker_does_not_know_ends_the_plan(ledger: Ledger) -> None:
-    ledger.submit("p1", abort_plan(), executor="elsewhere", timeout_ms=30_000)
+    ledger.submit([Submission("p1", abort_plan(), "elsewhere", 30_000)])
     verdict = steps_on(ledger, FakeDriver(), []).take("p1")
     assert isinstance(verdict, Fail)
     assert isinstance(verdict.error, InvalidPlanError)
@@ -157,10 +158,10 @@ def test_a_wake_up_for_nobody_is_dropped(steps: Steps, driver: FakeDriver) -> No
 
 def test_a_lease_outlasts_the_longest_step(steps: Steps, ledger: Ledger, redis_client: redis.Redis) -> None:
     class SlowDriver(FakeDriver):
-        def apply(self, plan: FaultPlan, key: str) -> str:
+        def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
             held_until = int(redis_client.hget(PLAN_KEY, "due_ms") or 0)
             now_s, _ = redis_client.time()
             assert held_until - now_s * 1000 > 3 * self.longest_call_s * 1000
-            return super().apply(plan, key)
+            return super().apply(plan, key, within_s)
 
     assert isinstance(steps_on(ledger, SlowDriver(), []).take("p1"), Park)

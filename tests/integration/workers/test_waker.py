@@ -12,7 +12,7 @@ from support.plans import abort_plan
 
 from dispatcher import Settings
 from dispatcher.celery_app import make_celery
-from dispatcher.ledger import connect
+from dispatcher.ledger import Submission, connect
 from dispatcher.settings import WakerSettings
 from workers.waker import Waker
 
@@ -45,8 +45,12 @@ def real_ledger(settings: Settings) -> Iterator[Ledger]:
 def submit(ledger: Ledger, redis_server: RedisServer, *ids: str) -> None:
     """Submitted, and due for the waker."""
     for plan_id in ids:
-        ledger.submit(plan_id, abort_plan(), executor="default", timeout_ms=30_000)
+        ledger.submit([Submission(plan_id, abort_plan(), "default", 30_000)])
         redis_server.client.zadd(DUE, {plan_id: 0})
+
+
+def waker_on(app: Celery, ledger: Ledger, settings: WakerSettings) -> Waker:
+    return Waker(app, ledger, settings, take=lambda plan_id: None)
 
 
 def messages(redis_server: RedisServer) -> list[dict[str, Any]]:
@@ -57,7 +61,7 @@ def test_due_plans_are_woken_once_and_readable_in_flower(
     app: Celery, real_ledger: Ledger, redis_server: RedisServer
 ) -> None:
     submit(real_ledger, redis_server, "p1", "p2")
-    waker = Waker(app, real_ledger, WakerSettings())
+    waker = waker_on(app, real_ledger, WakerSettings())
     waker.wake_due()
     waker.wake_due()
     headers = messages(redis_server)
@@ -68,7 +72,7 @@ def test_due_plans_are_woken_once_and_readable_in_flower(
 
 def test_waking_subscribes_to_nothing(app: Celery, real_ledger: Ledger, redis_server: RedisServer) -> None:
     submit(real_ledger, redis_server, "p1")
-    Waker(app, real_ledger, WakerSettings()).wake_due()
+    waker_on(app, real_ledger, WakerSettings()).wake_due()
     assert redis_server.client.pubsub_channels() == []
 
 
@@ -77,7 +81,7 @@ def test_a_full_batch_is_followed_by_the_next_at_once(
 ) -> None:
     ledger = connect(settings.model_copy(update={"waker": WakerSettings(batch=2)}))
     submit(ledger, redis_server, "p1", "p2", "p3")
-    waker = Waker(app, ledger, WakerSettings())
+    waker = waker_on(app, ledger, WakerSettings())
     assert waker.wake_due() == 0.0
     assert waker.wake_due() > 0.0
     assert len(messages(redis_server)) == 3
@@ -87,7 +91,7 @@ def test_a_full_batch_is_followed_by_the_next_at_once(
 def test_the_waker_sleeps_until_the_next_plan_is_due(
     app: Celery, real_ledger: Ledger, redis_server: RedisServer
 ) -> None:
-    waker = Waker(app, real_ledger, PATIENT)
+    waker = waker_on(app, real_ledger, PATIENT)
     assert 45 <= waker.wake_due() <= 60
     submit(real_ledger, redis_server, "p1")
     assert waker.wake_due() == pytest.approx(1.0, abs=0.2)  # its patience with the wake-up just sent
@@ -96,7 +100,7 @@ def test_the_waker_sleeps_until_the_next_plan_is_due(
 def test_a_wait_that_begins_while_the_waker_sleeps_is_seen_in_time(
     app: Celery, real_ledger: Ledger, redis_server: RedisServer
 ) -> None:
-    waker = Waker(app, real_ledger, PATIENT)
+    waker = waker_on(app, real_ledger, PATIENT)
     waker.start()
     try:
         eventually(lambda: waker._next_look > 0, within_s=5)
@@ -109,7 +113,7 @@ def test_a_wait_that_begins_while_the_waker_sleeps_is_seen_in_time(
 
 def test_a_waker_without_redis_looks_again_later(app: Celery, free_tcp_port: int) -> None:
     gone = connect(Settings(redis_url=SecretStr(f"redis://127.0.0.1:{free_tcp_port}/0")))
-    assert Waker(app, gone, WakerSettings(max_sleep_sec=0.25)).wake_due() == 0.25
+    assert waker_on(app, gone, WakerSettings(max_sleep_sec=0.25)).wake_due() == 0.25
     gone.close()
 
 
@@ -118,7 +122,7 @@ def test_wake_ups_that_cannot_be_sent_come_due_again(
 ) -> None:
     submit(real_ledger, redis_server, "p1")
     deaf = make_celery(Settings(redis_url=SecretStr(f"redis://127.0.0.1:{free_tcp_port}/0")))
-    Waker(deaf, real_ledger, WakerSettings()).wake_due()
+    waker_on(deaf, real_ledger, WakerSettings()).wake_due()
     deaf.close()
     redis_server.client.zincrby(DUE, -1_000, "p1")
     assert [wake_up.plan_id for wake_up in real_ledger.claim_due().wake_ups] == ["p1"]

@@ -18,6 +18,7 @@ ARGUMENTS = {
     "ExecutorConnectionError": ("no way", "dns"),
     "ExecutorRejectedError": ("refused", 404, "no such service"),
     "ExecutorServerError": ("broken", 503, "not ready"),
+    "PlanConflictError": ("in the way", "p2"),
 }
 EVERY_ERROR = [getattr(errors, name)(*ARGUMENTS.get(name, ("what happened",))) for name in errors.__all__]
 
@@ -41,6 +42,11 @@ def test_every_error_survives_the_result_backend(error: ExecutorClientError, cod
     with pytest.raises(type(error)) as caught:
         codec.decode(codec.encode("p1", error))
     assert same(caught.value, error)
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: type(error).__name__)
+def test_every_error_survives_the_ledger(error: ExecutorClientError) -> None:
+    assert same(errors.from_json(errors.to_json(error)), error)
 
 
 def test_every_error_is_in_the_tree_at_the_top() -> None:

@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr
 from support.plans import abort_plan
 
-from dispatcher import InvalidPlanError, LedgerUnavailableError, PlanConflictError, PlanState, Settings
-from dispatcher.ledger import Ledger, Step, WakeUp, connect
+from dispatcher import (
+    ExecutorClientError,
+    InvalidPlanError,
+    LedgerUnavailableError,
+    PlanConflictError,
+    PlanState,
+    Settings,
+)
+from dispatcher.ledger import Ledger, Step, Submission, WakeUp, connect
+from dispatcher.waits import Waiter, value_of
 
 if TYPE_CHECKING:
     import redis
 
     from dispatcher import FaultPlan
+    from dispatcher.record import PlanRecord
 
 DUE = "{dispatcher}:due"
 PLAN = abort_plan()
 
 
-def submit(
-    ledger: Ledger,
-    plan_id: str = "p1",
-    plan: FaultPlan = PLAN,
-    timeout_ms: int = 30_000,
-    expires_after_ms: int | None = None,
-) -> bool:
-    return ledger.submit(
-        plan_id, plan, executor="default", timeout_ms=timeout_ms, expires_after_ms=expires_after_ms
-    )
+def submit(ledger: Ledger, plan_id: str = "p1", plan: FaultPlan = PLAN, **options: Any) -> bool:
+    """Whether it is new. Raises why it was refused."""
+    fields: dict[str, Any] = {"executor": "default", "timeout_ms": 30_000} | options
+    [outcome] = ledger.submit([Submission(plan_id, plan, **fields)])
+    if isinstance(outcome, ExecutorClientError):
+        raise outcome
+    return outcome
+
+
+def read(ledger: Ledger, plan_id: str = "p1") -> PlanRecord:
+    [record] = ledger.read([plan_id])
+    assert record is not None
+    return record
+
+
+def stored(ledger: Ledger, plan_id: str = "p1") -> str | None:
+    return Waiter(ledger).wait(value_of(f"result-{plan_id}"))
 
 
 def begin(ledger: Ledger, plan_id: str = "p1", token: str = "t1", lease_ms: int = 60_000) -> Step:
@@ -53,8 +69,7 @@ def pass_time(client: redis.Redis, plan_id: str, ms: int) -> None:
 
 def test_a_submitted_plan_is_queued(ledger: Ledger) -> None:
     assert submit(ledger)
-    record = ledger.read("p1")
-    assert record is not None
+    record = read(ledger)
     assert (record.state, record.plan, record.attempts) == (PlanState.QUEUED, PLAN, 0)
 
 
@@ -64,17 +79,17 @@ def test_the_same_plan_submitted_again_is_the_same_plan(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("change", [{"plan": abort_plan(percentage=1)}, {"timeout_ms": 1}])
-def test_another_plan_under_the_same_id_is_refused(ledger: Ledger, change: dict[str, object]) -> None:
+def test_another_plan_under_the_same_id_is_refused(ledger: Ledger, change: dict[str, Any]) -> None:
     submit(ledger)
     with pytest.raises(PlanConflictError, match="p1"):
-        submit(ledger, **change)  # type: ignore[arg-type]
+        submit(ledger, **change)
 
 
 def test_a_start_time_in_the_past_is_refused(ledger: Ledger) -> None:
     late = abort_plan(start_time=datetime.now(UTC) - timedelta(seconds=2))
     with pytest.raises(InvalidPlanError, match="start_time"):
         submit(ledger, plan=late)
-    assert ledger.read("p1") is None
+    assert ledger.read(["p1"]) == [None]
 
 
 def test_a_plan_with_a_start_time_waits_for_it(ledger: Ledger, redis_client: redis.Redis) -> None:
@@ -89,8 +104,7 @@ def test_a_plan_with_a_start_time_waits_for_it(ledger: Ledger, redis_client: red
 def test_expiry_counts_from_the_start_time(ledger: Ledger) -> None:
     start = datetime.now(UTC) + timedelta(seconds=60)
     submit(ledger, plan=abort_plan(start_time=start), expires_after_ms=5_000)
-    record = ledger.read("p1")
-    assert record is not None
+    record = read(ledger)
     assert record.expires_ms == record.due_ms + 5_000
 
 
@@ -118,17 +132,17 @@ def test_a_stale_step_changes_nothing(ledger: Ledger, redis_client: redis.Redis)
     stale = begin(ledger, token="stale")
     pass_time(redis_client, "p1", 60_000)
     begin(ledger, token="next")
-    before = ledger.read("p1")
-    assert not ledger.park(stale.record.applied("f1"), "stale", 1000)
+    before = read(ledger)
+    assert ledger.park(stale.record.applied("f1"), "stale", 1000) is None
     assert not finish(ledger, stale)
-    assert ledger.read("p1") == before
-    assert ledger.result("result-p1") is None
+    assert read(ledger) == before
+    assert stored(ledger) is None
 
 
 def test_a_parked_plan_is_nobodys_until_it_is_due(ledger: Ledger, redis_client: redis.Redis) -> None:
     submit(ledger)
     step = begin(ledger)
-    assert ledger.park(step.record.applied("f1"), step.token, 30_000)
+    assert ledger.park(step.record.applied("f1"), step.token, 30_000) == 30_000
     assert ledger.begin("p1", "early", 1000) is None
     assert ledger.claim_due().wake_ups == []
     pass_time(redis_client, "p1", 30_000)
@@ -185,10 +199,9 @@ def test_a_due_entry_without_a_plan_is_dropped(ledger: Ledger, redis_client: red
 def test_the_result_and_the_end_are_one(ledger: Ledger, redis_client: redis.Redis) -> None:
     submit(ledger)
     assert finish(ledger, begin(ledger))
-    record = ledger.read("p1")
-    assert record is not None
+    record = read(ledger)
     assert record.state is PlanState.OBSERVED
-    assert ledger.result("result-p1") == "the result"
+    assert stored(ledger) == "the result"
     assert redis_client.zcard(DUE) == 0
     assert ledger.begin("p1", "late", 1000) is None
 
@@ -210,26 +223,6 @@ def test_finish_repeated_by_the_same_step_ends_the_plan_once(
     assert redis_client.llen("{dispatcher}:ended:p1") == 1
 
 
-def test_waiting_for_an_ended_plan_returns_at_once_for_everybody(ledger: Ledger) -> None:
-    submit(ledger)
-    finish(ledger, begin(ledger))
-    for _ in range(3):
-        record = ledger.wait_for_end("p1", None)
-        assert record is not None
-        assert record.state is PlanState.OBSERVED
-
-
-def test_waiting_for_an_unknown_plan_returns_at_once(ledger: Ledger) -> None:
-    assert ledger.wait_for_end("nobody", None) is None
-
-
-def test_waiting_ends_with_the_time_given(ledger: Ledger) -> None:
-    submit(ledger)
-    record = ledger.wait_for_end("p1", 0.01)
-    assert record is not None
-    assert not record.state.final
-
-
 def test_the_deadline_is_the_faults_own_time_and_the_timeout_after_the_first_step(ledger: Ledger) -> None:
     submit(ledger, plan=abort_plan(duration_seconds=10, start_delay_ms=200))
     step = begin(ledger)
@@ -239,6 +232,6 @@ def test_the_deadline_is_the_faults_own_time_and_the_timeout_after_the_first_ste
 def test_a_redis_that_is_gone_is_one_typed_error(free_tcp_port: int) -> None:
     ledger = connect(Settings(redis_url=SecretStr(f"redis://:pa55@127.0.0.1:{free_tcp_port}/0")))
     with pytest.raises(LedgerUnavailableError, match="is redis_url right") as caught:
-        ledger.read("p1")
+        ledger.read(["p1"])
     assert "pa55" not in str(caught.value)
     ledger.close()

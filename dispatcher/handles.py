@@ -1,0 +1,210 @@
+"""Plans that were submitted: one (`PlanHandle`) or many (`PlanBatch`), for threads and for asyncio."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from dispatcher import waits
+from dispatcher.celery_app import publish
+from dispatcher.errors import ExecutorClientError, PlanUnknownError, ResultTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from celery import Celery
+
+    from dispatcher.ledger import Ledger
+    from dispatcher.models import PlanState, PlanStatus, RawObservation
+    from dispatcher.results import ResultCodec
+    from dispatcher.waits import AsyncWaiter, Waiter
+
+__all__ = ["Access", "PlanBatch", "PlanHandle"]
+
+
+class Access:
+    """What handles are made of: the ledger, its results, and two ways to wait."""
+
+    def __init__(
+        self, ledger: Ledger, results: ResultCodec, celery: Celery, waiter: Waiter, async_waiter: AsyncWaiter
+    ) -> None:
+        self.ledger = ledger
+        self.results = results
+        self.celery = celery
+        self.waiter = waiter
+        self.async_waiter = async_waiter
+
+
+class PlanHandle:
+    """A submitted plan. Its `id` is all that is needed to find it again, from any process."""
+
+    def __init__(
+        self, plan_id: str, access: Access, outcome: str | ExecutorClientError | None = None
+    ) -> None:
+        """`outcome` is the stored result, or why the plan was refused, where that is known already."""
+        self.id = plan_id
+        self._access = access
+        self._outcome = outcome
+
+    def __repr__(self) -> str:
+        return f"PlanHandle({self.id!r})"
+
+    def status(self) -> PlanStatus:
+        """Where the plan stands. Raises `PlanUnknownError`, `LedgerUnavailableError`."""
+        [record] = self._access.ledger.read([self.id])
+        if record is None:
+            raise self._unknown()
+        return record.status()
+
+    def cancel(self, reason: str = "") -> bool:
+        """Stop the plan's fault and end the plan with `PlanCancelledError`. False where it has ended already.
+
+        Returns at once: the mark is durable, and `result` tells when the fault is stopped. Raises
+        `PlanUnknownError`, `LedgerUnavailableError`.
+        """
+        [wake_up] = self._access.ledger.cancel([self.id], reason)
+        if wake_up is None:
+            self.status()  # is it unknown, or over?
+            return False
+        publish(self._access.celery, [wake_up])
+        return True
+
+    def result(self, timeout: float | None = None) -> RawObservation:
+        """The plan's observation, waiting up to `timeout` seconds for it (for ever if None).
+
+        Raises the error that ended the plan, `ResultTimeoutError` where it has not ended in time,
+        `PlanUnknownError`, `LedgerUnavailableError`.
+        """
+        if self._outcome is None:
+            state = self._access.waiter.wait(waits.end_of(self._access.ledger, self.id, timeout))
+            self._check(state, timeout)
+            self._outcome = self._access.waiter.wait(waits.value_of(self._result_key))
+        return self._decoded()
+
+    async def result_async(self, timeout: float | None = None) -> RawObservation:  # noqa: ASYNC109
+        """`result`, for asyncio."""
+        if self._outcome is None:
+            waiter = self._access.async_waiter
+            state = await waiter.wait(waits.end_of(self._access.ledger, self.id, timeout))
+            self._check(state, timeout)
+            self._outcome = await waiter.wait(waits.value_of(self._result_key))
+        return self._decoded()
+
+    @property
+    def _result_key(self) -> str:
+        return self._access.results.key(self.id)
+
+    def _check(self, state: PlanState | None, timeout: float | None) -> None:
+        if state is not None and not state.final:
+            told = f"plan {self.id} has not ended within {timeout:g} s"
+            raise ResultTimeoutError(f"{told}: it is {state}; it goes on, ask again later")
+
+    def _decoded(self) -> RawObservation:
+        if self._outcome is None:
+            raise self._unknown()
+        if isinstance(self._outcome, ExecutorClientError):
+            raise self._outcome
+        return self._access.results.decode(self._outcome)
+
+    def _unknown(self) -> PlanUnknownError:
+        return PlanUnknownError(f"plan {self.id} is unknown: its id is wrong, or its record has expired")
+
+
+class PlanBatch:
+    """Plans that were submitted together, in the order in which they were."""
+
+    def __init__(self, batch_id: str, handles: Sequence[PlanHandle], access: Access) -> None:
+        self.id = batch_id
+        self.handles = list(handles)
+        self._access = access
+
+    def __len__(self) -> int:
+        return len(self.handles)
+
+    def __iter__(self) -> Iterator[PlanHandle]:
+        return iter(self.handles)
+
+    def as_completed(self, timeout: float | None = None) -> Iterator[PlanHandle]:
+        """Each plan as it ends, with its result at hand. May be called again, and then begins anew.
+
+        Raises `ResultTimeoutError` where not all have ended after `timeout` seconds.
+        """
+        progress = _Progress(self, timeout)
+        yield from progress.refused
+        while progress.pending:
+            wait = progress.next_page(self._access.ledger)
+            yield from progress.take(self._access.waiter.wait(wait))
+
+    async def as_completed_async(self, timeout: float | None = None) -> AsyncIterator[PlanHandle]:  # noqa: ASYNC109
+        """`as_completed`, for asyncio."""
+        progress = _Progress(self, timeout)
+        for handle in progress.refused:
+            yield handle
+        while progress.pending:
+            wait = progress.next_page(self._access.ledger)
+            for handle in progress.take(await self._access.async_waiter.wait(wait)):
+                yield handle
+
+    def results(self, timeout: float | None = None) -> list[RawObservation | ExecutorClientError]:
+        """Each plan's observation, or the error that ended it, in the order of submission.
+
+        Raises `ResultTimeoutError` where not all have ended after `timeout` seconds.
+        """
+        outcomes = {handle.id: _outcome(handle) for handle in self.as_completed(timeout)}
+        return [outcomes[handle.id] for handle in self.handles]
+
+    def cancel(self, reason: str = "") -> None:
+        """Cancel every plan that has not ended."""
+        ledger = self._access.ledger
+        for page in waits.pages([handle.id for handle in self.handles]):
+            publish(self._access.celery, [each for each in ledger.cancel(page, reason) if each is not None])
+
+    def with_outcome(self, plan_id: str, stored: str | None) -> PlanHandle:
+        """The handle of a plan that has ended."""
+        unknown = PlanUnknownError(f"plan {plan_id} is unknown: its record is lost")
+        return PlanHandle(plan_id, self._access, stored or unknown)
+
+    def result_key(self, plan_id: str) -> str:
+        """Where a plan's result is."""
+        return self._access.results.key(plan_id)
+
+
+class _Progress:
+    """How far one reader of a batch has come."""
+
+    def __init__(self, batch: PlanBatch, timeout: float | None) -> None:
+        self._batch = batch
+        self._timeout = math.inf if timeout is None else timeout
+        self._give_up_at = time.monotonic() + self._timeout
+        self._place = "0"
+        self.refused = [handle for handle in batch.handles if handle._outcome is not None]  # noqa: SLF001
+        refused = {handle.id for handle in self.refused}
+        self.pending = {handle.id: None for handle in batch.handles if handle.id not in refused}
+
+    def next_page(self, ledger: Ledger) -> waits.Wait[tuple[str, dict[str, str | None]]]:
+        """Wait for more, and fetch the results."""
+        left = max(0.0, self._give_up_at - time.monotonic())
+        place, ids = yield from waits.completions(
+            ledger, self._batch.id, self._place, list(self.pending), left
+        )
+        stored = yield from waits.values_of([self._batch.result_key(plan_id) for plan_id in ids])
+        return place, dict(zip(ids, stored, strict=True))
+
+    def take(self, page: tuple[str, dict[str, str | None]]) -> Iterator[PlanHandle]:
+        """The handles of those that have ended."""
+        self._place, outcomes = page
+        if not outcomes:
+            told = f"{len(self.pending)} of {len(self._batch)} plans have not ended"
+            raise ResultTimeoutError(f"{told} within {self._timeout:g} s; they go on, ask again later")
+        for plan_id, stored in outcomes.items():
+            if plan_id in self.pending:
+                del self.pending[plan_id]
+                yield self._batch.with_outcome(plan_id, stored)
+
+
+def _outcome(handle: PlanHandle) -> RawObservation | ExecutorClientError:
+    try:
+        return handle.result()
+    except ExecutorClientError as error:
+        return error
