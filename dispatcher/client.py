@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 from dispatcher.celery_app import make_celery, publish
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, ResultTimeoutError
 from dispatcher.handles import Access, PlanBatch, PlanHandle
-from dispatcher.ledger import Submission, WakeUp, connect
+from dispatcher.ledger import Submission, connect
 from dispatcher.models import ActiveFault, ConflictPolicy, PlanState
-from dispatcher.record import budget_ms
+from dispatcher.record import Order, budget_ms
 from dispatcher.results import ResultCodec
 from dispatcher.settings import Settings, load_settings
 from dispatcher.waits import PAGE, AsyncWaiter, Waiter, pages
@@ -86,7 +86,8 @@ class Dispatcher:
             problem = "must be letters, digits, '.', '_' and '-', at most 128 long"
             raise InvalidPlanError(f"invalid plan: plan_id {problem}", [["plan_id", problem]])
         options = self._options(timeout_sec, expires, executor, conflict_policy)
-        submission = Submission(plan_id or str(uuid.uuid4()), plan, **options)
+        order = Order(plan=plan, **options)
+        submission = Submission(plan_id or str(uuid.uuid4()), order, _expires_ms(expires))
         [refusal] = self._submit([submission])
         if refusal is not None:
             raise refusal
@@ -111,7 +112,8 @@ class Dispatcher:
         options = self._options(timeout_sec, expires, executor, conflict_policy)
         batch = uuid.uuid4().hex
         submissions = (
-            Submission(f"{batch}-{number}", plan, batch=batch, **options) for number, plan in enumerate(plans)
+            Submission(f"{batch}-{number}", Order(plan=plan, **options), _expires_ms(expires), batch)
+            for number, plan in enumerate(plans)
         )
         handles: list[PlanHandle] = []
         while page := list(itertools.islice(submissions, PAGE)):
@@ -174,9 +176,9 @@ class Dispatcher:
         """Submit, and wake those that may start; for each, why it was refused."""
         outcomes = self._ledger.submit(submissions)
         wake_ups = [
-            WakeUp(each.plan_id, str(each.plan))
+            each.wake_up
             for each, outcome in zip(submissions, outcomes, strict=True)
-            if outcome is True and each.plan.start_time is None
+            if outcome is True and each.order.plan.start_time is None
         ]
         publish(self._celery, wake_ups)
         return [outcome if isinstance(outcome, ExecutorClientError) else None for outcome in outcomes]
@@ -188,7 +190,7 @@ class Dispatcher:
         executor: str,
         conflict_policy: ConflictPolicy | str | None,
     ) -> dict[str, Any]:
-        """The options of a submission. Raises `InvalidPlanError`."""
+        """The options of an order. Raises `InvalidPlanError`."""
         problems = [
             [name, "must be a number of seconds above 0"]
             for name, seconds in (("timeout_sec", timeout_sec), ("expires", expires))
@@ -206,9 +208,12 @@ class Dispatcher:
         return {
             "executor": executor,
             "timeout_ms": round((timeout_sec or default_sec) * 1000),
-            "expires_after_ms": None if expires is None else round(expires * 1000),
             "conflict_policy": ConflictPolicy(conflict_policy or ConflictPolicy.QUEUE),
         }
+
+
+def _expires_ms(expires: float | None) -> int | None:
+    return None if expires is None else round(expires * 1000)
 
 
 def _active(record: PlanRecord, now_ms: int) -> ActiveFault:

@@ -23,14 +23,12 @@ from dispatcher.errors import (
     PlanConflictError,
     to_json,
 )
-from dispatcher.models import ConflictPolicy
-from dispatcher.record import PlanRecord
+from dispatcher.record import Order, PlanRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from dispatcher.errors import ExecutorClientError
-    from dispatcher.models import FaultPlan
     from dispatcher.settings import Settings
 
 __all__ = [
@@ -56,17 +54,20 @@ class Submission:
     """A plan on its way into the ledger."""
 
     plan_id: str
-    plan: FaultPlan
-    executor: str
-    timeout_ms: int
+    order: Order
     expires_after_ms: int | None = None
-    conflict_policy: ConflictPolicy = ConflictPolicy.QUEUE
     batch: str = ""
 
     @property
     def target(self) -> str:
         """What it wants for itself."""
-        return f"{self.executor}:{self.plan.service}:{self.plan.api}"
+        plan = self.order.plan
+        return f"{self.order.executor}:{plan.service}:{plan.api}"
+
+    @property
+    def wake_up(self) -> WakeUp:
+        """Its first wake-up."""
+        return WakeUp(self.plan_id, str(self.order.plan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ class Ledger:
                 args=[self._plan(""), waker.batch, _ms(waker.patience_sec), _ms(waker.max_patience_sec)],
             )
         found = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-        wake_ups = [WakeUp(plan_id, title, bool(urgent)) for plan_id, title, urgent in found]
+        wake_ups = [_wake_up(plan_id, order, urgent=bool(urgent)) for plan_id, order, urgent in found]
         return Claim(wake_ups, None if next_due_ms < 0 else next_due_ms)
 
     def cancel(self, plan_ids: Sequence[str], reason: str) -> list[WakeUp | None]:
@@ -218,7 +219,7 @@ class Ledger:
         with self._redis_errors():
             answers = self._cancel(keys=[self._due], args=[self._plan(""), reason, *plan_ids])
         return [
-            WakeUp(plan_id, answer) if isinstance(answer, str) else None
+            _wake_up(plan_id, answer) if isinstance(answer, str) else None
             for plan_id, answer in zip(plan_ids, answers, strict=True)
         ]
 
@@ -286,17 +287,14 @@ class Ledger:
         return f"{self._prefix}completions:{batch}"
 
     def _arguments(self, submission: Submission) -> list[str | int]:
-        plan = submission.plan
+        plan = submission.order.plan
         starts_ms = None if plan.start_time is None else math.floor(plan.start_time.timestamp() * 1000)
         return [
             self._prefix,
             submission.plan_id,
-            plan.model_dump_json(exclude_none=True),
-            str(plan),
-            submission.executor,
+            submission.order.to_json(),
             submission.target,
-            submission.conflict_policy,
-            submission.timeout_ms,
+            submission.order.conflict_policy,
             submission.batch,
             "" if submission.expires_after_ms is None else submission.expires_after_ms,
             "" if starts_ms is None else starts_ms,
@@ -355,12 +353,17 @@ def _outcome(submission: Submission, what: str, more: str = "") -> bool | Execut
         case "taken":
             return PlanConflictError(f"plan id {plan_id} belongs to another plan: choose another id", plan_id)
         case "conflict":
-            target = f"{submission.plan.service} {submission.plan.api}"
+            plan = submission.order.plan
+            target = f"{plan.service} {plan.api}"
             return PlanConflictError(f"{target} is held by plan {more}: wait until it has ended", more)
         case "halted":
             return DispatchHaltedError(f"the dispatcher is halted ({more}): resume it, then submit again")
     problem = "has passed: choose a later time, or none to start at once"
     return InvalidPlanError(f"invalid plan: start_time {problem}", [["start_time", problem]])
+
+
+def _wake_up(plan_id: str, order: str, *, urgent: bool = False) -> WakeUp:
+    return WakeUp(plan_id, str(Order.model_validate_json(order).plan), urgent)
 
 
 def _ms(seconds: float) -> int:

@@ -6,21 +6,40 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+from pydantic import BaseModel, ConfigDict
+
 from dispatcher import errors
-from dispatcher.models import FaultPlan, PlanState, PlanStatus
+from dispatcher.models import ConflictPolicy, FaultPlan, PlanState, PlanStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dispatcher.errors import ExecutorClientError
 
-__all__ = ["PlanRecord", "budget_ms"]
+__all__ = ["Order", "PlanRecord", "budget_ms"]
 
 END_STATES: dict[type[Exception], PlanState] = {
     errors.PlanCancelledError: PlanState.CANCELLED,
     errors.PlanExpiredError: PlanState.EXPIRED,
 }
 """Where a plan stands that ends with one of these errors."""
+
+
+class Order(BaseModel):
+    """What was submitted. As text it tells whether two submissions are the same."""
+
+    model_config = ConfigDict(frozen=True)
+
+    plan: FaultPlan
+    executor: str = "default"
+    timeout_ms: int
+    """What the plan may take beyond its fault's own time."""
+
+    conflict_policy: ConflictPolicy = ConflictPolicy.QUEUE
+
+    def to_json(self) -> str:
+        """The order as text."""
+        return self.model_dump_json(exclude_none=True, exclude_defaults=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +79,12 @@ class PlanRecord:
         def moment(name: str) -> int | None:
             return int(fields[name]) if name in fields else None
 
+        order = Order.model_validate_json(fields["order"])
         return cls(
             id=plan_id,
-            plan=FaultPlan.model_validate_json(fields["plan"]),
-            executor=fields["executor"],
-            timeout_ms=int(fields["timeout_ms"]),
+            plan=order.plan,
+            executor=order.executor,
+            timeout_ms=order.timeout_ms,
             submitted_ms=int(fields["submitted_ms"]),
             due_ms=int(fields["due_ms"]),
             state=PlanState(fields["state"]),

@@ -28,7 +28,8 @@ if not started_ms and not cancelled and now < expires_ms and policy ~= 'allow' t
     if policy == 'reject' then
       in_the_way = first
     else
-      redis.call('HSET', plan_key, 'cause', 'waits for its target, which plan ' .. first .. ' holds', 'wakes', 0)
+      redis.call('HSET', plan_key, 'cause', 'waits for its target, which plan ' .. first .. ' holds')
+      redis.call('HDEL', plan_key, 'wakes')
       set_due(plan_key, due_key, id, math.min(until_ms or now + recheck_ms, expires_ms))
       return false
     end
@@ -43,7 +44,8 @@ if leased == '1' and holder ~= token and not apply_id then
   redis.call('HSET', plan_key, 'doubtful', 1)
 end
 redis.call('HSETNX', plan_key, 'started_ms', whole(now))
-redis.call('HSET', plan_key, 'token', token, 'leased', 1, 'wakes', 0)
+redis.call('HSET', plan_key, 'token', token, 'leased', 1)
+redis.call('HDEL', plan_key, 'wakes')
 set_due(plan_key, due_key, id, now + lease_ms)
 
 local record = redis.call('HGETALL', plan_key)

@@ -1,4 +1,4 @@
--- cancel(KEYS: due; ARGV: plan key prefix, reason, id, ...) -> for each id: its title if it was cancelled, 0 if it has
+-- cancel(KEYS: due; ARGV: plan key prefix, reason, id, ...) -> for each id: its order if it was cancelled, 0 if it has
 -- ended already, -1 if it is unknown
 -- The mark stays whatever happens. A plan that waits is due at once; one in the middle of a step is when the step
 -- ends.
@@ -10,8 +10,8 @@ local answers = {}
 for index = 3, #ARGV do
   local id = ARGV[index]
   local plan_key = prefix .. id
-  local known = redis.call('HMGET', plan_key, 'state', 'title', 'leased', 'cancelled')
-  local state, title, leased, cancelled = known[1], known[2], known[3], known[4]
+  local known = redis.call('HMGET', plan_key, 'state', 'order', 'leased', 'cancelled')
+  local state, order, leased, cancelled = known[1], known[2], known[3], known[4]
   if not state then
     table.insert(answers, -1)
   elseif FINAL[state] then
@@ -23,7 +23,7 @@ for index = 3, #ARGV do
         set_due(plan_key, due_key, id, now)
       end
     end
-    table.insert(answers, title)
+    table.insert(answers, order)
   end
 end
 return answers

@@ -1,5 +1,5 @@
 -- claim_due(KEYS: due; ARGV: plan key prefix, limit, patience_ms, max_patience_ms)
---   -> {ms until the next plan is due or -1, id, title, urgent, id, title, urgent, ...}
+--   -> {ms until the next plan is due or -1, id, order, urgent, id, order, urgent, ...}
 -- Each claimed plan moves on in `due` by its patience, which doubles each time nobody takes it up: a plan that
 -- waits in a long queue is woken again, but ever more rarely. `urgent` is 1 for a cancelled plan that no worker has
 -- taken up so far.
@@ -11,7 +11,7 @@ local now = server_ms()
 local claimed = {-1}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LIMIT', 0, limit)) do
   local plan_key = plan_prefix .. id
-  local known = redis.call('HMGET', plan_key, 'title', 'cancelled')
+  local known = redis.call('HMGET', plan_key, 'order', 'cancelled')
   if known[1] then
     local wakes = redis.call('HINCRBY', plan_key, 'wakes', 1)
     local patience = math.min(patience_ms * 2 ^ (wakes - 1), max_patience_ms)

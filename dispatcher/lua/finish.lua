@@ -17,7 +17,9 @@ end
 local now = server_ms()
 redis.call('SET', result_key, result, 'EX', keep_s)
 redis.call('PUBLISH', result_key, result)
-redis.call('HSET', plan_key, 'state', state, 'cause', cause, 'leased', 0, 'ended_ms', whole(now))
+redis.call('HSET', plan_key, 'state', state, 'ended_ms', whole(now))
+redis.call('HDEL', plan_key, 'leased')
+set_unless(plan_key, 'cause', cause, '')
 if apply_id ~= '' then
   redis.call('HSET', plan_key, 'apply_id', apply_id)
 end

@@ -15,17 +15,15 @@ if known[2] and error == '' then
   after_ms, patience_ms = 0, 0
 end
 local now = server_ms()
-redis.call('HSET', plan_key, 'state', state, 'attempts', attempts, 'cause', cause, 'leased', 0,
-  'due_ms', whole(now + after_ms))
+redis.call('HSET', plan_key, 'state', state, 'due_ms', whole(now + after_ms))
+redis.call('HDEL', plan_key, 'leased')
+set_unless(plan_key, 'attempts', attempts, '0')
+set_unless(plan_key, 'cause', cause, '')
+set_unless(plan_key, 'doubtful', doubtful, '0')
+set_unless(plan_key, 'error', error, '')
 if apply_id ~= '' then
   redis.call('HSET', plan_key, 'apply_id', apply_id)
   redis.call('HSETNX', plan_key, 'applied_ms', whole(now))
-end
-if doubtful == '1' then
-  redis.call('HSET', plan_key, 'doubtful', 1)
-end
-if error ~= '' then
-  redis.call('HSET', plan_key, 'error', error)
 end
 redis.call('ZADD', due_key, whole(now + after_ms + patience_ms), id)
 return after_ms

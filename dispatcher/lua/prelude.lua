@@ -8,10 +8,11 @@
 --   completions  stream  {prefix}:completions:<batch>   an entry with the plan's id for each plan that has ended
 --   halt         string  {prefix}:halt             the reason, while the dispatcher is halted
 --
--- A plan's fields: plan, title, executor, target, conflict_policy, timeout_ms, submitted_ms, state, due_ms; and
--- where they apply: expires_ms, batch, token, leased, wakes, attempts, cause, started_ms, applied_ms, apply_id,
--- doubtful (1: an apply may have arrived whose answer nobody has), cancelled (the reason), error (what the plan
--- will end with, once its fault is stopped), ended_ms, released_ms.
+-- A plan's fields: order (what was submitted, as JSON), target, submitted_ms, state, due_ms; and where they apply:
+-- conflict_policy (unless it is queue), expires_ms, batch, token, leased, wakes, attempts, cause, started_ms,
+-- applied_ms, apply_id, doubtful (1: an apply may have arrived whose answer nobody has), cancelled (the reason),
+-- error (what the plan will end with, once its fault is stopped), ended_ms, released_ms. Few fields, for each of
+-- them costs memory as long as the plan is in flight.
 --
 -- due_ms is the time before which nobody may act on the plan: the end of the lease while a step is under way, the
 -- end of the wait while it is parked. `token` names the step that holds, or held, the lease; `leased` is 1 while it
@@ -35,6 +36,15 @@ end
 -- Numbers go through here on their way to a key: Lua would write large ones as 1.8e+12.
 local function whole(number)
   return string.format('%.0f', number)
+end
+
+-- Set a field, or remove it where `value` is what its absence means.
+local function set_unless(plan_key, field, value, absent)
+  if value == absent then
+    redis.call('HDEL', plan_key, field)
+  else
+    redis.call('HSET', plan_key, field, value)
+  end
 end
 
 -- Make the plan due at `ms`, and have the waker look at it then.

@@ -1,15 +1,12 @@
--- submit(KEYS: plan, due; ARGV: key prefix, id, plan, title, executor, target, conflict_policy, timeout_ms,
---        batch or '', expires_after_ms or '', start_ms or '', patience_ms)
+-- submit(KEYS: plan, due; ARGV: key prefix, id, order, target, conflict_policy, batch or '', expires_after_ms or '', start_ms or '', patience_ms)
 --   -> {what} with what = 'new', 'known', 'taken' (the id belongs to another plan), 'past' (start_ms has passed),
 --      {'halted', reason} or {'conflict', id of the plan that holds the target}
 local plan_key, due_key = KEYS[1], KEYS[2]
-local prefix, id, plan, title, executor, target, policy, timeout_ms, batch, expires_after_ms, start_ms,
-  patience_ms = unpack(ARGV)
+local prefix, id, order, target, policy, batch, expires_after_ms, start_ms, patience_ms = unpack(ARGV)
 
-local known = redis.call('HMGET', plan_key, 'plan', 'executor', 'timeout_ms', 'conflict_policy')
-if known[1] then
-  local same = known[1] == plan and known[2] == executor and known[3] == timeout_ms and known[4] == policy
-  return {same and 'known' or 'taken'}
+local known = redis.call('HGET', plan_key, 'order')
+if known then
+  return {known == order and 'known' or 'taken'}
 end
 
 local reason = redis.call('GET', prefix .. 'halt')
@@ -30,11 +27,10 @@ if policy == 'reject' and start_ms == '' then
   end
 end
 
-redis.call('HSET', plan_key, 'plan', plan, 'title', title, 'executor', executor, 'target', target,
-  'conflict_policy', policy, 'timeout_ms', timeout_ms, 'submitted_ms', whole(now), 'state', 'queued', 'due_ms', whole(due))
-if batch ~= '' then
-  redis.call('HSET', plan_key, 'batch', batch)
-end
+redis.call('HSET', plan_key, 'order', order, 'target', target, 'submitted_ms', whole(now), 'state', 'queued',
+  'due_ms', whole(due))
+set_unless(plan_key, 'conflict_policy', policy, 'queue')
+set_unless(plan_key, 'batch', batch, '')
 if expires_after_ms ~= '' then
   redis.call('HSET', plan_key, 'expires_ms', whole(due + expires_after_ms))
 end

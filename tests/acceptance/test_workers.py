@@ -26,6 +26,7 @@ from dispatcher import (
     ResultTimeoutError,
 )
 from dispatcher.ledger import Submission
+from dispatcher.record import Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,7 +166,9 @@ def test_a_plan_ends_although_its_worker_is_killed(
 def test_a_plan_ends_although_its_wake_up_was_lost(
     dispatcher: Dispatcher, redis_server: RedisServer, stub: StubExecutor
 ) -> None:
-    dispatcher._ledger.submit([Submission("lost", abort_plan(), "default", 30_000)])
+    dispatcher._ledger.submit(
+        [Submission("lost", Order(plan=abort_plan(), executor="default", timeout_ms=30_000))]
+    )
     assert dispatcher.handle("lost").result(20).error_rate == 1.0
 
 

@@ -20,6 +20,7 @@ from dispatcher import (
 )
 from dispatcher.celery_app import make_celery
 from dispatcher.ledger import Submission, connect
+from dispatcher.record import Order
 from dispatcher.results import ResultCodec
 from dispatcher.waits import Waiter, value_of
 from workers.plan_runner import Fail, Finish, Park, PlanRunner, Retry
@@ -50,7 +51,7 @@ def waits() -> list[int]:
 
 @pytest.fixture
 def steps(ledger: Ledger, driver: FakeDriver, waits: list[int]) -> Steps:
-    ledger.submit([Submission("p1", abort_plan(), "default", 30_000)])
+    ledger.submit([Submission("p1", Order(plan=abort_plan(), executor="default", timeout_ms=30_000))])
     return steps_on(ledger, driver, waits)
 
 
@@ -128,7 +129,7 @@ def test_a_defect_in_a_worker_ends_the_plan(ledger: Ledger, caplog: pytest.LogCa
         def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
             raise ZeroDivisionError("oops")
 
-    ledger.submit([Submission("p1", abort_plan(), "default", 30_000)])
+    ledger.submit([Submission("p1", Order(plan=abort_plan(), executor="default", timeout_ms=30_000))])
     verdict = steps_on(ledger, BrokenDriver(), []).take("p1")
     assert isinstance(verdict, Fail)
     assert type(verdict.error) is ExecutorClientError
@@ -137,7 +138,7 @@ def test_a_defect_in_a_worker_ends_the_plan(ledger: Ledger, caplog: pytest.LogCa
 
 
 def test_an_executor_that_the_worker_does_not_know_ends_the_plan(ledger: Ledger) -> None:
-    ledger.submit([Submission("p1", abort_plan(), "elsewhere", 30_000)])
+    ledger.submit([Submission("p1", Order(plan=abort_plan(), executor="elsewhere", timeout_ms=30_000))])
     verdict = steps_on(ledger, FakeDriver(), []).take("p1")
     assert isinstance(verdict, Fail)
     assert isinstance(verdict.error, InvalidPlanError)

@@ -13,6 +13,7 @@ from support.plans import abort_plan
 from dispatcher import Settings
 from dispatcher.celery_app import make_celery
 from dispatcher.ledger import Submission, connect
+from dispatcher.record import Order
 from dispatcher.settings import WakerSettings
 from workers.waker import Waker
 
@@ -45,7 +46,7 @@ def real_ledger(settings: Settings) -> Iterator[Ledger]:
 def submit(ledger: Ledger, redis_server: RedisServer, *ids: str) -> None:
     """Submitted, and due for the waker."""
     for plan_id in ids:
-        ledger.submit([Submission(plan_id, abort_plan(), "default", 30_000)])
+        ledger.submit([Submission(plan_id, Order(plan=abort_plan(), executor="default", timeout_ms=30_000))])
         redis_server.client.zadd(DUE, {plan_id: 0})
 
 

@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 from pydantic import SecretStr
 from support.plans import abort_plan
 
 from dispatcher import (
+    ConflictPolicy,
+    DispatchHaltedError,
     ExecutorClientError,
     InvalidPlanError,
     LedgerUnavailableError,
@@ -18,11 +21,10 @@ from dispatcher import (
     Settings,
 )
 from dispatcher.ledger import Ledger, Step, Submission, WakeUp, connect
+from dispatcher.record import Order
 from dispatcher.waits import Waiter, value_of
 
 if TYPE_CHECKING:
-    import redis
-
     from dispatcher import FaultPlan
     from dispatcher.record import PlanRecord
 
@@ -32,8 +34,9 @@ PLAN = abort_plan()
 
 def submit(ledger: Ledger, plan_id: str = "p1", plan: FaultPlan = PLAN, **options: Any) -> bool:
     """Whether it is new. Raises why it was refused."""
-    fields: dict[str, Any] = {"executor": "default", "timeout_ms": 30_000} | options
-    [outcome] = ledger.submit([Submission(plan_id, plan, **fields)])
+    own = {name: options.pop(name) for name in ("expires_after_ms", "batch") if name in options}
+    order = Order(plan=plan, **{"timeout_ms": 30_000, **options})
+    [outcome] = ledger.submit([Submission(plan_id, order, **own)])
     if isinstance(outcome, ExecutorClientError):
         raise outcome
     return outcome
@@ -235,3 +238,190 @@ def test_a_redis_that_is_gone_is_one_typed_error(free_tcp_port: int) -> None:
         ledger.read(["p1"])
     assert "pa55" not in str(caught.value)
     ledger.close()
+
+
+def test_a_target_has_one_plan_at_a_time_first_come_first_served(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    for plan_id in ("p1", "p2", "p3"):
+        submit(ledger, plan_id)
+    assert ledger.begin("p2", "t2", 1000) is None
+    assert read(ledger, "p2").cause == "waits for its target, which plan p1 holds"
+    first = begin(ledger, "p1")
+    assert ledger.claim_due().wake_ups == []
+    finish(ledger, first)
+    assert [wake_up.plan_id for wake_up in ledger.claim_due().wake_ups] == ["p2"]
+    second = begin(ledger, "p2", token="t2")
+    assert second.record.cause is None
+    assert ledger.begin("p3", "t3", 1000) is None
+    finish(ledger, second)
+    begin(ledger, "p3")
+
+
+def test_a_plan_keeps_its_target_from_its_first_step_to_its_end(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2")
+    step = begin(ledger, "p1")
+    ledger.park(step.record.applied("f1"), step.token, 0)
+    assert ledger.begin("p2", "t2", 1000) is None
+    begin(ledger, "p1", token="t2")
+
+
+def test_the_budget_of_a_plan_that_waits_for_its_target_has_not_begun(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2")
+    begin(ledger, "p1")
+    ledger.begin("p2", "t2", 1000)
+    assert read(ledger, "p2").started_ms is None
+
+
+def test_another_target_executor_or_policy_does_not_wait(ledger: Ledger) -> None:
+    submit(ledger, "p1")
+    begin(ledger, "p1")
+    submit(ledger, "p2", abort_plan(api="/other"))
+    submit(ledger, "p3", executor="another")
+    submit(ledger, "p4", conflict_policy=ConflictPolicy.ALLOW)
+    for plan_id in ("p2", "p3", "p4"):
+        begin(ledger, plan_id)
+
+
+def test_a_plan_that_rejects_conflicts_is_refused_with_the_holders_name(ledger: Ledger) -> None:
+    submit(ledger, "p1")
+    with pytest.raises(PlanConflictError) as caught:
+        submit(ledger, "p2", conflict_policy=ConflictPolicy.REJECT)
+    assert caught.value.holder == "p1"
+    assert ledger.read(["p2"]) == [None]
+
+
+def test_a_conflict_that_shows_only_at_the_start_time_is_told_to_the_step(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    later = abort_plan(start_time=datetime.now(UTC) + timedelta(seconds=60))
+    submit(ledger, "p2", later, conflict_policy=ConflictPolicy.REJECT)
+    submit(ledger, "p1")
+    begin(ledger, "p1")
+    pass_time(redis_client, "p2", 60_000)
+    assert begin(ledger, "p2", token="t2").record.in_the_way == "p1"
+
+
+def test_a_plan_with_a_later_start_time_does_not_hold_others_up(ledger: Ledger) -> None:
+    submit(ledger, "p1", abort_plan(start_time=datetime.now(UTC) + timedelta(seconds=60)))
+    submit(ledger, "p2")
+    begin(ledger, "p2")
+
+
+def test_a_plan_that_expires_in_the_line_gets_its_step_to_end(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2", expires_after_ms=5_000)
+    begin(ledger, "p1")
+    assert ledger.begin("p2", "t2", 1000) is None
+    assert read(ledger, "p2").due_ms == read(ledger, "p2").expires_ms
+    pass_time(redis_client, "p2", 5_000)
+    begin(ledger, "p2", token="t2")
+
+
+def test_a_target_whose_fault_may_be_alive_stays_reserved(ledger: Ledger, redis_client: redis.Redis) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2")
+    step = begin(ledger, "p1")
+    ledger.finish(step.record.ended(ValueError("gone")), step.token, "result-p1", "no", alive_ms=5_000)
+    assert ledger.claim_due().wake_ups == []
+    assert ledger.begin("p2", "t2", 1000) is None
+    redis_client.hincrby("{dispatcher}:plan:p1", "released_ms", -5_000)
+    pass_time(redis_client, "p2", 5_000)
+    assert [wake_up.plan_id for wake_up in ledger.claim_due().wake_ups] == ["p2"]
+    begin(ledger, "p2", token="t2")
+
+
+def test_a_holder_that_vanished_does_not_block_its_target(ledger: Ledger, redis_client: redis.Redis) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2")
+    begin(ledger, "p1")
+    redis_client.delete("{dispatcher}:plan:p1")
+    begin(ledger, "p2")
+
+
+def test_a_cancelled_plan_is_due_at_once(ledger: Ledger) -> None:
+    submit(ledger)
+    step = begin(ledger)
+    ledger.park(step.record.applied("f1"), step.token, 30_000)
+    assert ledger.cancel(["p1", "nobody"], "why not") == [WakeUp("p1", str(PLAN)), None]
+    assert begin(ledger, token="t2").record.cancelled == "why not"
+
+
+def test_a_plan_cancelled_during_a_step_is_due_when_the_step_ends(ledger: Ledger) -> None:
+    submit(ledger)
+    step = begin(ledger)
+    ledger.cancel(["p1"], "")
+    assert ledger.begin("p1", "t2", 1000) is None
+    assert ledger.park(step.record.applied("f1"), step.token, 30_000) == 0
+    begin(ledger, token="t2")
+
+
+def test_the_first_reason_of_a_cancel_stays(ledger: Ledger) -> None:
+    submit(ledger)
+    ledger.cancel(["p1"], "first")
+    ledger.cancel(["p1"], "second")
+    assert read(ledger).cancelled == "first"
+
+
+def test_a_cancelled_plan_does_not_wait_for_its_target(ledger: Ledger) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2")
+    begin(ledger, "p1")
+    ledger.cancel(["p2"], "")
+    begin(ledger, "p2", token="t2")
+
+
+def test_an_ended_plan_cannot_be_cancelled(ledger: Ledger) -> None:
+    submit(ledger)
+    finish(ledger, begin(ledger))
+    assert ledger.cancel(["p1"], "") == [None]
+    assert read(ledger).cancelled is None
+
+
+def test_a_cancelled_plan_that_nobody_takes_up_is_urgent(ledger: Ledger, redis_client: redis.Redis) -> None:
+    submit(ledger)
+    ledger.cancel(["p1"], "")
+    assert [wake_up.urgent for wake_up in ledger.claim_due().wake_ups] == [False]
+    redis_client.zadd(DUE, {"p1": 0})
+    assert [wake_up.urgent for wake_up in ledger.claim_due().wake_ups] == [True]
+
+
+def test_a_halted_dispatcher_takes_no_plans_until_it_is_resumed(ledger: Ledger) -> None:
+    submit(ledger, "p1")
+    ledger.halt("fire drill")
+    assert ledger.halted() == "fire drill"
+    with pytest.raises(DispatchHaltedError, match="fire drill"):
+        submit(ledger, "p2")
+    assert not submit(ledger, "p1")  # that plan was taken before
+    assert ledger.resume()
+    assert not ledger.resume()
+    assert submit(ledger, "p2")
+
+
+def test_a_step_that_never_came_back_leaves_a_doubt(ledger: Ledger, redis_client: redis.Redis) -> None:
+    submit(ledger)
+    assert not begin(ledger, token="killed").record.doubtful
+    pass_time(redis_client, "p1", 60_000)
+    assert begin(ledger, token="next").record.doubtful
+
+
+def test_a_plan_in_flight_costs_two_kilobytes_at_most(redis_url: str) -> None:
+    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    ledger = Ledger(client, Settings())
+    before = client.info("memory")["used_memory"]
+    for number in range(1_000):
+        plan_id = f"{number:032x}-{number}"
+        target = abort_plan(api=f"/api/v1/payment/process/{number}", start_delay_ms=200)
+        submit(ledger, plan_id, target, batch="b" * 32, expires_after_ms=60_000)
+        step = begin(ledger, plan_id, token=f"{number:032x}")
+        ledger.park(step.record.applied(f"f-{number:032x}"), step.token, 30_000)
+    assert (client.info("memory")["used_memory"] - before) / 1_000 <= 2_048
+    client.close()

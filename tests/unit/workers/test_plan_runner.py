@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,8 @@ from dispatcher import (
     ExecutorTimeoutError,
     FaultFailedError,
     FaultLostError,
+    PlanCancelledError,
+    PlanConflictError,
     PlanExpiredError,
     PlanState,
 )
@@ -151,11 +154,103 @@ def test_a_final_trouble_ends_the_plan_at_once_and_stops_its_fault(
     assert driver.calls == ["status", "stop"]
 
 
-def test_a_stop_that_fails_does_not_hide_why_the_plan_failed(driver: FakeDriver) -> None:
-    driver.trouble([FaultFailedError("failed"), TIMED_OUT])
-    verdict = advance(driver, RUNNING)
+APPLIED = replace(RUNNING, applied_ms=NOW)
+
+
+def test_a_stop_that_fails_is_tried_again_and_does_not_hide_why_the_plan_failed(driver: FakeDriver) -> None:
+    failed = FaultFailedError("failed")
+    driver.trouble([failed, TIMED_OUT, TIMED_OUT])
+    verdict = advance(driver, APPLIED)
+    assert isinstance(verdict, Retry)
+    verdict = advance(driver, verdict.record, NOW + 1_000)
+    assert isinstance(verdict, Retry)
+    verdict = advance(driver, verdict.record, NOW + 2_000)
+    assert verdict == Fail(verdict.record, failed, 0)
+    assert driver.calls == ["status", "stop", "stop", "stop"]
+
+
+def test_a_stop_is_not_tried_again_once_the_executors_own_bound_has_passed(driver: FakeDriver) -> None:
+    driver.trouble([TIMED_OUT, TIMED_OUT])
+    cancelled = replace(APPLIED, cancelled="")
+    verdict = advance(driver, cancelled, NOW + 9_000)
+    assert isinstance(verdict, Retry)
+    assert verdict.after_s == 1.0
+    verdict = advance(driver, verdict.record, NOW + 10_000)
     assert isinstance(verdict, Fail)
-    assert isinstance(verdict.error, FaultFailedError)
+    assert verdict.alive_ms == 0
+
+
+def test_a_cancelled_plan_stops_its_fault(driver: FakeDriver) -> None:
+    verdict = advance(driver, replace(APPLIED, cancelled="enough"))
+    assert isinstance(verdict, Fail)
+    assert isinstance(verdict.error, PlanCancelledError)
+    assert "enough" in str(verdict.error)
+    assert verdict.record.state is PlanState.CANCELLED
+    assert driver.calls == ["stop"]
+
+
+def test_a_cancelled_plan_that_was_never_applied_needs_no_executor(driver: FakeDriver) -> None:
+    verdict = advance(driver, replace(QUEUED, cancelled=""))
+    assert isinstance(verdict, Fail)
+    assert verdict.alive_ms == 0
+    assert driver.calls == []
+
+
+def test_a_plan_that_may_have_been_applied_is_not_applied_to_be_cancelled(driver: FakeDriver) -> None:
+    verdict = advance(driver, replace(QUEUED, cancelled="", doubtful=True))
+    assert isinstance(verdict, Fail)
+    assert verdict.alive_ms == 10_000
+    assert driver.calls == []
+
+
+def test_an_executor_that_cannot_stop_faults_leaves_them_alive_until_their_end(driver: FakeDriver) -> None:
+    class Unstoppable(FakeDriver):
+        def stop(self, apply_id: str) -> bool:
+            return False
+
+    verdict = advance(Unstoppable(), replace(APPLIED, cancelled=""), NOW + 4_000)
+    assert isinstance(verdict, Fail)
+    assert verdict.alive_ms == 6_000
+
+
+@pytest.mark.parametrize(
+    ("trouble", "doubtful"),
+    [
+        (TIMED_OUT, True),
+        (ExecutorServerError("down", 503, ""), True),
+        (ExecutorConnectionError("broken", "broken"), True),
+        (ExecutorConnectionError("refused", "refused"), False),
+        (ExecutorConnectionError("no such host", "dns"), False),
+    ],
+    ids=repr,
+)
+def test_an_apply_that_may_have_arrived_leaves_a_doubt(
+    driver: FakeDriver, trouble: ExecutorTimeoutError, *, doubtful: bool
+) -> None:
+    driver.trouble([trouble])
+    verdict = advance(driver, QUEUED)
+    assert isinstance(verdict, Retry)
+    assert verdict.record.doubtful is doubtful
+    driver.trouble([ExecutorConnectionError("refused", "refused")])
+    verdict = advance(driver, replace(verdict.record, attempts=3))
+    assert isinstance(verdict, Fail)
+    assert verdict.alive_ms == (10_000 if doubtful else 0)
+
+
+def test_a_plan_whose_target_is_held_and_that_does_not_wait_fails_unapplied(driver: FakeDriver) -> None:
+    verdict = advance(driver, replace(QUEUED, in_the_way="p0"))
+    assert isinstance(verdict, Fail)
+    assert isinstance(verdict.error, PlanConflictError)
+    assert verdict.error.holder == "p0"
+    assert driver.calls == []
+
+
+def test_what_is_left_of_the_budget_caps_every_call(driver: FakeDriver) -> None:
+    advance(driver, QUEUED, NOW)
+    advance(driver, APPLIED, NOW + 39_000)
+    driver.end("fault-p1")
+    advance(driver, APPLIED, NOW + 41_000)
+    assert driver.within_s == [40.0, 1.0, 1.0, 1.0]
 
 
 def test_metrics_that_fail_are_asked_for_again_without_the_status(driver: FakeDriver) -> None:
@@ -181,11 +276,14 @@ def test_whatever_the_executor_answers_a_plan_ends_with_its_fault(
     driver.trouble(troubles)
     now_ms, verdict = NOW, advance(driver, QUEUED)
     while isinstance(verdict, Park | Retry):
-        now_ms += verdict.after_ms if isinstance(verdict, Park) else round(verdict.after_s * 1000)
+        if verdict.record.apply_id and verdict.record.applied_ms is None:
+            verdict = replace(verdict, record=replace(verdict.record, applied_ms=now_ms))
+        now_ms += verdict.after_ms if isinstance(verdict, Park) else math.ceil(verdict.after_s * 1000)
         if ends and now_ms >= NOW + 10_000:
             driver.end("fault-p1")
         verdict = advance(driver, verdict.record, now_ms)
     assert len(driver.applied) <= 1
     assert now_ms <= NOW + 10_000 + 30_000 + 500
-    over = "fault-p1" in driver.ended or verdict.record.state is PlanState.OBSERVED
-    assert over or "stop" in driver.calls or verdict.record.apply_id is None
+    if isinstance(verdict, Fail) and driver.applied and "fault-p1" not in driver.ended:
+        applied_ms = verdict.record.applied_ms or now_ms
+        assert now_ms + verdict.alive_ms >= applied_ms + 10_000
