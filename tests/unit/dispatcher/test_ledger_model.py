@@ -40,6 +40,9 @@ class Plan:
     target: str
     waits: bool = False
     holder: Step | None = None
+    leased: bool = False
+    """Whether a step began that did not come back, be it under way or lost."""
+
     cancelled: bool = False
     begun: bool = False
     holds: bool = False
@@ -96,7 +99,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         assert step is not None
         plan.holds = plan.holds or not (plan.begun or plan.cancelled)
-        plan.holder, plan.begun = step, True
+        plan.holder, plan.begun, plan.leased = step, True, True
 
     @rule(plan_id=ids)
     def park(self, plan_id: str) -> None:
@@ -106,7 +109,7 @@ class LedgerMachine(RuleBasedStateMachine):
         record = plan.holder.record.applied("f1")
         due_ms = self.ledger.park(record, plan.holder.token, WAIT_MS)
         assert due_ms == (0 if plan.cancelled else WAIT_MS)
-        plan.waits, plan.holder = not plan.cancelled, None
+        plan.waits, plan.holder, plan.leased = not plan.cancelled, None, False
 
     @rule(plan_id=ids)
     def finish(self, plan_id: str) -> None:
@@ -153,8 +156,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if plan is None or plan.ended or plan.cancelled:
             return
         plan.cancelled = True
-        leased = plan.holder is not None or plan.stale
-        plan.waits = plan.waits and bool(leased)
+        plan.waits = plan.waits and plan.leased
 
     @precondition(lambda self: not self.halted)
     @rule()
