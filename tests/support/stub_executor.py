@@ -22,6 +22,11 @@ class StubExecutor:
         self.answers: deque[tuple[int, object]] = deque()
         self.running: dict[str, float] = {}
         self.requests: dict[str, object] = {}
+        self.stopped: set[str] = set()
+        self.hanging: set[str] = set()
+        """APIs whose applies are not answered before `let_go` is set."""
+
+        self.let_go = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -31,6 +36,7 @@ class StubExecutor:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.let_go.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -45,6 +51,8 @@ class StubExecutor:
         return self._about(method, *map(unquote, path.removeprefix("/v1/faults/").split("/")))
 
     def _apply(self, key: str, body: Any) -> tuple[int, object]:
+        if body["api"] in self.hanging:
+            self.let_go.wait(60)
         if self.requests.setdefault(key, body) != body:
             return 422, {"error": "key_reused"}
         if key not in self.running:
@@ -57,6 +65,7 @@ class StubExecutor:
             return 404, {"error": "not_found"}
         if method == "DELETE":
             self.running[apply_id] = 0.0
+            self.stopped.add(apply_id)
             return 200, {}
         if part == "status":
             over = time.monotonic() >= self.running[apply_id]

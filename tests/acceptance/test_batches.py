@@ -1,0 +1,122 @@
+"""Many plans at once, for threads and for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from support.plans import abort_plan
+
+from dispatcher import (
+    Dispatcher,
+    InvalidPlanError,
+    PlanCancelledError,
+    RawObservation,
+    ResultTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.processes import Process, Workers
+    from support.redis_server import RedisServer
+    from support.stub_executor import StubExecutor
+
+    from dispatcher import FaultPlan
+
+
+@pytest.fixture
+def worker(start: Workers, stub: StubExecutor) -> Process:
+    return start(stub.url)
+
+
+def plans(count: int) -> Iterator[FaultPlan]:
+    """A generator, as `submit_many` takes it."""
+    return (abort_plan(api=f"/{number}") for number in range(count))
+
+
+@pytest.mark.usefixtures("worker")
+def test_every_plan_of_a_batch_is_completed_once(dispatcher: Dispatcher) -> None:
+    batch = dispatcher.submit_many(plans(600))
+    completed = list(batch.as_completed(60))
+    assert len(completed) == len(batch) == 600
+    assert {handle.id for handle in completed} == {handle.id for handle in batch}
+    assert all(handle.result(0).error_rate == 1.0 for handle in completed)
+
+
+@pytest.mark.usefixtures("worker")
+def test_results_come_in_the_order_of_submission_and_errors_among_them(
+    dispatcher: Dispatcher, stub: StubExecutor
+) -> None:
+    stub.answers.append((400, {}))
+    batch = dispatcher.submit_many(plans(10))
+    for _ in range(2):  # reading takes nothing away
+        results = batch.results(30)
+        assert [isinstance(result, RawObservation) for result in results].count(False) == 1
+    for handle, result in zip(batch, results, strict=True):
+        if isinstance(result, RawObservation):
+            assert result.execution_id == handle.id
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_refused_plan_does_not_keep_the_others_from_going(dispatcher: Dispatcher) -> None:
+    late = abort_plan(start_time="2020-01-01T00:00:00Z")
+    first, second, third = dispatcher.submit_many([abort_plan(), late, abort_plan(api="/x")]).results(30)
+    assert isinstance(second, InvalidPlanError)
+    assert isinstance(first, RawObservation)
+    assert isinstance(third, RawObservation)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_batch_can_be_awaited(dispatcher: Dispatcher) -> None:
+    async def scenario() -> tuple[int, float]:
+        batch = dispatcher.submit_many(plans(20))
+        completed = [handle async for handle in batch.as_completed_async(30)]
+        single = dispatcher.submit(abort_plan(api="/single"))
+        return len(completed), (await single.result_async(30)).error_rate
+
+    assert asyncio.run(scenario()) == (20, 1.0)
+
+
+def test_awaiting_holds_up_nobody_else(dispatcher: Dispatcher) -> None:
+    async def scenario() -> None:
+        handles = [dispatcher.submit(abort_plan(api=f"/{number}")) for number in range(10)]
+        waits = [handle.result_async(0.2) for handle in handles]
+        outcomes = await asyncio.gather(*waits, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {ResultTimeoutError}
+
+    asyncio.run(asyncio.wait_for(scenario(), timeout=2))
+
+
+def test_a_batch_that_takes_too_long_says_how_many_are_missing(dispatcher: Dispatcher) -> None:
+    batch = dispatcher.submit_many(plans(3))
+    with pytest.raises(ResultTimeoutError, match="3 of 3 plans"):
+        batch.results(0.1)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_batch_can_be_cancelled(dispatcher: Dispatcher, stub: StubExecutor) -> None:
+    batch = dispatcher.submit_many([abort_plan(api=f"/{n}", duration_seconds=60) for n in range(20)])
+    batch.cancel("changed my mind")
+    assert {type(outcome) for outcome in batch.results(30)} == {PlanCancelledError}
+    assert all(handle.id in stub.stopped for handle in batch if handle.id in stub.running)
+
+
+def test_a_thousand_plans_need_few_calls_to_redis(dispatcher: Dispatcher, redis_server: RedisServer) -> None:
+    dispatcher.submit(abort_plan(api="/warm-up"))
+    before = redis_server.client.info("stats")["total_connections_received"]
+    writes = redis_server.client.info("commandstats")
+    dispatcher.submit_many(plans(1000))
+    after = redis_server.client.info("commandstats")
+    assert redis_server.client.info("stats")["total_connections_received"] == before
+    assert after["cmdstat_lpush"]["calls"] - writes["cmdstat_lpush"]["calls"] <= 1000
+
+
+@pytest.mark.parametrize(
+    "option", [{"timeout_sec": 0}, {"expires": -1}, {"executor": "x"}, {"conflict_policy": "x"}]
+)
+def test_a_wrong_option_is_named(dispatcher: Dispatcher, option: dict[str, object]) -> None:
+    with pytest.raises(InvalidPlanError) as caught:
+        dispatcher.submit_many(plans(1), **option)  # type: ignore[arg-type]
+    assert [name for name, _ in caught.value.problems] == list(option)

@@ -1,0 +1,202 @@
+"""What is left when things are killed, cancelled, halted or wiped."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr
+from support.eventually import eventually
+from support.plans import abort_plan
+from support.redis_server import RedisServer
+
+from dispatcher import (
+    Dispatcher,
+    DispatchHaltedError,
+    PlanCancelledError,
+    PlanConflictError,
+    PlanState,
+    PlanUnknownError,
+    Settings,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.processes import Workers
+    from support.stub_executor import StubExecutor
+
+
+def is_running(dispatcher: Dispatcher, plan_id: str) -> bool:
+    return dispatcher.handle(plan_id).status().state is PlanState.RUNNING
+
+
+def test_a_restart_of_redis_kills_no_worker_and_loses_no_plan(
+    start: Workers, stub: StubExecutor, tmp_path: Path
+) -> None:
+    (tmp_path / "redis").mkdir()
+    server = RedisServer(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "everysec")
+    workers = [start(stub.url, DISPATCHER_REDIS_URL=server.url) for _ in range(2)]
+    with Dispatcher(Settings(redis_url=SecretStr(server.url))) as dispatcher:
+        plans = [abort_plan(api=f"/{number}", duration_seconds=3) for number in range(50)]
+        batch = dispatcher.submit_many(plans)
+        eventually(lambda: len(stub.applied) == 50 and len(dispatcher.active()) == 50, within_s=15)
+        eventually(lambda: server.client.info("persistence")["aof_pending_bio_fsync"] == 0, within_s=5)
+        server.kill()
+        server.start()
+        assert all(observation.error_rate == 1.0 for observation in batch.results(60))  # type: ignore[union-attr]
+        assert set(stub.applied.values()) == {1}
+    assert all(worker.alive() for worker in workers)
+    for worker in workers:
+        worker.stop()
+    server.stop()
+
+
+def test_callers_hear_within_seconds_that_everything_was_wiped(
+    dispatcher: Dispatcher, redis_server: RedisServer
+) -> None:
+    handle = dispatcher.submit(abort_plan(api="/one"))
+    batch = dispatcher.submit_many([abort_plan(api="/two"), abort_plan(api="/three")])
+    with ThreadPoolExecutor(2) as pool:
+        one, many = pool.submit(handle.result, 30), pool.submit(batch.results, 30)
+        eventually(lambda: redis_server.client.info("clients")["blocked_clients"] == 2, within_s=5)
+        begun = time.monotonic()
+        redis_server.client.flushall()
+        with pytest.raises(PlanUnknownError):
+            one.result()
+        assert [type(outcome) for outcome in many.result()] == [PlanUnknownError, PlanUnknownError]
+    assert time.monotonic() - begun < 5
+
+
+def test_a_cancelled_plan_has_its_fault_stopped(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor
+) -> None:
+    start(stub.url)
+    handle = dispatcher.submit(abort_plan(duration_seconds=60))
+    eventually(lambda: is_running(dispatcher, handle.id), within_s=10)
+    begun = time.monotonic()
+    assert handle.cancel("seen enough")
+    with pytest.raises(PlanCancelledError, match="seen enough"):
+        handle.result(20)
+    assert time.monotonic() - begun < 5
+    assert stub.stopped == {handle.id}
+    assert handle.status().state is PlanState.CANCELLED
+    assert not handle.cancel()
+
+
+def test_a_stop_that_fails_is_tried_again_until_it_succeeds(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor
+) -> None:
+    start(stub.url, DISPATCHER_EXECUTORS__DEFAULT__MAX_RETRY_DELAY_SEC="0.5")
+    handle = dispatcher.submit(abort_plan(duration_seconds=60))
+    eventually(lambda: is_running(dispatcher, handle.id), within_s=10)
+    stub.answers.extend([(503, {}), (500, {})])
+    handle.cancel()
+    with pytest.raises(PlanCancelledError):
+        handle.result(20)
+    assert [method for method, _ in stub.calls] == ["POST", "DELETE", "DELETE", "DELETE"]
+    assert stub.stopped == {handle.id}
+
+
+def test_an_unknown_plan_cannot_be_cancelled(dispatcher: Dispatcher) -> None:
+    with pytest.raises(PlanUnknownError):
+        dispatcher.handle("nobody").cancel()
+
+
+def test_a_halt_stops_every_fault_although_all_workers_are_busy(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor
+) -> None:
+    start(stub.url, "--concurrency", "1")
+    running = [dispatcher.submit(abort_plan(api=f"/{n}", duration_seconds=60)) for n in range(5)]
+    eventually(lambda: all(is_running(dispatcher, handle.id) for handle in running), within_s=10)
+    stub.hanging.add("/hangs")
+    stuck = dispatcher.submit(abort_plan(api="/hangs", duration_seconds=60))
+    eventually(lambda: stub.bodies[-1] and stub.bodies[-1]["api"] == "/hangs", within_s=10)
+    assert dispatcher.halt("fire drill") == 6
+    for handle in running:
+        with pytest.raises(PlanCancelledError, match="fire drill"):
+            handle.result(20)
+    assert stub.stopped == {handle.id for handle in running}
+    with pytest.raises(DispatchHaltedError, match="fire drill"):
+        dispatcher.submit(abort_plan())
+    stub.let_go.set()
+    with pytest.raises(PlanCancelledError):
+        stuck.result(20)
+    assert dispatcher.active() == []
+    assert dispatcher.resume()
+    assert dispatcher.submit(abort_plan()).result(20).error_rate == 1.0
+
+
+def test_plans_for_one_target_go_one_after_the_other(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor
+) -> None:
+    start(stub.url)
+    handles = [dispatcher.submit(abort_plan()) for _ in range(3)]
+    with pytest.raises(PlanConflictError) as caught:
+        dispatcher.submit(abort_plan(), conflict_policy="reject")
+    assert caught.value.holder == handles[0].id
+    beside = dispatcher.submit(abort_plan(), conflict_policy="allow")
+    statuses = []
+    for handle in handles:
+        handle.result(20)
+        statuses.append(handle.status())
+    for earlier, later in itertools.pairwise(statuses):
+        assert earlier.ended_at is not None
+        assert later.applied_at is not None
+        assert earlier.ended_at <= later.applied_at
+    beside_at, last_at = beside.status().applied_at, statuses[-1].applied_at
+    assert beside_at is not None
+    assert last_at is not None
+    assert beside_at < last_at
+
+
+def test_a_plan_in_mid_call_is_brought_back_by_its_lease(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor, redis_server: RedisServer
+) -> None:
+    stub.hanging.add("/hangs")
+    worker = start(stub.url)
+    handle = dispatcher.submit(abort_plan(api="/hangs"))
+    eventually(lambda: stub.bodies and stub.bodies[-1]["api"] == "/hangs", within_s=10)
+    worker.kill()
+    stub.hanging.clear()
+    stub.let_go.set()
+    key = f"{{dispatcher}}:plan:{handle.id}"
+    redis_server.client.hset(key, "due_ms", 0)  # the lease runs out
+    redis_server.client.zadd("{dispatcher}:due", {handle.id: 0})
+    start(stub.url)
+    assert handle.result(20).error_rate == 1.0
+    assert list(stub.applied.values()) == [1]
+
+
+def test_active_tells_what_is_injected_where(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor
+) -> None:
+    start(stub.url)
+    first = dispatcher.submit(abort_plan(duration_seconds=60))
+    eventually(lambda: is_running(dispatcher, first.id), within_s=10)
+    second = dispatcher.submit(abort_plan(api="/other", duration_seconds=60))
+    eventually(lambda: len(dispatcher.active()) == 2, within_s=10)
+    older, younger = dispatcher.active()
+    assert (older.plan_id, younger.plan_id) == (first.id, second.id)
+    assert (older.service, older.api, older.apply_id) == ("PaymentService", abort_plan().api, first.id)
+    assert 0 <= younger.age_seconds <= older.age_seconds < 30
+    dispatcher.halt("clean up")
+    eventually(lambda: dispatcher.active() == [], within_s=10)
+
+
+def test_many_threads_may_share_a_dispatcher(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor
+) -> None:
+    start(stub.url)
+    together = threading.Barrier(8)
+
+    def one(number: int) -> float:
+        together.wait()
+        return dispatcher.submit(abort_plan(api=f"/{number}")).result(30).error_rate
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(one, range(8))) == {1.0}
