@@ -10,11 +10,11 @@ EXTRAS := executor,flower,embedded,dev
 .PHONY: help demo test check format clean
 
 help:
-	@echo "make demo    set up, then send fault plans through the whole system"
-	@echo "make test    set up, then lint, type-check and run every test"
-	@echo "make check   lint and type-check only"
-	@echo "make format  format the code"
-	@echo "make clean   remove the virtual environment and caches"
+	@echo "make demo      set up, then send fault plans through the whole system"
+	@echo "make test      set up, then lint, type-check and run every test"
+	@echo "make check     lint and type-check only"
+	@echo "make format    format the code"
+	@echo "make clean     remove the virtual environment and caches"
 
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

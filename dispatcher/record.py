@@ -58,6 +58,9 @@ class PlanRecord:
     started_ms: int | None = None
     applied_ms: int | None = None
     ended_ms: int | None = None
+    released_ms: int | None = None
+    """Until when it keeps its target, where it ended while its fault might be alive."""
+
     apply_id: str | None = None
     cause: str | None = None
     cancelled: str | None = None
@@ -93,6 +96,7 @@ class PlanRecord:
             started_ms=moment("started_ms"),
             applied_ms=moment("applied_ms"),
             ended_ms=moment("ended_ms"),
+            released_ms=moment("released_ms"),
             apply_id=fields.get("apply_id"),
             cause=fields.get("cause") or None,
             cancelled=fields.get("cancelled"),

