@@ -7,12 +7,13 @@ BIN    := $(VENV)/bin
 EXTRAS := executor,flower,embedded,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test check campaign format clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
 	@echo "make test      set up, then lint, type-check and run every test"
 	@echo "make check     lint and type-check only"
+	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
 	@echo "make format    format the code"
 	@echo "make clean     remove the virtual environment and caches"
 
@@ -40,6 +41,10 @@ check: $(VENV)/.ready
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports --no-logo
+
+campaign: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000 --peer
+	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000
 
 format: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet --fix .

@@ -1,15 +1,15 @@
-"""The chaos campaign: plans go through a fleet whose parts are killed, stopped, hung and fed garbage at random.
+"""The chaos campaign: plans go through a fleet whose parts are killed, stopped and fed garbage at random.
 
-`python -m benchmarks.chaos_campaign --plans 2000`. Real workers, a real Redis with AOF, an Executor that writes down
-every fault. At the end each plan is held against what the Executor wrote down:
+`python -m benchmarks.chaos_campaign --plans 2000`. Real workers, a real Redis with AOF, an Executor that
+writes down every fault. At the end each plan is held against what the Executor wrote down:
 
     lost      a plan without an observation or a typed error
     doubled   a plan that was applied more than once
     stranded  a fault that was alive after its plan had ended, and its target was free for others
     wrong     an observation of another plan's fault
 
-`--peer` runs the same campaign against plain Celery (see `plain_celery.py`). The seed is printed: the same seed gives
-the same kinds of chaos in the same order.
+`--peer` runs the same campaign against plain Celery (see `plain_celery.py`). The seed is printed: the same
+seed gives the same kinds of chaos in the same order.
 """
 
 from __future__ import annotations
@@ -149,14 +149,13 @@ class Fleet:
 
 
 class Chaos:
-    """Acts at random, from a seed, until it is told to stop or has done all that was asked for."""
+    """Acts in random order, from a seed."""
 
     def __init__(
-        self, fleet: Fleet, seed: int, kills: int, redis_kills: int, wake_up: Callable[[], None]
+        self, fleet: Fleet, seed: int, kills: int, redis_kills: int, duplicate: Callable[[], None]
     ) -> None:
         self._fleet = fleet
         self._random = random.Random(seed)  # noqa: S311 (chaos is no secret)
-        self._wake_up = wake_up
         acts: list[tuple[str, Callable[[], None]]] = [("kill worker", self._kill_worker)] * kills
         acts += [("kill redis", self._kill_redis)] * redis_kills
         others = [
@@ -166,7 +165,7 @@ class Chaos:
             ("500", lambda: self._misbehave("500")),
             ("garbage", lambda: self._misbehave("garbage")),
             ("slow", lambda: self._misbehave("slow")),
-            ("duplicate wake-ups", self._wake_up),
+            ("duplicate wake-ups", duplicate),
             ("drop wake-ups", self._drop_wake_ups),
         ]
         acts += others * max(1, kills // 10)
@@ -269,7 +268,7 @@ def run_dispatcher(fleet: Fleet, options: argparse.Namespace, seed: int) -> Coun
         disturber = threading.Thread(target=chaos.run, args=[options.for_seconds])
         disturber.start()
         for number in paced(options):
-            submitted.append(submit(dispatcher, number))
+            submitted += [submit(dispatcher, number)]  # as they go, for whoever doubles wake-ups
         disturber.join()
         give_up_at = time.monotonic() + SETTLE_S
         outcomes = {plan_id: outcome(dispatcher, plan_id, give_up_at) for plan_id in submitted}
@@ -396,7 +395,7 @@ def paced(options: argparse.Namespace) -> Iterator[int]:
         yield number
 
 
-def plan(number: int) -> FaultPlan:
+def plan(number: int, duration_s: int = DURATION_S) -> FaultPlan:
     """Each plan has a target of its own, by which its faults are told apart."""
     return FaultPlan.model_validate(
         {
@@ -405,7 +404,7 @@ def plan(number: int) -> FaultPlan:
             "fault_type": "abort",
             "abort_http_status": 503,
             "percentage": 100,
-            "duration_seconds": DURATION_S,
+            "duration_seconds": duration_s,
         }
     )
 

@@ -1,7 +1,7 @@
-"""What a user of plain Celery would write instead: late acknowledgement, and waiting by `self.retry(countdown=...)`.
+"""What a user of plain Celery would write instead: late acknowledgement, and `self.retry(countdown=...)`.
 
-Set up as Celery's documentation recommends for tasks that must not be lost. `PLAIN_REDIS` and `PLAIN_EXECUTOR` say
-where Redis and the Executor are.
+Set up as Celery's documentation recommends for tasks that must not be lost. `PLAIN_REDIS` and
+`PLAIN_EXECUTOR` say where Redis and the Executor are.
 """
 
 from __future__ import annotations
