@@ -411,7 +411,7 @@ def plan(number: int, duration_s: int = DURATION_S) -> FaultPlan:
 
 def body(number: int) -> dict[str, Any]:
     """The same as a request to the Executor."""
-    fields = json.loads(plan(number).model_dump_json(exclude_none=True))
+    fields: dict[str, Any] = json.loads(plan(number).model_dump_json(exclude_none=True))
     return fields | {"fault_config": {"http_status": fields.pop("abort_http_status")}}
 
 

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,7 @@ def publish(app: Celery, wake_ups: Iterable[WakeUp]) -> None:
                     ignore_result=True,  # or each message would subscribe to a channel of its own
                     producer=producer,
                 )
-    except OperationalError as exc:
+    except (OperationalError, BatchPublishError) as exc:
         logger.warning("wake-ups not sent, the waker will send them again: %s", exc)
 
 

@@ -9,19 +9,20 @@ import pytest
 from pydantic import SecretStr
 from support.eventually import eventually
 from support.plans import abort_plan
+from support.redis_server import RedisServer
 
 from dispatcher import Settings
-from dispatcher.celery_app import make_celery
-from dispatcher.ledger import Submission, connect
+from dispatcher.celery_app import make_celery, publish
+from dispatcher.ledger import Submission, WakeUp, connect
 from dispatcher.record import Order
 from dispatcher.settings import WakerSettings
 from workers.waker import Waker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from celery import Celery
-    from support.redis_server import RedisServer
 
     from dispatcher.ledger import Ledger
 
@@ -110,6 +111,19 @@ def test_a_wait_that_begins_while_the_waker_sleeps_is_seen_in_time(
         eventually(lambda: messages(redis_server), within_s=5)
     finally:
         waker.stop()
+
+
+def test_wake_ups_whose_sending_breaks_off_are_no_error_and_later_ones_go(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    app = make_celery(Settings(redis_url=SecretStr(server.url)))
+    publish(app, [WakeUp("p1", "one")])
+    server.kill()
+    publish(app, [WakeUp("p2", "two")])
+    server.start()
+    publish(app, [WakeUp("p3", "three")])
+    assert [message["id"] for message in messages(server)] == ["p3"]
+    app.close()
+    server.stop()
 
 
 def test_a_waker_without_redis_looks_again_later(app: Celery, free_tcp_port: int) -> None:
