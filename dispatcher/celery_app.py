@@ -45,6 +45,7 @@ def publish(app: Celery, wake_ups: Iterable[WakeUp]) -> None:
                     args=[wake_up.plan_id],
                     task_id=wake_up.plan_id,
                     argsrepr=wake_up.title,  # what Flower shows
+                    countdown=wake_up.after_s or None,
                     ignore_result=True,  # or each message would subscribe to a channel of its own
                     producer=producer,
                 )

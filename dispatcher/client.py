@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
@@ -175,12 +176,13 @@ class Dispatcher:
     def _submit(self, submissions: Sequence[Submission]) -> list[ExecutorClientError | None]:
         """Submit, and wake those that may start; for each, why it was refused."""
         outcomes = self._ledger.submit(submissions)
-        wake_ups = [
-            each.wake_up
+        now_s = time.time()
+        wake_ups = (
+            each.first_wake_up(now_s)
             for each, outcome in zip(submissions, outcomes, strict=True)
-            if outcome is True and each.order.plan.start_time is None
-        ]
-        publish(self._celery, wake_ups)
+            if outcome is True
+        )
+        publish(self._celery, [wake_up for wake_up in wake_ups if wake_up is not None])
         return [outcome if isinstance(outcome, ExecutorClientError) else None for outcome in outcomes]
 
     def _options(

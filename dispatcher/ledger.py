@@ -45,6 +45,9 @@ __all__ = [
 WAIT_SLICE_SEC = 2.0
 """Those who wait look this often whether their plans are still known."""
 
+NEAR_S = 2.0
+"""No waker sleeps for longer."""
+
 RECHECK_MS = 60_000
 """How often a plan that waits for its target looks by itself; it is woken when its turn comes."""
 
@@ -64,10 +67,14 @@ class Submission:
         plan = self.order.plan
         return f"{self.order.executor}:{plan.service}:{plan.api}"
 
-    @property
-    def wake_up(self) -> WakeUp:
-        """Its first wake-up."""
-        return WakeUp(self.plan_id, str(self.order.plan))
+    def first_wake_up(self, now_s: float) -> WakeUp | None:
+        """The wake-up that its submitter sends. None for a plan that starts later: the waker sees to that.
+
+        Between "now" and "later" lie starts so near that a sleeping waker might miss them.
+        """
+        start_time = self.order.plan.start_time
+        after_s = 0.0 if start_time is None else max(0.0, start_time.timestamp() - now_s)
+        return None if after_s > NEAR_S else WakeUp(self.plan_id, str(self.order.plan), after_s=after_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,9 @@ class WakeUp:
     title: str
     urgent: bool = False
     """The plan was cancelled, and no worker has taken it up so far."""
+
+    after_s: float = 0.0
+    """How long the worker keeps it before it acts."""
 
 
 @dataclass(frozen=True, slots=True)

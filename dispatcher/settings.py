@@ -123,7 +123,7 @@ class WorkerSettings(_Section):
 class WakerSettings(_Section):
     """How due plans are woken."""
 
-    max_sleep_sec: Seconds = 0.5
+    max_sleep_sec: float = Field(default=0.5, gt=0, le=2)
     batch: int = Field(default=500, ge=1)
     patience_sec: Seconds = 1.0
     """A plan that was woken but not taken up is woken again after this long, doubling each time."""

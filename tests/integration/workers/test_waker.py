@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dispatcher.ledger import Ledger
 
 DUE = "{dispatcher}:due"
-PATIENT = WakerSettings(max_sleep_sec=60)
+PATIENT = WakerSettings(max_sleep_sec=2)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_the_waker_sleeps_until_the_next_plan_is_due(
     app: Celery, real_ledger: Ledger, redis_server: RedisServer
 ) -> None:
     waker = waker_on(app, real_ledger, PATIENT)
-    assert 45 <= waker.wake_due() <= 60
+    assert 1.5 <= waker.wake_due() <= 2
     submit(real_ledger, redis_server, "p1")
     assert waker.wake_due() == pytest.approx(1.0, abs=0.2)  # its patience with the wake-up just sent
 
@@ -108,7 +108,7 @@ def test_a_wait_that_begins_while_the_waker_sleeps_is_seen_in_time(
         eventually(lambda: waker._next_look > 0, within_s=5)
         submit(real_ledger, redis_server, "p1")
         waker.expect(10)
-        eventually(lambda: messages(redis_server), within_s=5)
+        eventually(lambda: messages(redis_server), within_s=1)
     finally:
         waker.stop()
 
