@@ -7,13 +7,14 @@ BIN    := $(VENV)/bin
 EXTRAS := executor,flower,embedded,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check campaign format clean
+.PHONY: help demo test check campaign in-flight format clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
 	@echo "make test      set up, then lint, type-check and run every test"
 	@echo "make check     lint and type-check only"
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
+	@echo "make in-flight  what many plans in flight cost, and how long a killed worker holds them up"
 	@echo "make format    format the code"
 	@echo "make clean     remove the virtual environment and caches"
 
@@ -45,6 +46,9 @@ check: $(VENV)/.ready
 campaign: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000 --peer
 	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000
+
+in-flight: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.in_flight
 
 format: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet --fix .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dispatcher import waits
@@ -23,17 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["Access", "PlanBatch", "PlanHandle"]
 
 
+@dataclass(frozen=True, slots=True)
 class Access:
-    """What handles are made of: the ledger, its results, and two ways to wait."""
+    """What handles need: the ledger, its results, and two ways to wait."""
 
-    def __init__(
-        self, ledger: Ledger, results: ResultCodec, celery: Celery, waiter: Waiter, async_waiter: AsyncWaiter
-    ) -> None:
-        self.ledger = ledger
-        self.results = results
-        self.celery = celery
-        self.waiter = waiter
-        self.async_waiter = async_waiter
+    ledger: Ledger
+    results: ResultCodec
+    celery: Celery
+    waiter: Waiter
+    async_waiter: AsyncWaiter
 
 
 class PlanHandle:

@@ -124,6 +124,11 @@ class WakerSettings(_Section):
     """How due plans are woken."""
 
     max_sleep_sec: float = Field(default=0.5, gt=0, le=2)
+    """The longest sleep between two looks while there are plans."""
+
+    idle_sleep_sec: float = Field(default=2.0, gt=0, le=2)
+    """The longest sleep while there are none."""
+
     batch: int = Field(default=500, ge=1)
     patience_sec: Seconds = 1.0
     """A plan that was woken but not taken up is woken again after this long, doubling each time."""

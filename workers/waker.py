@@ -35,7 +35,8 @@ class Waker:
     A cancelled plan that no worker takes up, for all are busy, it gives to one of its reserve threads.
 
     It sleeps until the next plan is due, but no longer than `max_sleep_sec`, for another process may park
-    a plan meanwhile. `expect` tells it of plans that this process parks.
+    a plan meanwhile, and `idle_sleep_sec` where there are no plans. `expect` tells it of plans that this
+    process lets go.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Waker:
         self._app = app
         self._ledger = ledger
         self._max_sleep_s = settings.max_sleep_sec
+        self._idle_sleep_s = settings.idle_sleep_sec
         self._take = take
         self._reserve = ThreadPoolExecutor(RESERVE_THREADS, thread_name_prefix="waker-reserve")
         self._changed = threading.Condition()
@@ -83,13 +85,15 @@ class Waker:
         for wake_up in claim.wake_ups:
             if wake_up.urgent:
                 self._reserve.submit(self._take, wake_up.plan_id)
-        idle_s = self._max_sleep_s * random.uniform(0.75, 1.0)  # noqa: S311 (a fleet should not look in step)
-        return idle_s if claim.next_due_ms is None else min(idle_s, claim.next_due_ms / 1000)
+        spread = random.uniform(0.75, 1.0)  # noqa: S311 (a fleet should not look in step)
+        if claim.next_due_ms is None:
+            return self._idle_sleep_s * spread
+        return min(self._max_sleep_s * spread, claim.next_due_ms / 1000)
 
     def _run(self) -> None:
         while not self._stopped:
             with self._changed:
-                self._next_look = time.monotonic() + self._max_sleep_s
+                self._next_look = time.monotonic() + self._idle_sleep_s
             try:
                 sleep_s = self.wake_due()
             except Exception:  # whatever it was, plans wait for the next round

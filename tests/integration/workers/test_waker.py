@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dispatcher.ledger import Ledger
 
 DUE = "{dispatcher}:due"
-PATIENT = WakerSettings(max_sleep_sec=2)
+PATIENT = WakerSettings(max_sleep_sec=2, idle_sleep_sec=2)
 
 
 @pytest.fixture
