@@ -76,7 +76,7 @@ class PlanHandle:
         `PlanUnknownError`, `LedgerUnavailableError`.
         """
         if self._outcome is None:
-            state = self._access.waiter.wait(waits.end_of(self._access.ledger, self.id, timeout))
+            state = self._access.waiter.wait(waits.end_of(self._access.ledger, self.id, timeout), timeout)
             self._check(state, timeout)
             self._outcome = self._access.waiter.wait(waits.value_of(self._result_key))
         return self._decoded()
@@ -85,7 +85,7 @@ class PlanHandle:
         """`result`, for asyncio."""
         if self._outcome is None:
             waiter = self._access.async_waiter
-            state = await waiter.wait(waits.end_of(self._access.ledger, self.id, timeout))
+            state = await waiter.wait(waits.end_of(self._access.ledger, self.id, timeout), timeout)
             self._check(state, timeout)
             self._outcome = await waiter.wait(waits.value_of(self._result_key))
         return self._decoded()
@@ -133,7 +133,7 @@ class PlanBatch:
         yield from progress.refused
         while progress.pending:
             wait = progress.next_page(self._access.ledger)
-            yield from progress.take(self._access.waiter.wait(wait))
+            yield from progress.take(self._access.waiter.wait(wait, progress.left_sec))
 
     async def as_completed_async(self, timeout: float | None = None) -> AsyncIterator[PlanHandle]:  # noqa: ASYNC109
         """`as_completed`, for asyncio."""
@@ -142,7 +142,8 @@ class PlanBatch:
             yield handle
         while progress.pending:
             wait = progress.next_page(self._access.ledger)
-            for handle in progress.take(await self._access.async_waiter.wait(wait)):
+            page = await self._access.async_waiter.wait(wait, progress.left_sec)
+            for handle in progress.take(page):
                 yield handle
 
     def results(self, timeout: float | None = None) -> list[RawObservation | ExecutorClientError]:
@@ -181,11 +182,15 @@ class _Progress:
         refused = {handle.id for handle in self.refused}
         self.pending = {handle.id: None for handle in batch.handles if handle.id not in refused}
 
+    @property
+    def left_sec(self) -> float:
+        """How much longer the reader will wait."""
+        return max(0.0, self._give_up_at - time.monotonic())
+
     def next_page(self, ledger: Ledger) -> waits.Wait[tuple[str, dict[str, str | None]]]:
         """Wait for more, and fetch the results."""
-        left = max(0.0, self._give_up_at - time.monotonic())
         place, ids = yield from waits.completions(
-            ledger, self._batch.id, self._place, list(self.pending), left
+            ledger, self._batch.id, self._place, list(self.pending), self.left_sec
         )
         stored = yield from waits.values_of([self._batch.result_key(plan_id) for plan_id in ids])
         return place, dict(zip(ids, stored, strict=True))

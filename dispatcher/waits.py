@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 
+from dispatcher.errors import LedgerUnavailableError
 from dispatcher.ledger import connection_options, redis_errors
 from dispatcher.models import PlanState
 
@@ -29,6 +30,9 @@ __all__ = ["PAGE", "AsyncWaiter", "Wait", "Waiter", "completions", "end_of", "pa
 T = TypeVar("T")
 Wait = Generator[list[Any], Any, T]
 """A wait that ends with a `T`."""
+
+AWAY_SEC = 60.0
+"""How long Redis may be away before those who wait give up."""
 
 PAGE = 500
 """How many plans one command is about."""
@@ -90,21 +94,53 @@ def pages(items: Sequence[str]) -> Iterator[Sequence[str]]:
         yield items[start : start + PAGE]
 
 
+class _Patience:
+    """With a Redis that is away: as long as the caller would wait anyway, but not for ever."""
+
+    def __init__(self, timeout_sec: float | None) -> None:
+        self._give_up_at = time.monotonic() + (math.inf if timeout_sec is None else timeout_sec)
+        self._away_since: float | None = None
+
+    def answered(self) -> None:
+        """Redis is there."""
+        self._away_since = None
+
+    def ends(self) -> bool:
+        """Redis did not answer once more. Whether that was once too often."""
+        now = time.monotonic()
+        self._away_since = self._away_since or now
+        return now >= min(self._give_up_at, self._away_since + AWAY_SEC)
+
+
 class Waiter:
     """Carries waits through in the calling thread."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def wait(self, wait: Wait[T]) -> T:
-        """What the wait ends with. Raises `LedgerUnavailableError`."""
-        answer = None
+    def wait(self, wait: Wait[T], timeout_sec: float | None = 0) -> T:
+        """What the wait ends with.
+
+        Raises `LedgerUnavailableError` where Redis is away until `timeout_sec` have passed, or too long.
+        """
+        patience, answer = _Patience(timeout_sec), None
         while True:
             try:
                 command = wait.send(answer)
             except StopIteration as stop:
                 return cast("T", stop.value)
-            answer = self._ledger.execute(command)
+            answer = self._answer(command, patience)
+
+    def _answer(self, command: list[Any], patience: _Patience) -> Any:
+        while True:
+            try:
+                answer = self._ledger.execute(command)
+            except LedgerUnavailableError:
+                if patience.ends():
+                    raise
+            else:
+                patience.answered()
+                return answer
 
 
 class AsyncWaiter:
@@ -113,10 +149,10 @@ class AsyncWaiter:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def wait(self, wait: Wait[T]) -> T:
-        """What the wait ends with. Raises `LedgerUnavailableError`."""
+    async def wait(self, wait: Wait[T], timeout_sec: float | None = 0) -> T:
+        """`Waiter.wait`, for asyncio."""
         url = self._settings.redis_url.get_secret_value()
-        answer = None
+        patience, answer = _Patience(timeout_sec), None
         async with redis.asyncio.Redis.from_url(
             url, **connection_options(self._settings, AsyncRetry)
         ) as client:
@@ -125,8 +161,19 @@ class AsyncWaiter:
                     command = wait.send(answer)
                 except StopIteration as stop:
                     return cast("T", stop.value)
+                answer = await self._answer(client, command, patience)
+
+    async def _answer(self, client: redis.asyncio.Redis, command: list[Any], patience: _Patience) -> Any:
+        while True:
+            try:
                 with redis_errors(self._settings.redis_address):
                     answer = await client.execute_command(*command)  # type: ignore[no-untyped-call]
+            except LedgerUnavailableError:
+                if patience.ends():
+                    raise
+            else:
+                patience.answered()
+                return answer
 
 
 def _unknown(ledger: Ledger, plan_ids: Sequence[str]) -> Wait[list[str]]:

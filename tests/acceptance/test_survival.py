@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import time
@@ -17,10 +18,12 @@ from support.redis_server import RedisServer
 from dispatcher import (
     Dispatcher,
     DispatchHaltedError,
+    LedgerUnavailableError,
     PlanCancelledError,
     PlanConflictError,
     PlanState,
     PlanUnknownError,
+    RawObservation,
     Settings,
 )
 
@@ -53,6 +56,29 @@ def test_a_restart_of_redis_kills_no_worker_and_loses_no_plan(
     assert all(worker.alive() for worker in workers)
     for worker in workers:
         worker.stop()
+    server.stop()
+
+
+def test_callers_wait_for_a_redis_that_is_away(start: Workers, stub: StubExecutor, tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    server = RedisServer(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "always")
+    start(stub.url, DISPATCHER_REDIS_URL=server.url)
+    with Dispatcher(Settings(redis_url=SecretStr(server.url))) as dispatcher:
+        handle = dispatcher.submit(abort_plan(duration_seconds=2))
+        batch = dispatcher.submit_many([abort_plan(api="/other", duration_seconds=2)])
+        with ThreadPoolExecutor(3) as pool:
+            one, many = pool.submit(handle.result, 60), pool.submit(batch.results, 60)
+            awaited = pool.submit(lambda: asyncio.run(handle.result_async(60)))
+            eventually(lambda: server.client.info("clients")["blocked_clients"] >= 3, within_s=10)
+            server.kill()
+            with pytest.raises(LedgerUnavailableError):
+                handle.status()
+            with pytest.raises(LedgerUnavailableError):
+                handle.result(0.5)
+            server.start()
+            [other] = many.result()
+            assert isinstance(other, RawObservation)
+            assert one.result() == awaited.result()
     server.stop()
 
 

@@ -25,7 +25,8 @@ class FakeTask:
         """What Celery's own does."""
         if not self._sent:
             raise Reject(ConnectionError("no broker"), requeue=False)
-        return Retry(exc=options["exc"], when=options["countdown"])
+        retry: Exception = Retry(exc=options["exc"], when=options["countdown"])
+        return retry
 
 
 def test_a_retry_that_cannot_be_sent_leaves_the_parked_plan_to_the_waker() -> None:
