@@ -225,5 +225,5 @@ def to_json(error: ExecutorClientError) -> str:
 def from_json(text: str) -> ExecutorClientError:
     """The error that `to_json` wrote."""
     name, *arguments = json.loads(text)
-    error: ExecutorClientError = globals()[name](*arguments)
-    return error
+    known: dict[str, type[ExecutorClientError]] = {each: globals()[each] for each in __all__}
+    return known[name](*arguments)
