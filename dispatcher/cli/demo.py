@@ -21,58 +21,22 @@ WORKERS = 2
 ERROR_RATE_TOLERANCE = 0.15
 """Five standard deviations of a 30 % share over the demo's 240 requests."""
 
-PAY = "/api/v1/payment/process"
-BASELINE = FaultPlan(
-    service="PaymentService",
-    api=PAY,
-    fault_type=FaultType.DELAY,
-    delay_seconds=0.3,
-    percentage=0,
-    duration_seconds=3,
-)
+
+def _plan(target: str, percentage: int, duration_seconds: int = 6, **fault: float) -> FaultPlan:
+    service, api = target.split()
+    kind = FaultType.DELAY if "delay_seconds" in fault else FaultType.ABORT
+    fields = {"fault_type": kind, "percentage": percentage, "duration_seconds": duration_seconds, **fault}
+    return FaultPlan.model_validate({"service": service, "api": api, **fields})
+
+
+PAY = "PaymentService /api/v1/payment/process"
+BASELINE = _plan(PAY, percentage=0, duration_seconds=3, delay_seconds=0.3)
 FAULTS = [
-    FaultPlan(
-        service="PaymentService",
-        api=PAY,
-        fault_type=FaultType.DELAY,
-        delay_seconds=0.3,
-        percentage=50,
-        duration_seconds=6,
-    ),
-    FaultPlan(
-        service="OrderService",
-        api="/api/v1/orders",
-        fault_type=FaultType.ABORT,
-        abort_http_status=503,
-        percentage=100,
-        duration_seconds=6,
-    ),
-    FaultPlan(
-        service="InventoryService",
-        api="/api/v1/stock",
-        fault_type=FaultType.ABORT,
-        abort_http_status=500,
-        percentage=30,
-        duration_seconds=6,
-    ),
-    FaultPlan(
-        service="OrderService",
-        api="/api/v1/orders/search",
-        fault_type=FaultType.DELAY,
-        delay_seconds=0.2,
-        start_delay_ms=150,
-        percentage=100,
-        duration_seconds=6,
-    ),
-    FaultPlan(
-        service="InventoryService",
-        api="/api/v1/reserve",
-        fault_type=FaultType.ABORT,
-        abort_http_status=502,
-        start_delay_ms=100,
-        percentage=50,
-        duration_seconds=6,
-    ),
+    _plan(PAY, percentage=50, delay_seconds=0.3),
+    _plan("OrderService /api/v1/orders", percentage=100, abort_http_status=503),
+    _plan("InventoryService /api/v1/stock", percentage=30, abort_http_status=500),
+    _plan("OrderService /api/v1/orders/search", percentage=100, delay_seconds=0.2, start_delay_ms=150),
+    _plan("InventoryService /api/v1/reserve", percentage=50, abort_http_status=502, start_delay_ms=100),
 ]
 
 
@@ -114,7 +78,7 @@ def fits(plan: FaultPlan, observation: RawObservation, baseline_ms: float) -> st
         return "no request met the fault"
     expected_errors = share if plan.fault_type is FaultType.ABORT else 0.0
     tolerance = ERROR_RATE_TOLERANCE if 0 < expected_errors < 1 else 0.0
-    if abs(observation.error_rate - expected_errors) > tolerance:
+    if round(abs(observation.error_rate - expected_errors), 6) > tolerance:
         return f"error rate {observation.error_rate:.2f} where {expected_errors:.2f} was asked for"
     if expected_errors == 1 and observation.status_code != plan.abort_http_status:
         return f"status {observation.status_code} where {plan.abort_http_status} was asked for"
