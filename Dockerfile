@@ -15,4 +15,4 @@ RUN pip install ".[executor,flower]"
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dispatcher
 USER dispatcher
 
-CMD ["celery", "--app", "workers.app", "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+CMD ["celery", "--app", "workers.app", "worker", "--loglevel", "INFO"]

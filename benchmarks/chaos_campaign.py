@@ -51,6 +51,8 @@ from dispatcher.stack import redis_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from celery.result import AsyncResult
+
 DURATION_S = 2
 SLACK_S = 0.25
 SETTLE_S = 120.0
@@ -116,14 +118,7 @@ class Fleet:
     def add_workers(self, count: int, app: str, environment: dict[str, str]) -> None:
         """Workers of the Celery application `app`."""
         for number in range(count):
-            options = [
-                "--hostname",
-                f"w{number}@%h",
-                "--loglevel",
-                "WARNING",
-                "--without-gossip",
-                "--without-mingle",
-            ]
+            options = ["--hostname", f"w{number}@%h", "--loglevel", "WARNING"]
             command = [sys.executable, "-m", "celery", "--app", app, "worker", *options]
             self.workers.append(Part(command, environment, self.folder / f"worker{number}.log"))
 
@@ -371,6 +366,15 @@ def run_peer(fleet: Fleet, options: argparse.Namespace, seed: int) -> Counter[st
             with suppress(Exception):  # whatever it is that Redis being away makes of it
                 results[number] = carry_out.apply_async(args=[body(number)], retry=False)
     disturber.join()
+    counts = peer_tally(fleet, results)
+    results.clear()  # they unsubscribe, which needs Redis
+    applied = Counter(fault.api for fault in Journal(fleet.journal).faults.values())
+    counts["doubled"] = sum(1 for times in applied.values() if times > 1)
+    return counts
+
+
+def peer_tally(fleet: Fleet, results: dict[int, AsyncResult]) -> Counter[str]:
+    """How many of plain Celery's plans got lost, or another one's observation."""
     counts: Counter[str] = Counter()
     give_up_at = time.monotonic() + SETTLE_S
     for number, result in results.items():
@@ -380,8 +384,6 @@ def run_peer(fleet: Fleet, options: argparse.Namespace, seed: int) -> Counter[st
             counts["wrong"] += isinstance(observed, dict) and observed["logs"] != [api(number)]
         except Exception:  # noqa: BLE001 (no answer, in whatever way)
             counts["lost"] += 1
-    applied = Counter(fault.api for fault in Journal(fleet.journal).faults.values())
-    counts["doubled"] = sum(1 for times in applied.values() if times > 1)
     return counts
 
 

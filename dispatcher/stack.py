@@ -110,15 +110,8 @@ class Stack:
 
 
 def _worker_command(number: int) -> list[str]:
-    options = [
-        "--hostname",
-        f"worker{number}@%h",
-        "--loglevel",
-        "WARNING",
-        "--without-gossip",
-        "--without-mingle",
-    ]
-    return [sys.executable, "-m", "celery", "--app", "workers.app", "worker", *options]
+    command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker"]
+    return [*command, "--hostname", f"worker{number}@%h", "--loglevel", "WARNING"]
 
 
 def redis_server() -> str:

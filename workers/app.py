@@ -13,6 +13,7 @@ from dispatcher.results import ResultCodec
 from dispatcher.settings import ExecutorClientConfig, Settings, load_settings
 from workers.drivers.faults_api import FaultsApiDriver
 from workers.drivers.http import HttpTransport
+from workers.fleet_worker import FleetWorker
 from workers.plan_runner import PlanRunner
 from workers.retry import RetryPolicy
 from workers.steps import Steps
@@ -35,6 +36,7 @@ _ledger = connect(_settings)
 _runners = {name: _runner(config, _settings) for name, config in _settings.executors.items()}
 
 app = make_celery(_settings)
+app.Worker = app.subclass_with_self(FleetWorker, name="Worker")
 _waker = Waker(app, _ledger, _settings.waker, take=lambda plan_id: take_in_reserve(app, _steps, plan_id))
 _steps: Steps = Steps(_ledger, ResultCodec(app), _runners, expect=_waker.expect)
 app.steps["worker"].add(waker_step(_waker))

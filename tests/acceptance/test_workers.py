@@ -225,6 +225,12 @@ def test_apply_and_observe_is_the_specifications_call(dispatcher: Dispatcher) ->
     assert dispatcher.apply_and_observe(abort_plan(), timeout_sec=30.0).error_rate == 1.0
 
 
+def test_workers_keep_to_themselves(start: Workers, stub: StubExecutor) -> None:
+    start(stub.url)
+    second = start(stub.url)
+    assert "mingle" not in second.output
+
+
 def test_flower_sees_one_row_a_plan_that_succeeds_once(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor
 ) -> None:

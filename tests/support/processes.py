@@ -53,7 +53,7 @@ class Workers(Protocol):
 def start_worker(log: Path, environment: dict[str, str], *options: str) -> Process:
     """A worker that takes wake-ups, once this returns."""
     command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker", "--loglevel", "INFO"]
-    command += ["--without-gossip", "--without-mingle", "--hostname", f"{log.stem}@%h", *options]
+    command += ["--hostname", f"{log.stem}@%h", *options]
     worker = Process(command, log, environment)
     eventually(lambda: " ready." in worker.output or not worker.alive(), within_s=30)
     assert worker.alive(), worker.output
