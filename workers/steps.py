@@ -8,6 +8,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, LedgerUnavailableError
+from dispatcher.record import budget_ms
 from workers.plan_runner import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
@@ -73,14 +74,17 @@ class Steps:
         runner = self._runners.get(record.executor)
         if runner is None:
             problem = f"{record.executor} is not configured where the worker runs"
-            return _failed(
-                record, InvalidPlanError(f"plan {record.id}: executor {problem}", [["executor", problem]])
+            error: ExecutorClientError = InvalidPlanError(
+                f"plan {record.id}: executor {problem}", [["executor", problem]]
             )
+            never_applied = record.apply_id is None and not record.doubtful
+            return _failed(record, error, alive_ms=0 if never_applied else budget_ms(record.plan, 0))
         try:
             return runner.advance(record, step.now_ms)
         except Exception as exc:
             logger.exception("plan %s: a defect in the worker ends it", record.id)
-            return _failed(record, ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}"))
+            error = ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}")
+            return _failed(record, error, alive_ms=budget_ms(record.plan, 0))
 
     def _settle(self, verdict: Verdict, token: str) -> bool:
         """Write the verdict into the ledger. False where the step is stale."""
@@ -109,8 +113,9 @@ class Steps:
         return held
 
 
-def _failed(record: PlanRecord, error: ExecutorClientError) -> Fail:
-    return Fail(record.ended(error), error, 0)
+def _failed(record: PlanRecord, error: ExecutorClientError, *, alive_ms: int) -> Fail:
+    """The end of a plan whose Executor could not be asked to stop its fault."""
+    return Fail(record.ended(error), error, alive_ms)
 
 
 def _log(verdict: Verdict) -> None:

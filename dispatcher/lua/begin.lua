@@ -39,11 +39,14 @@ if not started_ms and not cancelled and now < expires_ms and policy ~= 'allow' t
   end
 end
 
--- A step that never came back may have applied the fault.
-if leased == '1' and holder ~= token and not apply_id then
+-- A started step that never came back may have applied the fault. A plan with another in its way does not start:
+-- should this step be lost, the next one must look at the line again.
+if started_ms and leased == '1' and holder ~= token and not apply_id then
   redis.call('HSET', plan_key, 'doubtful', 1)
 end
-redis.call('HSETNX', plan_key, 'started_ms', whole(now))
+if in_the_way == '' then
+  redis.call('HSETNX', plan_key, 'started_ms', whole(now))
+end
 redis.call('HSET', plan_key, 'token', token, 'leased', 1)
 redis.call('HDEL', plan_key, 'wakes')
 set_due(plan_key, due_key, id, now + lease_ms)

@@ -1,6 +1,6 @@
 -- finish(KEYS: plan, due, ended, result; ARGV: key prefix, id, token, state, apply_id, cause, result, keep_s,
 --        alive_ms)
---   -> 1 ended, 2 ended and another plan may have the target now, 0 stale token
+--   -> 1 ended, 0 stale token
 -- The result and the end are one: nobody sees the one without the other, and a stale step leaves neither.
 -- `result` is the key and the channel that Celery's Redis result backend reads. `alive_ms` is how much longer the
 -- fault may be alive: so long the plan keeps its target.
@@ -48,6 +48,5 @@ if next_id and not redis.call('HGET', prefix .. 'plan:' .. next_id, 'started_ms'
   local next_key = prefix .. 'plan:' .. next_id
   local start_ms = math.floor(redis.call('ZSCORE', line_key, next_id) / 1000)
   set_due(next_key, due_key, next_id, math.max(until_ms or now, start_ms))
-  return 2
 end
 return 1

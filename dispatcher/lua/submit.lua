@@ -1,4 +1,5 @@
--- submit(KEYS: plan, due; ARGV: key prefix, id, order, target, conflict_policy, batch or '', expires_after_ms or '', start_ms or '', patience_ms)
+-- submit(KEYS: plan, due; ARGV: key prefix, id, order, target, conflict_policy, batch or '',
+--        expires_after_ms or '', start_ms or '', patience_ms)
 --   -> {what} with what = 'new', 'known', 'taken' (the id belongs to another plan), 'past' (start_ms has passed),
 --      {'halted', reason} or {'conflict', id of the plan that holds the target}
 local plan_key, due_key = KEYS[1], KEYS[2]

@@ -135,6 +135,7 @@ def test_a_defect_in_a_worker_ends_the_plan(ledger: Ledger, caplog: pytest.LogCa
     assert type(verdict.error) is ExecutorClientError
     assert "ZeroDivisionError" in str(verdict.error)
     assert "ZeroDivisionError" in caplog.text
+    assert verdict.alive_ms == 1_000  # the apply may have gone out before: the target stays reserved
 
 
 def test_an_executor_that_the_worker_does_not_know_ends_the_plan(ledger: Ledger) -> None:

@@ -306,6 +306,10 @@ def test_a_conflict_that_shows_only_at_the_start_time_is_told_to_the_step(
     begin(ledger, "p1")
     pass_time(redis_client, "p2", 60_000)
     assert begin(ledger, "p2", token="t2").record.in_the_way == "p1"
+    assert begin(ledger, "p2", token="t2").record.in_the_way == "p1"  # the answer was lost
+    pass_time(redis_client, "p2", 60_000)
+    again = begin(ledger, "p2", token="t3").record  # the step was lost
+    assert (again.in_the_way, again.doubtful, again.started_ms) == ("p1", False, None)
 
 
 def test_a_plan_with_a_later_start_time_does_not_hold_others_up(ledger: Ledger) -> None:
