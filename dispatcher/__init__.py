@@ -2,6 +2,7 @@
 
 from dispatcher.client import Dispatcher
 from dispatcher.errors import (
+    CircuitOpenError,
     DispatchHaltedError,
     ExecutorClientError,
     ExecutorConnectionError,
@@ -30,10 +31,11 @@ from dispatcher.models import (
     PlanStatus,
     RawObservation,
 )
-from dispatcher.settings import ExecutorClientConfig, RetryStrategy, Settings, load_settings
+from dispatcher.settings import ExecutorClientConfig, OnOpen, RetryStrategy, Settings, load_settings
 
 __all__ = [
     "ActiveFault",
+    "CircuitOpenError",
     "ConflictPolicy",
     "DispatchHaltedError",
     "Dispatcher",
@@ -51,6 +53,7 @@ __all__ = [
     "InvalidPlanError",
     "InvalidSettingsError",
     "LedgerUnavailableError",
+    "OnOpen",
     "PlanBatch",
     "PlanCancelledError",
     "PlanConflictError",

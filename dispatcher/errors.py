@@ -12,6 +12,7 @@
     ├── ResultTimeoutError          the caller stopped waiting; the plan goes on  (also a TimeoutError)
     ├── ExecutorTimeoutError        the Executor never answered           (also a TimeoutError)
     ├── ExecutorConnectionError     no connection to the Executor         (also a ConnectionError)
+    │   └── CircuitOpenError        the circuit breaker lets no call through; nothing was sent
     ├── ExecutorRejectedError       the Executor refused the request      (4xx)
     ├── ExecutorServerError         the Executor is overloaded or broken  (429, 5xx)
     ├── ExecutorProtocolError       the answer is not what the contract says
@@ -30,6 +31,7 @@ import json
 from typing import ClassVar
 
 __all__ = [
+    "CircuitOpenError",
     "DispatchHaltedError",
     "ExecutorClientError",
     "ExecutorConnectionError",
@@ -169,11 +171,37 @@ class ExecutorConnectionError(ExecutorClientError, builtins.ConnectionError):
         return str(self.args[1])
 
 
+class CircuitOpenError(ExecutorConnectionError):
+    """The Executor failed too often and is left alone for a while. Nothing was sent: submit again later."""
+
+    exit_code = 17
+
+    def __init__(self, message: str = "", retry_after_s: float = 0.0, /) -> None:
+        ExecutorClientError.__init__(self, message, retry_after_s)
+
+    @property
+    def reason(self) -> str:
+        """`circuit`"""
+        return "circuit"
+
+    @property
+    def retry_after_s(self) -> float:
+        """In how many seconds the Executor may be called again."""
+        return float(str(self.args[1]))
+
+
 class _StatusError(ExecutorClientError):
     """An answer whose HTTP status says no."""
 
-    def __init__(self, message: str = "", status: int = 0, executor_message: str = "", /) -> None:
-        super().__init__(message, status, executor_message)
+    def __init__(
+        self,
+        message: str = "",
+        status: int = 0,
+        executor_message: str = "",
+        retry_after_s: float | None = None,
+        /,
+    ) -> None:
+        super().__init__(message, status, executor_message, retry_after_s)
 
     @property
     def status(self) -> int:
@@ -184,6 +212,11 @@ class _StatusError(ExecutorClientError):
     def executor_message(self) -> str:
         """The Executor's own words."""
         return str(self.args[2])
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """How long the Executor asks to be left alone (`Retry-After`, RFC 9110), in seconds."""
+        return None if self.args[3] is None else float(str(self.args[3]))
 
 
 class ExecutorRejectedError(_StatusError):

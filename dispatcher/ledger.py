@@ -6,14 +6,14 @@ A step that holds a stale token changes nothing, and each call may be repeated w
 
 from __future__ import annotations
 
+import itertools
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
 import redis
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import AbstractRetry, Retry
 
 from dispatcher.errors import (
@@ -21,9 +21,9 @@ from dispatcher.errors import (
     InvalidPlanError,
     LedgerUnavailableError,
     PlanConflictError,
-    to_json,
 )
 from dispatcher.record import Order, PlanRecord
+from dispatcher.scripts import Call, Script, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +39,7 @@ __all__ = [
     "WakeUp",
     "connect",
     "connection_options",
+    "impatient_client",
     "redis_errors",
 ]
 
@@ -50,6 +51,11 @@ NEAR_S = 2.0
 
 RECHECK_MS = 60_000
 """How often a plan that waits for its target looks by itself; it is woken when its turn comes."""
+
+SUBMIT, BEGIN, PARK, FINISH, CANCEL, CLAIM_DUE = (
+    Script.of("dispatcher", "prelude", name)
+    for name in ("submit", "begin", "park", "finish", "cancel", "claim_due")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,8 @@ class Step:
     record: PlanRecord
     token: str
     now_ms: int
+    breaker: tuple[str, str] = ("", "0")
+    """State and epoch of its Executor's circuit breaker, as Redis has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +129,6 @@ class Ledger:
         self.slice_s = min(WAIT_SLICE_SEC, settings.redis_timeout_sec / 2)
         """The longest that one command may block."""
 
-        self._submit = self._script("submit")
-        self._begin = self._script("begin")
-        self._park = self._script("park")
-        self._finish = self._script("finish")
-        self._cancel = self._script("cancel")
-        self._claim_due = self._script("claim_due")
-
     def submit(self, submissions: Sequence[Submission]) -> list[bool | ExecutorClientError]:
         """Take the plans on, in one call to Redis.
 
@@ -135,14 +136,11 @@ class Ledger:
         `PlanConflictError` (the id belongs to another plan, or the target to one), `InvalidPlanError` (its
         `start_time` has passed), `DispatchHaltedError`.
         """
-        with self._redis_errors(), self._client.pipeline(transaction=False) as pipe:
-            for submission in submissions:
-                self._submit(
-                    keys=[self._plan(submission.plan_id), self._due],
-                    args=self._arguments(submission),
-                    client=pipe,
-                )
-            answers = pipe.execute()
+        calls = [
+            Call(SUBMIT, [self._plan(each.plan_id), self._due], self._arguments(each)) for each in submissions
+        ]
+        with self._redis_errors():
+            answers = run(self._client, calls)
         return [_outcome(each, *answer) for each, answer in zip(submissions, answers, strict=True)]
 
     def begin(self, plan_id: str, token: str, lease_ms: int) -> Step | None:
@@ -150,84 +148,92 @@ class Ledger:
 
         None where the plan is unknown, over, not due, waits for its target, or is in another step's hands.
         """
-        with self._redis_errors():
-            answer = self._begin(
-                keys=[self._plan(plan_id), self._due],
-                args=[self._prefix, plan_id, token, lease_ms, RECHECK_MS],
-            )
+        answer = self._call(
+            BEGIN,
+            [self._plan(plan_id), self._due],
+            [self._prefix, plan_id, token, lease_ms, RECHECK_MS],
+        )
         if answer is None:
             return None
-        now_ms, in_the_way, *pairs = answer
+        now_ms, in_the_way, breaker_state, breaker_epoch, *pairs = answer
         fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
-        return Step(PlanRecord.from_fields(plan_id, fields, in_the_way), token, int(now_ms))
+        record = PlanRecord.from_fields(plan_id, fields, in_the_way)
+        return Step(record, token, int(now_ms), (breaker_state, breaker_epoch))
 
     def park(
-        self, record: PlanRecord, token: str, after_ms: int, *, woken_otherwise: bool = False
+        self,
+        record: PlanRecord,
+        token: str,
+        after_ms: int,
+        *,
+        woken_otherwise: bool = False,
+        beside: Sequence[Call] = (),
     ) -> int | None:
         """Give the lease back until the plan is due again, `after_ms` from now.
 
         How long that is in fact: a plan that was cancelled meanwhile is due at once. None for a stale token.
         Where another message will wake the plan (`woken_otherwise`), the waker gives that one time.
+        `beside` are calls that go along in the same round trip.
         """
-        with self._redis_errors():
-            answer = self._park(
-                keys=[self._plan(record.id), self._due],
-                args=[
-                    record.id,
-                    token,
-                    after_ms,
-                    _ms(self._waker.patience_sec) if woken_otherwise else 0,
-                    record.state,
-                    record.apply_id or "",
-                    record.attempts,
-                    record.cause or "",
-                    "" if record.error is None else to_json(record.error),
-                    int(record.doubtful),
-                ],
-            )
+        fields = itertools.chain.from_iterable(record.to_fields().items())
+        patience_ms = _ms(self._waker.patience_sec) if woken_otherwise else 0
+        answer = self._call(
+            PARK,
+            [self._plan(record.id), self._due],
+            [record.id, token, after_ms, patience_ms, *fields],
+            beside,
+        )
         return cast("int | None", answer)
 
     def finish(
-        self, record: PlanRecord, token: str, result_key: str, result: str, *, alive_ms: int = 0
+        self,
+        record: PlanRecord,
+        token: str,
+        result_key: str,
+        result: str,
+        *,
+        alive_ms: int = 0,
+        beside: Sequence[Call] = (),
     ) -> bool:
         """End the plan and store its result, in one. False for a stale token.
 
         `result_key` and `result` are what Celery's result backend expects. The plan keeps its target for
-        `alive_ms` more, in which its fault may still be alive.
+        `alive_ms` more, in which its fault may still be alive. `beside` are calls that go along in the same
+        round trip.
         """
-        with self._redis_errors():
-            answer = self._finish(
-                keys=[self._plan(record.id), self._due, self.ended_key(record.id), result_key],
-                args=[
-                    self._prefix,
-                    record.id,
-                    token,
-                    record.state,
-                    record.apply_id or "",
-                    record.cause or "",
-                    result,
-                    self._keep_s,
-                    alive_ms,
-                ],
-            )
+        answer = self._call(
+            FINISH,
+            [self._plan(record.id), self._due, self.ended_key(record.id), result_key],
+            [
+                self._prefix,
+                record.id,
+                token,
+                record.state,
+                record.apply_id or "",
+                record.cause or "",
+                result,
+                self._keep_s,
+                alive_ms,
+            ],
+            beside,
+        )
         return bool(answer)
 
     def claim_due(self) -> Claim:
         """The plans that are due now. The caller wakes them; nobody else claims them meanwhile."""
         waker = self._waker
-        with self._redis_errors():
-            next_due_ms, *flat = self._claim_due(
-                keys=[self._due],
-                args=[self._plan(""), waker.batch, _ms(waker.patience_sec), _ms(waker.max_patience_sec)],
-            )
+        next_due_ms, *flat = self._call(
+            CLAIM_DUE,
+            [self._due],
+            [self._plan(""), waker.batch, _ms(waker.patience_sec), _ms(waker.max_patience_sec)],
+        )
         found = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         wake_ups = [_wake_up(plan_id, order, urgent=bool(urgent)) for plan_id, order, urgent in found]
         return Claim(wake_ups, None if next_due_ms < 0 else next_due_ms)
 
     def cancel(self, plan_ids: Sequence[str], reason: str) -> list[WakeUp | None]:
         """Mark the plans as cancelled. For each: its wake-up, or None where it has ended or is unknown."""
-        with self._redis_errors():
-            answers = self._cancel(keys=[self._due], args=[self._plan(""), reason, *plan_ids])
+        answers = self._call(CANCEL, [self._due], [self._plan(""), reason, *plan_ids])
         return [
             _wake_up(plan_id, answer) if isinstance(answer, str) else None
             for plan_id, answer in zip(plan_ids, answers, strict=True)
@@ -314,10 +320,11 @@ class Ledger:
     def _plan(self, plan_id: str) -> str:
         return f"{self._prefix}plan:{plan_id}"
 
-    def _script(self, name: str) -> Callable[..., Any]:
-        folder = resources.files("dispatcher") / "lua"
-        parts = [(folder / f"{part}.lua").read_text("utf-8") for part in ("prelude", name)]
-        return self._client.register_script("\n".join(parts))
+    def _call(
+        self, script: Script, keys: Sequence[str], args: Sequence[str | float], beside: Sequence[Call] = ()
+    ) -> Any:
+        with self._redis_errors():
+            return run(self._client, [Call(script, keys, args), *beside])[0]
 
     @contextmanager
     def _redis_errors(self) -> Iterator[None]:
@@ -341,6 +348,18 @@ def connect(settings: Settings) -> Ledger:
         settings.redis_url.get_secret_value(), **connection_options(settings, Retry)
     )
     return Ledger(client, settings)
+
+
+def impatient_client(settings: Settings) -> redis.Redis:
+    """A client for those who can do without Redis, and shall not wait for it for longer than a second."""
+    timeout_s = min(1.0, settings.redis_timeout_sec)
+    return redis.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        decode_responses=True,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), retries=0),
+    )
 
 
 def connection_options(settings: Settings, retry: Callable[..., AbstractRetry[Any]]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -63,6 +63,11 @@ class PlanRecord:
 
     apply_id: str | None = None
     cause: str | None = None
+    """Why it waits, or why it ended."""
+
+    failure: ExecutorClientError | None = None
+    """Why the last attempt failed, where it will be tried again."""
+
     cancelled: str | None = None
     """Why it was cancelled, once it was."""
 
@@ -99,6 +104,7 @@ class PlanRecord:
             released_ms=moment("released_ms"),
             apply_id=fields.get("apply_id"),
             cause=fields.get("cause") or None,
+            failure=errors.from_json(fields["failure"]) if "failure" in fields else None,
             cancelled=fields.get("cancelled"),
             error=errors.from_json(fields["error"]) if "error" in fields else None,
             doubtful=fields.get("doubtful") == "1",
@@ -119,28 +125,65 @@ class PlanRecord:
             return None
         return self.applied_ms + budget_ms(self.plan, 0)
 
+    @property
+    def why(self) -> str | None:
+        """What people are told about a plan that does not go on, or has ended."""
+        return self.cause or (None if self.failure is None else str(self.failure))
+
+    @property
+    def ends(self) -> bool:
+        """Whether it only remains to stop its fault."""
+        return self.error is not None or self.cancelled is not None
+
+    @property
+    def applied_for_all_we_know(self) -> bool:
+        """Whether its fault may be on the Executor."""
+        return self.apply_id is not None or self.doubtful
+
+    def to_fields(self) -> dict[str, str | int]:
+        """What a step may have changed, as in the ledger's hash. Empty: absent."""
+        return {
+            "state": self.state,
+            "apply_id": self.apply_id or "",
+            "attempts": self.attempts or "",
+            "started_ms": self.started_ms or "",
+            "expires_ms": self.expires_ms or "",
+            "cause": self.cause or "",
+            "failure": "" if self.failure is None else errors.to_json(self.failure),
+            "error": "" if self.error is None else errors.to_json(self.error),
+            "doubtful": int(self.doubtful) or "",
+        }
+
     def applied(self, apply_id: str) -> Self:
         """The record once the Executor has accepted the fault."""
-        return replace(
-            self, state=PlanState.RUNNING, apply_id=apply_id, doubtful=False, attempts=0, cause=None
-        )
+        return self._went_well(state=PlanState.RUNNING, apply_id=apply_id, doubtful=False)
 
     def looked_at(self) -> Self:
         """The record once the Executor has said that the fault is still there."""
-        return replace(self, attempts=0, cause=None)
+        return self._went_well()
 
     def completed(self) -> Self:
         """The record once the Executor has said that the fault is over."""
-        return replace(self, state=PlanState.COMPLETED, attempts=0, cause=None)
+        return self._went_well(state=PlanState.COMPLETED)
 
     def observed(self) -> Self:
         """The record once the observation is in."""
-        return replace(self, state=PlanState.OBSERVED, attempts=0, cause=None)
+        return self._went_well(state=PlanState.OBSERVED)
 
-    def failed_once_more(self, cause: Exception, *, doubtful: bool = False) -> Self:
+    def failed_once_more(self, failure: ExecutorClientError, *, doubtful: bool = False) -> Self:
         """The record after a failed call that will be tried again."""
         doubtful = self.doubtful or doubtful
-        return replace(self, attempts=self.attempts + 1, cause=str(cause), doubtful=doubtful)
+        return replace(self, attempts=self.attempts + 1, failure=failure, cause=None, doubtful=doubtful)
+
+    def held_back(self, cause: str) -> Self:
+        """The record of a plan in the middle, whose next call must wait."""
+        return replace(self, cause=cause)
+
+    def put_off(self, cause: str, expires_ms: int) -> Self:
+        """The record of a plan that has not begun after all, and waits until `expires_ms` at most."""
+        if self.expires_ms is not None:
+            expires_ms = min(self.expires_ms, expires_ms)
+        return replace(self, started_ms=None, attempts=0, failure=None, cause=cause, expires_ms=expires_ms)
 
     def ending(self, error: ExecutorClientError) -> Self:
         """The record once it is clear what the plan ends with, but its fault is not yet stopped."""
@@ -149,7 +192,7 @@ class PlanRecord:
     def ended(self, error: Exception) -> Self:
         """The record once the plan has ended without an observation."""
         state = END_STATES.get(type(error), PlanState.FAILED)
-        return replace(self, state=state, cause=str(error))
+        return replace(self, state=state, cause=str(error), failure=None)
 
     def status(self) -> PlanStatus:
         """The record as the Recommender sees it."""
@@ -160,12 +203,15 @@ class PlanRecord:
             state=self.state,
             apply_id=self.apply_id,
             attempts=self.attempts,
-            cause=self.cause,
+            cause=self.why,
             submitted_at=_datetime(self.submitted_ms),
             applied_at=_datetime(self.applied_ms),
             next_step_at=None if self.state.final else _datetime(self.due_ms),
             ended_at=_datetime(self.ended_ms),
         )
+
+    def _went_well(self, **changes: Any) -> Self:
+        return replace(self, attempts=0, failure=None, cause=None, **changes)
 
 
 def budget_ms(plan: FaultPlan, timeout_ms: int) -> int:

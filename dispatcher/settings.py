@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    StringConstraints,
     ValidationError,
     field_validator,
     model_validator,
@@ -31,12 +32,13 @@ from pydantic_settings import (
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.problems import problems_of
 
-__all__ = ["ExecutorClientConfig", "RetryStrategy", "Settings", "load_settings"]
+__all__ = ["ExecutorClientConfig", "OnOpen", "RetryStrategy", "Settings", "load_settings"]
 
 PREFIX = "DISPATCHER_"
 DEFAULT_FILE = Path("config/default.toml")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ExecutorName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
 
 
 class RetryStrategy(StrEnum):
@@ -50,6 +52,16 @@ class RetryStrategy(StrEnum):
 
     EXPONENTIAL_BACKOFF = "exp"
     """`initial * 2 ** (attempt - 1)`"""
+
+
+class OnOpen(StrEnum):
+    """What becomes of a plan that is not applied yet while the breaker is open."""
+
+    FAIL = "fail"
+    """It ends with `CircuitOpenError`."""
+
+    DEFER = "defer"
+    """It waits until the Executor is back."""
 
 
 class _Section(BaseModel):
@@ -84,7 +96,59 @@ class ExecutorClientConfig(_Section):
 
     connection_timeout_sec: Seconds = 5.0
     read_timeout_sec: Seconds = 30.0
-    """The longest silence while an answer is awaited or read."""
+    """What waiting for an answer and reading it may take together."""
+
+    health_check_interval_sec: Seconds = 60.0
+    """How long one answer about the Executor's health holds for the whole fleet."""
+
+    circuit_breaker_enabled: bool = True
+    circuit_breaker_failure_threshold: int = Field(default=5, ge=1)
+    """Failures one after the other that open the breaker."""
+
+    circuit_breaker_timeout_sec: Seconds = 60.0
+    """How long it stays open before a probe is let through. Doubles with each probe that fails."""
+
+    circuit_breaker_max_timeout_sec: Seconds = 600.0
+    """The longest that it stays open, `Retry-After` included."""
+
+    circuit_breaker_jitter: float = Field(default=0.1, ge=0, le=1)
+    """By how much of itself the time may be longer, at random."""
+
+    circuit_breaker_half_open_probes: int = Field(default=1, ge=1)
+    """The most probes under way at a time, over the whole fleet."""
+
+    circuit_breaker_success_threshold: int = Field(default=1, ge=1)
+    """Probes that must succeed before the breaker closes."""
+
+    circuit_breaker_failure_rate: float = Field(default=0.5, gt=0, le=1)
+    """Share of failures in the window that opens the breaker."""
+
+    circuit_breaker_window_sec: float = Field(default=60.0, ge=1, allow_inf_nan=False)
+    circuit_breaker_min_calls: int = Field(default=20, ge=1)
+    """Calls in the window before any share of them opens the breaker."""
+
+    circuit_breaker_slow_call_sec: Seconds | None = None
+    """A call that takes this long is slow. None: no call is."""
+
+    circuit_breaker_slow_call_rate: float = Field(default=0.8, gt=0, le=1)
+    """Share of slow calls in the window that opens the breaker."""
+
+    circuit_breaker_on_open: OnOpen = OnOpen.FAIL
+    circuit_breaker_max_defer_sec: Seconds = 3600.0
+    """The longest that a plan is put off before it expires, where it has no `expires` of its own."""
+
+    circuit_breaker_recovery_per_sec: Seconds = 20.0
+    """How many of the plans that waited for the breaker come back in a second."""
+
+    retry_budget_enabled: bool = True
+    retry_budget_ratio: float = Field(default=0.1, ge=0, le=1)
+    """Retries that one call which succeeds pays for. The budget is the whole fleet's."""
+
+    retry_budget_reserve: int = Field(default=10, ge=1)
+    """The most retries that are saved up, and how many there are at first."""
+
+    retry_budget_per_sec: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    """Retries that come for nothing, so that a quiet fleet has some as well."""
 
     max_response_bytes: int = Field(default=5_000_000, ge=1_000)
 
@@ -104,6 +168,12 @@ class ExecutorClientConfig(_Section):
     def _delays_are_in_order(self) -> Self:
         if self.initial_retry_delay_sec > self.max_retry_delay_sec:
             raise ValueError("initial_retry_delay_sec must not exceed max_retry_delay_sec")
+        return self
+
+    @model_validator(mode="after")
+    def _open_times_are_in_order(self) -> Self:
+        if self.circuit_breaker_timeout_sec > self.circuit_breaker_max_timeout_sec:
+            raise ValueError("circuit_breaker_timeout_sec must not exceed circuit_breaker_max_timeout_sec")
         return self
 
     @property
@@ -152,7 +222,7 @@ class Settings(BaseSettings):
     redis_timeout_sec: Seconds = 5.0
     worker: WorkerSettings = WorkerSettings()
     waker: WakerSettings = WakerSettings()
-    executors: dict[str, ExecutorClientConfig] = Field(
+    executors: dict[ExecutorName, ExecutorClientConfig] = Field(
         default={"default": ExecutorClientConfig()}, min_length=1
     )
 

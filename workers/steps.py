@@ -5,27 +5,50 @@ from __future__ import annotations
 import logging
 import math
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, LedgerUnavailableError
 from dispatcher.record import budget_ms
+from workers.breaker_rules import Admission, Outcome, Rejection
+from workers.calls import StepCalls
 from workers.plan_runner import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from dispatcher.ledger import Ledger, Step
     from dispatcher.models import RawObservation
     from dispatcher.record import PlanRecord
     from dispatcher.results import ResultCodec
+    from dispatcher.scripts import Call
+    from workers.breaker import SharedBreaker
+    from workers.drivers.base import Driver
     from workers.plan_runner import PlanRunner, Verdict
 
-__all__ = ["Steps"]
+__all__ = ["Channel", "Steps", "longest_step_s"]
+
+CALLS_A_STEP = 3
+"""The most calls that one step makes: status, metrics, and stop where they fail."""
 
 LEASE_MARGIN_SEC = 5.0
 """For what a step does beside its calls to the Executor."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """All that lies between plans and one Executor."""
+
+    driver: Driver
+    breaker: SharedBreaker
+    runner: PlanRunner
+
+
+def longest_step_s(driver: Driver) -> float:
+    """No step that uses this driver takes longer, in seconds."""
+    return CALLS_A_STEP * driver.longest_call_s + LEASE_MARGIN_SEC
 
 
 class Steps:
@@ -35,19 +58,19 @@ class Steps:
         self,
         ledger: Ledger,
         results: ResultCodec,
-        runners: Mapping[str, PlanRunner],
+        channels: Mapping[str, Channel],
         expect: Callable[[int], None],
     ) -> None:
-        """`runners` are named as the executors in the configuration.
+        """`channels` are named as the executors in the configuration.
 
         `expect` hears in how many ms a plan may be due that this process has just let go.
         """
         self._ledger = ledger
         self._results = results
-        self._runners = runners
+        self._channels = channels
         self._expect = expect
-        longest_s = max(runner.longest_step_s for runner in runners.values())
-        self._lease_ms = math.ceil((longest_s + LEASE_MARGIN_SEC) * 1000)
+        longest_s = max(longest_step_s(channel.driver) for channel in channels.values())
+        self._lease_ms = math.ceil(longest_s * 1000)
 
     def take(self, plan_id: str) -> Verdict | None:
         """Act on the plan, if it is due and nobody else does; what came of it.
@@ -59,8 +82,8 @@ class Steps:
             step = self._ledger.begin(plan_id, uuid.uuid4().hex, self._lease_ms)
             if step is None:
                 return None
-            verdict = self._advance(step)
-            if not self._settle(verdict, step.token):
+            verdict, beside = self._advance(step)
+            if not self._settle(verdict, step.token, beside):
                 logger.warning("plan %s: another step has taken over from this one", plan_id)
                 return None
         except LedgerUnavailableError as exc:
@@ -69,48 +92,84 @@ class Steps:
         _log(verdict)
         return verdict
 
-    def _advance(self, step: Step) -> Verdict:
+    def _advance(self, step: Step) -> tuple[Verdict, list[Call]]:
+        """The verdict, and what the breaker is to hear in the ledger's round trip."""
         record = step.record
-        runner = self._runners.get(record.executor)
-        if runner is None:
-            problem = f"{record.executor} is not configured where the worker runs"
-            error: ExecutorClientError = InvalidPlanError(
-                f"plan {record.id}: executor {problem}", [["executor", problem]]
-            )
-            never_applied = record.apply_id is None and not record.doubtful
-            return _failed(record, error, alive_ms=0 if never_applied else budget_ms(record.plan, 0))
+        channel = self._channels.get(record.executor)
+        if channel is None:
+            return _unconfigured(record), []
+        calls = StepCalls(channel.driver, step.now_ms)
+        answer = _ask(channel, step)
         try:
-            return runner.advance(record, step.now_ms)
+            verdict = channel.runner.advance(record, calls, answer if isinstance(answer, Rejection) else None)
         except Exception as exc:
             logger.exception("plan %s: a defect in the worker ends it", record.id)
             error = ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}")
-            return _failed(record, error, alive_ms=budget_ms(record.plan, 0))
+            verdict = _failed(record, error, alive_ms=budget_ms(record.plan, 0))
+        return verdict, _heard(channel.breaker, answer, calls)
 
-    def _settle(self, verdict: Verdict, token: str) -> bool:
+    def _settle(self, verdict: Verdict, token: str, beside: Sequence[Call]) -> bool:
         """Write the verdict into the ledger. False where the step is stale."""
         match verdict:
             case Park(record, after_ms):
-                return self._park(record, token, after_ms, woken_otherwise=False)
+                return self._park(record, token, after_ms, beside, woken_otherwise=False)
             case Retry(record, after_s, _):
-                return self._park(record, token, round(after_s * 1000), woken_otherwise=True)
+                return self._park(record, token, round(after_s * 1000), beside, woken_otherwise=True)
             case Finish(record, observation):
-                return self._finish(record, token, observation, alive_ms=0)
+                return self._finish(record, token, observation, beside, alive_ms=0)
             case Fail(record, error, alive_ms):
-                return self._finish(record, token, error, alive_ms=alive_ms)
+                return self._finish(record, token, error, beside, alive_ms=alive_ms)
 
-    def _park(self, record: PlanRecord, token: str, after_ms: int, *, woken_otherwise: bool) -> bool:
-        due_ms = self._ledger.park(record, token, after_ms, woken_otherwise=woken_otherwise)
+    def _park(
+        self, record: PlanRecord, token: str, after_ms: int, beside: Sequence[Call], *, woken_otherwise: bool
+    ) -> bool:
+        due_ms = self._ledger.park(record, token, after_ms, woken_otherwise=woken_otherwise, beside=beside)
         if due_ms is not None:
             self._expect(due_ms)
         return due_ms is not None
 
     def _finish(
-        self, record: PlanRecord, token: str, outcome: RawObservation | ExecutorClientError, *, alive_ms: int
+        self,
+        record: PlanRecord,
+        token: str,
+        outcome: RawObservation | ExecutorClientError,
+        beside: Sequence[Call],
+        *,
+        alive_ms: int,
     ) -> bool:
         key, result = self._results.key(record.id), self._results.encode(record.id, outcome)
-        held = self._ledger.finish(record, token, key, result, alive_ms=alive_ms)
+        held = self._ledger.finish(record, token, key, result, alive_ms=alive_ms, beside=beside)
         self._expect(0)  # the next plan in line for the target may be due
         return held
+
+
+def _ask(channel: Channel, step: Step) -> Admission | Rejection | None:
+    """May this step call the Executor? None where it has nothing to ask it.
+
+    A closed breaker has said so already, when the step began. A retry needs the fleet's budget besides.
+    """
+    record, breaker = step.record, channel.breaker
+    if record.ends:
+        return None
+    retry = record.attempts > 0 and breaker.rules.budget_enabled
+    admission = None if retry else breaker.admitted_by(*step.breaker)
+    return admission or breaker.admit(retry=retry, place=channel.runner.waits(record))
+
+
+def _heard(breaker: SharedBreaker, answer: Admission | Rejection | None, calls: StepCalls) -> list[Call]:
+    if not isinstance(answer, Admission):
+        return []
+    if answer.local:
+        breaker.record(answer, calls.report)
+        return []
+    nothing_to_tell = calls.report.outcome is Outcome.NONE and not answer.id
+    return [] if nothing_to_tell else [breaker.recording(answer, calls.report)]
+
+
+def _unconfigured(record: PlanRecord) -> Fail:
+    problem = f"{record.executor} is not configured where the worker runs"
+    error = InvalidPlanError(f"plan {record.id}: executor {problem}", [["executor", problem]])
+    return _failed(record, error, alive_ms=budget_ms(record.plan, 0) if record.applied_for_all_we_know else 0)
 
 
 def _failed(record: PlanRecord, error: ExecutorClientError, *, alive_ms: int) -> Fail:

@@ -1,6 +1,6 @@
 -- begin(KEYS: plan, due; ARGV: key prefix, id, token, lease_ms, recheck_ms)
---   -> {now_ms, id of the plan in the way or '', field, value, ...}, or nothing where the plan is not to be acted on
--- now: it has ended, waits, waits for its target, or another step holds it. The same token gets the same lease
+--   -> {now_ms, id of the plan in the way or '', state and epoch of the breaker, field, value, ...}, or nothing where
+-- the plan is not to be acted on now: it has ended, waits, waits for its target, or another step holds it. The same token gets the same lease
 -- again, so that a call whose answer was lost can be repeated.
 local plan_key, due_key = KEYS[1], KEYS[2]
 local prefix, id, token, lease_ms, recheck_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -51,7 +51,11 @@ redis.call('HSET', plan_key, 'token', token, 'leased', 1)
 redis.call('HDEL', plan_key, 'wakes')
 set_due(plan_key, due_key, id, now + lease_ms)
 
-local record = redis.call('HGETALL', plan_key)
-table.insert(record, 1, in_the_way)
-table.insert(record, 1, whole(now))
-return record
+-- The Executor's breaker goes along unread: a closed one shall not cost a call of its own.
+local breaker_key = prefix .. 'breaker:' .. string.match(target, '^[^:]*')
+local breaker = redis.call('HMGET', breaker_key, 'state', 'epoch')
+local answer = {whole(now), in_the_way, breaker[1] or '', breaker[2] or '0'}
+for _, each in ipairs(redis.call('HGETALL', plan_key)) do
+  table.insert(answer, each)
+end
+return answer

@@ -30,6 +30,8 @@ class FakeDriver:
     applied: dict[str, FaultPlan] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     longest_call_s: float = 35.0
+    clock_s: float = 0.0
+    calls_take_s: float = 0.0
 
     def trouble(self, errors: Iterable[ExecutorClientError | None]) -> None:
         self.troubles.extend(errors)
@@ -67,6 +69,7 @@ class FakeDriver:
     def _called(self, name: str, within_s: float = 0.0) -> None:
         self.calls.append(name)
         self.within_s.append(within_s)
+        self.clock_s += self.calls_take_s
         if self.troubles and (trouble := self.troubles.popleft()) is not None:
             raise trouble
 

@@ -150,4 +150,4 @@ def test_the_executors_own_words_are_kept(
 ) -> None:
     stub.answers.append((404, body))
     error: ExecutorClientError = transport(stub.url).call("GET", "/v1/health").error()
-    assert error.args[1:] == (404, told)
+    assert error.args[1:] == (404, told, None)

@@ -23,9 +23,10 @@ from dispatcher.ledger import Submission, connect
 from dispatcher.record import Order
 from dispatcher.results import ResultCodec
 from dispatcher.waits import Waiter, value_of
+from workers.breaker import SharedBreaker
+from workers.breaker_rules import BreakerRules
 from workers.plan_runner import Fail, Finish, Park, PlanRunner, Retry
-from workers.retry import RetryPolicy
-from workers.steps import Steps
+from workers.steps import Channel, Steps, longest_step_s
 
 if TYPE_CHECKING:
     import redis
@@ -50,14 +51,20 @@ def waits() -> list[int]:
 
 
 @pytest.fixture
-def steps(ledger: Ledger, driver: FakeDriver, waits: list[int]) -> Steps:
+def steps(ledger: Ledger, driver: FakeDriver, waits: list[int], redis_client: redis.Redis) -> Steps:
     ledger.submit([Submission("p1", Order(plan=abort_plan(), executor="default", timeout_ms=30_000))])
-    return steps_on(ledger, driver, waits)
+    return steps_on(ledger, redis_client, driver, waits)
 
 
-def steps_on(ledger: Ledger, driver: FakeDriver, waits: list[int]) -> Steps:
-    runner = PlanRunner(driver, RetryPolicy.of(ExecutorClientConfig()), poll_ms=500)
-    return Steps(ledger, CODEC, {"default": runner}, expect=waits.append)
+def steps_on(ledger: Ledger, client: redis.Redis, driver: FakeDriver, waits: list[int]) -> Steps:
+    return Steps(ledger, CODEC, {"default": channel(client, driver)}, expect=waits.append)
+
+
+def channel(client: redis.Redis, driver: FakeDriver, **config: object) -> Channel:
+    settings = ExecutorClientConfig.model_validate(config)
+    rules = BreakerRules.of(settings, lease_s=longest_step_s(driver))
+    breaker = SharedBreaker(client, "dispatcher", "default", rules)
+    return Channel(driver, breaker, PlanRunner(settings, poll_ms=500))
 
 
 def record(ledger: Ledger) -> PlanRecord:
@@ -105,7 +112,7 @@ def test_a_retry_is_parked_with_its_cause(steps: Steps, ledger: Ledger, driver: 
     driver.trouble([ExecutorServerError("down", 503, "")])
     assert isinstance(steps.take("p1"), Retry)
     waiting = record(ledger)
-    assert (waiting.state, waiting.attempts, waiting.cause) == (PlanState.QUEUED, 1, "down")
+    assert (waiting.state, waiting.attempts, waiting.why) == (PlanState.QUEUED, 1, "down")
     assert steps.take("p1") is None  # not before its delay
 
 
@@ -118,19 +125,21 @@ def test_a_step_that_lost_its_lease_leaves_no_result(
             assert isinstance(steps.take("p1"), Park)  # ... and another worker takes over
             raise ExecutorRejectedError("too late", 400, "")
 
-    assert steps_on(ledger, OvertakenDriver(), []).take("p1") is None
+    assert steps_on(ledger, redis_client, OvertakenDriver(), []).take("p1") is None
     assert record(ledger).state is PlanState.RUNNING
     assert stored(ledger) is None
     assert driver.calls == ["apply"]
 
 
-def test_a_defect_in_a_worker_ends_the_plan(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_defect_in_a_worker_ends_the_plan(
+    ledger: Ledger, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     class BrokenDriver(FakeDriver):
         def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
             raise ZeroDivisionError("oops")
 
     ledger.submit([Submission("p1", Order(plan=abort_plan(), executor="default", timeout_ms=30_000))])
-    verdict = steps_on(ledger, BrokenDriver(), []).take("p1")
+    verdict = steps_on(ledger, redis_client, BrokenDriver(), []).take("p1")
     assert isinstance(verdict, Fail)
     assert type(verdict.error) is ExecutorClientError
     assert "ZeroDivisionError" in str(verdict.error)
@@ -138,17 +147,21 @@ def test_a_defect_in_a_worker_ends_the_plan(ledger: Ledger, caplog: pytest.LogCa
     assert verdict.alive_ms == 1_000  # the apply may have gone out before: the target stays reserved
 
 
-def test_an_executor_that_the_worker_does_not_know_ends_the_plan(ledger: Ledger) -> None:
+def test_an_executor_that_the_worker_does_not_know_ends_the_plan(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
     ledger.submit([Submission("p1", Order(plan=abort_plan(), executor="elsewhere", timeout_ms=30_000))])
-    verdict = steps_on(ledger, FakeDriver(), []).take("p1")
+    verdict = steps_on(ledger, redis_client, FakeDriver(), []).take("p1")
     assert isinstance(verdict, Fail)
     assert isinstance(verdict.error, InvalidPlanError)
     assert "elsewhere" in str(verdict.error)
 
 
-def test_a_step_without_redis_ends_without_a_verdict(driver: FakeDriver, free_tcp_port: int) -> None:
+def test_a_step_without_redis_ends_without_a_verdict(
+    driver: FakeDriver, redis_client: redis.Redis, free_tcp_port: int
+) -> None:
     gone = connect(Settings(redis_url=SecretStr(f"redis://127.0.0.1:{free_tcp_port}/0")))
-    assert steps_on(gone, driver, []).take("p1") is None
+    assert steps_on(gone, redis_client, driver, []).take("p1") is None
     assert driver.calls == []
     gone.close()
 
@@ -166,4 +179,4 @@ def test_a_lease_outlasts_the_longest_step(steps: Steps, ledger: Ledger, redis_c
             assert held_until - now_s * 1000 > 3 * self.longest_call_s * 1000
             return super().apply(plan, key, within_s)
 
-    assert isinstance(steps_on(ledger, SlowDriver(), []).take("p1"), Park)
+    assert isinstance(steps_on(ledger, redis_client, SlowDriver(), []).take("p1"), Park)

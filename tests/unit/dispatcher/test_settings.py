@@ -10,7 +10,7 @@ import pytest
 from dispatcher import InvalidSettingsError, RetryStrategy, load_settings
 
 ROOT = Path(__file__).parents[3]
-ABSENT = {"base_url", "token"}
+ABSENT = {"base_url", "token", "circuit_breaker_slow_call_sec"}
 """Settings whose default is to have none, which TOML cannot say."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -26,8 +27,11 @@ from dispatcher import (
     PlanState,
 )
 from dispatcher.record import PlanRecord
+from workers.calls import StepCalls
 from workers.plan_runner import Fail, Finish, Park, PlanRunner, Retry, Verdict
-from workers.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from workers.breaker_rules import Rejection
 
 NOW = 1_900_000_000_000
 TIMED_OUT = ExecutorTimeoutError("no answer")
@@ -55,13 +59,16 @@ def driver() -> FakeDriver:
     return FakeDriver(applied={"fault-p1": QUEUED.plan})
 
 
-def runner(driver: FakeDriver, **config: object) -> PlanRunner:
-    policy = RetryPolicy.of(ExecutorClientConfig.model_validate({"retry_jitter": 0.0, **config}))
-    return PlanRunner(driver, policy, poll_ms=500, draw=lambda: 0.5)
-
-
-def advance(driver: FakeDriver, record: PlanRecord, now_ms: int = NOW) -> Verdict:
-    return runner(driver).advance(record, now_ms)
+def advance(
+    driver: FakeDriver,
+    record: PlanRecord,
+    now_ms: int = NOW,
+    rejection: Rejection | None = None,
+    **config: object,
+) -> Verdict:
+    settings = ExecutorClientConfig.model_validate({"retry_jitter": 0.0, **config})
+    runner = PlanRunner(settings, poll_ms=500, draw=lambda: 0.5)
+    return runner.advance(record, StepCalls(driver, now_ms, clock=lambda: driver.clock_s), rejection)
 
 
 def test_a_queued_plan_is_applied_and_parked_until_its_fault_should_end(driver: FakeDriver) -> None:
@@ -98,9 +105,9 @@ def test_a_fault_past_its_deadline_is_stopped_and_the_plan_fails(driver: FakeDri
 
 
 def test_a_plan_that_could_not_be_applied_before_its_deadline_fails_unapplied(driver: FakeDriver) -> None:
-    verdict = advance(driver, replace(QUEUED, attempts=1, cause="refused"), NOW + 40_000)
+    verdict = advance(driver, replace(QUEUED, attempts=1, failure=TIMED_OUT), NOW + 40_000)
     assert isinstance(verdict, Fail)
-    assert "refused" in str(verdict.error)
+    assert "no answer" in str(verdict.error)
     assert driver.calls == []
 
 
@@ -127,7 +134,7 @@ def test_a_transient_trouble_is_tried_again_with_growing_delays(
     verdict = advance(driver, record)
     while isinstance(verdict, Retry):
         delays.append(verdict.after_s)
-        assert verdict.record.cause == str(trouble)
+        assert verdict.record.why == str(trouble)
         verdict = advance(driver, verdict.record)
     assert delays == [0.5, 1.0, 2.0]
     assert verdict.record.attempts == 0

@@ -1,0 +1,78 @@
+"""Lua scripts, several in one round trip, whatever scripts Redis happens to have loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Self
+
+from redis.exceptions import NoScriptError, ResponseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import redis
+
+__all__ = ["Call", "Script", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script, and the name under which Redis remembers it."""
+
+    text: str
+    sha: str
+
+    @classmethod
+    def of(cls, package: str, *parts: str) -> Self:
+        """The script whose parts are files in the package's folder `lua`, in this order."""
+        folder = resources.files(package) / "lua"
+        text = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
+        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a script."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[str | float]
+    then: Callable[[Any], None] | None = None
+    """Hears the reply."""
+
+
+def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+    """Carry out the calls in one round trip; their replies.
+
+    Scripts that Redis has lost (it was restarted, or somebody flushed them) are loaded, and only the calls
+    that missed them are made again.
+    """
+    replies = _round_trip(client, calls)
+    missed = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if missed:
+        for text in {calls[index].script.text for index in missed}:
+            client.script_load(text)
+        again = _round_trip(client, [calls[index] for index in missed])
+        for index, reply in zip(missed, again, strict=True):
+            replies[index] = reply
+    for call, reply in zip(calls, replies, strict=True):
+        if isinstance(reply, ResponseError):
+            raise reply
+        if call.then is not None:
+            call.then(reply)
+    return replies
+
+
+def _round_trip(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+    if len(calls) == 1:  # which costs half of a pipeline
+        [call] = calls
+        try:
+            return [client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)]
+        except NoScriptError as exc:
+            return [exc]
+    with client.pipeline(transaction=False) as pipe:
+        for call in calls:
+            pipe.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+        return pipe.execute(raise_on_error=False)

@@ -1,0 +1,193 @@
+"""The circuit breaker of one Executor that the whole fleet shares.
+
+Its state is in Redis, on the server's clock, changed by `lua/admit.lua`, `lua/record.lua` and, by a person's
+hand, `lua/switch.lua`; the schema stands in `lua/breaker.lua`. Nothing is held while a call is under way.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import redis
+
+from dispatcher.scripts import Call, Script, run
+from workers.breaker_rules import (
+    Admission,
+    Breaker,
+    BreakerRules,
+    BreakerState,
+    Rejection,
+    Report,
+)
+from workers.local_breaker import LocalBreaker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Admission", "BreakerStatus", "Rejection", "Report", "SharedBreaker"]
+
+ADMIT, RECORD, SWITCH = (Script.of("workers", "breaker", name) for name in ("admit", "record", "switch"))
+
+AWAY_S = 1.0
+"""How long Redis is not asked again after it did not answer."""
+
+UNCOUNTED = "-"
+"""The epoch of calls that no breaker hears of, for it is switched off in the settings."""
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerStatus:
+    """A breaker as people see it. Times are milliseconds since 1970 on the Redis server's clock."""
+
+    executor: str
+    state: BreakerState
+    reason: str
+    since_ms: int | None
+    until_ms: int | None
+    failures: int
+    """How many calls in a row have failed, while it is closed."""
+
+    opens: int
+    half_opens: int
+    closes: int
+
+
+class SharedBreaker(Breaker):
+    """See `Breaker`. No call raises for Redis: while that is out of reach, this process goes by itself.
+
+    The client must decode responses, and give up on Redis within the time that a call may be held up.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        key_prefix: str,
+        executor: str,
+        rules: BreakerRules,
+        *,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__(executor, rules)
+        self._client = client
+        key = f"{{{key_prefix}}}:breaker:{executor}"
+        self._keys = [key, f"{key}:probes", f"{{{key_prefix}}}:breaker-events"]
+        self._draw = draw
+        self._local = LocalBreaker(executor, rules, draw=draw)
+        self._away_until = 0.0
+
+    def admit(self, *, retry: bool = False, place: bool = False) -> Admission | Rejection:
+        rules, retry = self.rules, retry and self.rules.budget_enabled
+        name = uuid.uuid4().hex
+        if not (rules.enabled or retry):
+            return Admission(name, UNCOUNTED)
+        args: list[str | float] = [self.executor, name, int(rules.enabled), rules.lease_ms]
+        args += [rules.half_open_probes, int(retry), rules.reserve, rules.per_ms, int(place), rules.slot_ms]
+        replies = self._reach(lambda: run(self._client, [Call(ADMIT, self._keys, args)]))
+        if replies is None:
+            return self._local.admit(retry=retry, place=place)
+        [[what, number, text]] = replies
+        if what == "granted":
+            if text.endswith("!"):
+                self._entered(BreakerState.HALF_OPEN, "its time is over, a probe goes out")
+            return Admission(name, number)
+        return Rejection(int(number) / 1000, text, budget_spent=what == "spent")
+
+    def admitted_by(self, state: str, epoch: str) -> Admission | None:
+        """The admission that a breaker with this state and epoch gives unasked. None: it must be asked."""
+        if not self.rules.enabled:
+            return Admission("", UNCOUNTED)
+        return Admission("", epoch) if state in {"", BreakerState.DISABLED} else None
+
+    def recording(self, admission: Admission, report: Report) -> Call:
+        """What `record` would send, for a caller that has something to send to Redis anyway."""
+        rules = self.rules
+        args: list[str | float] = [self.executor, admission.id, admission.epoch, report.outcome]
+        args += [int(rules.slow(report)), round(report.retry_after_s * 1000), self._draw(), report.reason]
+        args += [rules.failure_threshold, rules.failure_rate, rules.slow_rate, rules.min_calls]
+        args += [rules.window_ms, rules.success_threshold, rules.open_ms, rules.max_open_ms]
+        args += [rules.jitter, rules.ratio]
+        return Call(RECORD, self._keys, args, then=self._recorded)
+
+    def record(self, admission: Admission, report: Report) -> None:
+        if admission.local:
+            self._local.record(admission, report)
+        elif self._reach(lambda: run(self._client, [self.recording(admission, report)])) is None:
+            self._tell_local(report)
+
+    def peek(self) -> Admission | None:
+        found = self._reach(lambda: self._client.hmget(self._keys[0], "state", "epoch"))
+        if found is None:
+            return self._local.peek()
+        state, epoch = map(str, (found[0] or "", found[1] or "0"))
+        return self.admitted_by(state, epoch)
+
+    def switch(self, state: BreakerState, reason: str) -> bool:
+        """Raises `redis.RedisError`: whoever turns a switch must know whether it was turned."""
+        changed = bool(run(self._client, [Call(SWITCH, self._keys, [self.executor, state, reason])])[0])
+        if changed:
+            self._entered(state, reason)
+        return changed
+
+    def reset(self, reason: str = "reset by hand") -> None:
+        """Raises `redis.RedisError`."""
+        run(self._client, [Call(SWITCH, self._keys, [self.executor, "reset", reason])])
+        self._entered(BreakerState.CLOSED, reason)
+
+    def status(self) -> BreakerStatus:
+        """How it stands. Raises `redis.RedisError`."""
+        fields = cast("dict[str, str]", self._client.hgetall(self._keys[0]))
+
+        def number(name: str) -> int | None:
+            return int(fields[name]) if name in fields else None
+
+        return BreakerStatus(
+            executor=self.executor,
+            state=BreakerState(fields.get("state", "closed")),
+            reason=fields.get("reason", ""),
+            since_ms=number("since_ms"),
+            until_ms=number("until_ms"),
+            failures=number("failures") or 0,
+            opens=number("opens") or 0,
+            half_opens=number("half_opens") or 0,
+            closes=number("closes") or 0,
+        )
+
+    def _recorded(self, reply: list[str] | None) -> None:
+        if reply is not None:
+            state, reason = reply
+            self._entered(BreakerState(state), reason)
+
+    def _entered(self, state: BreakerState, reason: str) -> None:
+        logger.warning("executor %s: circuit breaker %s: %s", self.executor, state, reason)
+
+    def _reach(self, ask: Callable[[], T]) -> T | None:
+        """What Redis says. None where it is out of reach, or was a moment ago."""
+        if time.monotonic() < self._away_until:
+            return None
+        try:
+            answer = ask()
+        except redis.RedisError as exc:
+            if not self._away_until:
+                logger.warning("executor %s: this worker goes by itself: %s", self.executor, exc)
+            self._away_until = time.monotonic() + AWAY_S
+            return None
+        if self._away_until:
+            logger.warning("executor %s: this worker shares the breaker again", self.executor)
+            self._away_until = 0.0
+            self._local.reset()
+        return answer
+
+    def _tell_local(self, report: Report) -> None:
+        """Redis went away while the call was under way."""
+        admission = self._local.peek()
+        if admission is not None:
+            self._local.record(admission, report)

@@ -1,0 +1,68 @@
+"""The calls of one step: what time it is meanwhile, and what they say of the Executor."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from workers.breaker_rules import Outcome, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dispatcher.models import FaultPlan, RawObservation
+    from workers.drivers.base import Driver, FaultState
+
+__all__ = ["StepCalls"]
+
+T = TypeVar("T")
+
+
+class StepCalls:
+    """A driver for one step. Stopping a fault is never held against anybody: it leaves no report."""
+
+    def __init__(self, driver: Driver, begun_ms: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """`begun_ms` is the time at which the step began; `clock` tells in seconds how it goes on."""
+        self._driver = driver
+        self._begun_ms = begun_ms
+        self._clock = clock
+        self._begun = clock()
+        self.report = Report(Outcome.NONE)
+        """The worst that its calls have shown, and how long the longest took."""
+
+    @property
+    def now_ms(self) -> int:
+        """The time, by the clock of whoever began the step."""
+        return self._begun_ms + round((self._clock() - self._begun) * 1000)
+
+    def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+        """See `Driver.apply`."""
+        return self._watch(lambda: self._driver.apply(plan, key, within_s))
+
+    def status(self, apply_id: str, within_s: float) -> FaultState:
+        """See `Driver.status`."""
+        return self._watch(lambda: self._driver.status(apply_id, within_s))
+
+    def metrics(self, apply_id: str, within_s: float) -> RawObservation:
+        """See `Driver.metrics`."""
+        return self._watch(lambda: self._driver.metrics(apply_id, within_s))
+
+    def stop(self, apply_id: str) -> bool:
+        """See `Driver.stop`."""
+        return self._driver.stop(apply_id)
+
+    def _watch(self, call: Callable[[], T]) -> T:
+        began = self._clock()
+        try:
+            answer = call()
+        except Exception as error:
+            self._note(Report.of(error, self._clock() - began))
+            raise
+        self._note(Report.of(None, self._clock() - began))
+        return answer
+
+    def _note(self, report: Report) -> None:
+        longest_s = max(self.report.took_s, report.took_s)
+        worse = self.report if self.report.outcome is Outcome.FAILURE else report
+        self.report = replace(worse, took_s=longest_s)
