@@ -81,6 +81,7 @@ class CountingExecutor:
         """The application."""
         app = web.Application(middlewares=[self._misbehaving()])
         app.router.add_post("/misbehave", self._misbehave)
+        app.router.add_get("/v1/health", self._health)
         app.router.add_post("/v1/faults/apply", self._apply)
         app.router.add_get("/v1/faults/{id}/status", self._status)
         app.router.add_get("/v1/faults/{id}/metrics", self._metrics)
@@ -110,6 +111,9 @@ class CountingExecutor:
         asked = await request.json()
         self._how, self._until = asked["how"], time.time() + asked["seconds"]
         return web.json_response({})
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "healthy"})
 
     async def _apply(self, request: web.Request) -> web.Response:
         body, key = await request.json(), request.headers.get("Idempotency-Key", "")

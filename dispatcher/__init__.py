@@ -21,12 +21,14 @@ from dispatcher.errors import (
     PlanUnknownError,
     ResultTimeoutError,
 )
+from dispatcher.executor_client import ExecutorClient
 from dispatcher.handles import PlanBatch, PlanHandle
 from dispatcher.models import (
     ActiveFault,
     ConflictPolicy,
     FaultPlan,
     FaultType,
+    Health,
     PlanState,
     PlanStatus,
     RawObservation,
@@ -39,6 +41,7 @@ __all__ = [
     "ConflictPolicy",
     "DispatchHaltedError",
     "Dispatcher",
+    "ExecutorClient",
     "ExecutorClientConfig",
     "ExecutorClientError",
     "ExecutorConnectionError",
@@ -50,6 +53,7 @@ __all__ = [
     "FaultLostError",
     "FaultPlan",
     "FaultType",
+    "Health",
     "InvalidPlanError",
     "InvalidSettingsError",
     "LedgerUnavailableError",

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dispatcher.celery_app import make_celery, publish
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, ResultTimeoutError
+from dispatcher.executor_client import ExecutorClient
 from dispatcher.handles import Access, PlanBatch, PlanHandle
 from dispatcher.ledger import Submission, connect
-from dispatcher.models import ActiveFault, ConflictPolicy, PlanState
+from dispatcher.models import ActiveFault, ConflictPolicy, Health, PlanState
 from dispatcher.record import Order, budget_ms
 from dispatcher.results import ResultCodec
 from dispatcher.settings import Settings, load_settings
-from dispatcher.waits import PAGE, AsyncWaiter, Waiter, pages
+from dispatcher.waits import PAGE, AsyncWaiter, Waiter, first_of, pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +30,7 @@ __all__ = ["Dispatcher"]
 PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-class Dispatcher:
+class Dispatcher(ExecutorClient):
     """Hands fault plans to the worker fleet.
 
     Safe to share between threads. Use it as a context manager, or call `close`.
@@ -142,6 +143,24 @@ class Dispatcher:
         except (ResultTimeoutError, KeyboardInterrupt):
             handle.cancel("its submitter stopped waiting")
             raise
+
+    def check_health(self, executor: str = "default", timeout_sec: float = 30.0) -> bool:
+        """Whether the Executor is up (specification 5.1). See `health`."""
+        return self.health(executor, timeout_sec).healthy
+
+    def health(self, executor: str = "default", timeout_sec: float = 30.0) -> Health:
+        """What the fleet knows of the Executor, from a check that is `health_check_interval_sec` old at most.
+
+        Waits for `timeout_sec` seconds where no check has been made yet. Raises `InvalidPlanError` (no such
+        executor), `LedgerUnavailableError`, and `ResultTimeoutError` where no worker is there to check.
+        """
+        self._options(timeout_sec, None, executor, None)
+        answer = first_of(self._ledger, self._ledger.health_key(executor), timeout_sec)
+        found = Waiter(self._ledger).wait(answer, timeout_sec)
+        if found is None:
+            told = f"nobody checked executor {executor} within {timeout_sec:g} s: is a worker running?"
+            raise ResultTimeoutError(told)
+        return Health.model_validate_json(found)
 
     def active(self) -> list[ActiveFault]:
         """The faults in flight, the oldest first."""

@@ -298,6 +298,10 @@ class Ledger:
         """The list that has an element once the plan has ended."""
         return f"{self._prefix}ended:{plan_id}"
 
+    def health_key(self, executor: str) -> str:
+        """The list whose one element is what the fleet knows of an Executor's health."""
+        return f"{self._prefix}health:{executor}"
+
     def completions_key(self, batch: str) -> str:
         """The stream of a batch's ended plans."""
         return f"{self._prefix}completions:{batch}"

@@ -31,6 +31,7 @@ __all__ = [
     "ConflictPolicy",
     "FaultPlan",
     "FaultType",
+    "Health",
     "PlanState",
     "PlanStatus",
     "RawObservation",
@@ -251,6 +252,18 @@ class ActiveFault(BaseModel):
 
     ends_at: AwareDatetime
     """When it should be over."""
+
+
+class Health(BaseModel):
+    """What a check of an Executor has found."""
+
+    model_config = ConfigDict(frozen=True)
+
+    healthy: bool
+    cause: str = ""
+    """Why it is not."""
+
+    checked_at: AwareDatetime
 
 
 def _sentence(problems: list[list[str]]) -> str:

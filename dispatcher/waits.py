@@ -25,7 +25,18 @@ if TYPE_CHECKING:
     from dispatcher.ledger import Ledger
     from dispatcher.settings import Settings
 
-__all__ = ["PAGE", "AsyncWaiter", "Wait", "Waiter", "completions", "end_of", "pages", "value_of", "values_of"]
+__all__ = [
+    "PAGE",
+    "AsyncWaiter",
+    "Wait",
+    "Waiter",
+    "completions",
+    "end_of",
+    "first_of",
+    "pages",
+    "value_of",
+    "values_of",
+]
 
 T = TypeVar("T")
 Wait = Generator[list[Any], Any, T]
@@ -72,6 +83,16 @@ def completions(
         lost = yield from _unknown(ledger, pending)
         if lost or left <= 0:
             return place, lost
+
+
+def first_of(ledger: Ledger, key: str, timeout_sec: float) -> Wait[str | None]:
+    """The first element of the list under `key`, where it stays. None once `timeout_sec` have passed."""
+    give_up_at = time.monotonic() + timeout_sec
+    while True:
+        left = give_up_at - time.monotonic()
+        found: str | None = yield ["BLMOVE", key, key, "LEFT", "LEFT", max(min(left, ledger.slice_s), 0.001)]
+        if found is not None or left <= 0:
+            return found
 
 
 def value_of(key: str) -> Wait[str | None]:

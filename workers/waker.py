@@ -7,9 +7,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
-
-from celery import bootsteps
+from typing import TYPE_CHECKING
 
 from dispatcher.celery_app import publish
 from dispatcher.errors import LedgerUnavailableError
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from dispatcher.ledger import Ledger
     from dispatcher.settings import WakerSettings
 
-__all__ = ["Waker", "waker_step"]
+__all__ = ["Waker"]
 
 RESERVE_THREADS = 4
 
@@ -106,18 +104,3 @@ class Waker:
             self._next_look = min(self._next_look, time.monotonic() + sleep_s)
             while not self._stopped and (left := self._next_look - time.monotonic()) > 0:
                 self._changed.wait(left)
-
-
-def waker_step(waker: Waker) -> type[bootsteps.StartStopStep]:
-    """The waker as a Celery bootstep, which starts and stops with its worker."""
-
-    class WakerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
-        requires = ("celery.worker.components:Pool",)
-
-        def start(self, worker: Any) -> None:  # noqa: ARG002 (the bootstep's signature)
-            waker.start()
-
-        def stop(self, worker: Any) -> None:  # noqa: ARG002
-            waker.stop()
-
-    return WakerStep

@@ -21,6 +21,7 @@ from dispatcher import (
     ExecutorProtocolError,
     ExecutorRejectedError,
     FaultFailedError,
+    InvalidPlanError,
     PlanExpiredError,
     PlanState,
     ResultTimeoutError,
@@ -44,6 +45,30 @@ QUICK_RETRIES = {
 @pytest.fixture
 def worker(start: Workers, stub: StubExecutor) -> Process:
     return start(stub.url, **QUICK_RETRIES)
+
+
+def test_the_fleet_checks_an_executor_once_and_callers_hear_of_it(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor
+) -> None:
+    with pytest.raises(ResultTimeoutError, match="is a worker running"):
+        dispatcher.check_health(timeout_sec=0.1)
+    with pytest.raises(InvalidPlanError, match="one of the configured executors: default"):
+        dispatcher.check_health("elsewhere")
+    workers = [start(stub.url) for _ in range(2)]
+    assert all(dispatcher.check_health(timeout_sec=20) for _ in range(50))
+    assert all(worker.alive() for worker in workers)
+    assert stub.health_checks == 1
+
+
+def test_callers_hear_why_an_executor_is_not_healthy(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor
+) -> None:
+    stub.health = (503, {"message": "no data plane"})
+    start(stub.url, DISPATCHER_EXECUTORS__DEFAULT__HEALTH_CHECK_INTERVAL_SEC="0.2")
+    assert not dispatcher.check_health(timeout_sec=20)
+    assert "no data plane" in dispatcher.health().cause
+    stub.health = (200, {"status": "healthy"})
+    eventually(dispatcher.check_health, within_s=5)
 
 
 @pytest.mark.usefixtures("worker")

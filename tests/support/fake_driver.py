@@ -61,6 +61,9 @@ class FakeDriver:
             error_rate=1.0,
         )
 
+    def health(self, within_s: float) -> None:
+        self._called("health", within_s)
+
     def stop(self, apply_id: str) -> bool:
         self._called("stop")
         self.ended.add(apply_id)

@@ -8,11 +8,14 @@ from typing import Self
 
 
 class RawServer:
-    """`answer` None accepts connections and never says a word."""
+    """`answer` None accepts connections and never says a word. `drip` follows it bit by bit, without end."""
 
-    def __init__(self, answer: bytes | None) -> None:
+    def __init__(self, answer: bytes | None, *, drip: bytes = b"") -> None:
         self._answer = answer
+        self._drip = drip
+        self.drops = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._closed = threading.Event()
         self._open: list[socket.socket] = []
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
@@ -21,6 +24,7 @@ class RawServer:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self._closed.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for connection in self._open:
@@ -34,6 +38,15 @@ class RawServer:
                 if self._answer is not None:
                     connection.recv(65_536)
                     connection.sendall(self._answer)
+                    self._drip_into(connection)
                     connection.close()
         except OSError:
+            return
+
+    def _drip_into(self, connection: socket.socket) -> None:
+        try:
+            while self._drip and not self._closed.wait(0.05):
+                connection.sendall(self._drip)
+                self.drops += 1
+        except OSError:  # the other side has had enough
             return

@@ -26,6 +26,8 @@ class StubExecutor:
         self.hanging: set[str] = set()
         """APIs whose applies are not answered before `let_go` is set."""
 
+        self.health: tuple[int, object] = (200, {"status": "healthy"})
+        self.health_checks = 0
         self.let_go = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -41,6 +43,9 @@ class StubExecutor:
         self._server.server_close()
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: Any) -> tuple[int, object]:
+        if path == "/v1/health":
+            self.health_checks += 1
+            return self.health
         self.calls.append((method, path))
         self.headers.append(headers)
         self.bodies.append(body)

@@ -43,6 +43,10 @@ class Driver(Protocol):
         """What was observed of a completed fault. Raises `FaultLostError`."""
         ...
 
+    def health(self, within_s: float) -> None:
+        """Whether the Executor is up: returns if it is, and raises why not if it is not."""
+        ...
+
     def stop(self, apply_id: str) -> bool:
         """End the fault now. True where it is over for sure, False where the Executor cannot stop faults."""
         ...

@@ -89,6 +89,11 @@ class FaultsApiDriver:
             logs=metrics.logs or [],
         )
 
+    def health(self, within_s: float) -> None:
+        answer = self._transport.call("GET", "/v1/health", within_s=within_s)
+        if not answer.ok:
+            raise answer.error()
+
     def stop(self, apply_id: str) -> bool:
         answer = self._transport.call("DELETE", _path(apply_id))
         if answer.status == CANNOT_STOP:

@@ -7,6 +7,8 @@ import math
 import socket
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,11 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from dispatcher.errors import ExecutorClientError, ExecutorConnectionError, ExecutorProtocolError
+from workers.drivers.read_budget import POOLS
 from workers.failures import CONNECTION_ROWS, status_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from dispatcher.settings import ExecutorClientConfig
 
@@ -27,6 +30,7 @@ USER_AGENT = f"fault-dispatcher/{version('fault-dispatcher')}"
 CHUNK_BYTES = 65_536
 EXCERPT_BYTES = 200
 SUCCESS = range(200, 300)
+LONGEST_RETRY_AFTER_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class Answer:
 
     status: int
     body: bytes
+    retry_after_s: float | None = None
+    """How long the Executor asks to be left alone, in seconds."""
 
     @property
     def ok(self) -> bool:
@@ -61,7 +67,8 @@ class Answer:
         row = status_row(self.status)
         told = self._message()
         quoted = f": {told!r}" if told else ""
-        return row.error(f"{self.call}: {self.status} {row.failure}{quoted}; {row.advice}", self.status, told)
+        message = f"{self.call}: {self.status} {row.failure}{quoted}; {row.advice}"
+        return row.error(message, self.status, told, self.retry_after_s)
 
     def _message(self) -> str:
         """The Executor's own words: its `message` or `error` field, else the beginning of the body."""
@@ -92,6 +99,7 @@ class HttpTransport:
         if config.token is not None:
             self._headers["Authorization"] = f"Bearer {config.token.get_secret_value()}"
         self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
+        self._adapter.poolmanager.pool_classes_by_scheme = POOLS
 
     @property
     def longest_call_s(self) -> float:
@@ -117,7 +125,8 @@ class HttpTransport:
             connect_s, read_s = (min(timeout_s, within_s) for timeout_s in self._timeouts)
             response = self._adapter.send(request, stream=True, timeout=(connect_s, read_s))
             with response:
-                return Answer(name, response.status_code, self._read(response, name))
+                body = self._read(response, name)
+            return Answer(name, response.status_code, body, _retry_after_s(response.headers))
         except requests.RequestException as exc:
             raise _no_answer(name, exc) from exc
 
@@ -140,6 +149,20 @@ def _no_answer(call: str, exc: requests.RequestException) -> ExecutorClientError
     row = CONNECTION_ROWS[kind]
     message = f"{call}: {row.failure}; {row.advice}"
     return row.error(message, kind) if row.error is ExecutorConnectionError else row.error(message)
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """`Retry-After`: seconds, or a date, held against the Executor's own clock (RFC 9110, 10.2.3)."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), LONGEST_RETRY_AFTER_S)
+    try:
+        until = parsedate_to_datetime(value)
+        now = parsedate_to_datetime(headers["Date"]) if "Date" in headers else datetime.now(UTC)
+        wait_s = (until - now).total_seconds()
+    except (ValueError, TypeError):  # TypeError: one of them has no zone
+        return None
+    return min(max(wait_s, 0.0), LONGEST_RETRY_AFTER_S)
 
 
 def _kind(exc: requests.RequestException) -> str:

@@ -70,6 +70,10 @@ def test_a_stopped_fault_is_completed_and_has_metrics(driver: Driver, apply_id: 
     assert driver.metrics(apply_id, 5).execution_id == apply_id
 
 
+def test_an_executor_that_is_up_is_healthy(driver: Driver) -> None:
+    driver.health(5)
+
+
 def test_stopping_twice_is_stopping(driver: Driver, apply_id: str) -> None:
     driver.stop(apply_id)
     driver.stop(apply_id)

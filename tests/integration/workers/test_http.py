@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from dispatcher import (
     ExecutorClientError,
     ExecutorConnectionError,
     ExecutorProtocolError,
+    ExecutorServerError,
     ExecutorTimeoutError,
 )
 from workers.drivers.http import HttpTransport
@@ -44,7 +46,7 @@ def stub() -> Iterator[StubExecutor]:
 
 def reason(transport: HttpTransport) -> str:
     with pytest.raises(ExecutorConnectionError) as caught:
-        transport.call("GET", "/v1/health")
+        transport.call("GET", "/v1/any")
     return caught.value.reason
 
 
@@ -64,7 +66,7 @@ def test_a_plain_server_behind_https_is_a_tls_failure(transport: Transports) -> 
 
 def test_a_silent_server_is_a_timeout(transport: Transports) -> None:
     with RawServer(None) as server, pytest.raises(ExecutorTimeoutError, match="no answer in time"):
-        transport(server.url, read_timeout_sec=0.1).call("GET", "/v1/health")
+        transport(server.url, read_timeout_sec=0.1).call("GET", "/v1/any")
 
 
 def test_an_answer_that_stops_in_the_middle_is_a_broken_connection(transport: Transports) -> None:
@@ -81,7 +83,7 @@ def test_what_is_no_http_is_a_broken_connection(transport: Transports, garbage: 
 def test_an_endless_answer_is_cut_off(transport: Transports) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000
     with RawServer(answer) as server, pytest.raises(ExecutorProtocolError, match="max_response_bytes"):
-        transport(server.url, max_response_bytes=1_000).call("GET", "/v1/health")
+        transport(server.url, max_response_bytes=1_000).call("GET", "/v1/any")
 
 
 def test_an_answer_that_is_not_json_shows_its_first_200_bytes(
@@ -89,7 +91,7 @@ def test_an_answer_that_is_not_json_shows_its_first_200_bytes(
 ) -> None:
     stub.answers.append((200, b"<html>" + b"x" * 1_000))
     with pytest.raises(ExecutorProtocolError) as caught:
-        transport(stub.url).call("GET", "/v1/health").json()
+        transport(stub.url).call("GET", "/v1/any").json()
     assert "<html>" + "x" * 194 + "'" in str(caught.value)
 
 
@@ -97,12 +99,12 @@ def test_an_answer_that_is_not_json_shows_its_first_200_bytes(
 def test_bad_json_is_a_protocol_error(stub: StubExecutor, transport: Transports, body: bytes) -> None:
     stub.answers.append((200, body))
     with pytest.raises(ExecutorProtocolError):
-        transport(stub.url).call("GET", "/v1/health").json()
+        transport(stub.url).call("GET", "/v1/any").json()
 
 
 def test_no_redirect_is_followed(stub: StubExecutor, transport: Transports) -> None:
     with RawServer(f"HTTP/1.1 302 Found\r\nLocation: {stub.url}/\r\n\r\n".encode()) as server:
-        answer = transport(server.url).call("GET", "/v1/health")
+        answer = transport(server.url).call("GET", "/v1/any")
     assert answer.status == 302
     assert not answer.ok
     assert stub.calls == []
@@ -113,21 +115,21 @@ def test_no_proxy_is_taken_from_the_environment(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_tcp_port}")
     stub.answers.append((200, {}))
-    assert transport(stub.url).call("GET", "/v1/health").ok
+    assert transport(stub.url).call("GET", "/v1/any").ok
 
 
 def test_connections_are_kept_alive(stub: StubExecutor, transport: Transports) -> None:
     stub.answers.extend([(200, {}), (500, {}), (200, {})])
     pooled = transport(stub.url)
     for _ in range(3):
-        pooled.call("GET", "/v1/health")
+        pooled.call("GET", "/v1/any")
     [pool] = pooled._adapter.poolmanager.pools._container.values()
     assert pool.num_connections == 1
 
 
 def test_a_token_is_sent_and_appears_in_no_error(stub: StubExecutor, transport: Transports) -> None:
     stub.answers.append((401, {"error": "unauthorized", "message": "who are you?"}))
-    answer = transport(stub.url, token="pa55").call("GET", "/v1/health")
+    answer = transport(stub.url, token="pa55").call("GET", "/v1/any")
     assert stub.headers[0]["authorization"] == "Bearer pa55"
     assert stub.headers[0]["user-agent"].startswith("fault-dispatcher/")
     error = answer.error()
@@ -149,5 +151,56 @@ def test_the_executors_own_words_are_kept(
     stub: StubExecutor, transport: Transports, body: bytes, told: str
 ) -> None:
     stub.answers.append((404, body))
-    error: ExecutorClientError = transport(stub.url).call("GET", "/v1/health").error()
+    error: ExecutorClientError = transport(stub.url).call("GET", "/v1/any").error()
     assert error.args[1:] == (404, told, None)
+
+
+DRIPS = {
+    "in the headers": (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
+    "in the body": (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x"),
+    "in chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+}
+
+
+@pytest.mark.parametrize(("begin", "drop"), DRIPS.values(), ids=DRIPS)
+def test_an_answer_that_drips_is_given_up_when_its_time_is_over(
+    transport: Transports, begin: bytes, drop: bytes
+) -> None:
+    with RawServer(begin, drip=drop) as server:
+        began = time.monotonic()
+        with pytest.raises(ExecutorTimeoutError):
+            transport(server.url, read_timeout_sec=0.5).call("GET", "/v1/any")
+        assert 0.5 <= time.monotonic() - began < 2
+        assert server.drops > 1
+
+
+def test_each_answer_on_a_kept_connection_has_its_whole_time(
+    stub: StubExecutor, transport: Transports
+) -> None:
+    kept = transport(stub.url, read_timeout_sec=0.2)
+    began = time.monotonic()
+    while time.monotonic() - began < 0.3:
+        assert kept.call("GET", "/v1/health").ok
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked_s"),
+    [
+        ("Retry-After: 7", 7.0),
+        ("Retry-After: 99999999999", 86_400.0),
+        ("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:50:07 GMT", 30.0),
+        ("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:00:00 GMT", 0.0),
+        ("Retry-After: soon", None),
+        ("Retry-After: -1", None),
+        ("Retry-After: 1e3", None),
+        ("X-Other: 7", None),
+    ],
+)
+def test_how_long_the_executor_asks_to_be_left_alone_is_heard(
+    transport: Transports, headers: str, asked_s: float | None
+) -> None:
+    answer = f"HTTP/1.1 503 Service Unavailable\r\n{headers}\r\nContent-Length: 0\r\n\r\n"
+    with RawServer(answer.encode()) as server:
+        error = transport(server.url).call("GET", "/v1/any").error()
+    assert isinstance(error, ExecutorServerError)
+    assert error.retry_after_s == asked_s
