@@ -45,16 +45,23 @@ def settings(redis_url: str) -> Settings:
     return Settings(redis_url=SecretStr(redis_url))
 
 
-@pytest.fixture(params=["fake", "real"])
-def redis_client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
+@pytest.fixture
+def fake_redis() -> Iterator[redis.Redis]:
+    with fakeredis.FakeRedis(decode_responses=True, server=fakeredis.FakeServer()) as client:
+        yield client
+
+
+@pytest.fixture
+def real_redis(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture(params=["fake_redis", "real_redis"], ids=["fake", "real"])
+def redis_client(request: pytest.FixtureRequest) -> redis.Redis:
     """A fake and a real Redis, one after the other."""
-    client: redis.Redis
-    if request.param == "fake":
-        client = fakeredis.FakeRedis(decode_responses=True, server=fakeredis.FakeServer())
-    else:
-        client = redis.Redis.from_url(request.getfixturevalue("redis_url"), decode_responses=True)
-    yield client
-    client.close()
+    client: redis.Redis = request.getfixturevalue(request.param)
+    return client
 
 
 @pytest.fixture

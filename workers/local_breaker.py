@@ -93,7 +93,7 @@ class LocalBreaker(Breaker):
         with self._lock:
             if report.outcome is Outcome.SUCCESS:
                 self._spent = max(0.0, self._spent - self.rules.ratio)
-            if admission.epoch != str(self._epoch):
+            if admission.epoch != str(self._epoch) or not self.rules.enabled:
                 return
             if self._now.state is BreakerState.HALF_OPEN:
                 self._judge_probe(admission, report)
