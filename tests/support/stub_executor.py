@@ -16,6 +16,7 @@ class StubExecutor:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
+        self.called_at: list[float] = []
         self.headers: list[dict[str, str]] = []
         self.bodies: list[Any] = []
         self.applied: Counter[str] = Counter()
@@ -25,6 +26,9 @@ class StubExecutor:
         self.stopped: set[str] = set()
         self.hanging: set[str] = set()
         """APIs whose applies are not answered before `let_go` is set."""
+
+        self.down = False
+        """Whether each call is answered with 503."""
 
         self.health: tuple[int, object] = (200, {"status": "healthy"})
         self.health_checks = 0
@@ -45,10 +49,13 @@ class StubExecutor:
     def answer(self, method: str, path: str, headers: dict[str, str], body: Any) -> tuple[int, object]:
         if path == "/v1/health":
             self.health_checks += 1
-            return self.health
+            return (503, {}) if self.down else self.health
         self.calls.append((method, path))
+        self.called_at.append(time.monotonic())
         self.headers.append(headers)
         self.bodies.append(body)
+        if self.down:
+            return 503, {"error": "down"}
         if self.answers:
             return self.answers.popleft()
         if method == "POST":

@@ -5,37 +5,41 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 from pydantic import SecretStr
 from support.fake_driver import FakeDriver
 from support.plans import abort_plan
 
 from dispatcher import (
+    CircuitOpenError,
     ExecutorClientConfig,
     ExecutorClientError,
+    ExecutorConnectionError,
     ExecutorRejectedError,
     ExecutorServerError,
     InvalidPlanError,
+    PlanExpiredError,
     PlanState,
     Settings,
 )
 from dispatcher.celery_app import make_celery
-from dispatcher.ledger import Submission, connect
+from dispatcher.ledger import Submission, connect, impatient_client
 from dispatcher.record import Order
 from dispatcher.results import ResultCodec
 from dispatcher.waits import Waiter, value_of
 from workers.breaker import SharedBreaker
-from workers.breaker_rules import BreakerRules
+from workers.breaker_rules import BreakerRules, BreakerState
 from workers.plan_runner import Fail, Finish, Park, PlanRunner, Retry
 from workers.steps import Channel, Steps, longest_step_s
 
 if TYPE_CHECKING:
-    import redis
-
     from dispatcher import FaultPlan
     from dispatcher.ledger import Ledger
     from dispatcher.record import PlanRecord
 
 CODEC = ResultCodec(make_celery(Settings()))
+DOWN = ExecutorServerError("down", 503, "")
+REFUSED = ExecutorConnectionError("refused", "refused")
 PLAN_KEY = "{dispatcher}:plan:p1"
 
 
@@ -56,8 +60,10 @@ def steps(ledger: Ledger, driver: FakeDriver, waits: list[int], redis_client: re
     return steps_on(ledger, redis_client, driver, waits)
 
 
-def steps_on(ledger: Ledger, client: redis.Redis, driver: FakeDriver, waits: list[int]) -> Steps:
-    return Steps(ledger, CODEC, {"default": channel(client, driver)}, expect=waits.append)
+def steps_on(
+    ledger: Ledger, client: redis.Redis, driver: FakeDriver, waits: list[int], **config: object
+) -> Steps:
+    return Steps(ledger, CODEC, {"default": channel(client, driver, **config)}, expect=waits.append)
 
 
 def channel(client: redis.Redis, driver: FakeDriver, **config: object) -> Channel:
@@ -180,3 +186,161 @@ def test_a_lease_outlasts_the_longest_step(steps: Steps, ledger: Ledger, redis_c
             return super().apply(plan, key, within_s)
 
     assert isinstance(steps_on(ledger, redis_client, SlowDriver(), []).take("p1"), Park)
+
+
+def trip(client: redis.Redis, driver: FakeDriver) -> SharedBreaker:
+    """A breaker that has just opened."""
+    breaker = channel(client, driver).breaker
+    for _ in range(5):
+        breaker.record_failure("503 down")
+    assert breaker.status().state is BreakerState.OPEN
+    return breaker
+
+
+def an_hour_passes(client: redis.Redis) -> None:
+    client.hset("{dispatcher}:breaker:default", "until_ms", 0)
+
+
+def test_a_closed_breaker_costs_a_step_no_round_trip(
+    driver: FakeDriver, waits: list[int], redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[object] = []
+    send = redis.Connection.send_packed_command
+    settings = Settings(redis_url=SecretStr(redis_url))
+    ledger, client = connect(settings), impatient_client(settings)
+    steps = steps_on(ledger, client, driver, waits)
+    for plan_id in ("warm up", "p1"):
+        order = Order(plan=abort_plan(api=f"/{plan_id[:2]}"), timeout_ms=30_000)
+        ledger.submit([Submission(plan_id, order)])
+    driver.trouble([DOWN])
+    assert isinstance(steps.take("warm up"), Retry)
+
+    def spy(self: redis.Connection, command: object, check_health: bool = True) -> object:  # noqa: FBT001, FBT002
+        sent.append(command)
+        return send(self, command, check_health)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(redis.Connection, "send_packed_command", spy)
+    driver.trouble([DOWN])
+    assert isinstance(steps.take("p1"), Retry)
+    assert len(sent) == 2  # begin, and park with what the breaker is to hear
+    assert channel(client, driver).breaker.status().failures == 2
+    ledger.close()
+    client.close()
+
+
+def test_what_calls_show_opens_the_breaker_for_all(
+    ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
+) -> None:
+    plans = [Submission(f"p{n}", Order(plan=abort_plan(api=f"/{n}"), timeout_ms=30_000)) for n in range(8)]
+    ledger.submit(plans)
+    driver.trouble([DOWN] * 8)
+    fleet = [steps_on(ledger, redis_client, driver, []) for _ in range(2)]
+    verdicts = [fleet[n % 2].take(f"p{n}") for n in range(8)]
+    assert [type(verdict) for verdict in verdicts] == [Retry] * 5 + [Fail] * 3
+    assert all(isinstance(each.error, CircuitOpenError) for each in verdicts if isinstance(each, Fail))
+    assert driver.calls == ["apply"] * 5
+    result = Waiter(ledger).wait(value_of(CODEC.key("p7")))
+    assert result is not None
+    with pytest.raises(CircuitOpenError) as caught:
+        CODEC.decode(result)
+    assert caught.value.retry_after_s == pytest.approx(63, abs=4)
+
+
+def test_a_plan_that_waits_for_the_breaker_is_its_probe_in_the_end(
+    ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis, waits: list[int]
+) -> None:
+    ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000))])
+    breaker = trip(redis_client, driver)
+    steps = steps_on(ledger, redis_client, driver, waits, circuit_breaker_on_open="defer")
+    assert isinstance(steps.take("p1"), Park)
+    waiting = record(ledger)
+    assert (waiting.state, waiting.started_ms) == (PlanState.QUEUED, None)
+    assert waiting.expires_ms is not None
+    assert "5 calls in a row failed" in (waiting.why or "")
+    assert 60_000 <= waits[0] + 500 <= 67_000
+    an_hour_passes(redis_client)
+    make_due(redis_client)
+    assert isinstance(steps.take("p1"), Park)
+    assert breaker.status().state is BreakerState.CLOSED
+    assert record(ledger).state is PlanState.RUNNING
+    assert record(ledger).why is None
+
+
+def test_a_plan_in_the_middle_waits_for_the_breaker_in_any_mode(
+    steps: Steps, ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
+) -> None:
+    assert isinstance(steps.take("p1"), Park)
+    trip(redis_client, driver)
+    make_due(redis_client)
+    assert isinstance(steps.take("p1"), Park)
+    assert driver.calls == ["apply"]
+    an_hour_passes(redis_client)
+    make_due(redis_client)
+    driver.end("fault-p1")
+    assert isinstance(steps.take("p1"), Finish)
+
+
+def test_a_cancelled_plan_is_stopped_through_an_open_breaker_and_takes_no_probe(
+    steps: Steps, ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
+) -> None:
+    assert isinstance(steps.take("p1"), Park)
+    breaker = trip(redis_client, driver)
+    an_hour_passes(redis_client)
+    ledger.cancel(["p1"], "")
+    assert isinstance(steps.take("p1"), Fail)
+    assert driver.calls == ["apply", "stop"]
+    assert breaker.status().state is BreakerState.OPEN
+
+
+def test_a_probe_whose_plan_needs_no_call_gives_its_place_back(
+    ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
+) -> None:
+    ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000), expires_after_ms=0)])
+    breaker = trip(redis_client, driver)
+    an_hour_passes(redis_client)
+    verdict = steps_on(ledger, redis_client, driver, []).take("p1")
+    assert isinstance(verdict, Fail)
+    assert isinstance(verdict.error, PlanExpiredError)
+    assert breaker.status().state is BreakerState.HALF_OPEN
+    assert breaker.can_attempt()
+
+
+def test_a_defect_in_a_worker_gives_a_probes_place_back(
+    ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
+) -> None:
+    class BrokenDriver(FakeDriver):
+        def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+            raise ZeroDivisionError("oops")
+
+    ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000))])
+    breaker = trip(redis_client, driver)
+    an_hour_passes(redis_client)
+    assert isinstance(steps_on(ledger, redis_client, BrokenDriver(), []).take("p1"), Fail)
+    assert breaker.status().state is BreakerState.HALF_OPEN
+    assert breaker.can_attempt()
+
+
+def test_an_executor_that_says_no_is_an_executor_that_answers(
+    ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
+) -> None:
+    ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000))])
+    breaker = trip(redis_client, driver)
+    an_hour_passes(redis_client)
+    driver.trouble([ExecutorRejectedError("no", 400, "")])
+    assert isinstance(steps_on(ledger, redis_client, driver, []).take("p1"), Fail)
+    assert breaker.status().state is BreakerState.CLOSED
+
+
+def test_the_fleets_retries_are_counted_where_there_is_no_breaker(
+    ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
+) -> None:
+    plans = [Submission(f"p{n}", Order(plan=abort_plan(api=f"/{n}"), timeout_ms=30_000)) for n in range(100)]
+    ledger.submit(plans)
+    driver.trouble([REFUSED] * 1000)
+    steps = steps_on(ledger, redis_client, driver, [], circuit_breaker_enabled=False)
+    left = [plan.plan_id for plan in plans]
+    while left:
+        for plan_id in left:
+            redis_client.hset(f"{{dispatcher}}:plan:{plan_id}", "due_ms", 0)
+        left = [plan_id for plan_id in left if not isinstance(steps.take(plan_id), Fail)]
+    assert 110 <= len(driver.calls) <= 112  # one for each plan, a reserve of ten, and what flows back

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -13,6 +12,7 @@ from support.fake_driver import FakeDriver
 from support.plans import abort_plan
 
 from dispatcher import (
+    CircuitOpenError,
     ExecutorClientConfig,
     ExecutorConnectionError,
     ExecutorProtocolError,
@@ -27,11 +27,9 @@ from dispatcher import (
     PlanState,
 )
 from dispatcher.record import PlanRecord
+from workers.breaker_rules import Rejection
 from workers.calls import StepCalls
 from workers.plan_runner import Fail, Finish, Park, PlanRunner, Retry, Verdict
-
-if TYPE_CHECKING:
-    from workers.breaker_rules import Rejection
 
 NOW = 1_900_000_000_000
 TIMED_OUT = ExecutorTimeoutError("no answer")
@@ -273,6 +271,123 @@ def test_metrics_that_fail_are_asked_for_again_without_the_status(driver: FakeDr
 def test_no_retry_begins_after_the_deadline(driver: FakeDriver) -> None:
     driver.trouble([TIMED_OUT])
     assert isinstance(advance(driver, RUNNING, NOW + 39_600), Fail)
+
+
+STATES = ["applied", "completed", "doubtful"]
+REJECTED = Rejection(20.0, "5 calls in a row failed")
+SPENT = Rejection(-1.0, "", budget_spent=True)
+DOWN = ExecutorServerError("down", 503, "")
+FAILED_ONCE = QUEUED.failed_once_more(DOWN)
+
+
+def test_a_plan_that_meets_an_open_breaker_fails_with_when_to_come_again(driver: FakeDriver) -> None:
+    verdict = advance(driver, QUEUED, rejection=REJECTED)
+    assert isinstance(verdict, Fail)
+    assert isinstance(verdict.error, CircuitOpenError)
+    assert verdict.error.retry_after_s == 20.0
+    assert "submit it again in 20 s" in str(verdict.error)
+    assert "5 calls in a row failed" in str(verdict.error)
+    assert (verdict.record.state, verdict.alive_ms) == (PlanState.FAILED, 0)
+    assert driver.calls == []
+
+
+def test_a_plan_that_is_told_to_wait_has_not_begun_and_its_budget_neither(driver: FakeDriver) -> None:
+    verdict = advance(driver, FAILED_ONCE, NOW + 5_000, REJECTED, circuit_breaker_on_open="defer")
+    assert isinstance(verdict, Park)
+    assert verdict.after_ms == 20_000
+    waiting = verdict.record
+    assert (waiting.started_ms, waiting.attempts, waiting.failure) == (None, 0, None)
+    assert waiting.expires_ms == NOW + 5_000 + 3_600_000
+    assert "5 calls in a row failed" in (waiting.why or "")
+    assert advance(driver, replace(waiting, started_ms=NOW + 900_000), NOW + 900_000) == Park(
+        replace(waiting.applied("fault-p1"), started_ms=NOW + 900_000), 10_000
+    )
+
+
+def test_a_plan_waits_for_an_open_breaker_no_longer_than_it_may_wait_at_all(driver: FakeDriver) -> None:
+    soon = replace(QUEUED, expires_ms=NOW + 4_000)
+    verdict = advance(driver, soon, rejection=REJECTED, circuit_breaker_on_open="defer")
+    assert isinstance(verdict, Park)
+    assert (verdict.after_ms, verdict.record.expires_ms) == (4_000, NOW + 4_000)
+    late = replace(verdict.record, started_ms=NOW + 4_000)
+    verdict = advance(driver, late, NOW + 4_000, REJECTED, circuit_breaker_on_open="defer")
+    assert isinstance(verdict, Fail)
+    assert isinstance(verdict.error, PlanExpiredError)
+    assert "5 calls in a row failed" in str(verdict.error)
+
+
+@pytest.mark.parametrize("on_open", ["fail", "defer"])
+@pytest.mark.parametrize("record", [APPLIED, APPLIED.completed(), replace(QUEUED, doubtful=True)], ids=STATES)
+def test_a_plan_whose_fault_may_be_there_waits_for_an_open_breaker_within_its_budget(
+    driver: FakeDriver, record: PlanRecord, on_open: str
+) -> None:
+    verdict = advance(driver, record, NOW + 12_000, REJECTED, circuit_breaker_on_open=on_open)
+    assert isinstance(verdict, Park)
+    assert verdict.after_ms == 20_000
+    assert (verdict.record.started_ms, verdict.record.state) == (NOW, record.state)
+    verdict = advance(driver, record, NOW + 32_000, REJECTED, circuit_breaker_on_open=on_open)
+    assert isinstance(verdict, Park)
+    assert verdict.after_ms == 8_000  # until its deadline
+    verdict = advance(driver, record, NOW + 40_000, REJECTED, circuit_breaker_on_open=on_open)
+    assert isinstance(verdict, Fail)
+    assert isinstance(verdict.error, ExecutorTimeoutError)
+
+
+def test_an_open_breaker_keeps_no_fault_from_being_stopped(driver: FakeDriver) -> None:
+    verdict = advance(driver, replace(APPLIED, cancelled=""), rejection=REJECTED)
+    assert isinstance(verdict, Fail)
+    assert isinstance(verdict.error, PlanCancelledError)
+    assert driver.calls == ["stop"]
+
+
+def test_a_fault_past_its_deadline_is_stopped_through_an_open_breaker(driver: FakeDriver) -> None:
+    verdict = advance(driver, APPLIED, NOW + 40_000, REJECTED)
+    assert isinstance(verdict, Fail)
+    assert "lets no call through" in str(verdict.error)
+    assert driver.calls == ["stop"]
+
+
+def test_a_plan_for_which_no_retry_is_left_fails_with_its_last_trouble(driver: FakeDriver) -> None:
+    verdict = advance(driver, FAILED_ONCE, NOW + 1_000, SPENT)
+    assert isinstance(verdict, Fail)
+    assert verdict.error is DOWN
+    assert driver.calls == []
+
+
+@pytest.mark.parametrize(
+    "record",
+    [APPLIED.failed_once_more(DOWN), replace(FAILED_ONCE, doubtful=True)],
+    ids=["applied", "doubtful"],
+)
+def test_a_plan_whose_fault_may_be_there_waits_for_a_retry(driver: FakeDriver, record: PlanRecord) -> None:
+    verdict = advance(driver, record, NOW + 1_000, SPENT)
+    assert isinstance(verdict, Park)
+    assert verdict.after_ms == 10_000  # the longest delay, times a half and what chance adds
+    assert (verdict.record.started_ms, verdict.record.attempts) == (NOW, 1)
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "now_ms", "waits_s"), [(0.1, NOW, 0.5), (7.0, NOW, 7.0), (7200.0, NOW, 39.0)]
+)
+def test_an_executor_that_asks_to_be_left_alone_is_as_far_as_the_budget_goes(
+    driver: FakeDriver, asked_s: float, now_ms: int, waits_s: float
+) -> None:
+    driver.trouble([ExecutorServerError("busy", 429, "", asked_s)])
+    verdict = advance(driver, QUEUED, now_ms)
+    assert isinstance(verdict, Retry)
+    assert verdict.after_s == waits_s
+
+
+def test_time_that_a_call_took_is_no_longer_there_for_the_next_attempt(driver: FakeDriver) -> None:
+    driver.trouble([TIMED_OUT])
+    driver.calls_take_s = 39.0
+    assert isinstance(advance(driver, QUEUED), Fail)  # of 40 s, an attempt would have half a second
+
+
+def test_every_attempt_has_a_second_at_least(driver: FakeDriver) -> None:
+    driver.trouble([TIMED_OUT, TIMED_OUT])
+    assert isinstance(advance(driver, QUEUED, NOW + 38_500), Retry)
+    assert isinstance(advance(driver, QUEUED, NOW + 38_501), Fail)
 
 
 @given(troubles=st.lists(st.sampled_from([None, *TRANSIENT, *FINAL]), max_size=20), ends=st.booleans())
