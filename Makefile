@@ -4,10 +4,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-EXTRAS := executor,flower,embedded,dev
+EXTRAS := executor,flower,embedded,bench,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check campaign in-flight format clean
+.PHONY: help demo test check campaign in-flight bench-breaker format clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -15,6 +15,7 @@ help:
 	@echo "make check     lint and type-check only"
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
 	@echo "make in-flight  what many plans in flight cost, and how long a killed worker holds them up"
+	@echo "make bench-breaker  the circuit breaker side by side with two others"
 	@echo "make format    format the code"
 	@echo "make clean     remove the virtual environment and caches"
 
@@ -49,6 +50,9 @@ campaign: $(VENV)/.ready
 
 in-flight: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.in_flight
+
+bench-breaker: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.breaker
 
 format: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet --fix .

@@ -247,6 +247,10 @@ def run_dispatcher(fleet: Fleet, options: argparse.Namespace, seed: int) -> Coun
         f"{executor}BASE_URL": fleet.executor_url,
         f"{executor}CONNECTION_TIMEOUT_SEC": "1",
         f"{executor}READ_TIMEOUT_SEC": "2",
+        # Episodes are short: a minute behind an open breaker would hide what else goes on.
+        f"{executor}CIRCUIT_BREAKER_TIMEOUT_SEC": "1",
+        f"{executor}CIRCUIT_BREAKER_MAX_TIMEOUT_SEC": "2",
+        f"{executor}CIRCUIT_BREAKER_ON_OPEN": "defer",
     }
     fleet.add_workers(options.workers, "workers.app", environment)
     fleet.start()

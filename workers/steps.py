@@ -157,7 +157,7 @@ def _ask(channel: Channel, step: Step) -> Admission | Rejection | None:
 
 
 def _heard(breaker: SharedBreaker, answer: Admission | Rejection | None, calls: StepCalls) -> list[Call]:
-    if not isinstance(answer, Admission):
+    if not isinstance(answer, Admission) or not (breaker.rules.enabled or breaker.rules.budget_enabled):
         return []
     if answer.local:
         breaker.record(answer, calls.report)

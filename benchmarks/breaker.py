@@ -1,0 +1,276 @@
+"""The shared circuit breaker, side by side with two others that share their state in Redis.
+
+`python -m benchmarks.breaker`. All run in this process, in turns, on one real Redis:
+
+    round trips, µs   what a guarded call costs beside the call itself. Ours is guarded within a step of a
+                      plan, which talks to Redis anyway: the cost is that of a step with the breaker less
+                      that of a step without. Not in the score: ours as a context manager, without a step
+    calls             let through to a dead Executor (threshold 5) by W workers that begin together and go on
+                      until they are rejected; the mean of some outages with recoveries between them
+    probes            let through by W workers that ask before any of the probes comes back
+
+A row is ahead where ours is the smallest.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import redis
+import redis.asyncio
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.breaker_contenders import (
+    DOWN,
+    Contender,
+    InStep,
+    OnItsOwn,
+    Purgatory,
+    Pybreaker,
+    Worker,
+)
+from benchmarks.chaos_campaign import Part, free_port
+from dispatcher import ExecutorRejectedError
+from dispatcher.stack import redis_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+THRESHOLD = 5
+NEVER = 10**6
+CALLS = 500
+ROUNDS = 6
+OUTAGES = 6
+CALL_S = 0.01
+KINDS = ("ok", "failure", "reject")
+FLEETS = (20, 50)
+NO = ExecutorRejectedError("no", 400, "")
+
+
+class RoundTrips:
+    """Counts what goes out to Redis, from threads and from event loops."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sync = redis.Connection.send_packed_command
+        self._async = redis.asyncio.Connection.send_packed_command
+
+    def __enter__(self) -> Self:
+        counter, send, send_async = self, self._sync, self._async
+
+        def counted(connection: redis.Connection, *args: Any, **options: Any) -> None:
+            counter.count += 1
+            send(connection, *args, **options)  # type: ignore[no-untyped-call]
+
+        async def counted_async(connection: redis.asyncio.Connection, *args: Any, **options: Any) -> None:
+            counter.count += 1
+            await send_async(connection, *args, **options)
+
+        redis.Connection.send_packed_command = counted  # type: ignore[method-assign, assignment]
+        redis.asyncio.Connection.send_packed_command = counted_async  # type: ignore[method-assign, assignment]
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        redis.Connection.send_packed_command = self._sync  # type: ignore[method-assign]
+        redis.asyncio.Connection.send_packed_command = self._async  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one guarded call."""
+
+    round_trips: float
+    microseconds: float
+
+    def beside(self, other: Cost) -> Cost:
+        """What it is more than another."""
+        return Cost(self.round_trips - other.round_trips, self.microseconds - other.microseconds)
+
+
+def main() -> None:
+    """Measure, and print a table; exit code 0 where ours is ahead in every row."""
+    logging.disable(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(prefix="breaker-") as folder, own_redis(Path(folder)) as url:
+        contenders: list[Contender] = [InStep(url), Pybreaker(url), Purgatory(url)]
+        extra = OnItsOwn(url)
+        rows = costs(url, contenders, extra) + let_through(url, contenders) + probes(url, contenders)
+    table = Table("", *(contender.name for contender in contenders), extra.name)
+    for name, figures in rows:
+        table.add_row(name, *(f"{figure:.3g}" for figure in figures))
+    Console(width=100).print(table)
+    ahead = sum(figures[0] < min(figures[1:3]) for _, figures in rows)
+    print(f"breaker: ahead={ahead}/{len(rows)}")
+    sys.exit(int(ahead < len(rows)))
+
+
+Rows = list[tuple[str, list[float]]]
+
+
+def costs(url: str, contenders: list[Contender], extra: Contender) -> Rows:
+    """Round trips and time of each kind of call."""
+    found = {kind: cost(url, [*contenders, extra], kind) for kind in KINDS}
+    rows = [(f"round trips, {kind}", [each.round_trips for each in found[kind]]) for kind in KINDS]
+    return rows + [(f"µs, {kind}", [each.microseconds for each in found[kind]]) for kind in KINDS]
+
+
+def cost(url: str, contenders: list[Contender], kind: str) -> list[Cost]:
+    """What a guarded call costs with each of them. What a step costs anyway is taken off."""
+    empty(url)
+    workers = [contender.worker(THRESHOLD if kind == "reject" else NEVER) for contender in contenders]
+    if kind == "reject":
+        for worker in workers:
+            calls_until_rejected(worker, failing)
+    plain = InStep(url).unguarded()
+    call = {"ok": succeeding, "failure": failing, "reject": refused}[kind]
+    all_of_them = [*workers, plain]
+    seen: list[list[Cost]] = [[] for _ in all_of_them]
+    for _ in range(CALLS):
+        for worker, costs in zip(all_of_them, seen, strict=True):
+            with RoundTrips() as sent:
+                worker.attempt(call)
+            costs.append(Cost(sent.count, worker.took_s * 1e6))
+    *guarded, anyway = map(median, seen)
+    guarded[0] = guarded[0].beside(anyway)
+    return guarded
+
+
+def median(costs: list[Cost]) -> Cost:
+    """Of the round trips, and of the time."""
+    return Cost(
+        statistics.median(each.round_trips for each in costs),
+        statistics.median(each.microseconds for each in costs),
+    )
+
+
+def let_through(url: str, contenders: list[Contender]) -> Rows:
+    """Calls that reach an Executor each time that it dies: fresh, and after recoveries."""
+    rows: Rows = []
+    for size in FLEETS:
+        counts: list[list[float]] = [[] for _ in contenders]
+        for _ in range(ROUNDS):
+            for contender, found in zip(contenders, counts, strict=True):
+                empty(url)
+                found.extend(outages(contender, size))
+        rows.append((f"calls, W={size}", [statistics.mean(found) for found in counts]))
+    return rows
+
+
+def outages(contender: Contender, size: int) -> list[int]:
+    """How many calls `size` workers make in each of some outages, with a recovery after each."""
+
+    def call() -> None:
+        time.sleep(CALL_S)
+        raise DOWN
+
+    fleet = [contender.worker(THRESHOLD) for _ in range(size)]
+    counts = []
+    for _ in range(OUTAGES):
+        counts.append(sum(together(fleet, lambda worker: calls_until_rejected(worker, call))))
+        contender.time_passes()
+        if not fleet[0].attempt(succeeding):
+            raise RuntimeError(f"{contender.name} sends no probe")
+    return counts
+
+
+def probes(url: str, contenders: list[Contender]) -> Rows:
+    """Calls that go out when an open breaker's time is over, before any of them comes back."""
+    rows: Rows = []
+    for size in FLEETS:
+        empty(url)
+        rows.append((f"probes, W={size}", [float(probes_of(contender, size)) for contender in contenders]))
+    return rows
+
+
+def probes_of(contender: Contender, size: int) -> int:
+    """How many of `size` workers send a probe."""
+    fleet = [contender.worker(THRESHOLD) for _ in range(size)]
+    calls_until_rejected(fleet[0], failing)
+    contender.time_passes()
+    asked = threading.Barrier(size)
+
+    def ask(worker: Worker) -> bool:
+        let_through = worker.attempt(lambda: void(asked.wait(60)))
+        if not let_through:
+            asked.wait(60)
+        return let_through
+
+    return sum(together(fleet, ask))
+
+
+def together(fleet: list[Worker], act: Callable[[Worker], int]) -> list[int]:
+    """Every worker acts, from a thread of its own, behind one barrier."""
+    begin = threading.Barrier(len(fleet))
+
+    def run(worker: Worker) -> int:
+        begin.wait()
+        return act(worker)
+
+    with ThreadPoolExecutor(len(fleet)) as pool:
+        return list(pool.map(run, fleet))
+
+
+def calls_until_rejected(worker: Worker, call: Callable[[], None]) -> int:
+    """How many calls in a row are let through."""
+    count = 0
+    while worker.attempt(call):
+        count += 1
+    return count
+
+
+def succeeding() -> None:
+    """A call."""
+
+
+def failing() -> None:
+    """A call to an Executor that is down."""
+    raise DOWN
+
+
+def refused() -> None:
+    """A call to an Executor that answers no."""
+    raise NO
+
+
+def void(_: object) -> None:
+    """Nothing."""
+
+
+def empty(url: str) -> None:
+    """Forget everything in a Redis that is ours."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+
+
+@contextmanager
+def own_redis(folder: Path) -> Iterator[str]:
+    """A Redis on a free loopback port."""
+    port = free_port()
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
+    server = Part([redis_server(), *options], {}, folder / "redis.log")
+    server.start()
+    with redis.Redis(port=port) as client:
+        while True:
+            with suppress(redis.RedisError):
+                client.ping()
+                break
+            time.sleep(0.02)
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.signal(signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

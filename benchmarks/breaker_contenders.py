@@ -1,0 +1,278 @@
+"""Breakers that share their state in Redis, behind one interface: ours, pybreaker's and purgatory's."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pybreaker
+import redis
+from purgatory import AsyncCircuitBreakerFactory, AsyncRedisUnitOfWork
+from purgatory.domain.model import OpenedState
+from pydantic import SecretStr
+
+from benchmarks.chaos_campaign import plan
+from dispatcher import CircuitOpenError, ExecutorClientConfig, ExecutorServerError, Settings
+from dispatcher.celery_app import make_celery
+from dispatcher.ledger import Submission, connect, impatient_client
+from dispatcher.record import Order
+from dispatcher.results import ResultCodec
+from workers.breaker import SharedBreaker
+from workers.breaker_rules import BreakerRules
+from workers.plan_runner import Fail, PlanRunner
+from workers.steps import Channel, Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dispatcher import ExecutorClientError, FaultPlan, RawObservation
+    from workers.drivers.base import FaultState
+
+__all__ = ["DOWN", "Contender", "InStep", "OnItsOwn", "Purgatory", "Pybreaker", "Worker"]
+
+DOWN = ExecutorServerError("down", 503, "")
+OPEN_S = 60
+
+
+class Worker(Protocol):
+    """A breaker as one worker has it."""
+
+    took_s: float
+    """How long the last attempt took, the call included."""
+
+    def attempt(self, call: Callable[[], None]) -> bool:
+        """Make the call, which may raise `DOWN`, if the breaker lets it through. Whether it did."""
+        ...
+
+
+class Contender(Protocol):
+    """A way to share a breaker."""
+
+    name: str
+
+    def worker(self, threshold: int) -> Worker:
+        """One more worker, whose breaker opens after `threshold` failures in a row."""
+        ...
+
+    def time_passes(self) -> None:
+        """The time of an open breaker is over."""
+        ...
+
+
+@dataclass
+class ScriptedDriver:
+    """An Executor whose applies are the benchmark's calls, and that gets no further."""
+
+    call: Callable[[], None] = lambda: None
+    longest_call_s: float = 35.0
+
+    def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+        """Make the call."""
+        del plan, within_s
+        self.call()
+        return key
+
+    def status(self, apply_id: str, within_s: float) -> FaultState:
+        """Never asked."""
+        raise NotImplementedError
+
+    def metrics(self, apply_id: str, within_s: float) -> RawObservation:
+        """Never asked."""
+        raise NotImplementedError
+
+    def health(self, within_s: float) -> None:
+        """Never asked."""
+        raise NotImplementedError
+
+    def stop(self, apply_id: str) -> bool:
+        """Never asked."""
+        raise NotImplementedError
+
+
+class StepWorker:
+    """A worker of ours: each attempt is the first step of a plan."""
+
+    numbers = itertools.count()
+
+    def __init__(self, url: str, **config: Any) -> None:
+        settings = Settings(redis_url=SecretStr(url))
+        executor = ExecutorClientConfig.model_validate(config)
+        self.took_s = 0.0
+        self._driver = ScriptedDriver()
+        self._ledger = connect(settings)
+        rules = BreakerRules.of(executor, lease_s=110)
+        breaker = SharedBreaker(impatient_client(settings), settings.key_prefix, "default", rules)
+        channel = Channel(self._driver, breaker, PlanRunner(executor, poll_ms=500))
+        results = ResultCodec(make_celery(settings))
+        self._steps = Steps(self._ledger, results, {"default": channel}, expect=lambda _: None)
+        self._plans: list[str] = []
+        self._submit_some()
+
+    def attempt(self, call: Callable[[], None]) -> bool:
+        return not isinstance(self.outcome(call), CircuitOpenError)
+
+    def outcome(self, call: Callable[[], None]) -> ExecutorClientError | None:
+        """Make the call in a step of a plan; what the plan ended with, if it did."""
+        if not self._plans:
+            self._submit_some()
+        plan_id = self._plans.pop()
+        self._driver.call = call
+        begun = time.perf_counter()
+        verdict = self._steps.take(plan_id)
+        self.took_s = time.perf_counter() - begun
+        return verdict.error if isinstance(verdict, Fail) else None
+
+    def _submit_some(self) -> None:
+        numbers = list(itertools.islice(self.numbers, 20))
+        orders = {f"p{number}": Order(plan=plan(number), timeout_ms=30_000) for number in numbers}
+        self._ledger.submit([Submission(plan_id, order) for plan_id, order in orders.items()])
+        self._plans += orders
+
+
+class Ours:
+    """What both of ours have in common."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def time_passes(self) -> None:
+        with redis.Redis.from_url(self._url) as client:
+            client.hset("{dispatcher}:breaker:default", "until_ms", 0)
+
+
+class InStep(Ours):
+    """Ours, as the workers use it."""
+
+    name = "dispatcher"
+
+    def worker(self, threshold: int) -> StepWorker:
+        return StepWorker(
+            self._url, circuit_breaker_failure_threshold=threshold, circuit_breaker_min_calls=10**6
+        )
+
+    def unguarded(self) -> StepWorker:
+        """A worker that uses no breaker at all."""
+        return StepWorker(self._url, circuit_breaker_enabled=False, retry_budget_enabled=False)
+
+
+class ContextWorker:
+    """A breaker of ours as a context manager."""
+
+    def __init__(self, breaker: SharedBreaker) -> None:
+        self.took_s = 0.0
+        self._breaker = breaker
+
+    def attempt(self, call: Callable[[], None]) -> bool:
+        begun = time.perf_counter()
+        try:
+            with suppress(ExecutorServerError), self._breaker:
+                call()
+        except CircuitOpenError:
+            return False
+        finally:
+            self.took_s = time.perf_counter() - begun
+        return True
+
+
+class OnItsOwn(Ours):
+    """Ours, outside of any step."""
+
+    name = "(on its own)"
+
+    def worker(self, threshold: int) -> ContextWorker:
+        config = {"circuit_breaker_failure_threshold": threshold, "circuit_breaker_min_calls": 10**6}
+        rules = BreakerRules.of(ExecutorClientConfig.model_validate(config), lease_s=110)
+        client = impatient_client(Settings(redis_url=SecretStr(self._url)))
+        return ContextWorker(SharedBreaker(client, "own", "default", rules))
+
+
+class PybreakerWorker:
+    """A worker with a breaker object of its own, for each lets only one thread in at a time."""
+
+    def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
+        self.took_s = 0.0
+        self._breaker = breaker
+
+    def attempt(self, call: Callable[[], None]) -> bool:
+        begun = time.perf_counter()
+        try:
+            with suppress(ExecutorServerError):
+                self._breaker.call(call)
+        except pybreaker.CircuitBreakerError:
+            return False
+        finally:
+            self.took_s = time.perf_counter() - begun
+        return True
+
+
+class Pybreaker:
+    """pybreaker's `CircuitRedisStorage`."""
+
+    name = "pybreaker"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def worker(self, threshold: int) -> PybreakerWorker:
+        storage = pybreaker.CircuitRedisStorage(
+            pybreaker.STATE_CLOSED, redis.Redis.from_url(self._url), namespace="peer"
+        )
+        # By default the call that opens the breaker raises the error of a call that was not let through.
+        return PybreakerWorker(
+            pybreaker.CircuitBreaker(threshold, OPEN_S, state_storage=storage, throw_new_error_on_trip=False)
+        )
+
+    def time_passes(self) -> None:
+        past = datetime.now(UTC) - timedelta(seconds=2 * OPEN_S)
+        with redis.Redis.from_url(self._url) as client:
+            client.set("peer:pybreaker:opened_at", int(past.timestamp()))
+
+
+class PurgatoryWorker:
+    """A worker with an event loop of its own, for purgatory works with asyncio's Redis only."""
+
+    def __init__(self, url: str, threshold: int) -> None:
+        self.took_s = 0.0
+        self._loop = asyncio.new_event_loop()
+        self._factory = AsyncCircuitBreakerFactory(threshold, OPEN_S, uow=AsyncRedisUnitOfWork(url))
+        self._loop.run_until_complete(self._factory.initialize())
+
+    def attempt(self, call: Callable[[], None]) -> bool:
+        return self._loop.run_until_complete(self._attempt(call))
+
+    async def _attempt(self, call: Callable[[], None]) -> bool:
+        begun = time.perf_counter()
+        try:
+            breaker = await self._factory.get_breaker("peer")
+            with suppress(ExecutorServerError):
+                async with breaker:
+                    call()
+        except OpenedState:
+            return False
+        finally:
+            self.took_s = time.perf_counter() - begun
+        return True
+
+
+class Purgatory:
+    """purgatory's `AsyncRedisUnitOfWork`."""
+
+    name = "purgatory"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def worker(self, threshold: int) -> PurgatoryWorker:
+        return PurgatoryWorker(self._url, threshold)
+
+    def time_passes(self) -> None:
+        with redis.Redis.from_url(self._url, decode_responses=True) as client:
+            stored = json.loads(str(client.get("cbr::peer")))
+            stored["opened_at"] -= 2 * OPEN_S
+            client.set("cbr::peer", json.dumps(stored))
