@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher import InvalidSettingsError, RetryStrategy, load_settings
+from dispatcher import ExecutorClientConfig, InvalidSettingsError, RetryStrategy, load_settings
 
 ROOT = Path(__file__).parents[3]
 ABSENT = {"base_url", "token", "circuit_breaker_slow_call_sec"}
@@ -27,6 +27,24 @@ def test_the_default_file_says_every_setting_and_its_default() -> None:
     assert written == defaults
     text = (ROOT / "config/default.toml").read_text("utf-8")
     assert all(f"# {name} = " in text for name in ABSENT)
+
+
+def test_the_specifications_knobs_have_their_names_and_defaults() -> None:
+    specified = {
+        "executor_host": "localhost",
+        "max_retries": 3,
+        "retry_strategy": RetryStrategy.EXPONENTIAL_BACKOFF,
+        "initial_retry_delay_sec": 0.5,
+        "max_retry_delay_sec": 10.0,
+        "default_timeout_sec": 30.0,
+        "connection_timeout_sec": 5.0,
+        "health_check_interval_sec": 60.0,
+        "circuit_breaker_enabled": True,
+        "circuit_breaker_failure_threshold": 5,
+        "circuit_breaker_timeout_sec": 60.0,
+    }
+    config = ExecutorClientConfig()
+    assert {name: getattr(config, name) for name in specified} == specified
 
 
 def test_the_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
@@ -66,6 +84,11 @@ def test_an_executor_is_found_by_host_and_port_or_by_url(monkeypatch: pytest.Mon
         ("DISPATCHER_EXECUTORS__DEFAULT__BASE_URL", "http://me:pa55@x", "executors.default.base_url"),
         ("DISPATCHER_EXECUTORS__DEFAULT__RETRY_STRATEGY", "never", "executors.default.retry_strategy"),
         ("DISPATCHER_EXECUTORS__DEFAULT__MAX_RETRY_DELAY_SEC", "0.1", "executors.default"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__CIRCUIT_BREAKER_FAILURE_THRESHOLD", "0", "failure_threshold"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__CIRCUIT_BREAKER_TIMEOUT_SEC", "601", "max_timeout_sec"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__CIRCUIT_BREAKER_ON_OPEN", "ask", "circuit_breaker_on_open"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__RETRY_BUDGET_RATIO", "2", "retry_budget_ratio"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__HEALTH_CHECK_INTERVAL_SEC", "0", "health_check_interval_sec"),
         ("DISPATCHER_EXECUTORS__DEFAULT__COLOR", "red", "executors.default.color"),
         ("DISPATCHER_REDISURL", "redis://x", "DISPATCHER_REDISURL"),
         ("DISPATCHER_CONFIG", "nowhere.toml", "nowhere.toml"),
