@@ -251,6 +251,7 @@ def run_dispatcher(fleet: Fleet, options: argparse.Namespace, seed: int) -> Coun
         f"{executor}CIRCUIT_BREAKER_TIMEOUT_SEC": "1",
         f"{executor}CIRCUIT_BREAKER_MAX_TIMEOUT_SEC": "2",
         f"{executor}CIRCUIT_BREAKER_ON_OPEN": "defer",
+        f"{executor}CIRCUIT_BREAKER_RECOVERY_PER_SEC": "200",
     }
     fleet.add_workers(options.workers, "workers.app", environment)
     fleet.start()

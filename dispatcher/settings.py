@@ -137,7 +137,7 @@ class ExecutorClientConfig(_Section):
     circuit_breaker_max_defer_sec: Seconds = 3600.0
     """The longest that a plan is put off before it expires, where it has no `expires` of its own."""
 
-    circuit_breaker_recovery_per_sec: Seconds = 20.0
+    circuit_breaker_recovery_per_sec: Seconds = 50.0
     """How many of the plans that waited for the breaker come back in a second."""
 
     retry_budget_enabled: bool = True

@@ -421,7 +421,7 @@ def test_those_who_wait_are_given_moments_apart(rig: Rig) -> None:
     breaker = trip(rig)
     waits = [rejected(breaker.admit(place=True)).retry_after_s for _ in range(41)]
     assert waits[0] == pytest.approx(60, abs=0.5)
-    assert waits[40] == pytest.approx(waits[0] + 40 / 20, abs=0.2)  # recovery_per_sec is 20
+    assert waits[40] == pytest.approx(waits[0] + 40 / 50, abs=0.2)  # recovery_per_sec is 50
     assert sorted(waits) == waits
     assert rejected(breaker.admit()).retry_after_s == pytest.approx(60, abs=0.5)
 
