@@ -25,8 +25,9 @@ from dispatcher.record import Order
 from dispatcher.results import ResultCodec
 from workers.breaker import SharedBreaker
 from workers.breaker_rules import BreakerRules
-from workers.plan_runner import Fail, PlanRunner
-from workers.steps import Channel, Steps
+from workers.channel import Channel
+from workers.plan_runner import Fail
+from workers.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,9 @@ class ScriptedDriver:
         """Never asked."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def stop(self, apply_id: str) -> bool:
         """Never asked."""
         raise NotImplementedError
@@ -106,11 +110,12 @@ class StepWorker:
         self.took_s = 0.0
         self._driver = ScriptedDriver()
         self._ledger = connect(settings)
-        rules = BreakerRules.of(executor, lease_s=110)
-        breaker = SharedBreaker(impatient_client(settings), settings.key_prefix, "default", rules)
-        channel = Channel(self._driver, breaker, PlanRunner(executor, poll_ms=500))
+        channel = Channel.of("default", executor, self._driver, poll_ms=500)
+        breaker = SharedBreaker(impatient_client(settings), settings.key_prefix, "default", channel.rules)
         results = ResultCodec(make_celery(settings))
-        self._steps = Steps(self._ledger, results, {"default": channel}, expect=lambda _: None)
+        self._steps = Steps(
+            self._ledger, results, {"default": channel}, {"default": breaker}, expect=lambda _: None
+        )
         self._plans: list[str] = []
         self._submit_some()
 

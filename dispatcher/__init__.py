@@ -1,6 +1,7 @@
 """Submit fault plans, and get what was observed. See `Dispatcher`."""
 
 from dispatcher.client import Dispatcher
+from dispatcher.endpoints import ExecutorClientConfig, OnOpen, RetryStrategy
 from dispatcher.errors import (
     CircuitOpenError,
     DispatchHaltedError,
@@ -33,7 +34,7 @@ from dispatcher.models import (
     PlanStatus,
     RawObservation,
 )
-from dispatcher.settings import ExecutorClientConfig, OnOpen, RetryStrategy, Settings, load_settings
+from dispatcher.settings import Settings, load_settings
 
 __all__ = [
     "ActiveFault",

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import builtins
 import json
-from typing import ClassVar
+from typing import ClassVar, Self
 
 __all__ = [
     "CircuitOpenError",
@@ -63,6 +63,10 @@ class ExecutorClientError(Exception):
 
     def __init__(self, message: str = "", /, *details: object) -> None:
         super().__init__(message, *details)
+
+    def of_plan(self, plan_id: str) -> Self:
+        """The same error, which also tells whose it is."""
+        return type(self)(f"plan {plan_id}: {self.message}", *self.args[1:])
 
     @property
     def message(self) -> str:

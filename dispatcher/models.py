@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import (
     AwareDatetime,
@@ -177,6 +177,9 @@ class RawObservation(BaseModel):
 
     logs: list[str] = Field(default_factory=list)
     """Log lines, as the Executor sent them."""
+
+    truncated: list[Literal["trace_data", "logs"]] = Field(default_factory=list)
+    """Which of these were too long, and were cut."""
 
 
 class ConflictPolicy(StrEnum):

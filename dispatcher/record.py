@@ -77,6 +77,9 @@ class PlanRecord:
     doubtful: bool = False
     """Whether an apply may have reached the Executor whose answer nobody has."""
 
+    seen: str = ""
+    """What an observer has seen of its target so far, in the observer's words."""
+
     in_the_way: str | None = None
     """The plan that holds the target, for a step of a plan that does not wait for it."""
 
@@ -108,6 +111,7 @@ class PlanRecord:
             cancelled=fields.get("cancelled"),
             error=errors.from_json(fields["error"]) if "error" in fields else None,
             doubtful=fields.get("doubtful") == "1",
+            seen=fields.get("seen", ""),
             in_the_way=in_the_way or None,
         )
 
@@ -145,6 +149,8 @@ class PlanRecord:
         return {
             "state": self.state,
             "apply_id": self.apply_id or "",
+            "applied_ms": self.applied_ms or "",
+            "seen": self.seen,
             "attempts": self.attempts or "",
             "started_ms": self.started_ms or "",
             "expires_ms": self.expires_ms or "",
@@ -154,9 +160,14 @@ class PlanRecord:
             "doubtful": int(self.doubtful) or "",
         }
 
-    def applied(self, apply_id: str) -> Self:
+    def applied(self, apply_id: str, now_ms: int) -> Self:
         """The record once the Executor has accepted the fault."""
-        return self._went_well(state=PlanState.RUNNING, apply_id=apply_id, doubtful=False)
+        state = PlanState.RUNNING
+        return self._went_well(state=state, apply_id=apply_id, applied_ms=now_ms, doubtful=False)
+
+    def looked(self, seen: str) -> Self:
+        """The record once an observer has looked at the target."""
+        return replace(self, seen=seen)
 
     def looked_at(self) -> Self:
         """The record once the Executor has said that the fault is still there."""

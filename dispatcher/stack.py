@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Self
 from pydantic import SecretStr
 
 from dispatcher.child import Child, StackError
+from dispatcher.endpoints import ExecutorClientConfig
 from dispatcher.errors import LedgerUnavailableError
 from dispatcher.ledger import connect
-from dispatcher.settings import ExecutorClientConfig, Settings, load_settings
+from dispatcher.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

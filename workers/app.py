@@ -10,32 +10,31 @@ import logging
 from dispatcher.celery_app import make_celery
 from dispatcher.ledger import connect, impatient_client
 from dispatcher.results import ResultCodec
-from dispatcher.settings import ExecutorClientConfig, Settings, load_settings
+from dispatcher.settings import load_settings
 from workers.background import background_step
 from workers.breaker import SharedBreaker
-from workers.breaker_rules import BreakerRules
-from workers.drivers.faults_api import FaultsApiDriver
-from workers.drivers.http import HttpTransport
+from workers.channel import Channel, open_channel
 from workers.fleet_worker import FleetWorker
 from workers.health import HealthCheck, HealthMonitor
-from workers.plan_runner import PlanRunner
-from workers.steps import Channel, Steps, longest_step_s
+from workers.steps import Steps
 from workers.tasks import add_run_plan, take_in_reserve
 from workers.waker import Waker
 
 
-def _channel(name: str, config: ExecutorClientConfig, settings: Settings) -> Channel:
-    driver = FaultsApiDriver(HttpTransport(config, connections=settings.worker.threads))
-    rules = BreakerRules.of(config, lease_s=longest_step_s(driver))
-    breaker = SharedBreaker(_quick_client, settings.key_prefix, name, rules)
-    runner = PlanRunner(config, poll_ms=round(settings.worker.poll_interval_sec * 1000))
-    return Channel(driver, breaker, runner)
+def _open(name: str) -> Channel:
+    return open_channel(
+        name,
+        _settings.executors[name],
+        _settings.services,
+        connections=_settings.worker.threads,
+        poll_ms=round(_settings.worker.poll_interval_sec * 1000),
+    )
 
 
-def _health_check(name: str, channel: Channel) -> HealthCheck:
-    interval_s = _settings.executors[name].health_check_interval_sec
-    key = _ledger.health_key(name)
-    return HealthCheck(_quick_client, key, channel.driver, channel.breaker, interval_s=interval_s)
+def _health_check(channel: Channel) -> HealthCheck:
+    interval_s = _settings.executors[channel.name].health_check_interval_sec
+    key, breaker = _ledger.health_key(channel.name), _breakers[channel.name]
+    return HealthCheck(_quick_client, key, channel.driver, breaker, interval_s=interval_s)
 
 
 # Celery's own lines speak of messages, ours of plans: a step that parks its plan is no success.
@@ -45,12 +44,16 @@ for _chatty in ("celery.app.trace", "celery.worker.strategy"):
 _settings = load_settings()
 _ledger = connect(_settings)
 _quick_client = impatient_client(_settings)
-_channels = {name: _channel(name, config, _settings) for name, config in _settings.executors.items()}
+_channels = {name: _open(name) for name in _settings.executors}
+_breakers = {
+    name: SharedBreaker(_quick_client, _settings.key_prefix, name, channel.rules)
+    for name, channel in _channels.items()
+}
 
 app = make_celery(_settings)
 app.Worker = app.subclass_with_self(FleetWorker, name="Worker")
 _waker = Waker(app, _ledger, _settings.waker, take=lambda plan_id: take_in_reserve(app, _steps, plan_id))
-_steps: Steps = Steps(_ledger, ResultCodec(app), _channels, expect=_waker.expect)
-_monitor = HealthMonitor(_health_check(name, channel) for name, channel in _channels.items())
+_steps: Steps = Steps(_ledger, ResultCodec(app), _channels, _breakers, expect=_waker.expect)
+_monitor = HealthMonitor(map(_health_check, _channels.values()))
 app.steps["worker"].update([background_step(_waker), background_step(_monitor)])
 add_run_plan(app, _steps)

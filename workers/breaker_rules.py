@@ -30,7 +30,7 @@ from dispatcher.errors import (
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from dispatcher.settings import ExecutorClientConfig
+    from dispatcher.endpoints import ExecutorClientConfig
 
 __all__ = ["Admission", "Breaker", "BreakerRules", "BreakerState", "Outcome", "Rejection", "Report"]
 

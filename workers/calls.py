@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dispatcher.models import FaultPlan, RawObservation
+    from dispatcher.record import PlanRecord
     from workers.drivers.base import Driver, FaultState
+    from workers.observers.base import Observer, Phase
 
 __all__ = ["StepCalls"]
 
@@ -22,9 +24,16 @@ T = TypeVar("T")
 class StepCalls:
     """A driver for one step. Stopping a fault is never held against anybody: it leaves no report."""
 
-    def __init__(self, driver: Driver, begun_ms: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        begun_ms: int,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`begun_ms` is the time at which the step began; `clock` tells in seconds how it goes on."""
         self._driver = driver
+        self._observer = observer
         self._begun_ms = begun_ms
         self._clock = clock
         self._begun = clock()
@@ -44,9 +53,17 @@ class StepCalls:
         """See `Driver.status`."""
         return self._watch(lambda: self._driver.status(apply_id, within_s))
 
-    def metrics(self, apply_id: str, within_s: float) -> RawObservation:
-        """See `Driver.metrics`."""
+    def metrics(self, record: PlanRecord, apply_id: str, within_s: float) -> RawObservation:
+        """See `Driver.metrics`, and `Observer.observation` where there is an observer."""
+        if self._observer is not None:
+            return self._observer.observation(record, within_s)
         return self._watch(lambda: self._driver.metrics(apply_id, within_s))
+
+    def look(self, record: PlanRecord, phase: Phase, within_s: float) -> PlanRecord:
+        """See `Observer.look`. What it meets says nothing of the Executor."""
+        return (
+            record if self._observer is None else record.looked(self._observer.look(record, phase, within_s))
+        )
 
     def stop(self, apply_id: str) -> bool:
         """See `Driver.stop`."""

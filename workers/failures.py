@@ -51,16 +51,21 @@ STATUS_ROWS = {
     422: Row("unprocessable", ExecutorRejectedError, "the plan id was used for another fault"),
     429: Row("too many requests", ExecutorServerError, "the Executor asks for fewer calls"),
     500: Row("internal server error", ExecutorServerError, "see the Executor's log"),
+    502: Row("bad gateway", ExecutorServerError, "a proxy does not reach the Executor"),
     503: Row("service unavailable", ExecutorServerError, "the Executor is not ready"),
+    504: Row("gateway timeout", ExecutorServerError, "a proxy got no answer from the Executor"),
 }
 """What an answer's HTTP status means."""
 
+_MOVED = Row("moved", ExecutorRejectedError, "redirects are not followed: put the final address in base_url")
 _OTHER_REJECTION = Row("rejected", ExecutorRejectedError, "check base_url and the Executor's version")
 _OTHER_SERVER_ERROR = Row("server error", ExecutorServerError, "see the Executor's log")
-_FIRST_SERVER_ERROR = 500
+_FIRST_REJECTION, _FIRST_SERVER_ERROR = 400, 500
 
 
 def status_row(status: int) -> Row:
     """The row of an answer that is no success: any status outside of 200 to 299."""
+    if status < _FIRST_REJECTION:
+        return _MOVED
     other = _OTHER_SERVER_ERROR if status >= _FIRST_SERVER_ERROR else _OTHER_REJECTION
     return STATUS_ROWS.get(status, other)

@@ -14,8 +14,10 @@ import logging
 import math
 import random
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from dispatcher.endpoints import OnOpen
 from dispatcher.errors import (
     CircuitOpenError,
     ExecutorClientError,
@@ -23,22 +25,23 @@ from dispatcher.errors import (
     ExecutorRejectedError,
     ExecutorTimeoutError,
     FaultFailedError,
+    InvalidPlanError,
     PlanCancelledError,
     PlanConflictError,
     PlanExpiredError,
 )
 from dispatcher.models import PlanState
 from dispatcher.record import budget_ms
-from dispatcher.settings import OnOpen
 from workers.drivers.base import FaultState
+from workers.observers.base import Phase
 from workers.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dispatcher.endpoints import ExecutorClientConfig
     from dispatcher.models import RawObservation
     from dispatcher.record import PlanRecord
-    from dispatcher.settings import ExecutorClientConfig
     from workers.breaker_rules import Rejection
     from workers.calls import StepCalls
 
@@ -93,9 +96,19 @@ class PlanRunner:
     """Decides for the plans of one Executor, a step at a time."""
 
     def __init__(
-        self, config: ExecutorClientConfig, *, poll_ms: int, draw: Callable[[], float] = random.random
+        self,
+        config: ExecutorClientConfig,
+        *,
+        poll_ms: int,
+        watch_ms: int | None = None,
+        draw: Callable[[], float] = random.random,
     ) -> None:
-        """`poll_ms` lies between two looks at a fault that lasts longer than planned."""
+        """`poll_ms` lies between two looks at a fault that lasts longer than planned.
+
+        `watch_ms` lies between two looks of an observer at the target. None: nobody needs to look.
+        """
+        self._idempotent = config.idempotent_apply
+        self._watch_ms = watch_ms
         self._retry = RetryPolicy.of(config)
         self._on_open = config.circuit_breaker_on_open
         self._max_defer_ms = round(config.circuit_breaker_max_defer_sec * 1000)
@@ -107,7 +120,7 @@ class PlanRunner:
 
         With a `rejection` no call is made to the Executor but to stop a fault.
         """
-        ending = record.error or _cancelled(record) or _hindrance(record, calls.now_ms)
+        ending = record.error or _cancelled(record) or self._hindrance(record, calls.now_ms)
         if ending is not None:
             return self._end(record, ending, calls)
         if rejection is not None:
@@ -129,10 +142,24 @@ class PlanRunner:
         return self._collect(record, record.apply_id, calls)
 
     def _apply(self, record: PlanRecord, calls: StepCalls) -> Verdict:
+        if self._watch_ms is not None:
+            record = calls.look(record, Phase.BEFORE, _left_s(record, calls.now_ms))
         apply_id = calls.apply(record.plan, record.id, _left_s(record, calls.now_ms))
-        return Park(record.applied(apply_id), record.plan.duration_seconds * 1000)
+        record = record.applied(apply_id, calls.now_ms)
+        if self._watch_ms is not None:
+            return self._watch(record, self._watch_ms, calls)
+        return Park(record, record.plan.duration_seconds * 1000)
+
+    def _watch(self, record: PlanRecord, watch_ms: int, calls: StepCalls) -> Verdict:
+        """Look at the target while the fault is there."""
+        begun_ms = calls.now_ms
+        record = calls.look(record, Phase.DURING, _left_s(record, begun_ms))
+        next_ms = min(begun_ms + watch_ms, _over_ms(record))
+        return Park(record.looked_at(), max(0, next_ms - calls.now_ms))
 
     def _observe(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> Verdict:
+        if self._watch_ms is not None and calls.now_ms < _over_ms(record):
+            return self._watch(record, self._watch_ms, calls)
         if calls.status(apply_id, _left_s(record, calls.now_ms)) is FaultState.COMPLETED:
             return self._collect(record.completed(), apply_id, calls)
         if _has_passed(record.deadline_ms, calls.now_ms):
@@ -141,7 +168,9 @@ class PlanRunner:
 
     def _collect(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> Verdict:
         try:
-            observation = calls.metrics(apply_id, _left_s(record, calls.now_ms))
+            if self._watch_ms is not None:
+                record = calls.look(record, Phase.AFTER, _left_s(record, calls.now_ms))
+            observation = calls.metrics(record, apply_id, _left_s(record, calls.now_ms))
         except ExecutorClientError as error:  # the next step need not ask for the status again
             return self._try_again(record, error, calls)
         return Finish(record.observed(), observation)
@@ -169,10 +198,13 @@ class PlanRunner:
             told = f"plan {record.id} was not applied: {rejection.told(record.executor)}"
             after_s = max(0.0, rejection.retry_after_s)
             error = CircuitOpenError(f"{told}; submit it again in {math.ceil(after_s)} s", after_s)
-        return Fail(record.ended(error), error, 0)
+        return _failed(record, error, 0)
 
     def _try_again(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> Verdict:
         record = record.failed_once_more(error, doubtful=record.apply_id is None and _may_have_arrived(error))
+        in_doubt = self._not_repeated(record, calls.now_ms)
+        if in_doubt is not None:
+            return self._end(record, in_doubt, calls)
         delay_s = self._delay_s(record, error, calls.now_ms)
         return self._end(record, error, calls) if delay_s is None else Retry(record, delay_s, error)
 
@@ -192,21 +224,45 @@ class PlanRunner:
     def _end(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> Verdict:
         """End the plan with `error`, once its fault is over: stopped, or past the Executor's own bound."""
         if record.apply_id is None or record.state is not PlanState.RUNNING:
-            return Fail(record.ended(error), error, _doubtful_ms(record))
+            return _failed(record, error, _doubtful_ms(record))
         alive_ms = max(0, (record.fault_ends_ms or calls.now_ms) - calls.now_ms)
         try:
             if calls.stop(record.apply_id):
-                return Fail(record.ended(error), error, 0)
+                return _failed(record, error, 0)
         except ExecutorClientError as trouble:
             logger.warning("plan %s: its fault was not stopped: %s", record.id, trouble)
             if alive_ms > 0 and trouble.retry_safe:
                 after_s = min(self._retry.cap_s, alive_ms / 1000)
                 return Retry(record.ending(error).failed_once_more(trouble), after_s, trouble)
-        return Fail(record.ended(error), error, alive_ms)
+        return _failed(record, error, alive_ms)
+
+    def _hindrance(self, record: PlanRecord, now_ms: int) -> ExecutorClientError | None:
+        """Why a plan that is not applied yet shall not be any more."""
+        return self._not_repeated(record, now_ms) or _hindrance(record, now_ms)
+
+    def _not_repeated(self, record: PlanRecord, now_ms: int) -> ExecutorClientError | None:
+        """Why an apply that may have arrived shall not be sent again, if it shall not."""
+        if self._idempotent or not record.doubtful or record.apply_id is not None:
+            return None
+        until = datetime.fromtimestamp((now_ms + budget_ms(record.plan, 0)) / 1000, UTC)
+        why = f" ({record.failure})" if record.failure else ""
+        told = f"its apply has no answer{why} and must not be repeated (idempotent_apply = false)"
+        alive = f"the fault may be alive until {until.isoformat(timespec='seconds')}"
+        return ExecutorTimeoutError(f"plan {record.id}: {told}; {alive}")
+
+
+def _failed(record: PlanRecord, error: ExecutorClientError, alive_ms: int) -> Fail:
+    """The end of a plan. The error tells which one."""
+    told = error if record.id in error.message else error.of_plan(record.id)
+    return Fail(record.ended(told), told, alive_ms)
+
+
+def _over_ms(record: PlanRecord) -> int:
+    """When the fault hits no more requests."""
+    return (record.applied_ms or 0) + record.plan.duration_seconds * 1000
 
 
 def _hindrance(record: PlanRecord, now_ms: int) -> ExecutorClientError | None:
-    """Why a plan that is not applied yet shall not be any more."""
     if record.apply_id is not None:
         return None
     if record.in_the_way is not None:
@@ -245,7 +301,7 @@ def _may_have_arrived(error: ExecutorClientError) -> bool:
     """Whether the Executor may have carried out a call that failed like this."""
     if isinstance(error, ExecutorConnectionError):
         return error.reason == "broken"
-    return not isinstance(error, ExecutorRejectedError | FaultFailedError)
+    return not isinstance(error, ExecutorRejectedError | FaultFailedError | InvalidPlanError)
 
 
 def _doubtful_ms(record: PlanRecord) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, assert_never
 
-from dispatcher.settings import RetryStrategy
+from dispatcher.endpoints import RetryStrategy
 
 if TYPE_CHECKING:
-    from dispatcher.settings import ExecutorClientConfig
+    from dispatcher.endpoints import ExecutorClientConfig
 
 __all__ = ["RetryPolicy"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, LedgerUnavailableError
@@ -13,6 +12,7 @@ from dispatcher.record import budget_ms
 from workers.breaker_rules import Admission, Outcome, Rejection
 from workers.calls import StepCalls
 from workers.plan_runner import Fail, Finish, Park, Retry
+from workers.traces import traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,32 +23,12 @@ if TYPE_CHECKING:
     from dispatcher.results import ResultCodec
     from dispatcher.scripts import Call
     from workers.breaker import SharedBreaker
-    from workers.drivers.base import Driver
-    from workers.plan_runner import PlanRunner, Verdict
+    from workers.channel import Channel
+    from workers.plan_runner import Verdict
 
-__all__ = ["Channel", "Steps", "longest_step_s"]
-
-CALLS_A_STEP = 3
-"""The most calls that one step makes: status, metrics, and stop where they fail."""
-
-LEASE_MARGIN_SEC = 5.0
-"""For what a step does beside its calls to the Executor."""
+__all__ = ["Steps"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """All that lies between plans and one Executor."""
-
-    driver: Driver
-    breaker: SharedBreaker
-    runner: PlanRunner
-
-
-def longest_step_s(driver: Driver) -> float:
-    """No step that uses this driver takes longer, in seconds."""
-    return CALLS_A_STEP * driver.longest_call_s + LEASE_MARGIN_SEC
 
 
 class Steps:
@@ -59,17 +39,19 @@ class Steps:
         ledger: Ledger,
         results: ResultCodec,
         channels: Mapping[str, Channel],
+        breakers: Mapping[str, SharedBreaker],
         expect: Callable[[int], None],
     ) -> None:
-        """`channels` are named as the executors in the configuration.
+        """`channels` and `breakers` are named as the executors in the configuration.
 
         `expect` hears in how many ms a plan may be due that this process has just let go.
         """
         self._ledger = ledger
         self._results = results
         self._channels = channels
+        self._breakers = breakers
         self._expect = expect
-        longest_s = max(longest_step_s(channel.driver) for channel in channels.values())
+        longest_s = max(channel.longest_step_s for channel in channels.values())
         self._lease_ms = math.ceil(longest_s * 1000)
 
     def take(self, plan_id: str) -> Verdict | None:
@@ -98,15 +80,18 @@ class Steps:
         channel = self._channels.get(record.executor)
         if channel is None:
             return _unconfigured(record), []
-        calls = StepCalls(channel.driver, step.now_ms)
-        answer = _ask(channel, step)
+        calls = StepCalls(channel.driver, step.now_ms, channel.observer)
+        breaker = self._breakers[record.executor]
+        answer = _ask(channel, breaker, step)
         try:
-            verdict = channel.runner.advance(record, calls, answer if isinstance(answer, Rejection) else None)
+            with traced(record.id):
+                rejection = answer if isinstance(answer, Rejection) else None
+                verdict = channel.runner.advance(record, calls, rejection)
         except Exception as exc:
             logger.exception("plan %s: a defect in the worker ends it", record.id)
             error = ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}")
             verdict = _failed(record, error, alive_ms=budget_ms(record.plan, 0))
-        return verdict, _heard(channel.breaker, answer, calls)
+        return verdict, _heard(breaker, answer, calls)
 
     def _settle(self, verdict: Verdict, token: str, beside: Sequence[Call]) -> bool:
         """Write the verdict into the ledger. False where the step is stale."""
@@ -143,12 +128,12 @@ class Steps:
         return held
 
 
-def _ask(channel: Channel, step: Step) -> Admission | Rejection | None:
+def _ask(channel: Channel, breaker: SharedBreaker, step: Step) -> Admission | Rejection | None:
     """May this step call the Executor? None where it has nothing to ask it.
 
     A closed breaker has said so already, when the step began. A retry needs the fleet's budget besides.
     """
-    record, breaker = step.record, channel.breaker
+    record = step.record
     if record.ends:
         return None
     retry = record.attempts > 0 and breaker.rules.budget_enabled

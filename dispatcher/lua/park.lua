@@ -26,8 +26,5 @@ if known[2] and fields.error == '' then
 end
 local now = server_ms()
 redis.call('HSET', plan_key, 'due_ms', whole(now + after_ms))
-if fields.apply_id ~= '' then
-  redis.call('HSETNX', plan_key, 'applied_ms', whole(now))
-end
 redis.call('ZADD', due_key, whole(now + after_ms + patience_ms), id)
 return after_ms

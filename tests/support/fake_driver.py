@@ -64,6 +64,9 @@ class FakeDriver:
     def health(self, within_s: float) -> None:
         self._called("health", within_s)
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def stop(self, apply_id: str) -> bool:
         self._called("stop")
         self.ended.add(apply_id)

@@ -1,4 +1,8 @@
-"""What a driver must do."""
+"""What a driver must do.
+
+A driver is an entry point in the group `fault_dispatcher.drivers`: a callable that takes the Executor's
+`ExecutorClientConfig` and how many threads will call at once, and returns a `Driver`.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,8 @@ class Driver(Protocol):
     def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
         """Inject the fault; the Executor's id for it. Take no longer than `within_s` seconds.
 
-        The same `key` is the same fault, however often it is sent. Raises `FaultFailedError`.
+        The same `key` is the same fault, however often it is sent, unless the Executor is configured with
+        `idempotent_apply = false`. Raises `FaultFailedError`.
         """
         ...
 
@@ -40,11 +45,15 @@ class Driver(Protocol):
         ...
 
     def metrics(self, apply_id: str, within_s: float) -> RawObservation:
-        """What was observed of a completed fault. Raises `FaultLostError`."""
+        """What was observed of a completed fault. Raises `FaultLostError`. Not asked where an observer is."""
         ...
 
     def health(self, within_s: float) -> None:
         """Whether the Executor is up: returns if it is, and raises why not if it is not."""
+        ...
+
+    def close(self) -> None:
+        """Let go of all connections."""
         ...
 
     def stop(self, apply_id: str) -> bool:

@@ -12,9 +12,12 @@ from dispatcher.errors import FaultFailedError, FaultLostError
 from dispatcher.models import FaultPlan, FaultType, RawObservation
 from dispatcher.problems import problems_of
 from workers.drivers.base import FaultState
+from workers.drivers.cut import cut_json, cut_lines
+from workers.drivers.http import HttpTransport
 
 if TYPE_CHECKING:
-    from workers.drivers.http import Answer, HttpTransport
+    from dispatcher.endpoints import ExecutorClientConfig
+    from workers.drivers.http import Answer
 
 __all__ = ["FaultsApiDriver"]
 
@@ -22,6 +25,7 @@ NOT_FOUND = 404
 CANNOT_STOP = 405  # an Executor without this extension
 
 MAX_ID_LENGTH = 200
+LONGEST_REASON = 200
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -44,7 +48,7 @@ class StatusAnswer(BaseModel):
 class MetricsAnswer(BaseModel):
     """`FaultMetricsResponse`, and the two counts that an Executor may add."""
 
-    status_code: int
+    status_code: int = Field(ge=0, le=999)
     latency_ms: float = Field(ge=0, allow_inf_nan=False)
     error_rate: float = Field(ge=0, le=1)
     trace_data: JsonValue
@@ -56,9 +60,12 @@ class MetricsAnswer(BaseModel):
 class FaultsApiDriver:
     """Speaks the faults API. See `Driver` for what each method does and raises."""
 
-    def __init__(self, transport: HttpTransport) -> None:
-        self._transport = transport
-        self.longest_call_s = transport.longest_call_s
+    def __init__(self, config: ExecutorClientConfig, connections: int) -> None:
+        """`connections` is how many threads will call at once."""
+        self._transport = HttpTransport(config, connections)
+        self._max_trace_bytes = config.max_trace_bytes
+        self._max_log_bytes = config.max_log_bytes
+        self.longest_call_s = self._transport.longest_call_s
 
     def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
         headers = {"Idempotency-Key": key}
@@ -77,6 +84,8 @@ class FaultsApiDriver:
 
     def metrics(self, apply_id: str, within_s: float) -> RawObservation:
         metrics = _read(self._about(apply_id, "metrics", within_s), MetricsAnswer)
+        trace_data, less_traces = cut_json(metrics.trace_data, self._max_trace_bytes)
+        logs, fewer_logs = cut_lines(metrics.logs or [], self._max_log_bytes)
         return RawObservation(
             execution_id=apply_id,
             timestamp=datetime.now(UTC),
@@ -85,8 +94,9 @@ class FaultsApiDriver:
             error_rate=metrics.error_rate,
             success_count=metrics.success_count,
             error_count=metrics.error_count,
-            trace_data=metrics.trace_data,
-            logs=metrics.logs or [],
+            trace_data=trace_data,
+            logs=logs,
+            truncated=["trace_data"] * less_traces + ["logs"] * fewer_logs,
         )
 
     def health(self, within_s: float) -> None:
@@ -101,6 +111,9 @@ class FaultsApiDriver:
         if not answer.ok and answer.status != NOT_FOUND:
             raise answer.error()
         return True
+
+    def close(self) -> None:
+        self._transport.close()
 
     def _about(self, apply_id: str, part: str, within_s: float) -> Answer:
         answer = self._transport.call("GET", f"{_path(apply_id)}/{part}", within_s=within_s)
@@ -140,7 +153,8 @@ def _read(answer: Answer, model: type[T]) -> T:
 
 
 def _fault_failed(answer: Answer, reason: str) -> FaultFailedError:
-    return FaultFailedError(f"{answer.call}: the fault failed: {reason or 'no reason given'}")
+    told = repr(reason[:LONGEST_REASON]) if reason else "no reason given"
+    return FaultFailedError(f"{answer.call}: the fault failed: {told}")
 
 
 def _path(apply_id: str) -> str:

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_environ_proxies
 
 from dispatcher.errors import ExecutorClientError, ExecutorConnectionError, ExecutorProtocolError
 from workers.drivers.read_budget import POOLS
 from workers.failures import CONNECTION_ROWS, status_row
+from workers.traces import traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from dispatcher.settings import ExecutorClientConfig
+    from dispatcher.endpoints import Endpoint
 
 __all__ = ["Answer", "HttpTransport"]
 
@@ -53,7 +56,7 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON. Raises `ExecutorProtocolError`."""
         try:
-            return json.loads(self.body, parse_constant=_refuse_constant)
+            return _loads(self.body)
         except (ValueError, RecursionError) as exc:
             raise self.protocol_error(f"is not JSON ({exc})") from exc
 
@@ -73,7 +76,7 @@ class Answer:
     def _message(self) -> str:
         """The Executor's own words: its `message` or `error` field, else the beginning of the body."""
         try:
-            fields = json.loads(self.body)
+            fields = _loads(self.body)
         except (ValueError, RecursionError):
             fields = None
         if isinstance(fields, dict):
@@ -84,20 +87,23 @@ class Answer:
 
 
 class HttpTransport:
-    """Calls to one Executor over a pool of kept-alive connections. Safe to share between threads.
+    """Calls to one server over a pool of kept-alive connections. Safe to share between threads.
 
-    Calls go straight to the adapter: no redirect is followed, no cookie kept, and neither a proxy nor
-    credentials are taken from the environment.
+    Calls go straight to the adapter: no redirect is followed, no cookie kept, no credentials are taken from
+    the environment, and a proxy only where that is configured.
     """
 
-    def __init__(self, config: ExecutorClientConfig, connections: int) -> None:
+    def __init__(self, config: Endpoint, connections: int) -> None:
         """`connections` is how many are kept for reuse, one for each thread that calls."""
-        self._base_url = config.url
+        self._base_url = str(requests.Request("GET", config.url).prepare().url).rstrip("/")
         self._timeouts = (config.connection_timeout_sec, config.read_timeout_sec)
         self._max_bytes = config.max_response_bytes
         self._headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
         if config.token is not None:
             self._headers["Authorization"] = f"Bearer {config.token.get_secret_value()}"
+        self._proxies = get_environ_proxies(config.url) if config.proxies_from_environment else None
+        self._verify = str(config.ca_file) if config.ca_file else True
+        self._cert = _client_certificate(config)
         self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
         self._adapter.poolmanager.pool_classes_by_scheme = POOLS
 
@@ -120,15 +126,38 @@ class HttpTransport:
         """
         url = self._base_url + path
         name = f"{method} {url}"
-        request = requests.Request(method, url, self._headers | (headers or {}), json=body).prepare()
+        request = self._request(method, url, body, headers or {})
         try:
             connect_s, read_s = (min(timeout_s, within_s) for timeout_s in self._timeouts)
-            response = self._adapter.send(request, stream=True, timeout=(connect_s, read_s))
+            response = self._adapter.send(
+                request,
+                stream=True,
+                timeout=(connect_s, read_s),
+                verify=self._verify,
+                cert=self._cert,
+                proxies=self._proxies,
+            )
             with response:
-                body = self._read(response, name)
-            return Answer(name, response.status_code, body, _retry_after_s(response.headers))
+                answer = self._read(response, name)
+            return Answer(name, response.status_code, answer, _retry_after_s(response.headers))
         except requests.RequestException as exc:
             raise _no_answer(name, exc) from exc
+
+    def _request(
+        self, method: str, url: str, body: object, headers: dict[str, str]
+    ) -> requests.PreparedRequest:
+        """Ready to be sent: the URL is known to be sound, so it need not be taken apart for each call."""
+        request = requests.PreparedRequest()
+        request.method, request.url = method, url
+        request.headers = CaseInsensitiveDict(self._headers | headers)
+        trace = traceparent()
+        if trace is not None:
+            request.headers["traceparent"] = trace
+        if body is not None:
+            request.body = json.dumps(body).encode()
+            request.headers["Content-Type"] = "application/json"
+            request.headers["Content-Length"] = str(len(request.body))
+        return request
 
     def _read(self, response: requests.Response, name: str) -> bytes:
         body = bytearray()
@@ -195,5 +224,46 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
         waiting.extend(each for each in inner if isinstance(each, BaseException))
 
 
+def _client_certificate(config: Endpoint) -> str | tuple[str, str] | None:
+    if config.client_cert_file is None:
+        return None
+    certificate = str(config.client_cert_file)
+    return (certificate, str(config.client_key_file)) if config.client_key_file else certificate
+
+
+def _loads(text: bytes) -> Any:
+    """JSON as RFC 8259 has it, in the parts where Python is more generous. Raises `ValueError`."""
+    value = json.loads(
+        text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_without_duplicates
+    )
+    if b"\\u" in text:
+        _refuse_half_characters(value)
+    return value
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return number
+
+
+def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        names = [name for name, _ in members]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:50]!r} is there twice")
+    return found
+
+
+def _refuse_half_characters(value: object) -> None:
+    """Half of a surrogate pair is no text, and could not be stored."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as exc:
+        raise ValueError("it has half of a surrogate pair") from exc

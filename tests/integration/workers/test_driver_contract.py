@@ -13,7 +13,6 @@ from support.stub_executor import StubExecutor
 from dispatcher import ExecutorClientConfig, ExecutorRejectedError, FaultLostError
 from workers.drivers.base import Driver, FaultState
 from workers.drivers.faults_api import FaultsApiDriver
-from workers.drivers.http import HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +33,9 @@ def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
 
 
 def driver_at(url: str) -> Iterator[Driver]:
-    transport = HttpTransport(ExecutorClientConfig(base_url=url), connections=1)
-    yield FaultsApiDriver(transport)
-    transport.close()
+    driver = FaultsApiDriver(ExecutorClientConfig(base_url=url), connections=1)
+    yield driver
+    driver.close()
 
 
 @pytest.fixture

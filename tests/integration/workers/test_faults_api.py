@@ -18,7 +18,6 @@ from dispatcher import (
 )
 from workers.drivers.base import FaultState
 from workers.drivers.faults_api import FaultsApiDriver
-from workers.drivers.http import HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +33,9 @@ def stub() -> Iterator[StubExecutor]:
 
 @pytest.fixture
 def driver(stub: StubExecutor) -> Iterator[FaultsApiDriver]:
-    transport = HttpTransport(ExecutorClientConfig(base_url=stub.url), connections=1)
-    yield FaultsApiDriver(transport)
-    transport.close()
+    driver = FaultsApiDriver(ExecutorClientConfig(base_url=stub.url), connections=1)
+    yield driver
+    driver.close()
 
 
 def test_an_apply_is_what_the_specification_says(stub: StubExecutor, driver: FaultsApiDriver) -> None:

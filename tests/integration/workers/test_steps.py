@@ -28,9 +28,10 @@ from dispatcher.record import Order
 from dispatcher.results import ResultCodec
 from dispatcher.waits import Waiter, value_of
 from workers.breaker import SharedBreaker
-from workers.breaker_rules import BreakerRules, BreakerState
-from workers.plan_runner import Fail, Finish, Park, PlanRunner, Retry
-from workers.steps import Channel, Steps, longest_step_s
+from workers.breaker_rules import BreakerState
+from workers.channel import Channel
+from workers.plan_runner import Fail, Finish, Park, Retry
+from workers.steps import Steps
 
 if TYPE_CHECKING:
     from dispatcher import FaultPlan
@@ -63,14 +64,17 @@ def steps(ledger: Ledger, driver: FakeDriver, waits: list[int], redis_client: re
 def steps_on(
     ledger: Ledger, client: redis.Redis, driver: FakeDriver, waits: list[int], **config: object
 ) -> Steps:
-    return Steps(ledger, CODEC, {"default": channel(client, driver, **config)}, expect=waits.append)
+    way = channel(driver, **config)
+    breakers = {"default": SharedBreaker(client, "dispatcher", "default", way.rules)}
+    return Steps(ledger, CODEC, {"default": way}, breakers, expect=waits.append)
 
 
-def channel(client: redis.Redis, driver: FakeDriver, **config: object) -> Channel:
-    settings = ExecutorClientConfig.model_validate(config)
-    rules = BreakerRules.of(settings, lease_s=longest_step_s(driver))
-    breaker = SharedBreaker(client, "dispatcher", "default", rules)
-    return Channel(driver, breaker, PlanRunner(settings, poll_ms=500))
+def channel(driver: FakeDriver, **config: object) -> Channel:
+    return Channel.of("default", ExecutorClientConfig.model_validate(config), driver, poll_ms=500)
+
+
+def breaker_of(client: redis.Redis, driver: FakeDriver) -> SharedBreaker:
+    return SharedBreaker(client, "dispatcher", "default", channel(driver).rules)
 
 
 def record(ledger: Ledger) -> PlanRecord:
@@ -190,7 +194,7 @@ def test_a_lease_outlasts_the_longest_step(steps: Steps, ledger: Ledger, redis_c
 
 def trip(client: redis.Redis, driver: FakeDriver) -> SharedBreaker:
     """A breaker that has just opened."""
-    breaker = channel(client, driver).breaker
+    breaker = breaker_of(client, driver)
     for _ in range(5):
         breaker.record_failure("503 down")
     assert breaker.status().state is BreakerState.OPEN
@@ -223,7 +227,7 @@ def test_a_closed_breaker_costs_a_step_no_round_trip(
     driver.trouble([DOWN])
     assert isinstance(steps.take("p1"), Retry)
     assert len(sent) == 2  # begin, and park with what the breaker is to hear
-    assert channel(client, driver).breaker.status().failures == 2
+    assert breaker_of(client, driver).status().failures == 2
     ledger.close()
     client.close()
 

@@ -136,7 +136,7 @@ def test_a_stale_step_changes_nothing(ledger: Ledger, redis_client: redis.Redis)
     pass_time(redis_client, "p1", 60_000)
     begin(ledger, token="next")
     before = read(ledger)
-    assert ledger.park(stale.record.applied("f1"), "stale", 1000) is None
+    assert ledger.park(stale.record.applied("f1", 1), "stale", 1000) is None
     assert not finish(ledger, stale)
     assert read(ledger) == before
     assert stored(ledger) is None
@@ -145,7 +145,7 @@ def test_a_stale_step_changes_nothing(ledger: Ledger, redis_client: redis.Redis)
 def test_a_parked_plan_is_nobodys_until_it_is_due(ledger: Ledger, redis_client: redis.Redis) -> None:
     submit(ledger)
     step = begin(ledger)
-    assert ledger.park(step.record.applied("f1"), step.token, 30_000) == 30_000
+    assert ledger.park(step.record.applied("f1", 1), step.token, 30_000) == 30_000
     assert ledger.begin("p1", "early", 1000) is None
     assert ledger.claim_due().wake_ups == []
     pass_time(redis_client, "p1", 30_000)
@@ -264,7 +264,7 @@ def test_a_plan_keeps_its_target_from_its_first_step_to_its_end(
     submit(ledger, "p1")
     submit(ledger, "p2")
     step = begin(ledger, "p1")
-    ledger.park(step.record.applied("f1"), step.token, 0)
+    ledger.park(step.record.applied("f1", 1), step.token, 0)
     assert ledger.begin("p2", "t2", 1000) is None
     begin(ledger, "p1", token="t2")
 
@@ -354,7 +354,7 @@ def test_a_holder_that_vanished_does_not_block_its_target(ledger: Ledger, redis_
 def test_a_cancelled_plan_is_due_at_once(ledger: Ledger) -> None:
     submit(ledger)
     step = begin(ledger)
-    ledger.park(step.record.applied("f1"), step.token, 30_000)
+    ledger.park(step.record.applied("f1", 1), step.token, 30_000)
     assert ledger.cancel(["p1", "nobody"], "why not") == [WakeUp("p1", str(PLAN)), None]
     assert begin(ledger, token="t2").record.cancelled == "why not"
 
@@ -364,7 +364,7 @@ def test_a_plan_cancelled_during_a_step_is_due_when_the_step_ends(ledger: Ledger
     step = begin(ledger)
     ledger.cancel(["p1"], "")
     assert ledger.begin("p1", "t2", 1000) is None
-    assert ledger.park(step.record.applied("f1"), step.token, 30_000) == 0
+    assert ledger.park(step.record.applied("f1", 1), step.token, 30_000) == 0
     begin(ledger, token="t2")
 
 
@@ -426,6 +426,6 @@ def test_a_plan_in_flight_costs_two_kilobytes_at_most(redis_url: str) -> None:
         target = abort_plan(api=f"/api/v1/payment/process/{number}", start_delay_ms=200)
         submit(ledger, plan_id, target, batch="b" * 32, expires_after_ms=60_000)
         step = begin(ledger, plan_id, token=f"{number:032x}")
-        ledger.park(step.record.applied(f"f-{number:032x}"), step.token, 30_000)
+        ledger.park(step.record.applied(f"f-{number:032x}", 1_900_000_000_000), step.token, 30_000)
     assert (client.info("memory")["used_memory"] - before) / 1_000 <= 2_048
     client.close()

@@ -106,7 +106,7 @@ class LedgerMachine(RuleBasedStateMachine):
         plan = self.plans.get(plan_id)
         if plan is None or plan.holder is None:
             return
-        record = plan.holder.record.applied("f1")
+        record = plan.holder.record.applied("f1", 1)
         due_ms = self.ledger.park(record, plan.holder.token, WAIT_MS)
         assert due_ms == (0 if plan.cancelled else WAIT_MS)
         plan.waits, plan.holder, plan.leased = not plan.cancelled, None, False

@@ -10,7 +10,19 @@ import pytest
 from dispatcher import ExecutorClientConfig, InvalidSettingsError, RetryStrategy, load_settings
 
 ROOT = Path(__file__).parents[3]
-ABSENT = {"base_url", "token", "circuit_breaker_slow_call_sec"}
+ABSENT = {
+    "base_url",
+    "token",
+    "circuit_breaker_slow_call_sec",
+    "ca_file",
+    "client_cert_file",
+    "client_key_file",
+    "kind",
+    "requests_per_sec",
+    "error_rate_query",
+    "latency_query",
+    "status_query",
+}
 """Settings whose default is to have none, which TOML cannot say."""
 
 

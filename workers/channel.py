@@ -1,0 +1,96 @@
+"""All that lies between plans and one Executor, built from the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from dispatcher.endpoints import ProbeSettings, PrometheusSettings
+from workers.breaker_rules import BreakerRules
+from workers.drivers.registry import open_driver
+from workers.observers.probe import ProbeObserver
+from workers.observers.prometheus import PrometheusObserver
+from workers.plan_runner import PlanRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dispatcher.endpoints import ExecutorClientConfig, ServiceSettings
+    from workers.drivers.base import Driver
+    from workers.observers.base import Observer
+
+__all__ = ["Channel", "open_channel"]
+
+CALLS_A_STEP = 3
+"""The most calls that one step makes: status, metrics, and stop where they fail."""
+
+LOOKS_A_STEP = 2
+"""The most looks that one step takes at a target: before the fault, and at its begin."""
+
+STEP_MARGIN_SEC = 5.0
+"""For what a step does beside its calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """The way to one Executor, but for its breaker."""
+
+    name: str
+    driver: Driver
+    observer: Observer | None
+    runner: PlanRunner
+    rules: BreakerRules
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        config: ExecutorClientConfig,
+        driver: Driver,
+        observer: Observer | None = None,
+        *,
+        poll_ms: int,
+    ) -> Self:
+        """The way to the Executor `name` over this driver. `poll_ms` as in `PlanRunner`."""
+        watch_ms = None if observer is None or observer.every_s is None else round(observer.every_s * 1000)
+        runner = PlanRunner(config, poll_ms=poll_ms, watch_ms=watch_ms)
+        rules = BreakerRules.of(config, lease_s=_longest_step_s(driver, observer))
+        return cls(name, driver, observer, runner, rules)
+
+    @property
+    def longest_step_s(self) -> float:
+        """No step of a plan for this Executor takes longer, in seconds."""
+        return _longest_step_s(self.driver, self.observer)
+
+    def close(self) -> None:
+        """Let go of all connections to the Executor."""
+        self.driver.close()
+
+
+def _longest_step_s(driver: Driver, observer: Observer | None) -> float:
+    looks_s = 0.0 if observer is None else LOOKS_A_STEP * observer.longest_look_s
+    return CALLS_A_STEP * driver.longest_call_s + looks_s + STEP_MARGIN_SEC
+
+
+def open_channel(
+    name: str,
+    config: ExecutorClientConfig,
+    services: Mapping[str, ServiceSettings],
+    *,
+    connections: int,
+    poll_ms: int,
+) -> Channel:
+    """The way to the Executor `name`, for `connections` threads at once. Raises `InvalidSettingsError`."""
+    driver = open_driver(name, config, connections)
+    return Channel.of(name, config, driver, _observer(config, services, connections), poll_ms=poll_ms)
+
+
+def _observer(
+    config: ExecutorClientConfig, services: Mapping[str, ServiceSettings], connections: int
+) -> Observer | None:
+    match config.observer:
+        case ProbeSettings() as settings:
+            return ProbeObserver(settings, services)
+        case PrometheusSettings() as settings:
+            return PrometheusObserver(settings, connections)
+    return None

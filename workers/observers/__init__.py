@@ -1,0 +1,1 @@
+"""Who sees what a fault does, where the Executor has no metrics."""
