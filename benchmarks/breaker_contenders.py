@@ -26,8 +26,9 @@ from dispatcher.results import ResultCodec
 from workers.breaker import SharedBreaker
 from workers.breaker_rules import BreakerRules
 from workers.channel import Channel
-from workers.plan_runner import Fail
+from workers.drivers.base import Driver
 from workers.steps import Steps
+from workers.verdicts import Fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ class Contender(Protocol):
 
 
 @dataclass
-class ScriptedDriver:
+class ScriptedDriver(Driver):
     """An Executor whose applies are the benchmark's calls, and that gets no further."""
 
     call: Callable[[], None] = lambda: None
@@ -88,13 +89,6 @@ class ScriptedDriver:
         raise NotImplementedError
 
     def health(self, within_s: float) -> None:
-        """Never asked."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def stop(self, apply_id: str) -> bool:
         """Never asked."""
         raise NotImplementedError
 

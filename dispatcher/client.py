@@ -194,15 +194,23 @@ class Dispatcher(ExecutorClient):
 
     def _submit(self, submissions: Sequence[Submission]) -> list[ExecutorClientError | None]:
         """Submit, and wake those that may start; for each, why it was refused."""
-        outcomes = self._ledger.submit(submissions)
+        refusals: list[ExecutorClientError | None] = [self._unobservable(each.order) for each in submissions]
+        taken = [each for each, refusal in zip(submissions, refusals, strict=True) if refusal is None]
+        outcomes = self._ledger.submit(taken)
         now_s = time.time()
-        wake_ups = (
-            each.first_wake_up(now_s)
-            for each, outcome in zip(submissions, outcomes, strict=True)
-            if outcome is True
-        )
+        new = [each for each, outcome in zip(taken, outcomes, strict=True) if outcome is True]
+        wake_ups = [each.first_wake_up(now_s) for each in new]
         publish(self._celery, [wake_up for wake_up in wake_ups if wake_up is not None])
-        return [outcome if isinstance(outcome, ExecutorClientError) else None for outcome in outcomes]
+        rest = iter(outcomes)
+        told = [next(rest) if refusal is None else refusal for refusal in refusals]
+        return [each if isinstance(each, ExecutorClientError) else None for each in told]
+
+    def _unobservable(self, order: Order) -> InvalidPlanError | None:
+        """Why nobody would see what the plan does, where nobody would."""
+        problem = self._settings.why_unobservable(order.executor, order.plan.service)
+        if problem is None:
+            return None
+        return InvalidPlanError(f"invalid plan: executor {problem}", [["executor", problem]])
 
     def _options(
         self,

@@ -64,9 +64,9 @@ class ExecutorClientError(Exception):
     def __init__(self, message: str = "", /, *details: object) -> None:
         super().__init__(message, *details)
 
-    def of_plan(self, plan_id: str) -> Self:
-        """The same error, which also tells whose it is."""
-        return type(self)(f"plan {plan_id}: {self.message}", *self.args[1:])
+    def saying(self, message: str) -> Self:
+        """The same error in other words."""
+        return type(self)(message, *self.args[1:])
 
     @property
     def message(self) -> str:
@@ -90,6 +90,11 @@ class _RuleError(ExecutorClientError):
         """Each wrong field and what is wrong with it: `[("percentage", "must be at most 100")]`."""
         return [(field, problem) for field, problem in self.args[1]]
 
+    @property
+    def lines(self) -> list[str]:
+        """One line for each wrong field, for people."""
+        return [f"{field}: {problem}" for field, problem in self.problems] or [self.message]
+
 
 class InvalidPlanError(_RuleError):
     """The plan breaks a rule. Nothing was sent: correct the fields in `problems`."""
@@ -97,6 +102,12 @@ class InvalidPlanError(_RuleError):
 
 class InvalidSettingsError(_RuleError):
     """The configuration breaks a rule. Nothing was started: correct the settings in `problems`."""
+
+    def within(self, section: str) -> Self:
+        """The same of one section of the settings, `executors.default` for example."""
+        problems = [[f"{section}.{field}", problem] for field, problem in self.problems]
+        told = "; ".join(" ".join(each) for each in problems)
+        return type(self)(f"invalid settings: {told}", problems)
 
 
 class LedgerUnavailableError(ExecutorClientError, builtins.ConnectionError):
@@ -240,6 +251,14 @@ class ExecutorProtocolError(ExecutorClientError):
     """The answer is not what the contract says. Check the Executor's version; a retry is useless."""
 
     exit_code = 14
+
+    def __init__(self, message: str = "", apply_id: str = "", /) -> None:
+        super().__init__(message, apply_id)
+
+    @property
+    def apply_id(self) -> str:
+        """The fault that a broken answer to an apply speaks of all the same. Empty where it names none."""
+        return str(self.args[1])
 
 
 class FaultFailedError(ExecutorClientError):

@@ -74,8 +74,8 @@ class PlanRecord:
     error: ExecutorClientError | None = None
     """What it will end with, once its fault is stopped."""
 
-    doubtful: bool = False
-    """Whether an apply may have reached the Executor whose answer nobody has."""
+    doubtful_ms: int | None = None
+    """When the last apply may have reached the Executor whose answer nobody has."""
 
     seen: str = ""
     """What an observer has seen of its target so far, in the observer's words."""
@@ -110,7 +110,7 @@ class PlanRecord:
             failure=errors.from_json(fields["failure"]) if "failure" in fields else None,
             cancelled=fields.get("cancelled"),
             error=errors.from_json(fields["error"]) if "error" in fields else None,
-            doubtful=fields.get("doubtful") == "1",
+            doubtful_ms=moment("doubtful_ms"),
             seen=fields.get("seen", ""),
             in_the_way=in_the_way or None,
         )
@@ -125,9 +125,12 @@ class PlanRecord:
     @property
     def fault_ends_ms(self) -> int | None:
         """When the Executor itself ends the fault, and the requests that it holds are answered."""
-        if self.applied_ms is None:
-            return None
-        return self.applied_ms + budget_ms(self.plan, 0)
+        begins_ms = self.doubtful_ms if self.applied_ms is None else self.applied_ms
+        return None if begins_ms is None else begins_ms + budget_ms(self.plan, 0)
+
+    def alive_ms(self, now_ms: int) -> int:
+        """How much longer the fault may be alive where nobody stops it."""
+        return max(0, (self.fault_ends_ms or now_ms) - now_ms)
 
     @property
     def why(self) -> str | None:
@@ -144,6 +147,11 @@ class PlanRecord:
         """Whether its fault may be on the Executor."""
         return self.apply_id is not None or self.doubtful
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether nobody knows if its fault was applied."""
+        return self.doubtful_ms is not None
+
     def to_fields(self) -> dict[str, str | int]:
         """What a step may have changed, as in the ledger's hash. Empty: absent."""
         return {
@@ -157,13 +165,13 @@ class PlanRecord:
             "cause": self.cause or "",
             "failure": "" if self.failure is None else errors.to_json(self.failure),
             "error": "" if self.error is None else errors.to_json(self.error),
-            "doubtful": int(self.doubtful) or "",
+            "doubtful_ms": self.doubtful_ms or "",
         }
 
     def applied(self, apply_id: str, now_ms: int) -> Self:
         """The record once the Executor has accepted the fault."""
         state = PlanState.RUNNING
-        return self._went_well(state=state, apply_id=apply_id, applied_ms=now_ms, doubtful=False)
+        return self._went_well(state=state, apply_id=apply_id, applied_ms=now_ms, doubtful_ms=None)
 
     def looked(self, seen: str) -> Self:
         """The record once an observer has looked at the target."""
@@ -181,10 +189,13 @@ class PlanRecord:
         """The record once the observation is in."""
         return self._went_well(state=PlanState.OBSERVED)
 
-    def failed_once_more(self, failure: ExecutorClientError, *, doubtful: bool = False) -> Self:
+    def failed_once_more(self, failure: ExecutorClientError) -> Self:
         """The record after a failed call that will be tried again."""
-        doubtful = self.doubtful or doubtful
-        return replace(self, attempts=self.attempts + 1, failure=failure, cause=None, doubtful=doubtful)
+        return replace(self, attempts=self.attempts + 1, failure=failure, cause=None)
+
+    def in_doubt(self, now_ms: int) -> Self:
+        """The record once an apply may have arrived whose answer nobody has."""
+        return replace(self, doubtful_ms=now_ms)
 
     def held_back(self, cause: str) -> Self:
         """The record of a plan in the middle, whose next call must wait."""

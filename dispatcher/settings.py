@@ -29,7 +29,7 @@ from dispatcher.endpoints import ExecutorClientConfig, ProbeSettings, Seconds, S
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.problems import problems_of
 
-__all__ = ["Settings", "load_settings"]
+__all__ = ["WITHOUT_METRICS", "Settings", "load_settings"]
 
 PREFIX = "DISPATCHER_"
 WITHOUT_METRICS = {"policy_api"}

@@ -6,8 +6,10 @@ Everything that happens at import time in this package happens here.
 from __future__ import annotations
 
 import logging
+import sys
 
 from dispatcher.celery_app import make_celery
+from dispatcher.errors import InvalidSettingsError
 from dispatcher.ledger import connect, impatient_client
 from dispatcher.results import ResultCodec
 from dispatcher.settings import load_settings
@@ -41,10 +43,15 @@ def _health_check(channel: Channel) -> HealthCheck:
 for _chatty in ("celery.app.trace", "celery.worker.strategy"):
     logging.getLogger(_chatty).setLevel(logging.WARNING)
 
-_settings = load_settings()
+try:
+    _settings = load_settings()
+    _channels = {name: _open(name) for name in _settings.executors}
+except InvalidSettingsError as exc:
+    for line in exc.lines:
+        print(f"error: {line}", file=sys.stderr)  # noqa: T201 (for whoever starts the worker)
+    sys.exit(exc.exit_code)
 _ledger = connect(_settings)
 _quick_client = impatient_client(_settings)
-_channels = {name: _open(name) for name in _settings.executors}
 _breakers = {
     name: SharedBreaker(_quick_client, _settings.key_prefix, name, channel.rules)
     for name, channel in _channels.items()

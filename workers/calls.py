@@ -49,6 +49,10 @@ class StepCalls:
         """See `Driver.apply`."""
         return self._watch(lambda: self._driver.apply(plan, key, within_s))
 
+    def id_of(self, key: str) -> str | None:
+        """See `Driver.id_of`."""
+        return self._driver.id_of(key)
+
     def status(self, apply_id: str, within_s: float) -> FaultState:
         """See `Driver.status`."""
         return self._watch(lambda: self._driver.status(apply_id, within_s))

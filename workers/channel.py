@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from dispatcher.endpoints import ProbeSettings, PrometheusSettings
+from dispatcher.errors import InvalidSettingsError
+from dispatcher.settings import WITHOUT_METRICS
 from workers.breaker_rules import BreakerRules
 from workers.drivers.registry import open_driver
 from workers.observers.probe import ProbeObserver
@@ -63,8 +65,10 @@ class Channel:
         return _longest_step_s(self.driver, self.observer)
 
     def close(self) -> None:
-        """Let go of all connections to the Executor."""
+        """Let go of all connections."""
         self.driver.close()
+        if self.observer is not None:
+            self.observer.close()
 
 
 def _longest_step_s(driver: Driver, observer: Observer | None) -> float:
@@ -80,17 +84,27 @@ def open_channel(
     connections: int,
     poll_ms: int,
 ) -> Channel:
-    """The way to the Executor `name`, for `connections` threads at once. Raises `InvalidSettingsError`."""
+    """The way to the Executor `name`, for `connections` threads at once.
+
+    Raises `InvalidSettingsError` for a driver that is not installed, or refuses its settings.
+    """
     driver = open_driver(name, config, connections)
-    return Channel.of(name, config, driver, _observer(config, services, connections), poll_ms=poll_ms)
+    if config.driver in WITHOUT_METRICS and config.observer is None:
+        problem = f"is required, for {config.driver} has no metrics"
+        raise InvalidSettingsError(problem, [["observer", problem]]).within(f"executors.{name}")
+    observer = _observer(name, config, services, connections)
+    return Channel.of(name, config, driver, observer, poll_ms=poll_ms)
 
 
 def _observer(
-    config: ExecutorClientConfig, services: Mapping[str, ServiceSettings], connections: int
+    name: str, config: ExecutorClientConfig, services: Mapping[str, ServiceSettings], connections: int
 ) -> Observer | None:
     match config.observer:
         case ProbeSettings() as settings:
             return ProbeObserver(settings, services)
         case PrometheusSettings() as settings:
-            return PrometheusObserver(settings, connections)
+            try:
+                return PrometheusObserver(settings, connections)
+            except InvalidSettingsError as exc:
+                raise exc.within(f"executors.{name}.observer") from exc
     return None

@@ -8,11 +8,11 @@ import uuid
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, LedgerUnavailableError
-from dispatcher.record import budget_ms
 from workers.breaker_rules import Admission, Outcome, Rejection
 from workers.calls import StepCalls
-from workers.plan_runner import Fail, Finish, Park, Retry
+from workers.endings import failed
 from workers.traces import traced
+from workers.verdicts import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dispatcher.scripts import Call
     from workers.breaker import SharedBreaker
     from workers.channel import Channel
-    from workers.plan_runner import Verdict
+    from workers.verdicts import Verdict
 
 __all__ = ["Steps"]
 
@@ -79,7 +79,7 @@ class Steps:
         record = step.record
         channel = self._channels.get(record.executor)
         if channel is None:
-            return _unconfigured(record), []
+            return _unconfigured(step), []
         calls = StepCalls(channel.driver, step.now_ms, channel.observer)
         breaker = self._breakers[record.executor]
         answer = _ask(channel, breaker, step)
@@ -90,7 +90,7 @@ class Steps:
         except Exception as exc:
             logger.exception("plan %s: a defect in the worker ends it", record.id)
             error = ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}")
-            verdict = _failed(record, error, alive_ms=budget_ms(record.plan, 0))
+            verdict = failed(record.in_doubt(calls.now_ms), error, calls.now_ms)
         return verdict, _heard(breaker, answer, calls)
 
     def _settle(self, verdict: Verdict, token: str, beside: Sequence[Call]) -> bool:
@@ -151,15 +151,11 @@ def _heard(breaker: SharedBreaker, answer: Admission | Rejection | None, calls: 
     return [] if nothing_to_tell else [breaker.recording(answer, calls.report)]
 
 
-def _unconfigured(record: PlanRecord) -> Fail:
+def _unconfigured(step: Step) -> Fail:
+    record = step.record
     problem = f"{record.executor} is not configured where the worker runs"
     error = InvalidPlanError(f"plan {record.id}: executor {problem}", [["executor", problem]])
-    return _failed(record, error, alive_ms=budget_ms(record.plan, 0) if record.applied_for_all_we_know else 0)
-
-
-def _failed(record: PlanRecord, error: ExecutorClientError, *, alive_ms: int) -> Fail:
-    """The end of a plan whose Executor could not be asked to stop its fault."""
-    return Fail(record.ended(error), error, alive_ms)
+    return failed(record, error, step.now_ms)
 
 
 def _log(verdict: Verdict) -> None:

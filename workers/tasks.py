@@ -10,7 +10,7 @@ from celery.worker.request import Request
 
 from dispatcher.celery_app import RUN_PLAN
 from dispatcher.errors import ExecutorClientError
-from workers.plan_runner import Fail, Finish, Retry
+from workers.verdicts import Fail, Finish, Retry
 
 if TYPE_CHECKING:
     from celery import Celery, Task

@@ -36,8 +36,7 @@ def main() -> NoReturn:
     try:
         app()
     except (InvalidPlanError, InvalidSettingsError) as exc:
-        lines = [f"{field}: {problem}" for field, problem in exc.problems] or [exc.message]
-        sys.exit(_told(lines, exc.exit_code))
+        sys.exit(_told(exc.lines, exc.exit_code))
     except ExecutorClientError as exc:
         sys.exit(_told([exc.message], exc.exit_code))
     sys.exit(0)

@@ -42,7 +42,7 @@ end
 -- A started step that never came back may have applied the fault. A plan with another in its way does not start:
 -- should this step be lost, the next one must look at the line again.
 if started_ms and leased == '1' and holder ~= token and not apply_id then
-  redis.call('HSET', plan_key, 'doubtful', 1)
+  redis.call('HSET', plan_key, 'doubtful_ms', whole(now))
 end
 if in_the_way == '' then
   redis.call('HSETNX', plan_key, 'started_ms', whole(now))

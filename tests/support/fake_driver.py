@@ -14,14 +14,14 @@ from dispatcher import (
     FaultPlan,
     RawObservation,
 )
-from workers.drivers.base import FaultState
+from workers.drivers.base import Driver, FaultState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
 @dataclass
-class FakeDriver:
+class FakeDriver(Driver):
     """Faults end when `end` says so. `troubles` are raised, one a call, before a call does anything."""
 
     troubles: deque[ExecutorClientError | None] = field(default_factory=deque)
@@ -31,6 +31,7 @@ class FakeDriver:
     ended: set[str] = field(default_factory=set)
     longest_call_s: float = 35.0
     clock_s: float = 0.0
+    ids_known: bool = False
     calls_take_s: float = 0.0
 
     def trouble(self, errors: Iterable[ExecutorClientError | None]) -> None:
@@ -44,6 +45,9 @@ class FakeDriver:
         if self.applied.setdefault(f"fault-{key}", plan) != plan:
             raise ExecutorRejectedError("the key was used for another fault", 422, "")
         return f"fault-{key}"
+
+    def id_of(self, key: str) -> str | None:
+        return f"fault-{key}" if self.ids_known else None
 
     def status(self, apply_id: str, within_s: float) -> FaultState:
         self._called("status", within_s)

@@ -1,7 +1,8 @@
 """What a driver must do.
 
 A driver is an entry point in the group `fault_dispatcher.drivers`: a callable that takes the Executor's
-`ExecutorClientConfig` and how many threads will call at once, and returns a `Driver`.
+`ExecutorClientConfig` and how many threads will call at once, and returns a `Driver`. A class that derives
+from it has the answers of an Executor that can do no more than it must.
 """
 
 from __future__ import annotations
@@ -36,9 +37,15 @@ class Driver(Protocol):
         """Inject the fault; the Executor's id for it. Take no longer than `within_s` seconds.
 
         The same `key` is the same fault, however often it is sent, unless the Executor is configured with
-        `idempotent_apply = false`. Raises `FaultFailedError`.
+        `idempotent_apply = false`. Raises `FaultFailedError`. An `ExecutorProtocolError` carries the id where
+        the answer has one, so that the fault can be stopped.
         """
         ...
+
+    def id_of(self, key: str) -> str | None:
+        """The id that an apply under this key gets, where that is known beforehand. None where it is not."""
+        del key
+        return None
 
     def status(self, apply_id: str, within_s: float) -> FaultState:
         """Whether the fault is still there. Raises `FaultFailedError`, `FaultLostError`."""
@@ -54,8 +61,9 @@ class Driver(Protocol):
 
     def close(self) -> None:
         """Let go of all connections."""
-        ...
+        return
 
     def stop(self, apply_id: str) -> bool:
         """End the fault now. True where it is over for sure, False where the Executor cannot stop faults."""
-        ...
+        del apply_id
+        return False

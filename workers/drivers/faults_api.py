@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
-from dispatcher.errors import FaultFailedError, FaultLostError
+from dispatcher.errors import ExecutorProtocolError, FaultFailedError, FaultLostError
 from dispatcher.models import FaultPlan, FaultType, RawObservation
 from dispatcher.problems import problems_of
-from workers.drivers.base import FaultState
+from workers.drivers.base import Driver, FaultState
 from workers.drivers.cut import cut_json, cut_lines
 from workers.drivers.http import HttpTransport
 
@@ -57,7 +57,7 @@ class MetricsAnswer(BaseModel):
     error_count: int | None = Field(default=None, ge=0)
 
 
-class FaultsApiDriver:
+class FaultsApiDriver(Driver):
     """Speaks the faults API. See `Driver` for what each method does and raises."""
 
     def __init__(self, config: ExecutorClientConfig, connections: int) -> None:
@@ -70,10 +70,15 @@ class FaultsApiDriver:
     def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
         headers = {"Idempotency-Key": key}
         answer = self._transport.call("POST", "/v1/faults/apply", apply_body(plan), headers, within_s)
-        applied = _read(answer, ApplyAnswer)
+        try:
+            applied = _read(answer, ApplyAnswer)
+        except ExecutorProtocolError as exc:
+            raise ExecutorProtocolError(exc.message, _named_fault(answer)) from exc
         if applied.status == "failed":
             raise _fault_failed(answer, applied.message)
-        return _checked_id(answer, applied.apply_id)
+        if not _usable(applied.apply_id):
+            raise answer.protocol_error("has no usable apply_id")
+        return applied.apply_id
 
     def status(self, apply_id: str, within_s: float) -> FaultState:
         answer = self._about(apply_id, "status", within_s)
@@ -161,8 +166,18 @@ def _path(apply_id: str) -> str:
     return f"/v1/faults/{quote(apply_id, safe='')}"
 
 
-def _checked_id(answer: Answer, apply_id: str) -> str:
-    """An id that becomes one segment of a path: never empty, huge, or a dot segment."""
-    if not apply_id or len(apply_id) > MAX_ID_LENGTH or apply_id in {".", ".."}:
-        raise answer.protocol_error("has no usable apply_id")
-    return apply_id
+def _usable(apply_id: object) -> bool:
+    """Whether it can become one segment of a path: never empty, huge, or a dot segment."""
+    if not isinstance(apply_id, str) or apply_id in {".", ".."}:
+        return False
+    return 0 < len(apply_id) <= MAX_ID_LENGTH and apply_id.isprintable()
+
+
+def _named_fault(answer: Answer) -> str:
+    """The id in an answer that is wrong in other ways. Empty where there is none."""
+    try:
+        fields = answer.json()
+    except ExecutorProtocolError:
+        return ""
+    apply_id = fields.get("apply_id") if isinstance(fields, dict) else None
+    return apply_id if isinstance(apply_id, str) and _usable(apply_id) else ""

@@ -18,7 +18,9 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies
 
 from dispatcher.errors import ExecutorClientError, ExecutorConnectionError, ExecutorProtocolError
+from workers.drivers.certificates import check_certificates
 from workers.drivers.read_budget import POOLS
+from workers.drivers.strict_json import loads
 from workers.failures import CONNECTION_ROWS, status_row
 from workers.traces import traceparent
 
@@ -34,6 +36,16 @@ CHUNK_BYTES = 65_536
 EXCERPT_BYTES = 200
 SUCCESS = range(200, 300)
 LONGEST_RETRY_AFTER_S = 86_400.0
+
+KINDS: tuple[tuple[type[Exception], str], ...] = (
+    (requests.Timeout, "timeout"),
+    (TimeoutError, "timeout"),
+    (ssl.SSLEOFError, "broken"),
+    (ssl.SSLError, "tls"),
+    (socket.gaierror, "dns"),
+    (ConnectionRefusedError, "refused"),
+)
+"""What a failed call may have been caused by, and which row of the table that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,7 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON. Raises `ExecutorProtocolError`."""
         try:
-            return _loads(self.body)
+            return loads(self.body)
         except (ValueError, RecursionError) as exc:
             raise self.protocol_error(f"is not JSON ({exc})") from exc
 
@@ -76,7 +88,7 @@ class Answer:
     def _message(self) -> str:
         """The Executor's own words: its `message` or `error` field, else the beginning of the body."""
         try:
-            fields = _loads(self.body)
+            fields = loads(self.body)
         except (ValueError, RecursionError):
             fields = None
         if isinstance(fields, dict):
@@ -94,7 +106,11 @@ class HttpTransport:
     """
 
     def __init__(self, config: Endpoint, connections: int) -> None:
-        """`connections` is how many are kept for reuse, one for each thread that calls."""
+        """`connections` is how many are kept for reuse, one for each thread that calls.
+
+        Raises `InvalidSettingsError` for certificate files that cannot be used.
+        """
+        check_certificates(config)
         self._base_url = str(requests.Request("GET", config.url).prepare().url).rstrip("/")
         self._timeouts = (config.connection_timeout_sec, config.read_timeout_sec)
         self._max_bytes = config.max_response_bytes
@@ -195,19 +211,14 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _kind(exc: requests.RequestException) -> str:
-    """Which row of the table a failed call is. The reason hides in a chain of wrapped errors."""
-    if isinstance(exc, requests.Timeout):
-        return "timeout"
+    """Which row of the table a failed call is. The reason hides in a chain of wrapped errors.
+
+    A TLS connection that ends may have carried the request; one that fails in another way has not.
+    """
     for link in _chain(exc):
-        match link:
-            case TimeoutError():
-                return "timeout"
-            case ssl.SSLError():
-                return "tls"
-            case socket.gaierror():
-                return "dns"
-            case ConnectionRefusedError():
-                return "refused"
+        for cause, kind in KINDS:
+            if isinstance(link, cause):
+                return kind
     return "broken"
 
 
@@ -229,41 +240,3 @@ def _client_certificate(config: Endpoint) -> str | tuple[str, str] | None:
         return None
     certificate = str(config.client_cert_file)
     return (certificate, str(config.client_key_file)) if config.client_key_file else certificate
-
-
-def _loads(text: bytes) -> Any:
-    """JSON as RFC 8259 has it, in the parts where Python is more generous. Raises `ValueError`."""
-    value = json.loads(
-        text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_without_duplicates
-    )
-    if b"\\u" in text:
-        _refuse_half_characters(value)
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError(f"{digits[:20]} is too large a number")
-    return number
-
-
-def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(members)
-    if len(found) < len(members):
-        names = [name for name, _ in members]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice[:50]!r} is there twice")
-    return found
-
-
-def _refuse_half_characters(value: object) -> None:
-    """Half of a surrogate pair is no text, and could not be stored."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as exc:
-        raise ValueError("it has half of a surrogate pair") from exc

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispatcher.errors import ExecutorClientError, FaultFailedError
 from dispatcher.models import FaultPlan, FaultType, RawObservation
-from workers.drivers.base import FaultState
+from workers.drivers.base import Driver, FaultState
 from workers.drivers.http import HttpTransport
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ NOT_FOUND = 404
 SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,50}")
 
 
-class PolicyApiDriver:
+class PolicyApiDriver(Driver):
     """Speaks the policy API. See `Driver` for what each method does and raises."""
 
     def __init__(self, config: ExecutorClientConfig, connections: int) -> None:
@@ -43,6 +43,10 @@ class PolicyApiDriver:
         if not isinstance(posted, dict) or not isinstance(posted.get("spec"), dict):
             raise answer.protocol_error("is no policy")
         return name
+
+    def id_of(self, key: str) -> str | None:
+        """Policies are named by us."""
+        return policy_name(key)
 
     def status(self, apply_id: str, within_s: float) -> FaultState:
         """Running as long as the policy is there. What has gone is deleted all the same: it costs little."""

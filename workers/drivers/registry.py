@@ -23,11 +23,14 @@ def open_driver(executor: str, config: ExecutorClientConfig, connections: int) -
 
     Raises `InvalidSettingsError` where no installed package has it, or it refuses its options.
     """
+    section = f"executors.{executor}"
     found = entry_points(group=GROUP, name=config.driver)
     if not found:
         known = ", ".join(sorted(entry_points(group=GROUP).names))
         problem = f"must be an installed driver, not {config.driver!r}: {known}"
-        field = f"executors.{executor}.driver"
-        raise InvalidSettingsError(f"invalid settings: {field} {problem}", [[field, problem]])
+        raise InvalidSettingsError(problem, [["driver", problem]]).within(section)
     make = cast("Callable[[ExecutorClientConfig, int], Driver]", next(iter(found)).load())
-    return make(config, connections)
+    try:
+        return make(config, connections)
+    except InvalidSettingsError as exc:
+        raise exc.within(section) from exc

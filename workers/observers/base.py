@@ -89,3 +89,7 @@ class Observer(Protocol):
     def observation(self, record: PlanRecord, within_s: float) -> RawObservation:
         """What was seen, of a fault that is over. Raises `ExecutorClientError`."""
         ...
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        ...

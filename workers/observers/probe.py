@@ -8,7 +8,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from dispatcher.errors import ExecutorClientError, FaultLostError, InvalidPlanError
+from dispatcher.errors import (
+    ExecutorClientError,
+    FaultLostError,
+    InvalidPlanError,
+    InvalidSettingsError,
+)
 from dispatcher.models import RawObservation
 from workers.drivers.http import HttpTransport
 from workers.observers.base import Phase, Seen
@@ -32,10 +37,13 @@ class ProbeObserver:
     every_s: float | None = 1.0
 
     def __init__(self, settings: ProbeSettings, services: Mapping[str, ServiceSettings]) -> None:
-        """`services` are where the targets are, by the names that plans call them."""
+        """`services` are where the targets are, by the names that plans call them.
+
+        Raises `InvalidSettingsError` for certificate files that cannot be used.
+        """
         self._requests = settings.requests_per_sec
         self._targets = {
-            name: HttpTransport(service, settings.requests_per_sec) for name, service in services.items()
+            name: _transport(name, service, settings.requests_per_sec) for name, service in services.items()
         }
         self.longest_look_s = max((target.longest_call_s for target in self._targets.values()), default=0.0)
 
@@ -70,6 +78,18 @@ class ProbeObserver:
             error_count=during.errors,
             logs=[f"{phase} the fault: {seen.tally(phase)}" for phase in Phase],
         )
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        for target in self._targets.values():
+            target.close()
+
+
+def _transport(name: str, service: ServiceSettings, connections: int) -> HttpTransport:
+    try:
+        return HttpTransport(service, connections)
+    except InvalidSettingsError as exc:
+        raise exc.within(f"services.{name}") from exc
 
 
 def _probe(target: HttpTransport, plan: FaultPlan, within_s: float) -> tuple[int, float]:

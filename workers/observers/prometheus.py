@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -39,7 +40,10 @@ class PrometheusObserver:
     every_s: float | None = None
 
     def __init__(self, settings: PrometheusSettings, connections: int) -> None:
-        """`connections` is how many threads will ask at once."""
+        """`connections` is how many threads will ask at once.
+
+        Raises `InvalidSettingsError` for certificate files that cannot be used.
+        """
         self._settings = settings
         self._transport = HttpTransport(settings, connections)
         self.longest_look_s = 3 * self._transport.longest_call_s
@@ -61,13 +65,17 @@ class PrometheusObserver:
             error_rate=min(max(error_rate, 0.0), 1.0),
         )
 
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._transport.close()
+
     def _number(self, query: str, record: PlanRecord, within_s: float) -> float:
         samples = self._ask(query, record, within_s)
         if len(samples) != 1:
             told = f"{len(samples)} samples and not one: {_filled(query, record)}"
             raise FaultLostError(f"the target was not observed: a query gave {told}")
         value = samples[0].value[1]
-        if value != value or value in {float("inf"), float("-inf")}:  # noqa: PLR0124 (NaN)
+        if not math.isfinite(value):
             raise FaultLostError(
                 f"the target was not observed: a query gave {value}: {_filled(query, record)}"
             )

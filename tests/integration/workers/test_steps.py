@@ -30,8 +30,8 @@ from dispatcher.waits import Waiter, value_of
 from workers.breaker import SharedBreaker
 from workers.breaker_rules import BreakerState
 from workers.channel import Channel
-from workers.plan_runner import Fail, Finish, Park, Retry
 from workers.steps import Steps
+from workers.verdicts import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
     from dispatcher import FaultPlan

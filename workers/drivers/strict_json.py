@@ -1,0 +1,50 @@
+"""JSON as RFC 8259 has it, in the parts where Python is more generous."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+__all__ = ["loads"]
+
+
+def loads(text: bytes) -> Any:
+    """The value. Raises `ValueError`, for NaN and infinity, duplicate names and half characters as well.
+
+    Raises `RecursionError` for a value that is nested too deeply.
+    """
+    value = json.loads(
+        text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_without_duplicates
+    )
+    if b"\\u" in text:
+        _refuse_half_characters(value)
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return number
+
+
+def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        names = [name for name, _ in members]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:50]!r} is there twice")
+    return found
+
+
+def _refuse_half_characters(value: object) -> None:
+    """Half of a surrogate pair is no text, and could not be stored."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as exc:
+        raise ValueError("it has half of a surrogate pair") from exc

@@ -1,0 +1,51 @@
+"""What a step decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dispatcher.errors import ExecutorClientError
+    from dispatcher.models import RawObservation
+    from dispatcher.record import PlanRecord
+
+__all__ = ["Fail", "Finish", "Park", "Retry", "Verdict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Nothing to do for `after_ms`. Nobody holds the plan meanwhile."""
+
+    record: PlanRecord
+    after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A call failed with `cause`, and is worth another try after `after_s`."""
+
+    record: PlanRecord
+    after_s: float
+    cause: ExecutorClientError
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The plan has its observation."""
+
+    record: PlanRecord
+    observation: RawObservation
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The plan ends without an observation."""
+
+    record: PlanRecord
+    error: ExecutorClientError
+    alive_ms: int
+    """How much longer its fault may be alive, in spite of everything."""
+
+
+Verdict = Park | Retry | Finish | Fail
