@@ -34,11 +34,11 @@ class Row:
 
 
 CONNECTION_ROWS = {
-    "timeout": Row("no answer in time", ExecutorTimeoutError, "is the Executor overloaded?"),
-    "refused": Row("connection refused", ExecutorConnectionError, "is the Executor running at base_url?"),
-    "dns": Row("host name not found", ExecutorConnectionError, "is the host in base_url right?"),
-    "tls": Row("TLS failed", ExecutorConnectionError, "does the Executor's certificate fit base_url?"),
-    "broken": Row("connection broken", ExecutorConnectionError, "did the Executor or a proxy restart?"),
+    "timeout": Row("no answer in time", ExecutorTimeoutError, "is it overloaded?"),
+    "refused": Row("connection refused", ExecutorConnectionError, "is it running, is base_url right?"),
+    "dns": Row("host name not found", ExecutorConnectionError, "is the host in its base_url right?"),
+    "tls": Row("TLS failed", ExecutorConnectionError, "does its certificate fit its base_url and ca_file?"),
+    "broken": Row("connection broken", ExecutorConnectionError, "did it, or a proxy, restart?"),
 }
 """What can happen to a call that gets no answer."""
 

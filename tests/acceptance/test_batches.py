@@ -6,15 +6,20 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import SecretStr
 from support.plans import abort_plan
 
 from dispatcher import (
     Dispatcher,
+    ExecutorClientConfig,
     InvalidPlanError,
     PlanCancelledError,
+    PlanState,
     RawObservation,
     ResultTimeoutError,
+    Settings,
 )
+from dispatcher.endpoints import ProbeSettings, ServiceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +39,27 @@ def worker(start: Workers, stub: StubExecutor) -> Process:
 def plans(count: int) -> Iterator[FaultPlan]:
     """A generator, as `submit_many` takes it."""
     return (abort_plan(api=f"/{number}") for number in range(count))
+
+
+def test_a_plan_that_nobody_could_observe_is_refused_with_the_line_to_add(redis_url: str) -> None:
+    probe = ProbeSettings(kind="probe")
+    executors = {
+        "blind": ExecutorClientConfig(driver="policy_api"),
+        "probed": ExecutorClientConfig(driver="policy_api", observer=probe),
+    }
+    services = {"PaymentService": ServiceSettings(base_url="http://127.0.0.1:1")}
+    settings = Settings(redis_url=SecretStr(redis_url), executors=executors, services=services)
+    with Dispatcher(settings) as dispatcher:
+        with pytest.raises(InvalidPlanError, match=r"add \[executors.blind.observer\]"):
+            dispatcher.submit(abort_plan(), executor="blind")
+        mixed = [abort_plan(), abort_plan(service="Other"), abort_plan(api="/2")]
+        first, second, third = dispatcher.submit_many(mixed, executor="probed")
+        with pytest.raises(InvalidPlanError, match=r"add \[services.Other\] with its base_url"):
+            second.result(0)
+        assert {first.status().state, third.status().state} == {PlanState.QUEUED}
+        [blind] = dispatcher.submit_many([abort_plan()], executor="blind")
+        with pytest.raises(InvalidPlanError):
+            blind.result(0)
 
 
 @pytest.mark.usefixtures("worker")

@@ -12,21 +12,22 @@ if TYPE_CHECKING:
 
 __all__ = ["cut_json", "cut_lines"]
 
-COMMA = 1
+COMMA = len(",")
 
 
 def cut_json(value: JsonValue, max_bytes: int) -> tuple[JsonValue, bool]:
-    """The value with as many of its leading items as fit into `max_bytes` of JSON; whether any are missing.
+    """The value in at most `max_bytes` of JSON, and whether anything is missing.
 
-    What is left keeps its shape: a list loses items from its end, an object the members that do not fit.
+    Lists lose items from their end, all else stays: what is left of a trace are whole spans.
+    None where the rest is too long even with no items at all.
     """
     if _size(value) <= max_bytes:
         return value, False
-    return _Cutter(max_bytes).cut(value), True
+    return (_cut(value, max_bytes) if _least(value) <= max_bytes else None), True
 
 
 def cut_lines(lines: Sequence[str], max_bytes: int) -> tuple[list[str], bool]:
-    """As many leading lines as fit; whether any are missing."""
+    """As many leading lines as fit into `max_bytes` of JSON; whether any are missing."""
     kept: list[str] = []
     left = max_bytes
     for line in lines:
@@ -37,46 +38,48 @@ def cut_lines(lines: Sequence[str], max_bytes: int) -> tuple[list[str], bool]:
     return kept, False
 
 
-class _Cutter:
-    def __init__(self, max_bytes: int) -> None:
-        self._left = max_bytes
+def _cut(value: JsonValue, max_bytes: int) -> JsonValue:
+    """As much of the value as fits. Its least does."""
+    match value:
+        case list():
+            return _cut_list(value, max_bytes)
+        case dict():
+            return _cut_object(value, max_bytes)
+    return value
 
-    def cut(self, value: JsonValue) -> JsonValue:
-        """As much of the value as fits into what is left."""
-        match value:
-            case list():
-                return self._cut_list(value)
-            case dict():
-                return self._cut_object(value)
-        return value if self._takes(_size(value)) else None
 
-    def _cut_list(self, items: list[JsonValue]) -> list[JsonValue]:
-        kept: list[JsonValue] = []
-        self._takes(len("[]"))
-        for item in items:
-            size = _size(item) + COMMA
-            if size <= self._left:
-                self._left -= size
-                kept.append(item)
-                continue
-            if isinstance(item, list | dict):
-                kept.append(self.cut(item))
-            break
-        return kept
+def _cut_list(items: list[JsonValue], max_bytes: int) -> list[JsonValue]:
+    kept: list[JsonValue] = []
+    left = max_bytes - len("[]")
+    for item in items:
+        left -= COMMA
+        size = _size(item)
+        if size > left:
+            return [*kept, _cut(item, left)] if _least(item) <= left else kept
+        kept.append(item)
+        left -= size
+    return kept
 
-    def _cut_object(self, members: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        kept: dict[str, JsonValue] = {}
-        self._takes(len("{}"))
-        for name, member in members.items():
-            if self._takes(_size(name) + len(":") + COMMA):
-                kept[name] = self.cut(member)
-        return kept
 
-    def _takes(self, size: int) -> bool:
-        if size > self._left:
-            return False
-        self._left -= size
-        return True
+def _cut_object(members: dict[str, JsonValue], max_bytes: int) -> dict[str, JsonValue]:
+    kept: dict[str, JsonValue] = {}
+    spare = max_bytes - _least(members)
+    for name, member in members.items():
+        least = _least(member)
+        kept[name] = _cut(member, least + spare)
+        spare -= _size(kept[name]) - least
+    return kept
+
+
+def _least(value: JsonValue) -> int:
+    """The size of the value with all its lists empty."""
+    match value:
+        case list():
+            return len("[]")
+        case dict():
+            members = (_size(name) + len(":") + _least(each) + COMMA for name, each in value.items())
+            return len("{}") + sum(members)
+    return _size(value)
 
 
 def _size(value: JsonValue) -> int:

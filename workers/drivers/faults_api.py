@@ -41,6 +41,7 @@ class ApplyAnswer(BaseModel):
 class StatusAnswer(BaseModel):
     """`FaultStatusResponse`"""
 
+    apply_id: str | None = None
     status: Literal["running", "completed", "failed"]
     error_msg: str = ""
 
@@ -48,6 +49,7 @@ class StatusAnswer(BaseModel):
 class MetricsAnswer(BaseModel):
     """`FaultMetricsResponse`, and the two counts that an Executor may add."""
 
+    apply_id: str | None = None
     status_code: int = Field(ge=0, le=999)
     latency_ms: float = Field(ge=0, allow_inf_nan=False)
     error_rate: float = Field(ge=0, le=1)
@@ -83,12 +85,15 @@ class FaultsApiDriver(Driver):
     def status(self, apply_id: str, within_s: float) -> FaultState:
         answer = self._about(apply_id, "status", within_s)
         status = _read(answer, StatusAnswer)
+        _check_id(answer, status.apply_id, apply_id)
         if status.status == "failed":
             raise _fault_failed(answer, status.error_msg)
         return FaultState(status.status)
 
     def metrics(self, apply_id: str, within_s: float) -> RawObservation:
-        metrics = _read(self._about(apply_id, "metrics", within_s), MetricsAnswer)
+        answer = self._about(apply_id, "metrics", within_s)
+        metrics = _read(answer, MetricsAnswer)
+        _check_id(answer, metrics.apply_id, apply_id)
         trace_data, less_traces = cut_json(metrics.trace_data, self._max_trace_bytes)
         logs, fewer_logs = cut_lines(metrics.logs or [], self._max_log_bytes)
         return RawObservation(
@@ -164,6 +169,12 @@ def _fault_failed(answer: Answer, reason: str) -> FaultFailedError:
 
 def _path(apply_id: str) -> str:
     return f"/v1/faults/{quote(apply_id, safe='')}"
+
+
+def _check_id(answer: Answer, told: str | None, asked: str) -> None:
+    """Raises `ExecutorProtocolError` for an answer about another fault."""
+    if told not in {None, asked}:
+        raise answer.protocol_error(f"is not about fault {asked}")
 
 
 def _usable(apply_id: object) -> bool:

@@ -69,7 +69,7 @@ class Answer:
         """The body as JSON. Raises `ExecutorProtocolError`."""
         try:
             return loads(self.body)
-        except (ValueError, RecursionError) as exc:
+        except ValueError as exc:
             raise self.protocol_error(f"is not JSON ({exc})") from exc
 
     def protocol_error(self, what: str) -> ExecutorProtocolError:
@@ -89,7 +89,7 @@ class Answer:
         """The Executor's own words: its `message` or `error` field, else the beginning of the body."""
         try:
             fields = loads(self.body)
-        except (ValueError, RecursionError):
+        except ValueError:
             fields = None
         if isinstance(fields, dict):
             for name in ("message", "error"):

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import re
 from typing import Any
 
 __all__ = ["loads"]
 
+MAX_DEPTH = 100
+
+STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+NO_BRACKETS = bytes(set(range(256)) - set(STEPS))
+
 
 def loads(text: bytes) -> Any:
-    """The value. Raises `ValueError`, for NaN and infinity, duplicate names and half characters as well.
+    """The value.
 
-    Raises `RecursionError` for a value that is nested too deeply.
+    Raises `ValueError`, also for NaN and infinity, duplicate names, half characters, and for a value that is
+    nested more deeply than any reader must bear (RFC 8259, section 9).
     """
+    if _depth(text) > MAX_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
     value = json.loads(
         text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_without_duplicates
     )
     if b"\\u" in text:
         _refuse_half_characters(value)
     return value
+
+
+def _depth(text: bytes) -> int:
+    """How deeply lists and objects are nested, if it is JSON."""
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return 0
+    brackets = STRING.sub(b"", text).translate(None, delete=NO_BRACKETS)
+    return max(itertools.accumulate(map(STEPS.__getitem__, brackets)), default=0)
 
 
 def _refuse_constant(name: str) -> None:

@@ -88,6 +88,57 @@ def test_an_unusable_id_is_refused(stub: StubExecutor, driver: FaultsApiDriver, 
         driver.apply(abort_plan(), "key-1", 5)
 
 
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        ({"apply_id": "f1", "status": "maybe"}, "f1"),
+        ({"apply_id": "f1"}, "f1"),
+        ({"apply_id": "..", "status": "maybe"}, ""),
+        ({"apply_id": 7, "status": "applied"}, ""),
+        (b"<html>", ""),
+        ([], ""),
+    ],
+)
+def test_a_broken_answer_to_an_apply_tells_which_fault_may_be_there(
+    stub: StubExecutor, driver: FaultsApiDriver, answer: object, named: str
+) -> None:
+    stub.answers.append((200, answer))
+    with pytest.raises(ExecutorProtocolError) as caught:
+        driver.apply(abort_plan(), "key-1", 5)
+    assert caught.value.apply_id == named
+
+
+def test_an_answer_about_another_fault_is_a_protocol_error(
+    stub: StubExecutor, driver: FaultsApiDriver
+) -> None:
+    other = {"apply_id": "f2"}
+    stub.answers.extend([(200, {"status": "completed"} | other), (200, METRICS | other)])
+    with pytest.raises(ExecutorProtocolError, match="is not about fault f1"):
+        driver.status("f1", 5)
+    with pytest.raises(ExecutorProtocolError, match="is not about fault f1"):
+        driver.metrics("f1", 5)
+
+
+def test_a_fault_that_is_over_needs_no_end_time_and_may_tell_more(
+    stub: StubExecutor, driver: FaultsApiDriver
+) -> None:
+    stub.answers.append((200, {"status": "completed", "start_time": None, "colour": "blue"}))
+    assert driver.status("f1", 5) is FaultState.COMPLETED
+
+
+def test_traces_and_logs_that_are_too_long_are_cut_and_say_so(stub: StubExecutor) -> None:
+    config = ExecutorClientConfig(base_url=stub.url, max_trace_bytes=100, max_log_bytes=50)
+    long = METRICS | {"trace_data": {"resourceSpans": [{"n": n} for n in range(100)]}, "logs": ["x" * 20] * 9}
+    stub.answers.extend([(200, long), (200, METRICS)])
+    driver = FaultsApiDriver(config, connections=1)
+    cut, whole = driver.metrics("f1", 5), driver.metrics("f1", 5)
+    driver.close()
+    assert cut.truncated == ["trace_data", "logs"]
+    assert cut.trace_data == {"resourceSpans": [{"n": n} for n in range(9)]}
+    assert cut.logs == ["x" * 20] * 2
+    assert whole.truncated == []
+
+
 @pytest.mark.parametrize("missing", METRICS)
 def test_an_answer_that_misses_a_field_is_a_protocol_error(
     stub: StubExecutor, driver: FaultsApiDriver, missing: str

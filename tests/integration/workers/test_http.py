@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,11 @@ from dispatcher import (
     ExecutorTimeoutError,
 )
 from workers.drivers.http import HttpTransport
+from workers.traces import trace_id, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     Transports = Callable[..., HttpTransport]
 
@@ -116,6 +119,41 @@ def test_no_proxy_is_taken_from_the_environment(
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_tcp_port}")
     stub.answers.append((200, {}))
     assert transport(stub.url).call("GET", "/v1/any").ok
+
+
+def test_a_proxy_is_taken_from_the_environment_where_that_is_configured(
+    stub: StubExecutor, transport: Transports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", stub.url)
+    stub.answers.append((200, {}))
+    assert transport("http://executor.invalid", proxies_from_environment=True).call("GET", "/v1/any").ok
+    assert stub.calls == [("GET", "http://executor.invalid/v1/any")]
+
+
+def test_no_credentials_are_taken_from_the_environment(
+    stub: StubExecutor, transport: Transports, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password pa55\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    stub.answers.append((200, {}))
+    transport(stub.url).call("GET", "/v1/any")
+    assert "authorization" not in stub.headers[0]
+
+
+def test_every_call_of_a_plan_belongs_to_its_trace(stub: StubExecutor, transport: Transports) -> None:
+    stub.answers.extend([(200, {})] * 4)
+    traced_transport = transport(stub.url)
+    for plan_id in ("p1", "p1", "p2"):
+        with traced(plan_id):
+            traced_transport.call("GET", "/v1/any")
+    traced_transport.call("GET", "/v1/any")
+    parents = [headers.get("traceparent") for headers in stub.headers]
+    assert all(re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", parent or "") for parent in parents[:3])
+    ids = [parent[3:35] for parent in parents[:3] if parent]
+    assert ids == [trace_id("p1"), trace_id("p1"), trace_id("p2")]
+    assert len({parent[36:52] for parent in parents[:3] if parent}) == 3  # each call is a span of its own
+    assert parents[3] is None
 
 
 def test_connections_are_kept_alive(stub: StubExecutor, transport: Transports) -> None:

@@ -1,0 +1,67 @@
+"""What an observation keeps of traces and logs that are too long."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.drivers.cut import cut_json, cut_lines
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=5),
+    max_leaves=30,
+)
+
+
+def size(value: object) -> int:
+    return len(json.dumps(value, separators=(",", ":")))
+
+
+@given(JSON, st.integers(min_value=4, max_value=300))
+def test_what_is_kept_fits_and_whole_values_are_left_alone(value: Any, max_bytes: int) -> None:
+    kept, cut = cut_json(value, max_bytes)
+    assert size(kept) <= max_bytes
+    assert cut == (size(value) > max_bytes)
+    if not cut:
+        assert kept == value
+
+
+def test_the_first_spans_are_kept_in_their_place() -> None:
+    spans = [{"spanId": f"{number:016x}"} for number in range(100)]
+    trace: Any = {"resourceSpans": [{"resource": {"a": 1}, "scopeSpans": [{"spans": spans}]}]}
+    kept: Any
+    kept, cut = cut_json(trace, 1_000)
+    assert cut
+    left = kept["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert left == spans[: len(left)]
+    assert len(left) == 30  # each takes 31 bytes
+
+
+@given(JSON, st.integers(min_value=4, max_value=300))
+def test_nothing_is_lost_but_items_of_lists(value: Any, max_bytes: int) -> None:
+    def assert_part_of(kept: Any, whole: Any) -> None:
+        if isinstance(kept, dict):
+            assert list(kept) == list(whole)
+            for name, member in kept.items():
+                assert_part_of(member, whole[name])
+        elif isinstance(kept, list):
+            for mine, other in zip(kept, whole, strict=False):
+                assert_part_of(mine, other)
+        else:
+            assert kept == whole
+
+    kept, _ = cut_json(value, max_bytes)
+    if kept is not None:
+        assert_part_of(kept, value)
+
+
+@given(st.lists(st.text()), st.integers(min_value=0, max_value=200))
+def test_the_first_lines_are_kept(lines: list[str], max_bytes: int) -> None:
+    kept, cut = cut_lines(lines, max_bytes)
+    assert kept == lines[: len(kept)]
+    assert cut == (len(kept) < len(lines))
+    assert not kept or size(kept) <= max_bytes + len("[]")
