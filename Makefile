@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 EXTRAS := executor,flower,embedded,bench,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check campaign in-flight bench-breaker format clean
+.PHONY: help demo test check campaign in-flight bench-breaker openapi format clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -16,6 +16,7 @@ help:
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
 	@echo "make in-flight  what many plans in flight cost, and how long a killed worker holds them up"
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
+	@echo "make openapi   write the Executor's contract, executor/openapi.yaml, anew"
 	@echo "make format    format the code"
 	@echo "make clean     remove the virtual environment and caches"
 
@@ -53,6 +54,9 @@ in-flight: $(VENV)/.ready
 
 bench-breaker: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.breaker
+
+openapi: $(VENV)/.ready
+	@$(BIN)/python -m executor.openapi > executor/openapi.yaml
 
 format: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet --fix .

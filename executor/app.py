@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hmac
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import FastAPI, Header, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from fastapi import FastAPI, Header, HTTPException, Path, Request, Response
 
-from executor.contract import FaultApplied, FaultApply, FaultMetrics, FaultStatus, Health, Refusal
+from executor.contract import FaultApplied, FaultApply, FaultMetrics, FaultStatus, Health
 from executor.envoy import EnvoyError
 from executor.faults import ConflictError, KeyReusedError
+from executor.policies import Policies
+from executor.policy_endpoints import add_policies
+from executor.refusals import refusal, refusals, refuse_in_the_contracts_words
 from executor.traces import trace_json
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Container
+
+    from fastapi.routing import APIRoute
 
     from executor.envoy import Envoy
     from executor.faults import Fault
@@ -28,33 +31,67 @@ __all__ = ["create_app"]
 OPEN_PATH = "/v1/health"
 """Needs no token."""
 
-ERRORS = {400: "invalid_input", 401: "unauthorized", 404: "not_found", 409: "conflict", 422: "key_reused"}
+ApplyId = Annotated[str, Path(max_length=1024)]
 
 
 def create_app(injector: Injector, envoy: Envoy, services: Container[str], token: str | None) -> FastAPI:
     """The application. `services` are those that faults may hit; `token` is asked for where there is one."""
-    app = FastAPI(title="Reference Executor", openapi_url=None)
-    endpoints = _Endpoints(injector, envoy, services)
-    app.post("/v1/faults/apply")(endpoints.apply)
-    app.get("/v1/faults/{apply_id}/status")(endpoints.status)
-    app.get("/v1/faults/{apply_id}/metrics")(endpoints.metrics)
-    app.delete("/v1/faults/{apply_id}")(endpoints.stop)
-    app.get(OPEN_PATH)(endpoints.health)
-    _refuse_in_the_contracts_words(app)
+    app = FastAPI(
+        title="Fault injection Executor",
+        version="1.0.0",
+        openapi_url=None,
+        generate_unique_id_function=_operation,
+    )
+    _add_faults(app, _Faults(injector, services))
+    add_policies(app, Policies(injector), services)
+    unwell: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "They cannot"}}
+    app.get(OPEN_PATH, responses=unwell, summary="Whether faults can be injected")(_health(envoy))
+    refuse_in_the_contracts_words(app)
     if token:
         _ask_for(token, app)
     return app
 
 
-class _Endpoints:
-    def __init__(self, injector: Injector, envoy: Envoy, services: Container[str]) -> None:
+def _operation(route: APIRoute) -> str:
+    """What a generated client calls it."""
+    return "_".join([*map(str, route.tags), route.name])
+
+
+def _add_faults(app: FastAPI, faults: _Faults) -> None:
+    one = "/v1/faults/{apply_id}"
+    add = partial(app.add_api_route, tags=["faults"])
+    links = {
+        name: {"operationId": f"faults_{name}", "parameters": {"apply_id": "$response.body#/apply_id"}}
+        for name in ("status", "metrics", "stop")
+    }
+    applied: dict[int | str, dict[str, Any]] = {200: {"links": links}}
+    refused = refusals(400, 401, 404, 409, 422)
+    add("/v1/faults/apply", faults.apply, methods=["POST"], responses=applied | refused)
+    add(f"{one}/status", faults.status, methods=["GET"], responses=refusals(400, 401, 404))
+    add(f"{one}/metrics", faults.metrics, methods=["GET"], responses=refusals(400, 401, 404, 409))
+    add(one, faults.stop, methods=["DELETE"], responses=refusals(400, 401, 404, 503))
+
+
+def _health(envoy: Envoy) -> Callable[[Response], Awaitable[Health]]:
+    async def health(response: Response) -> Health:
+        """Needs no token."""
+        if await envoy.ready():
+            return Health(status="healthy")
+        response.status_code = 503
+        return Health(status="unhealthy")
+
+    return health
+
+
+class _Faults:
+    def __init__(self, injector: Injector, services: Container[str]) -> None:
         self._injector = injector
-        self._envoy = envoy
         self._services = services
 
     async def apply(
         self, request: FaultApply, idempotency_key: Annotated[str | None, Header(max_length=256)] = None
     ) -> FaultApplied:
+        """Inject a fault. The same request with the same key is one fault."""
         if request.service not in self._services:
             raise HTTPException(404, f"there is no service {request.service!r}")
         try:
@@ -67,29 +104,26 @@ class _Endpoints:
             return FaultApplied(apply_id="", status="failed", message=str(exc))
         return FaultApplied(apply_id=fault.apply_id, status="applied")
 
-    async def status(self, apply_id: str) -> FaultStatus:
+    async def status(self, apply_id: ApplyId) -> FaultStatus:
+        """Whether the fault is still there."""
         return _status(self._known(apply_id))
 
-    async def metrics(self, apply_id: str) -> FaultMetrics:
+    async def metrics(self, apply_id: ApplyId) -> FaultMetrics:
+        """What was observed of a fault that is over."""
         fault = self._known(apply_id)
         if not fault.settled(_now()):
             raise HTTPException(409, f"fault {apply_id} is still running")
         await self._injector.observe(fault)
         return _metrics(fault)
 
-    async def stop(self, apply_id: str) -> FaultStatus:
+    async def stop(self, apply_id: ApplyId) -> FaultStatus:
+        """End the fault now. Stopping one that is over changes nothing."""
         fault = self._known(apply_id)
         try:
             await self._injector.end(fault)
         except EnvoyError as exc:
             raise HTTPException(503, f"fault {apply_id} was not taken away: {exc}") from exc
         return _status(fault)
-
-    async def health(self, response: Response) -> Health:
-        if await self._envoy.ready():
-            return Health(status="healthy")
-        response.status_code = 503
-        return Health(status="unhealthy")
 
     def _known(self, apply_id: str) -> Fault:
         fault = self._injector.find(apply_id)
@@ -127,19 +161,6 @@ def _metrics(fault: Fault) -> FaultMetrics:
     )
 
 
-def _refuse_in_the_contracts_words(app: FastAPI) -> None:
-    """Every refusal is `{"error": ..., "message": ...}`, and an invalid body is a 400."""
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, exc: RequestValidationError) -> JSONResponse:
-        problems = [f"{_field(error['loc'])}: {_words(error)}" for error in exc.errors()]
-        return _refusal(400, "; ".join(problems))
-
-    @app.exception_handler(StarletteHTTPException)
-    async def refused(_: Request, exc: StarletteHTTPException) -> JSONResponse:
-        return _refusal(exc.status_code, str(exc.detail))
-
-
 def _ask_for(token: str, app: FastAPI) -> None:
     expected = f"Bearer {token}".encode()
 
@@ -147,22 +168,8 @@ def _ask_for(token: str, app: FastAPI) -> None:
     async def authorize(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
         given = request.headers.get("authorization", "").encode()
         if request.url.path != OPEN_PATH and not hmac.compare_digest(given, expected):
-            return _refusal(401, "this Executor asks for its bearer token")
+            return refusal(401, "this Executor asks for its bearer token")
         return await go_on(request)
-
-
-def _refusal(status: int, message: str) -> JSONResponse:
-    refusal = Refusal(error=ERRORS.get(status, "error"), message=message)
-    return JSONResponse(refusal.model_dump(), status_code=status)
-
-
-def _field(location: Sequence[str | int]) -> str:
-    """Where the problem is: `fault_config.delay_ms`."""
-    return ".".join(str(part) for part in location[1:]) or "body"
-
-
-def _words(error: Mapping[str, Any]) -> str:
-    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _now() -> datetime:

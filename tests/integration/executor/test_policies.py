@@ -1,0 +1,109 @@
+"""The reference Executor's policy API: policies are faults with names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from support.eventually import eventually
+
+if TYPE_CHECKING:
+    from support.processes import ExecutorProcess
+
+SERVICE = "OrderService"
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A policy, and a target, of this test's own."""
+    return "".join(each if each.isalnum() else "-" for each in request.node.name)
+
+
+def policy(name: str, **fault: Any) -> dict[str, Any]:
+    does = {"percentage": 100, "duration_seconds": 60, "abort": {"httpStatus": 503}} | fault
+    rule = {"match": {"path": {"exact": f"/api/{name}"}}, "fault": does}
+    return {
+        "metadata": {"name": name, "version": "v1"},
+        "spec": {"selector": {"service": SERVICE}, "rules": [rule]},
+    }
+
+
+def call(executor: ExecutorProcess, method: str, path: str, body: object = None) -> requests.Response:
+    return requests.request(method, f"{executor.url}/v1/policies{path}", json=body, timeout=10)
+
+
+def hit(executor: ExecutorProcess, name: str) -> int:
+    return requests.get(f"{executor.proxy}/api/{name}", headers={"Host": SERVICE}, timeout=10).status_code
+
+
+def test_a_policy_is_on_when_it_is_there_and_off_when_it_is_deleted(
+    executor: ExecutorProcess, name: str
+) -> None:
+    created = call(executor, "POST", "", policy(name))
+    assert (created.status_code, created.json()["metadata"]["name"]) == (201, name)
+    assert call(executor, "GET", f"/{name}").json() == created.json()
+    assert hit(executor, name) == 503
+    assert call(executor, "DELETE", f"/{name}").status_code == 200
+    assert hit(executor, name) == 200
+    for method in ("GET", "DELETE"):
+        gone = call(executor, method, f"/{name}")
+        assert (gone.status_code, gone.json()["details"]) == (404, {"resource": "policy"})
+
+
+def test_a_policy_goes_by_itself_when_its_time_is_over(executor: ExecutorProcess, name: str) -> None:
+    call(executor, "POST", "", policy(name, duration_seconds=1))
+    eventually(lambda: call(executor, "GET", f"/{name}").status_code == 404, within_s=5)
+    assert hit(executor, name) == 200
+
+
+def test_the_same_name_again_takes_the_place_of_the_first(executor: ExecutorProcess, name: str) -> None:
+    call(executor, "POST", "", policy(name))
+    assert call(executor, "POST", "", policy(name, abort={"httpStatus": 418})).status_code == 201
+    assert hit(executor, name) == 418
+    call(executor, "DELETE", f"/{name}")
+
+
+def test_a_delay_holds_requests(executor: ExecutorProcess, name: str) -> None:
+    call(executor, "POST", "", policy(name, abort=None, delay={"fixed_delay_ms": 300}))
+    answer = requests.get(f"{executor.proxy}/api/{name}", headers={"Host": SERVICE}, timeout=10)
+    assert answer.elapsed.total_seconds() > 0.29
+    call(executor, "DELETE", f"/{name}")
+
+
+def test_two_policies_on_one_target_are_a_conflict(executor: ExecutorProcess, name: str) -> None:
+    first, second = policy(name), policy(name)
+    second["metadata"]["name"] = f"{name}-2"
+    call(executor, "POST", "", first)
+    assert call(executor, "POST", "", second).status_code == 409
+    call(executor, "DELETE", f"/{name}")
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        ({"duration_seconds": 0}, "spec.rules.0.fault.duration_seconds"),
+        ({"percentage": 12.5}, "spec.rules.0.fault.percentage"),
+        ({"abort": {"httpStatus": 9999}}, "spec.rules.0.fault.abort.httpStatus"),
+        ({"abort": None}, "one of delay and abort"),
+        ({"delay": {"fixed_delay_ms": 5}}, "one of delay and abort"),
+        ({"colour": "blue"}, "spec.rules.0.fault.colour"),
+    ],
+)
+def test_what_it_cannot_carry_out_is_refused_and_named(
+    executor: ExecutorProcess, name: str, fault: dict[str, Any], named: str
+) -> None:
+    refused = call(executor, "POST", "", policy(name, **fault))
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_input")
+    assert named in refused.json()["message"]
+
+
+def test_a_name_that_could_not_be_deleted_and_an_unknown_service_are_refused(
+    executor: ExecutorProcess, name: str
+) -> None:
+    body = policy(name)
+    body["metadata"]["name"] = "a b/c"
+    assert "metadata.name" in call(executor, "POST", "", body).json()["message"]
+    body = policy(name)
+    body["spec"]["selector"]["service"] = "Nobody"
+    assert call(executor, "POST", "", body).status_code == 404
