@@ -118,6 +118,9 @@ class ServiceSettings(Endpoint):
     base_url: str = Field()
     """`http://host:port`, to which a plan's `api` is added."""
 
+    host_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._:-]+$")
+    """What the service is called where `base_url` is a gateway to many."""
+
 
 class ProbeSettings(Section):
     """An observer that sends requests of its own to the target."""

@@ -39,9 +39,7 @@ class PolicyApiDriver(Driver):
         answer = self._transport.call("POST", "/v1/policies", policy_body(plan, name), within_s=within_s)
         if not answer.ok:
             raise answer.error()
-        posted = answer.json()
-        if not isinstance(posted, dict) or not isinstance(posted.get("spec"), dict):
-            raise answer.protocol_error("is no policy")
+        _check(answer, name)
         return name
 
     def id_of(self, key: str) -> str | None:
@@ -52,7 +50,7 @@ class PolicyApiDriver(Driver):
         """Running as long as the policy is there. What has gone is deleted all the same: it costs little."""
         answer = self._transport.call("GET", _path(apply_id), within_s=within_s)
         if answer.ok:
-            self._check(answer, apply_id)
+            _check(answer, apply_id)
             return FaultState.RUNNING
         if not _is_no_policy(answer):
             raise answer.error()
@@ -77,13 +75,6 @@ class PolicyApiDriver(Driver):
 
     def close(self) -> None:
         self._transport.close()
-
-    def _check(self, answer: Answer, name: str) -> None:
-        """Raises `ExecutorProtocolError` for an answer that is not this policy."""
-        policy = answer.json()
-        metadata = policy.get("metadata") if isinstance(policy, dict) else None
-        if not isinstance(metadata, dict) or metadata.get("name") != name:
-            raise answer.protocol_error(f"is not policy {name}")
 
 
 def policy_name(plan_id: str) -> str:
@@ -110,6 +101,14 @@ def policy_body(plan: FaultPlan, name: str) -> dict[str, Any]:
     }
 
 
+def _check(answer: Answer, name: str) -> None:
+    """Raises `ExecutorProtocolError` for an answer that is not this policy."""
+    policy = answer.json()
+    metadata = policy.get("metadata") if isinstance(policy, dict) else None
+    if not isinstance(metadata, dict) or metadata.get("name") != name:
+        raise answer.protocol_error(f"is not policy {name}")
+
+
 def _is_no_policy(answer: Answer) -> bool:
     """Whether a 404 speaks of the policy, and not of an API that is not there."""
     if answer.status != NOT_FOUND:
@@ -118,7 +117,8 @@ def _is_no_policy(answer: Answer) -> bool:
         told = answer.json()
     except ExecutorClientError:
         return False
-    return isinstance(told, dict) and told.get("error") == "not_found"
+    details = told.get("details") if isinstance(told, dict) else None
+    return isinstance(details, dict) and details.get("resource") == "policy"
 
 
 def _path(name: str) -> str:

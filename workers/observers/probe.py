@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dispatcher.endpoints import ProbeSettings, ServiceSettings
-    from dispatcher.models import FaultPlan
     from dispatcher.record import PlanRecord
 
 __all__ = ["ProbeObserver"]
@@ -43,7 +42,7 @@ class ProbeObserver:
         """
         self._requests = settings.requests_per_sec
         self._targets = {
-            name: _transport(name, service, settings.requests_per_sec) for name, service in services.items()
+            name: _Target(name, service, settings.requests_per_sec) for name, service in services.items()
         }
         self.longest_look_s = max((target.longest_call_s for target in self._targets.values()), default=0.0)
 
@@ -56,7 +55,7 @@ class ProbeObserver:
         seen = Seen.model_validate_json(record.seen or "{}")
         tally = seen.tally(phase)
         with ThreadPoolExecutor(self._requests) as pool:
-            answers = [pool.submit(_probe, target, record.plan, within_s) for _ in range(self._requests)]
+            answers = [pool.submit(target.probe, record.plan.api, within_s) for _ in range(self._requests)]
         for answer in answers:
             tally.add(*answer.result())
         return seen.model_dump_json()
@@ -85,18 +84,24 @@ class ProbeObserver:
             target.close()
 
 
-def _transport(name: str, service: ServiceSettings, connections: int) -> HttpTransport:
-    try:
-        return HttpTransport(service, connections)
-    except InvalidSettingsError as exc:
-        raise exc.within(f"services.{name}") from exc
+class _Target:
+    def __init__(self, name: str, service: ServiceSettings, connections: int) -> None:
+        try:
+            self._transport = HttpTransport(service, connections)
+        except InvalidSettingsError as exc:
+            raise exc.within(f"services.{name}") from exc
+        self._headers = {"Host": service.host_header} if service.host_header else {}
+        self.longest_call_s = self._transport.longest_call_s
 
+    def probe(self, api: str, within_s: float) -> tuple[int, float]:
+        """Status and latency in ms of one request. 0 for no answer."""
+        path = quote(api, safe=SAFE)
+        begun = time.monotonic()
+        try:
+            status = self._transport.call("GET", path, headers=self._headers, within_s=within_s).status
+        except ExecutorClientError:
+            status = 0
+        return status, (time.monotonic() - begun) * 1000
 
-def _probe(target: HttpTransport, plan: FaultPlan, within_s: float) -> tuple[int, float]:
-    """Status and latency in ms of one request. 0 for no answer."""
-    begun = time.monotonic()
-    try:
-        status = target.call("GET", quote(plan.api, safe=SAFE), within_s=within_s).status
-    except ExecutorClientError:
-        status = 0
-    return status, (time.monotonic() - begun) * 1000
+    def close(self) -> None:
+        self._transport.close()

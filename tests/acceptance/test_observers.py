@@ -1,0 +1,87 @@
+"""An Executor without metrics: the policy API of the reference Executor, and who observes its faults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from support.eventually import eventually
+from support.plans import abort_plan, delay_plan
+
+from dispatcher import Dispatcher, InvalidPlanError, PlanCancelledError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.processes import ExecutorProcess, Process, Workers
+
+SETTINGS = """
+[executors.default]
+driver = "policy_api"
+
+[executors.default.observer]
+kind = "probe"
+requests_per_sec = 10
+
+[services.OrderService]
+base_url = "{proxy}"
+host_header = "OrderService"
+"""
+
+
+@pytest.fixture
+def worker(start: Workers, executor: ExecutorProcess, tmp_path: Path) -> Process:
+    config = tmp_path / "settings.toml"
+    config.write_text(SETTINGS.format(proxy=executor.proxy))
+    return start(executor.url, DISPATCHER_CONFIG=str(config))
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_abort_is_seen_by_the_probes_and_is_gone_afterwards(
+    dispatcher: Dispatcher, executor: ExecutorProcess
+) -> None:
+    plan = abort_plan(service="OrderService", api="/api/probed", percentage=100, duration_seconds=3)
+    handle = dispatcher.submit(plan)
+    observation = handle.result(30)
+    assert observation.error_rate == 1.0
+    assert observation.status_code == 503
+    assert (observation.success_count, observation.error_count) == (0, 30)
+    before, during, after = observation.logs
+    assert before.startswith("before the fault: 10 requests (10 x 200)")
+    assert during.startswith("during the fault: 30 requests (30 x 503)")
+    assert after.startswith("after the fault: 10 requests (10 x 200)")
+    name = f"plan-{handle.id}"
+    assert observation.execution_id == name
+    assert requests.get(f"{executor.url}/v1/policies/{name}", timeout=5).status_code == 404
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_delay_is_seen_in_the_latency(dispatcher: Dispatcher) -> None:
+    plan = delay_plan(service="OrderService", api="/api/slow", delay_seconds=0.4, duration_seconds=2)
+    observation = dispatcher.submit(plan).result(30)
+    assert (observation.error_rate, observation.status_code) == (0.0, 200)
+    assert 400 <= observation.latency_ms < 700
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_cancelled_plan_leaves_no_policy_behind(dispatcher: Dispatcher, executor: ExecutorProcess) -> None:
+    plan = abort_plan(service="OrderService", api="/api/cancelled", duration_seconds=60)
+    handle = dispatcher.submit(plan)
+    policy = f"{executor.url}/v1/policies/plan-{handle.id}"
+    eventually(lambda: requests.get(policy, timeout=5).status_code == 200, within_s=10)
+    handle.cancel("enough")
+    with pytest.raises(PlanCancelledError):
+        handle.result(10)
+    assert requests.get(policy, timeout=5).status_code == 404
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_service_that_no_worker_can_probe_is_never_hit(
+    dispatcher: Dispatcher, executor: ExecutorProcess
+) -> None:
+    handle = dispatcher.submit(abort_plan(service="PaymentService", api="/api/unseen"))
+    with pytest.raises(InvalidPlanError, match=r"add \[services.PaymentService\]"):
+        handle.result(10)
+    policy = f"{executor.url}/v1/policies/plan-{handle.id}"
+    assert requests.get(policy, timeout=5).status_code == 404

@@ -1,0 +1,110 @@
+"""The existing control plane's policy API, as it answers, traps included."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+NOT_FOUND = "404 page not found\n"
+
+
+@dataclass
+class ControlPlane:
+    """Takes nonsense, overwrites in silence, and forgets a policy when its time is over.
+
+    Time is what `now_s` says: the real one, until a test lets it `pass_`.
+    """
+
+    policies: dict[str, tuple[dict[str, Any], float]] = field(default_factory=dict)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    posted: list[dict[str, Any]] = field(default_factory=list)
+    proxied_404: bool = False
+    """Whether a proxy in front of it knows no path at all."""
+
+    _passed_s: float = 0.0
+
+    def __enter__(self) -> Self:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def now_s(self) -> float:
+        return time.monotonic() + self._passed_s
+
+    def pass_(self, seconds: float) -> None:
+        self._passed_s += seconds
+
+    def there(self) -> list[str]:
+        """Names of the policies that are on."""
+        return [name for name, (_, ends_s) in self.policies.items() if self.now_s < ends_s]
+
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, object]:
+        self.calls.append((method, path))
+        if not self.proxied_404:
+            if (method, path) == ("GET", "/v1/health"):
+                return 200, {"status": "healthy"}
+            if (method, path) == ("POST", "/v1/policies"):
+                return self._post(body)
+            one = re.fullmatch("/v1/policies/([^/]+)", path)
+            if one and method in {"GET", "DELETE"}:
+                return self._about(method, one[1])
+        return 404, NOT_FOUND
+
+    def _about(self, method: str, name: str) -> tuple[int, object]:
+        if name not in self.there():
+            missing = {"error": "not_found", "message": "policy not found", "details": {"resource": "policy"}}
+            return 404, missing
+        if method == "GET":
+            return 200, self.policies[name][0]
+        del self.policies[name]
+        return 200, {"message": "policy deleted"}
+
+    def _post(self, body: bytes) -> tuple[int, object]:
+        try:
+            policy = json.loads(body)
+        except ValueError:
+            return 400, {"error": "invalid request body: invalid character"}
+        fault = policy["spec"]["rules"][0]["fault"]
+        numbers = [fault.get(name, 0) for name in ("percentage", "duration_seconds")]
+        if not policy["metadata"].get("name") or any(not isinstance(number, int) for number in numbers):
+            return 400, {"error": "invalid_input", "message": "invalid policy"}
+        self.posted.append(policy)
+        lasts_s = numbers[1] or float("inf")
+        self.policies[policy["metadata"]["name"]] = (policy, self.now_s + lasts_s)
+        return 201, policy
+
+
+def _handler(plane: ControlPlane) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, answer = plane.answer(self.command, self.path, body)
+            text = isinstance(answer, str)
+            data = str(answer).encode() if text else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain; charset=utf-8" if text else "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_POST = do_DELETE = do_PUT = do_GET  # noqa: N815 (the base class looks for these names)
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    return Handler
