@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from dispatcher.endpoints import ProbeSettings, PrometheusSettings
-from dispatcher.errors import InvalidSettingsError
+from dispatcher.errors import ExecutorClientError, InvalidSettingsError
 from dispatcher.settings import WITHOUT_METRICS
-from workers.breaker_rules import BreakerRules
+from workers.breaker_rules import BreakerRules, Rejection
 from workers.drivers.registry import open_driver
+from workers.endings import failed
 from workers.observers.probe import ProbeObserver
 from workers.observers.prometheus import PrometheusObserver
 from workers.plan_runner import PlanRunner
+from workers.traces import traced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dispatcher.endpoints import ExecutorClientConfig, ServiceSettings
+    from dispatcher.record import PlanRecord
+    from workers.breaker_rules import Admission, Breaker
+    from workers.calls import StepCalls
     from workers.drivers.base import Driver
     from workers.observers.base import Observer
+    from workers.verdicts import Verdict
 
 __all__ = ["Channel", "open_channel"]
 
@@ -31,6 +38,8 @@ LOOKS_A_STEP = 2
 
 STEP_MARGIN_SEC = 5.0
 """For what a step does beside its calls."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,32 @@ class Channel:
     def longest_step_s(self) -> float:
         """No step of a plan for this Executor takes longer, in seconds."""
         return _longest_step_s(self.driver, self.observer)
+
+    def ask(
+        self, record: PlanRecord, breaker: Breaker, admitted: Admission | None = None
+    ) -> Admission | Rejection | None:
+        """May the plan's next step call the Executor? None where it has nothing to ask it.
+
+        Whoever knows already that the breaker lets calls through brings what it has `admitted`. A retry needs
+        the fleet's budget besides.
+        """
+        if record.ends:
+            return None
+        retry = record.attempts > 0 and self.rules.budget_enabled
+        if admitted is not None and not retry:
+            return admitted
+        return breaker.admit(retry=retry, place=self.runner.waits(record))
+
+    def advance(self, record: PlanRecord, calls: StepCalls, answer: Admission | Rejection | None) -> Verdict:
+        """Take one step, as far as the breaker's answer allows. No exception comes out of it."""
+        try:
+            with traced(record.id):
+                rejection = answer if isinstance(answer, Rejection) else None
+                return self.runner.advance(record, calls, rejection)
+        except Exception as exc:
+            logger.exception("plan %s: a defect in the worker ends it", record.id)
+            error = ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}")
+            return failed(record.in_doubt(calls.now_ms), error, calls.now_ms)
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from workers.breaker_rules import Breaker
     from workers.drivers.base import Driver
 
-__all__ = ["HealthCheck", "HealthMonitor"]
+__all__ = ["HealthCheck", "HealthMonitor", "check"]
 
 RETRY_REDIS_S = 5.0
 MARGIN_S = 5.0
@@ -53,22 +53,8 @@ class HealthCheck:
         Raises `redis.RedisError`.
         """
         if self._client.set(self._turn_key, self._breaker.executor, nx=True, px=self._interval_ms):
-            self._store(self._check())
+            self._store(check(self._driver, self._breaker))
         return max(0, self._client.pttl(self._turn_key)) / 1000
-
-    def _check(self) -> Health:
-        """Ask the Executor. A failure speaks against it; a success alone does not close its breaker."""
-        admission = self._breaker.peek()
-        error: ExecutorClientError | None = None
-        try:
-            self._driver.health(self._driver.longest_call_s)
-        except ExecutorClientError as exc:
-            logger.warning("executor %s is not healthy: %s", self._breaker.executor, exc)
-            error = exc
-        report = Report.of(error)
-        if admission is not None and report.outcome is Outcome.FAILURE:
-            self._breaker.record(admission, report)
-        return Health(healthy=error is None, cause=str(error or ""), checked_at=datetime.now(UTC))
 
     def _store(self, health: Health) -> None:
         with self._client.pipeline() as pipe:
@@ -76,6 +62,21 @@ class HealthCheck:
             pipe.rpush(self._key, health.model_dump_json())
             pipe.pexpire(self._key, self._keep_ms)
             pipe.execute()
+
+
+def check(driver: Driver, breaker: Breaker) -> Health:
+    """Ask the Executor. A failure speaks against it; a success alone does not close its breaker."""
+    admission = breaker.peek()
+    error: ExecutorClientError | None = None
+    try:
+        driver.health(driver.longest_call_s)
+    except ExecutorClientError as exc:
+        logger.warning("executor %s is not healthy: %s", breaker.executor, exc)
+        error = exc
+    report = Report.of(error)
+    if admission is not None and report.outcome is Outcome.FAILURE:
+        breaker.record(admission, report)
+    return Health(healthy=error is None, cause=str(error or ""), checked_at=datetime.now(UTC))
 
 
 class HealthMonitor:

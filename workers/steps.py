@@ -11,7 +11,6 @@ from dispatcher.errors import ExecutorClientError, InvalidPlanError, LedgerUnava
 from workers.breaker_rules import Admission, Outcome, Rejection
 from workers.calls import StepCalls
 from workers.endings import failed
-from workers.traces import traced
 from workers.verdicts import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
@@ -82,15 +81,8 @@ class Steps:
             return _unconfigured(step), []
         calls = StepCalls(channel.driver, step.now_ms, channel.observer)
         breaker = self._breakers[record.executor]
-        answer = _ask(channel, breaker, step)
-        try:
-            with traced(record.id):
-                rejection = answer if isinstance(answer, Rejection) else None
-                verdict = channel.runner.advance(record, calls, rejection)
-        except Exception as exc:
-            logger.exception("plan %s: a defect in the worker ends it", record.id)
-            error = ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}")
-            verdict = failed(record.in_doubt(calls.now_ms), error, calls.now_ms)
+        answer = channel.ask(record, breaker, breaker.admitted_by(*step.breaker))
+        verdict = channel.advance(record, calls, answer)
         return verdict, _heard(breaker, answer, calls)
 
     def _settle(self, verdict: Verdict, token: str, beside: Sequence[Call]) -> bool:
@@ -126,19 +118,6 @@ class Steps:
         held = self._ledger.finish(record, token, key, result, alive_ms=alive_ms, beside=beside)
         self._expect(0)  # the next plan in line for the target may be due
         return held
-
-
-def _ask(channel: Channel, breaker: SharedBreaker, step: Step) -> Admission | Rejection | None:
-    """May this step call the Executor? None where it has nothing to ask it.
-
-    A closed breaker has said so already, when the step began. A retry needs the fleet's budget besides.
-    """
-    record = step.record
-    if record.ends:
-        return None
-    retry = record.attempts > 0 and breaker.rules.budget_enabled
-    admission = None if retry else breaker.admitted_by(*step.breaker)
-    return admission or breaker.admit(retry=retry, place=channel.runner.waits(record))
 
 
 def _heard(breaker: SharedBreaker, answer: Admission | Rejection | None, calls: StepCalls) -> list[Call]:

@@ -1,0 +1,224 @@
+"""The client without a queue, against a stub, and against the reference Executor."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from support.eventually import eventually
+from support.plans import abort_plan
+from support.stub_executor import StubExecutor
+
+from dispatcher import (
+    CircuitOpenError,
+    ExecutorClient,
+    ExecutorClientConfig,
+    ExecutorConnectionError,
+    ExecutorProtocolError,
+    ExecutorServerError,
+    ExecutorTimeoutError,
+    InvalidPlanError,
+)
+from dispatcher.endpoints import ProbeSettings, ServiceSettings
+from workers.local import HttpExecutorClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import redis
+    from support.processes import ExecutorProcess
+
+    Clients = Callable[..., HttpExecutorClient]
+
+QUICK = {"initial_retry_delay_sec": 0.01, "max_retry_delay_sec": 0.02, "connection_timeout_sec": 1.0}
+
+
+@pytest.fixture
+def stub() -> Iterator[StubExecutor]:
+    with StubExecutor() as stub:
+        yield stub
+
+
+@pytest.fixture
+def client() -> Iterator[Clients]:
+    opened: list[HttpExecutorClient] = []
+
+    def make(url: str, redis_url: str | None = None, **config: object) -> HttpExecutorClient:
+        made = ExecutorClientConfig.model_validate({"base_url": url} | QUICK | config)
+        opened.append(HttpExecutorClient(made, redis_url=redis_url))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()
+
+
+def test_a_plan_is_applied_waited_for_and_observed(stub: StubExecutor, client: Clients) -> None:
+    direct = client(stub.url)
+    assert isinstance(direct, ExecutorClient)
+    begun = time.monotonic()
+    observation = direct.apply_and_observe(abort_plan(), timeout_sec=10)
+    assert time.monotonic() - begun >= 1.0
+    assert (observation.status_code, observation.error_rate) == (503, 1.0)
+    assert [method for method, _ in stub.calls] == ["POST", "GET", "GET"]
+
+
+def test_the_reference_executor_is_observed_without_a_queue(
+    executor: ExecutorProcess, client: Clients
+) -> None:
+    direct = client(executor.url)
+    assert direct.check_health()
+    observation = direct.apply_and_observe(abort_plan(api="/api/local"))
+    assert observation.execution_id.startswith("f-")
+
+
+def test_the_policy_api_is_observed_by_probes_without_a_queue(executor: ExecutorProcess) -> None:
+    probe = ProbeSettings(kind="probe")
+    config = ExecutorClientConfig(base_url=executor.url, driver="policy_api", observer=probe)
+    services = {"OrderService": ServiceSettings(base_url=executor.proxy, host_header="OrderService")}
+    with HttpExecutorClient(config, services=services) as direct:
+        observation = direct.apply_and_observe(abort_plan(service="OrderService", api="/api/local-policy"))
+        assert observation.error_rate == 1.0
+        with pytest.raises(InvalidPlanError, match=r"services.PaymentService"):
+            direct.apply_and_observe(abort_plan())
+
+
+def test_a_transient_trouble_is_tried_again_under_the_same_key(stub: StubExecutor, client: Clients) -> None:
+    stub.answers.extend([(503, {}), (500, {})])
+    assert client(stub.url).apply_and_observe(abort_plan()).error_rate == 1.0
+    keys = {headers.get("idempotency-key") for headers in stub.headers}
+    assert len(keys - {None}) == 1
+    assert stub.applied.total() == 1
+
+
+def test_a_trouble_that_lasts_ends_with_its_error(client: Clients, free_tcp_port: int) -> None:
+    with pytest.raises(ExecutorConnectionError, match="connection refused"):
+        client(f"http://127.0.0.1:{free_tcp_port}").apply_and_observe(abort_plan())
+
+
+def test_nonsense_at_the_status_stops_the_fault(stub: StubExecutor, client: Clients) -> None:
+    direct = client(stub.url)
+    stub.answers.extend([(200, {"apply_id": "f1", "status": "applied"}), (200, b"what?")])
+    stub.running["f1"] = 1e12
+    with pytest.raises(ExecutorProtocolError):
+        direct.apply_and_observe(abort_plan())
+    assert stub.stopped == {"f1"}
+
+
+def test_a_fault_that_lasts_longer_than_its_budget_is_stopped(stub: StubExecutor, client: Clients) -> None:
+    stub.answers.append((200, {"apply_id": "f1", "status": "applied"}))
+    stub.running["f1"] = 1e12
+    with pytest.raises(ExecutorTimeoutError, match="lasted longer than planned"):
+        client(stub.url).apply_and_observe(abort_plan(), timeout_sec=0.5)
+    assert stub.stopped == {"f1"}
+
+
+def test_its_breaker_opens_and_lets_no_more_calls_through(stub: StubExecutor, client: Clients) -> None:
+    direct = client(stub.url, circuit_breaker_failure_threshold=2, max_retries=0)
+    stub.answers.extend([(503, {})] * 2)
+    for _ in range(2):
+        with pytest.raises(ExecutorServerError):
+            direct.apply_and_observe(abort_plan())
+    with pytest.raises(CircuitOpenError) as caught:
+        direct.apply_and_observe(abort_plan())
+    assert caught.value.retry_after_s > 50
+    assert len(stub.calls) == 2
+
+
+def test_with_a_redis_its_breaker_is_the_one_of_the_fleet(
+    stub: StubExecutor, client: Clients, redis_url: str, real_redis: redis.Redis
+) -> None:
+    config = {"circuit_breaker_failure_threshold": 1, "max_retries": 0}
+    one, other = (client(stub.url, redis_url, **config) for _ in range(2))
+    stub.answers.append((503, {}))
+    with pytest.raises(ExecutorServerError):
+        one.apply_and_observe(abort_plan())
+    with pytest.raises(CircuitOpenError):
+        other.apply_and_observe(abort_plan())
+    assert real_redis.hget("{dispatcher}:breaker:default", "state") == "open"
+
+
+def test_a_plan_put_off_by_the_breaker_is_carried_out_once_it_may_be(
+    stub: StubExecutor, client: Clients
+) -> None:
+    times = {"circuit_breaker_timeout_sec": 0.2, "circuit_breaker_max_timeout_sec": 0.4}
+    direct = client(stub.url, circuit_breaker_failure_threshold=1, circuit_breaker_on_open="defer", **times)
+    stub.answers.append((503, {}))
+    assert direct.apply_and_observe(abort_plan()).error_rate == 1.0
+    assert len(stub.calls) == 4
+
+
+def test_the_health_is_asked_for_once_in_an_interval(stub: StubExecutor, client: Clients) -> None:
+    direct = client(stub.url)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: direct.apply_and_observe(abort_plan(api=f"/{n}")), range(4)))
+    assert direct.check_health()
+    assert stub.health_checks == 1
+    stub.down = True
+    assert not client(stub.url, health_check_interval_sec=0.001).check_health()
+
+
+def test_a_plan_for_later_waits_and_one_for_the_past_is_refused(stub: StubExecutor, client: Clients) -> None:
+    direct = client(stub.url)
+    later = datetime.now(UTC) + timedelta(seconds=0.5)
+    direct.apply_and_observe(abort_plan(start_time=later))
+    assert datetime.now(UTC) >= later + timedelta(seconds=1)
+    with pytest.raises(InvalidPlanError, match="start_time has passed"):
+        direct.apply_and_observe(abort_plan(start_time=later))
+
+
+@pytest.mark.parametrize("timeout_sec", [0, -1, float("inf"), float("nan")])
+def test_a_timeout_that_is_none_is_refused(stub: StubExecutor, client: Clients, timeout_sec: float) -> None:
+    with pytest.raises(InvalidPlanError, match="timeout_sec"):
+        client(stub.url).apply_and_observe(abort_plan(), timeout_sec)
+    assert stub.calls == []
+
+
+PROGRAM = """
+import sys
+from dispatcher import ExecutorClientConfig, FaultPlan
+from workers.local import HttpExecutorClient
+plan = FaultPlan.model_validate_json(sys.argv[2])
+HttpExecutorClient(ExecutorClientConfig(base_url=sys.argv[1])).apply_and_observe(plan)
+"""
+
+
+def test_ctrl_c_stops_the_fault(stub: StubExecutor) -> None:
+    plan = json.dumps(abort_plan(duration_seconds=60).model_dump(mode="json", exclude_none=True))
+    command = [sys.executable, "-c", PROGRAM, stub.url, plan]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ})
+    eventually(lambda: stub.running, within_s=20)
+    eventually(lambda: process.poll() is None and len(stub.calls) == 1, within_s=5)
+    process.send_signal(signal.SIGINT)
+    process.wait(10)
+    assert len(stub.stopped) == 1
+
+
+def test_a_retry_is_logged_with_its_plan(
+    stub: StubExecutor, client: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub.answers.append((503, {}))
+    with caplog.at_level(logging.INFO, logger="workers.local"):
+        client(stub.url).apply_and_observe(abort_plan())
+    assert "503 service unavailable" in caplog.text
+
+
+def test_threads_share_one_client(stub: StubExecutor, client: Clients) -> None:
+    direct, barrier = client(stub.url), threading.Barrier(4)
+
+    def carry_out(number: int) -> float:
+        barrier.wait(5)
+        return direct.apply_and_observe(abort_plan(api=f"/{number}")).error_rate
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(carry_out, range(4))) == [1.0] * 4

@@ -1,0 +1,194 @@
+"""The Prometheus observer against a real Prometheus that scrapes a service of the test's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Self
+
+import pytest
+import requests
+from support.eventually import eventually
+from support.plans import abort_plan
+from support.processes import Process
+from support.redis_server import free_port
+from support.stub_executor import StubExecutor
+
+from dispatcher import (
+    ExecutorConnectionError,
+    ExecutorProtocolError,
+    ExecutorRejectedError,
+    FaultLostError,
+)
+from dispatcher.endpoints import PrometheusSettings
+from dispatcher.record import PlanRecord
+from workers.observers.base import Phase
+from workers.observers.prometheus import PrometheusObserver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dispatcher import FaultPlan
+
+SCRAPES = """
+global: {{scrape_interval: 200ms}}
+scrape_configs:
+  - job_name: services
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+REQUESTS = 'sum(increase(requests_total{service="{service}", api="{api}"}[{seconds}s]))'
+ERRORS = REQUESTS.replace('"}[', '", code=~"[45].."}[')
+SECONDS = REQUESTS.replace("requests_total", "seconds_sum")
+QUERIES = {
+    "error_rate_query": f"{ERRORS} / {REQUESTS}",
+    "latency_query": f"1000 * {SECONDS} / {REQUESTS}",
+    "status_query": REQUESTS.replace("sum(", "sum by (code) ("),
+}
+PLAN = abort_plan(service="PaymentService", api='/pay("odd")', duration_seconds=3)
+
+
+class Exporter:
+    """A service's metrics, as its client library would show them."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[int] = Counter()
+        self.seconds = 0.0
+        self.scrapes = 0
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.port = self._server.server_port
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def text(self) -> str:
+        self.scrapes += 1
+        where = 'service="PaymentService",api="/pay(\\"odd\\")"'
+        lines = [f'requests_total{{{where},code="{code}"}} {n}' for code, n in self.requests.items()]
+        return "\n".join([*lines, f"seconds_sum{{{where}}} {self.seconds}", ""])
+
+    def _handler(exporter) -> type[BaseHTTPRequestHandler]:  # noqa: N805 (self is the handler's)
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write(exporter.text().encode())
+
+            def log_message(self, *args: object) -> None:
+                """Say nothing."""
+
+        return Handler
+
+
+@pytest.fixture(scope="module")
+def exporter() -> Iterator[Exporter]:
+    with Exporter() as exporter:
+        exporter.requests.update({200: 0, 503: 0})
+        yield exporter
+
+
+@pytest.fixture(scope="module")
+def prometheus(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Its URL."""
+    binary = shutil.which("prometheus")
+    if binary is None and "CI" not in os.environ:
+        pytest.skip("there is no prometheus on the PATH")
+    folder = tmp_path_factory.mktemp("prometheus")
+    (folder / "prometheus.yml").write_text(SCRAPES.format(port=exporter.port))
+    port = free_port()
+    options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    process = Process([str(binary), *options, f"--web.listen-address=127.0.0.1:{port}"], folder / "log")
+    url = f"http://127.0.0.1:{port}"
+    eventually(lambda: process.alive() and _ready(url), within_s=30)
+    yield url
+    process.stop()
+
+
+def _ready(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/-/ready", timeout=1).ok
+    except requests.ConnectionError:
+        return False
+
+
+def observer(url: str, **changes: str) -> PrometheusObserver:
+    fields = {"kind": "prometheus", "base_url": url} | QUERIES | changes
+    return PrometheusObserver(PrometheusSettings.model_validate(fields), connections=1)
+
+
+def over(plan: FaultPlan) -> PlanRecord:
+    """The record of a plan whose fault is just over."""
+    now_ms = round(time.time() * 1000)
+    record = PlanRecord("p1", plan, "default", timeout_ms=30_000, submitted_ms=now_ms, due_ms=now_ms)
+    return record.applied("f1", now_ms - plan.duration_seconds * 1000).completed()
+
+
+def test_the_queries_say_what_was_observed(exporter: Exporter, prometheus: str) -> None:
+    scrapes = exporter.scrapes
+    eventually(lambda: exporter.scrapes >= scrapes + 2, within_s=10)
+    exporter.requests.update({503: 75, 200: 25})
+    exporter.seconds += 20.0
+    scrapes = exporter.scrapes
+    eventually(lambda: exporter.scrapes >= scrapes + 3, within_s=10)
+    observation = observer(prometheus).observation(over(PLAN), 5)
+    assert observation.execution_id == "f1"
+    assert observation.error_rate == pytest.approx(0.75)
+    assert observation.latency_ms == pytest.approx(200.0)
+    assert observation.status_code == 503
+
+
+def test_prometheus_looks_by_itself(prometheus: str) -> None:
+    asking = observer(prometheus)
+    assert asking.every_s is None
+    assert asking.look(over(PLAN), Phase.DURING, 5) == ""
+
+
+def test_a_target_of_which_prometheus_knows_nothing_was_not_observed(prometheus: str) -> None:
+    with pytest.raises(FaultLostError, match="0 samples and not one"):
+        observer(prometheus).observation(over(abort_plan(service="Nobody")), 5)
+
+
+def test_a_query_that_gives_no_number_gives_no_observation(prometheus: str) -> None:
+    with pytest.raises(FaultLostError, match="gave nan"):
+        observer(prometheus, error_rate_query="vector(0) / vector(0)").observation(over(PLAN), 5)
+
+
+def test_a_query_that_gives_several_numbers_gives_no_observation(prometheus: str) -> None:
+    with pytest.raises(FaultLostError, match="2 samples and not one"):
+        observer(prometheus, error_rate_query="requests_total").observation(over(PLAN), 5)
+
+
+def test_a_query_that_prometheus_does_not_understand_is_rejected(prometheus: str) -> None:
+    with pytest.raises(ExecutorRejectedError, match="parse error"):
+        observer(prometheus, error_rate_query="sum(").observation(over(PLAN), 5)
+
+
+def test_an_answer_that_is_no_vector_is_a_protocol_error(prometheus: str) -> None:
+    with pytest.raises(ExecutorProtocolError, match="no instant vector"):
+        observer(prometheus, error_rate_query="1").observation(over(PLAN), 5)
+
+
+def test_a_prometheus_that_is_away_is_said_to_be(free_tcp_port: int) -> None:
+    with pytest.raises(ExecutorConnectionError, match="api/v1/query"):
+        observer(f"http://127.0.0.1:{free_tcp_port}").observation(over(PLAN), 5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{}", b'{"data": null}', b'{"data": {"result": [{"metric": {}, "value": [0, "x"]}]}}'],
+)
+def test_nonsense_is_a_protocol_error(body: bytes) -> None:
+    with StubExecutor() as stub:
+        stub.answers.append((200, body))
+        with pytest.raises(ExecutorProtocolError):
+            observer(stub.url).observation(over(PLAN), 5)

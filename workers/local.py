@@ -1,0 +1,177 @@
+"""An Executor without a queue: plans carried out in the calling process, by the same steps and drivers."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+from pydantic import SecretStr
+
+from dispatcher.endpoints import ExecutorClientConfig
+from dispatcher.errors import InvalidPlanError
+from dispatcher.executor_client import ExecutorClient
+from dispatcher.ledger import impatient_client
+from dispatcher.record import PlanRecord
+from dispatcher.settings import Settings
+from workers.breaker import SharedBreaker
+from workers.breaker_rules import Admission
+from workers.calls import StepCalls
+from workers.channel import open_channel
+from workers.health import check
+from workers.local_breaker import LocalBreaker
+from workers.verdicts import Fail, Finish, Park, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import redis
+
+    from dispatcher.endpoints import ServiceSettings
+    from dispatcher.models import FaultPlan, Health, RawObservation
+    from workers.breaker_rules import Breaker
+    from workers.verdicts import Verdict
+
+__all__ = ["HttpExecutorClient"]
+
+CONNECTIONS = 8
+"""Connections that are kept, for threads that share a client."""
+
+logger = logging.getLogger(__name__)
+
+
+class HttpExecutorClient(ExecutorClient):
+    """The specification's client (5.1): apply, wait, observe, without Celery or workers.
+
+    A plan ends here with its process: what survives that needs a `Dispatcher`. Safe to share between threads.
+    Use it as a context manager, or call `close`.
+    """
+
+    def __init__(
+        self,
+        config: ExecutorClientConfig | None = None,
+        *,
+        redis_url: str | None = None,
+        services: Mapping[str, ServiceSettings] | None = None,
+        executor: str = "default",
+    ) -> None:
+        """With a `redis_url` the circuit breaker is the one that the fleet shares for `executor`.
+
+        `services` are where targets are, for an observer that probes them. Raises `InvalidSettingsError`.
+        """
+        self._config = config or ExecutorClientConfig()
+        settings = Settings() if redis_url is None else Settings(redis_url=SecretStr(redis_url))
+        self._channel = open_channel(
+            executor,
+            self._config,
+            services or {},
+            connections=CONNECTIONS,
+            poll_ms=round(settings.worker.poll_interval_sec * 1000),
+        )
+        self._redis: redis.Redis | None = None if redis_url is None else impatient_client(settings)
+        self._breaker: Breaker = LocalBreaker(executor, self._channel.rules)
+        if self._redis is not None:
+            self._breaker = SharedBreaker(self._redis, settings.key_prefix, executor, self._channel.rules)
+        self._checking = threading.Lock()
+        self._health: Health | None = None
+        self._check_again_at = 0.0
+        self._begun_ms = time.time() * 1000 - time.monotonic() * 1000
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._channel.close()
+        if self._redis is not None:
+            self._redis.close()
+
+    def apply_and_observe(self, plan: FaultPlan, timeout_sec: float | None = None) -> RawObservation:
+        """Carry the plan out and return what was observed.
+
+        `timeout_sec` is what this may take beyond the fault's own time, in seconds (`default_timeout_sec` if
+        absent). Interrupted, by Ctrl-C for example, it stops the fault first. Raises `ExecutorClientError`.
+        """
+        record = self._record(plan, timeout_sec)
+        _sleep_ms(record.due_ms - self._now_ms())
+        self.check_health()
+        verdict: Verdict = Park(record, 0)
+        try:
+            while not isinstance(verdict, Finish | Fail):
+                _sleep_ms(_pause_ms(verdict))
+                verdict = self._advance(verdict.record)
+        except BaseException:
+            self._stop(verdict.record)
+            raise
+        if isinstance(verdict, Fail):
+            raise verdict.error
+        return verdict.observation
+
+    def check_health(self) -> bool:
+        """Whether the Executor is up, as of at most `health_check_interval_sec` ago (specification 5.2)."""
+        with self._checking:
+            if self._health is None or time.monotonic() >= self._check_again_at:
+                self._health = check(self._channel.driver, self._breaker)
+                self._check_again_at = time.monotonic() + self._config.health_check_interval_sec
+            return self._health.healthy
+
+    def _record(self, plan: FaultPlan, timeout_sec: float | None) -> PlanRecord:
+        """A new plan. Raises `InvalidPlanError`."""
+        if timeout_sec is not None and not 0 < timeout_sec < math.inf:
+            problem = "must be a number of seconds above 0"
+            raise InvalidPlanError(f"invalid plan: timeout_sec {problem}", [["timeout_sec", problem]])
+        now_ms = self._now_ms()
+        begins_ms = now_ms if plan.start_time is None else round(plan.start_time.timestamp() * 1000)
+        if begins_ms < now_ms:
+            problem = "has passed: choose a later time, or none to start at once"
+            raise InvalidPlanError(f"invalid plan: start_time {problem}", [["start_time", problem]])
+        return PlanRecord(
+            id=str(uuid.uuid4()),
+            plan=plan,
+            executor=self._channel.name,
+            timeout_ms=round((timeout_sec or self._config.default_timeout_sec) * 1000),
+            submitted_ms=now_ms,
+            due_ms=begins_ms,
+        )
+
+    def _advance(self, record: PlanRecord) -> Verdict:
+        if record.started_ms is None:
+            record = replace(record, started_ms=self._now_ms())
+        calls = StepCalls(self._channel.driver, self._now_ms(), self._channel.observer)
+        answer = self._channel.ask(record, self._breaker)
+        verdict = self._channel.advance(record, calls, answer)
+        if isinstance(answer, Admission):
+            self._breaker.record(answer, calls.report)
+        return verdict
+
+    def _stop(self, record: PlanRecord) -> None:
+        """End a plan whose caller goes away."""
+        if record.apply_id is None:
+            record = record.in_doubt(self._now_ms())
+        verdict = self._advance(replace(record, cancelled="its caller was interrupted"))
+        while isinstance(verdict, Park | Retry):
+            _sleep_ms(_pause_ms(verdict))
+            verdict = self._advance(verdict.record)
+
+    def _now_ms(self) -> int:
+        """The time of day when this client was made, and what has passed since."""
+        return round(self._begun_ms + time.monotonic() * 1000)
+
+
+def _pause_ms(verdict: Park | Retry) -> float:
+    if isinstance(verdict, Park):
+        return verdict.after_ms
+    logger.info("plan %s: again in %.2f s: %s", verdict.record.id, verdict.after_s, verdict.cause)
+    return verdict.after_s * 1000
+
+
+def _sleep_ms(duration_ms: float) -> None:
+    if duration_ms > 0:
+        time.sleep(duration_ms / 1000)
