@@ -66,8 +66,11 @@ def _allowed(request: Request) -> str:
 
 
 def _field(location: Sequence[str | int]) -> str:
-    """Where the problem is: `fault_config.delay_ms`."""
-    return ".".join(str(part) for part in location[1:]) or "body"
+    """Where the problem is: `fault_config.delay_ms`, or `at character 7` of what is no JSON."""
+    within = location[1:]
+    if len(within) == 1 and isinstance(within[0], int):
+        return f"at character {within[0]}"
+    return ".".join(map(str, within)) or "body"
 
 
 def _words(error: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from pydantic import SecretStr
@@ -24,6 +25,7 @@ from workers.calls import StepCalls
 from workers.channel import open_channel
 from workers.health import check
 from workers.local_breaker import LocalBreaker
+from workers.uninterrupted import uninterrupted
 from workers.verdicts import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
@@ -97,19 +99,13 @@ class HttpExecutorClient(ExecutorClient):
         """Carry the plan out and return what was observed.
 
         `timeout_sec` is what this may take beyond the fault's own time, in seconds (`default_timeout_sec` if
-        absent). Interrupted, by Ctrl-C for example, it stops the fault first. Raises `ExecutorClientError`.
+        absent). Interrupted, by Ctrl-C for example, it stops the fault first: the steps are taken in a thread
+        of their own, so that no call is interrupted halfway. Raises `ExecutorClientError`.
         """
         record = self._record(plan, timeout_sec)
-        _sleep_ms(record.due_ms - self._now_ms())
+        time.sleep(max(0, record.due_ms - self._now_ms()) / 1000)
         self.check_health()
-        verdict: Verdict = Park(record, 0)
-        try:
-            while not isinstance(verdict, Finish | Fail):
-                _sleep_ms(_pause_ms(verdict))
-                verdict = self._advance(verdict.record)
-        except BaseException:
-            self._stop(verdict.record)
-            raise
+        verdict = uninterrupted(partial(self._carry_out, record))
         if isinstance(verdict, Fail):
             raise verdict.error
         return verdict.observation
@@ -141,6 +137,16 @@ class HttpExecutorClient(ExecutorClient):
             due_ms=begins_ms,
         )
 
+    def _carry_out(self, record: PlanRecord, interrupted: threading.Event) -> Finish | Fail:
+        verdict: Verdict = Park(record, 0)
+        while not isinstance(verdict, Finish | Fail):
+            (time.sleep if interrupted.is_set() else interrupted.wait)(_pause_s(verdict))
+            record = verdict.record
+            if interrupted.is_set():
+                record = replace(record, cancelled="its caller was interrupted")
+            verdict = self._advance(record)
+        return verdict
+
     def _advance(self, record: PlanRecord) -> Verdict:
         if record.started_ms is None:
             record = replace(record, started_ms=self._now_ms())
@@ -151,27 +157,13 @@ class HttpExecutorClient(ExecutorClient):
             self._breaker.record(answer, calls.report)
         return verdict
 
-    def _stop(self, record: PlanRecord) -> None:
-        """End a plan whose caller goes away."""
-        if record.apply_id is None:
-            record = record.in_doubt(self._now_ms())
-        verdict = self._advance(replace(record, cancelled="its caller was interrupted"))
-        while isinstance(verdict, Park | Retry):
-            _sleep_ms(_pause_ms(verdict))
-            verdict = self._advance(verdict.record)
-
     def _now_ms(self) -> int:
         """The time of day when this client was made, and what has passed since."""
         return round(self._begun_ms + time.monotonic() * 1000)
 
 
-def _pause_ms(verdict: Park | Retry) -> float:
+def _pause_s(verdict: Park | Retry) -> float:
     if isinstance(verdict, Park):
-        return verdict.after_ms
+        return verdict.after_ms / 1000
     logger.info("plan %s: again in %.2f s: %s", verdict.record.id, verdict.after_s, verdict.cause)
-    return verdict.after_s * 1000
-
-
-def _sleep_ms(duration_ms: float) -> None:
-    if duration_ms > 0:
-        time.sleep(duration_ms / 1000)
+    return verdict.after_s

@@ -1,10 +1,11 @@
-"""The command line: `dispatcher demo`, `dispatcher run FILE...`."""
+"""The command line: `dispatcher demo`, `dispatcher run FILE...`, and the commands of other packages."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import sys
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -26,6 +27,8 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(run)
+for command in entry_points(group="fault_dispatcher.commands"):  # of packages that this one does not know
+    app.command(command.name)(command.load())
 
 
 def main() -> NoReturn:

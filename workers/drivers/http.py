@@ -138,6 +138,7 @@ class HttpTransport:
     ) -> Answer:
         """Send one request and read its answer, whatever its status. `within_s` caps both timeouts.
 
+        `body` is sent as JSON; bytes are sent as they are.
         Raises `ExecutorTimeoutError`, `ExecutorConnectionError`, `ExecutorProtocolError` (too long).
         """
         url = self._base_url + path
@@ -170,7 +171,7 @@ class HttpTransport:
         if trace is not None:
             request.headers["traceparent"] = trace
         if body is not None:
-            request.body = json.dumps(body).encode()
+            request.body = body if isinstance(body, bytes) else json.dumps(body).encode()
             request.headers["Content-Type"] = "application/json"
             request.headers["Content-Length"] = str(len(request.body))
         return request
