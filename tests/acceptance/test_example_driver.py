@@ -1,0 +1,121 @@
+"""The example driver of the documentation, as a package that is installed beside the dispatcher."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import tomllib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.eventually import eventually
+from support.plans import abort_plan
+
+from dispatcher import FaultFailedError, FaultLostError, PlanCancelledError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.processes import Workers
+
+    from dispatcher import Dispatcher
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "example-driver"
+
+
+class RpcExecutor:
+    """A JSON-RPC Executor whose faults are over when they are asked for a second time."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, dict[str, Any]] = {}
+        self.looks: dict[str, int] = {}
+        self.removed: list[str] = []
+
+    def call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        if method == "inject":
+            if params["fault"]["service"] == "Broken":
+                return {"error": {"code": -32000, "message": "no such proxy"}}
+            self.faults[params["key"]] = params["fault"]
+            return {"result": params["key"]}
+        if method == "ping":
+            return {"result": "pong"}
+        if params["id"] not in self.faults:
+            return {"error": {"code": -32004, "message": "unknown fault"}}
+        if method == "remove":
+            self.removed.append(params["id"])
+        if method == "is_on":
+            forgetful = self.faults[params["id"]]["service"] == "Forgetful"
+            return {"error": {"code": -32004, "message": "unknown fault"}} if forgetful else {"result": False}
+        return {"result": {"status_code": 503, "latency_ms": 2.0, "error_rate": 0.5}}
+
+
+@pytest.fixture
+def rpc() -> Iterator[tuple[RpcExecutor, str]]:
+    executor = RpcExecutor()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            answer = {"jsonrpc": "2.0", "id": asked["id"]} | executor.call(asked["method"], asked["params"])
+            self.send_response(200 if self.path == "/v2/rpc" else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield executor, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A folder on the path that holds what an installation of the package would put there."""
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    shutil.copy(EXAMPLE / "jsonrpc_driver.py", tmp_path)
+    info = tmp_path / "jsonrpc_driver-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n")
+    lines = [
+        f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in entries.items())
+        for group, entries in project["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_a_driver_from_another_package_carries_plans_out(
+    dispatcher: Dispatcher, start: Workers, rpc: tuple[RpcExecutor, str], installed: Path
+) -> None:
+    executor, url = rpc
+    config = installed / "settings.toml"
+    config.write_text('[executors.default]\ndriver = "jsonrpc"\ndriver_options = {path = "/v2/rpc"}\n')
+    start(url, PYTHONPATH=str(installed), DISPATCHER_CONFIG=str(config))
+    good = dispatcher.submit(abort_plan())
+    broken = dispatcher.submit(abort_plan(service="Broken"))
+    forgetful = dispatcher.submit(abort_plan(service="Forgetful"))
+    endless = dispatcher.submit(abort_plan(service="Endless", duration_seconds=600))
+    assert (good.result(30).error_rate, good.result(0).execution_id) == (0.5, good.id)
+    assert executor.faults[good.id]["abort_http_status"] == 503
+    with pytest.raises(FaultFailedError, match="no such proxy"):
+        broken.result(30)
+    with pytest.raises(FaultLostError, match="unknown fault"):
+        forgetful.result(30)
+    eventually(lambda: endless.id in executor.faults, within_s=10)
+    endless.cancel()
+    with pytest.raises(PlanCancelledError):
+        endless.result(30)
+    assert executor.removed == [forgetful.id, endless.id]
+    assert dispatcher.check_health()
+
+
+def test_the_example_is_under_60_lines() -> None:
+    texts = [path.read_text() for path in EXAMPLE.iterdir() if path.is_file()]
+    assert sum(text.count("\n") for text in texts) < 60
