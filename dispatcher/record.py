@@ -209,7 +209,7 @@ class PlanRecord:
 
     def ending(self, error: ExecutorClientError) -> Self:
         """The record once it is clear what the plan ends with, but its fault is not yet stopped."""
-        return replace(self, error=error)
+        return replace(self, error=error, attempts=0 if self.error is None else self.attempts)
 
     def ended(self, error: Exception) -> Self:
         """The record once the plan has ended without an observation."""

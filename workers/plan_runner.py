@@ -178,28 +178,39 @@ class PlanRunner:
 
     def _end(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> Verdict:
         """End the plan with `error`, once its fault is over: stopped, or past the Executor's own bound."""
-        named = _named_fault(record, error)
-        apply_id = named or (calls.id_of(record.id) if record.doubtful else None)
+        apply_id = record.apply_id
+        if record.doubtful:
+            apply_id = _named_fault(record, error) or calls.id_of(record.id)
         if apply_id is None or record.state is PlanState.COMPLETED:
             return failed(record, error, calls.now_ms)
         try:
             over = calls.stop(apply_id)
         except ExecutorClientError as trouble:
             logger.warning("plan %s: its fault was not stopped: %s", record.id, trouble)
-            alive_ms = record.alive_ms(calls.now_ms)
-            if alive_ms > 0 and trouble.retry_safe:
-                after_s = min(self._retry.cap_s, alive_ms / 1000)
-                return Retry(record.ending(error).failed_once_more(trouble), after_s, trouble)
+            ending = record.ending(error).failed_once_more(trouble)
+            after_s = self._stop_again_s(ending, calls.now_ms) if trouble.retry_safe else None
+            if after_s is not None:
+                return Retry(ending, after_s, trouble)
             over = False
-        # Where the Executor has named no fault, an apply may still be on its way to it.
-        return failed(record, error, calls.now_ms, over=over and named is not None)
+        # Where the Executor has not properly named it, it may have another, or yet get one.
+        return failed(record, error, calls.now_ms, over=over and record.apply_id is not None)
+
+    def _stop_again_s(self, record: PlanRecord, now_ms: int) -> float | None:
+        """How long to wait before the fault is stopped again. None where that is to no avail.
+
+        As long as the Executor has not ended it by itself; and if it should have, some times more.
+        """
+        alive_ms = record.alive_ms(now_ms)
+        if alive_ms > 0:
+            return min(self._retry.cap_s, alive_ms / 1000)
+        return self._retry.delay_s(record.attempts, self._draw()) if record.apply_id is not None else None
 
 
 def _named_fault(record: PlanRecord, error: ExecutorClientError) -> str | None:
-    """The Executor's id of the fault, as far as it has told."""
-    answers = (error, record.failure) if record.doubtful else ()
+    """The fault that a broken answer to its apply speaks of."""
+    answers = (error, record.failure)
     named = [each.apply_id for each in answers if isinstance(each, ExecutorProtocolError)]
-    return record.apply_id or next(filter(None, named), None)
+    return next(filter(None, named), None)
 
 
 def _over_ms(record: PlanRecord) -> int:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["POOLS"]
 
+INTERIM = range(102, 200)
+
 
 class _Reader(io.RawIOBase):
     """What a socket receives, within the timeout that it has when the reading begins."""
@@ -51,6 +53,14 @@ class _Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         self.fp: io.BufferedReader = io.BufferedReader(_Reader(self.fp.detach(), sock))
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """The final status, past interim ones, of which the base class knows 100 only (RFC 9110, 15.2)."""
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        while status in INTERIM:
+            http.client.parse_headers(self.fp)
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, status, reason
 
 
 class _HttpConnection(HTTPConnection):

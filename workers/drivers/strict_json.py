@@ -20,13 +20,16 @@ NO_BRACKETS = bytes(set(range(256)) - set(STEPS))
 def loads(text: bytes) -> Any:
     """The value.
 
-    Raises `ValueError`, also for NaN and infinity, duplicate names, half characters, and for a value that is
-    nested more deeply than any reader must bear (RFC 8259, section 9).
+    Raises `ValueError`, also for NaN and infinity, duplicate names, half characters, any encoding but UTF-8,
+    and for a value that is nested more deeply than any reader must bear (RFC 8259, section 9).
     """
     if _depth(text) > MAX_DEPTH:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
     value = json.loads(
-        text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_without_duplicates
+        text.decode("utf-8-sig"),
+        parse_constant=_refuse_constant,
+        parse_float=_finite,
+        object_pairs_hook=_without_duplicates,
     )
     if b"\\u" in text:
         _refuse_half_characters(value)

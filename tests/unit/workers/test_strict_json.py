@@ -35,6 +35,8 @@ def test_what_is_json_is_read_as_python_reads_it(value: object) -> None:
         (b"", "Expecting value"),
         (b"{} {}", "Extra data"),
         (b"1" * 5000, "digits"),
+        ('{"a": 1}'.encode("utf-16"), "decode"),
+        ('"\\ud800"'.encode("utf-16-le"), "Expecting value|control character"),
         (b"[" * 100_000, "nested more than 100 deep"),
         (b'{"a":' * 101 + b"1" + b"}" * 101, "nested more than 100 deep"),
     ],

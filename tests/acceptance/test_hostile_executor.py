@@ -1,0 +1,88 @@
+"""A real worker against an Executor that answers wrongly in every way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.hostile import FAILED, FINE, KINDS, REJECTED, SERVER, HostileExecutor
+from support.plans import abort_plan
+
+from dispatcher import ExecutorClientError, RawObservation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.processes import Process, Workers
+
+    from dispatcher import Dispatcher
+
+QUICK = """
+[executors.default]
+read_timeout_sec = 1.5
+max_retries = 1
+initial_retry_delay_sec = 0.01
+max_retry_delay_sec = 0.02
+retry_budget_enabled = false
+circuit_breaker_enabled = false
+"""
+MAX_GROWTH_MB = 30
+TARGETS = [(call, kind) for kind in KINDS.values() for call in kind.calls]
+
+
+@pytest.fixture
+def hostile() -> Iterator[HostileExecutor]:
+    with HostileExecutor() as hostile:
+        yield hostile
+
+
+@pytest.fixture
+def worker(start: Workers, hostile: HostileExecutor, tmp_path: Path) -> Process:
+    config = tmp_path / "settings.toml"
+    config.write_text(QUICK)
+    return start(hostile.url, "--concurrency", "16", DISPATCHER_CONFIG=str(config))
+
+
+def test_every_plan_ends_as_it_must_no_worker_is_lost_and_no_fault_is_left(
+    dispatcher: Dispatcher, hostile: HostileExecutor, worker: Process
+) -> None:
+    carry_all_out(dispatcher, hostile, "first")
+    before_mb = memory_mb(worker)
+    carry_all_out(dispatcher, hostile, "second")
+    assert memory_mb(worker) - before_mb < MAX_GROWTH_MB
+    assert worker.alive()
+    assert "Traceback (most" not in worker.output
+    assert "defect" not in worker.output
+    assert hostile.evil == []
+
+
+def carry_all_out(dispatcher: Dispatcher, hostile: HostileExecutor, time: str) -> None:
+    plans = [
+        abort_plan(
+            api=f"/hostile/{call}/{kind.name}/{time}",
+            duration_seconds=60 if call == "apply" and kind.expected(call) not in {FINE, SERVER} else 1,
+        )
+        for call, kind in TARGETS
+    ]
+    batch = dispatcher.submit_many(plans, timeout_sec=8.0)
+    results = batch.results(90)
+    for (call, kind), handle, result in zip(TARGETS, batch, results, strict=True):
+        told = f"{call} {kind.name}: {result!r}"
+        if kind.expected(call) == FINE:
+            assert isinstance(result, RawObservation), told
+            assert (result.status_code, result.error_rate) == (503, 1.0)
+            continue
+        patience = {"ExecutorTimeoutError"} if kind.name == "busy-for-ages" else set()
+        assert type(result).__name__ in {kind.expected(call), *patience}, told
+        assert handle.id in str(result), told
+        if f"f-{handle.id}" in hostile.faults:  # then nobody could stop it, for its id is not known
+            assert call == "apply", told
+            assert isinstance(result, ExecutorClientError)
+            told_so = "may be alive until" in str(result)
+            assert told_so or kind.expected(call) in {REJECTED, FAILED, SERVER}, told
+
+
+def memory_mb(worker: Process) -> float:
+    lines = Path(f"/proc/{worker.child.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
