@@ -1,13 +1,14 @@
 # One image for the workers, the reference Executor and Flower; docker-compose.yml says which runs where.
 FROM python:3.11-slim
 
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV MALLOC_ARENA_MAX=2 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 WORKDIR /app
 COPY pyproject.toml README.md ./
 COPY dispatcher dispatcher
 COPY workers workers
 COPY executor executor
+COPY conformance conformance
 COPY config config
 RUN pip install ".[executor,flower]"
 

@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 EXTRAS := executor,flower,embedded,bench,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check campaign in-flight bench-breaker openapi format clean
+.PHONY: help demo test check campaign in-flight bench-breaker bench-transport fuzz openapi format clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -16,6 +16,8 @@ help:
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
 	@echo "make in-flight  what many plans in flight cost, and how long a killed worker holds them up"
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
+	@echo "make bench-transport  what a call to an Executor costs, beside requests.Session"
+	@echo "make fuzz      100,000 answers that are none"
 	@echo "make openapi   write the Executor's contract, executor/openapi.yaml, anew"
 	@echo "make format    format the code"
 	@echo "make clean     remove the virtual environment and caches"
@@ -54,6 +56,12 @@ in-flight: $(VENV)/.ready
 
 bench-breaker: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.breaker
+
+fuzz: $(VENV)/.ready
+	@PYTHONPATH=tests $(BIN)/python tests/fuzz/responses.py
+
+bench-transport: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.transport
 
 openapi: $(VENV)/.ready
 	@$(BIN)/python -m executor.openapi > executor/openapi.yaml

@@ -114,7 +114,11 @@ class HttpTransport:
         self._base_url = str(requests.Request("GET", config.url).prepare().url).rstrip("/")
         self._timeouts = (config.connection_timeout_sec, config.read_timeout_sec)
         self._max_bytes = config.max_response_bytes
-        self._headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": USER_AGENT,
+        }
         if config.token is not None:
             self._headers["Authorization"] = f"Bearer {config.token.get_secret_value()}"
         self._proxies = get_environ_proxies(config.url) if config.proxies_from_environment else None
@@ -177,6 +181,10 @@ class HttpTransport:
         return request
 
     def _read(self, response: requests.Response, name: str) -> bytes:
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding.lower() != "identity":  # it could unfold to any size
+            told = f"{name}: the answer is encoded ({encoding[:20]!r}), which was not asked for"
+            raise ExecutorProtocolError(told)
         body = bytearray()
         for chunk in response.iter_content(CHUNK_BYTES):
             body += chunk
