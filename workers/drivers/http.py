@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import socket
 import ssl
@@ -111,6 +112,7 @@ class HttpTransport:
         Raises `InvalidSettingsError` for certificate files that cannot be used.
         """
         check_certificates(config)
+        logging.getLogger("urllib3.connection").setLevel(logging.ERROR)  # tracebacks of odd headers
         self._base_url = str(requests.Request("GET", config.url).prepare().url).rstrip("/")
         self._timeouts = (config.connection_timeout_sec, config.read_timeout_sec)
         self._max_bytes = config.max_response_bytes
