@@ -58,7 +58,7 @@ bench-breaker: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.breaker
 
 fuzz: $(VENV)/.ready
-	@PYTHONPATH=tests $(BIN)/python tests/fuzz/responses.py
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.responses
 
 bench-transport: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.transport

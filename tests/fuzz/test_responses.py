@@ -1,0 +1,26 @@
+"""The fuzzer itself: it finds nothing in the parsers, and something in worse ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fuzz import responses
+
+from workers.drivers import faults_api
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_no_answer_is_unexpected() -> None:
+    outcomes = responses.run(1_000)
+    assert (outcomes.inputs, outcomes.unexpected) == (1_000, 0)
+    assert len(outcomes.kinds) >= 8
+
+
+def test_a_parser_that_lets_an_empty_id_through_is_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(faults_api, "_usable", lambda _: True)
+    assert responses.run(3_000).unexpected > 0
+    assert "unexpected: (" in capsys.readouterr().err
