@@ -139,8 +139,8 @@ def test_a_transient_trouble_is_retried_with_the_same_key(dispatcher: Dispatcher
 @pytest.mark.parametrize(
     ("answers", "error"),
     [
-        ([(200, b"<html>")], ExecutorProtocolError),
-        ([(200, {"status": "applied"})], ExecutorProtocolError),
+        ([(200, b"<html>")] * 4, ExecutorProtocolError),
+        ([(200, {"status": "applied"})] * 4, ExecutorProtocolError),
         ([(200, {"status": "failed", "message": "no data plane"})], FaultFailedError),
         ([(302, {})], ExecutorRejectedError),
     ],
