@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 import tomllib
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.eventually import eventually
+from support.loopback import LoopbackServer
 from support.plans import abort_plan
 
 from dispatcher import FaultFailedError, FaultLostError, PlanCancelledError
@@ -19,6 +18,7 @@ from dispatcher import FaultFailedError, FaultLostError, PlanCancelledError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from support.loopback import Answer
     from support.processes import Workers
 
     from dispatcher import Dispatcher
@@ -26,13 +26,18 @@ if TYPE_CHECKING:
 EXAMPLE = Path(__file__).parents[2] / "docs" / "example-driver"
 
 
-class RpcExecutor:
+class RpcExecutor(LoopbackServer):
     """A JSON-RPC Executor whose faults are over when they are asked for a second time."""
 
     def __init__(self) -> None:
         self.faults: dict[str, dict[str, Any]] = {}
         self.looks: dict[str, int] = {}
         self.removed: list[str] = []
+
+    def answer_bytes(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        asked = json.loads(body)
+        answer = {"jsonrpc": "2.0", "id": asked["id"]} | self.call(asked["method"], asked["params"])
+        return 200 if path == "/v2/rpc" else 404, json.dumps(answer).encode(), "application/json"
 
     def call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         if method == "inject":
@@ -53,26 +58,9 @@ class RpcExecutor:
 
 
 @pytest.fixture
-def rpc() -> Iterator[tuple[RpcExecutor, str]]:
-    executor = RpcExecutor()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            answer = {"jsonrpc": "2.0", "id": asked["id"]} | executor.call(asked["method"], asked["params"])
-            self.send_response(200 if self.path == "/v2/rpc" else 404)
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield executor, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def executor() -> Iterator[RpcExecutor]:
+    with RpcExecutor() as executor:
+        yield executor
 
 
 @pytest.fixture
@@ -92,12 +80,11 @@ def installed(tmp_path: Path) -> Path:
 
 
 def test_a_driver_from_another_package_carries_plans_out(
-    dispatcher: Dispatcher, start: Workers, rpc: tuple[RpcExecutor, str], installed: Path
+    dispatcher: Dispatcher, start: Workers, executor: RpcExecutor, installed: Path
 ) -> None:
-    executor, url = rpc
     config = installed / "settings.toml"
     config.write_text('[executors.default]\ndriver = "jsonrpc"\ndriver_options = {path = "/v2/rpc"}\n')
-    start(url, PYTHONPATH=str(installed), DISPATCHER_CONFIG=str(config))
+    start(executor.url, PYTHONPATH=str(installed), DISPATCHER_CONFIG=str(config))
     good = dispatcher.submit(abort_plan())
     broken = dispatcher.submit(abort_plan(service="Broken"))
     forgetful = dispatcher.submit(abort_plan(service="Forgetful"))

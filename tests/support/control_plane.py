@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
+
+from support.loopback import LoopbackServer
+
+if TYPE_CHECKING:
+    from support.loopback import Answer
 
 NOT_FOUND = "404 page not found\n"
 
 
 @dataclass
-class ControlPlane:
+class ControlPlane(LoopbackServer):
     """Takes nonsense, overwrites in silence, and forgets a policy when its time is over.
 
     Time is what `now_s` says: the real one, until a test lets it `pass_`.
@@ -28,17 +31,6 @@ class ControlPlane:
 
     _passed_s: float = 0.0
 
-    def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
     @property
     def now_s(self) -> float:
         return time.monotonic() + self._passed_s
@@ -49,6 +41,12 @@ class ControlPlane:
     def there(self) -> list[str]:
         """Names of the policies that are on."""
         return [name for name, (_, ends_s) in self.policies.items() if self.now_s < ends_s]
+
+    def answer_bytes(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        status, answer = self.answer(method, path, body)
+        if isinstance(answer, str):
+            return status, answer.encode(), "text/plain; charset=utf-8"
+        return status, json.dumps(answer).encode(), "application/json"
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, object]:
         self.calls.append((method, path))
@@ -84,27 +82,3 @@ class ControlPlane:
         lasts_s = numbers[1] or float("inf")
         self.policies[policy["metadata"]["name"]] = (policy, self.now_s + lasts_s)
         return 201, policy
-
-
-def _handler(plane: ControlPlane) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
-
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, answer = plane.answer(self.command, self.path, body)
-            text = isinstance(answer, str)
-            data = str(answer).encode() if text else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "text/plain; charset=utf-8" if text else "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_POST = do_DELETE = do_PUT = do_GET  # noqa: N815 (the base class looks for these names)
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-    return Handler

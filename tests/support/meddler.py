@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import requests
+from support.loopback import LoopbackServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from support.loopback import Answer
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Exchange:
 
 
 @dataclass
-class Meddler:
+class Meddler(LoopbackServer):
     """`keep_back` names request headers that do not get through, `swallow` methods that do not."""
 
     upstream: str
@@ -35,16 +36,9 @@ class Meddler:
     keep_back: frozenset[str] = frozenset()
     swallow: dict[str, int] = field(default_factory=dict)
 
-    def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def answer_bytes(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        done = self.exchange(method, path, headers, body)
+        return done.status, done.body, "application/json"
 
     def exchange(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Exchange:
         if method in self.swallow:
@@ -52,28 +46,7 @@ class Meddler:
         passed = {
             name: value
             for name, value in headers.items()
-            if name.lower() not in self.keep_back | {"host", "content-length", "connection"}
+            if name not in self.keep_back | {"host", "content-length", "connection"}
         }
         answer = requests.request(method, self.upstream + path, headers=passed, data=body, timeout=10)
         return self.meddle(Exchange(method, path, answer.status_code, answer.content))
-
-
-def _handler(meddler: Meddler) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
-
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            done = meddler.exchange(self.command, self.path, dict(self.headers.items()), body)
-            self.send_response(done.status)
-            self.send_header("Content-Length", str(len(done.body)))
-            self.end_headers()
-            self.wfile.write(done.body)
-
-        do_POST = do_DELETE = do_GET  # noqa: N815 (the base class looks for these names)
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-    return Handler

@@ -6,12 +6,16 @@ import json
 import threading
 import time
 from collections import Counter, deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from support.loopback import LoopbackServer
 
-class StubExecutor:
+if TYPE_CHECKING:
+    from support.loopback import Answer
+
+
+class StubExecutor(LoopbackServer):
     """Answers as the faults API on a free loopback port. `answers` come first, one a call."""
 
     def __init__(self) -> None:
@@ -33,18 +37,18 @@ class StubExecutor:
         self.health: tuple[int, object] = (200, {"status": "healthy"})
         self.health_checks = 0
         self.let_go = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.let_go.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__(*exc_info)
+
+    def answer_bytes(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        status, answer = self.answer(method, path, headers, json.loads(body) if body else None)
+        return (
+            status,
+            answer if isinstance(answer, bytes) else json.dumps(answer).encode(),
+            "application/json",
+        )
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: Any) -> tuple[int, object]:
         if path == "/v1/health":
@@ -90,27 +94,3 @@ class StubExecutor:
             "trace_data": {"resourceSpans": []},
             "logs": ["a line"],
         }
-
-
-def _handler(stub: StubExecutor) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # one packet an answer, or each call waits for a delayed acknowledgement
-
-        def do_GET(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length)) if length else None
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            status, answer = stub.answer(self.command, self.path, headers, body)
-            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_POST = do_DELETE = do_GET  # noqa: N815 (the base class looks for these names)
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-    return Handler

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
 from support.eventually import eventually
+from support.loopback import LoopbackServer
 from support.plans import abort_plan
 from support.processes import Process
 from support.redis_server import free_port
@@ -31,6 +30,8 @@ from workers.observers.prometheus import PrometheusObserver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from support.loopback import Answer
 
     from dispatcher import FaultPlan
 
@@ -51,43 +52,20 @@ QUERIES = {
 PLAN = abort_plan(service="PaymentService", api='/pay("odd")', duration_seconds=3)
 
 
-class Exporter:
+class Exporter(LoopbackServer):
     """A service's metrics, as its client library would show them."""
 
     def __init__(self) -> None:
         self.requests: Counter[int] = Counter()
         self.seconds = 0.0
         self.scrapes = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self.port = self._server.server_port
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def text(self) -> str:
+    def answer_bytes(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         self.scrapes += 1
         where = 'service="PaymentService",api="/pay(\\"odd\\")"'
         lines = [f'requests_total{{{where},code="{code}"}} {n}' for code, n in self.requests.items()]
-        return "\n".join([*lines, f"seconds_sum{{{where}}} {self.seconds}", ""])
-
-    def _handler(exporter) -> type[BaseHTTPRequestHandler]:  # noqa: N805 (self is the handler's)
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.end_headers()
-                self.wfile.write(exporter.text().encode())
-
-            def log_message(self, *args: object) -> None:
-                """Say nothing."""
-
-        return Handler
+        text = "\n".join([*lines, f"seconds_sum{{{where}}} {self.seconds}", ""])
+        return 200, text.encode(), "text/plain; version=0.0.4"
 
 
 @pytest.fixture(scope="module")
