@@ -6,6 +6,7 @@ import itertools
 import re
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from dispatcher.celery_app import make_celery, publish
@@ -22,7 +23,7 @@ from dispatcher.waits import PAGE, AsyncWaiter, Waiter, first_of, pages
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from dispatcher.models import FaultPlan, RawObservation
+    from dispatcher.models import FaultPlan, PlanStatus, RawObservation
     from dispatcher.record import PlanRecord
 
 __all__ = ["Dispatcher"]
@@ -170,6 +171,20 @@ class Dispatcher(ExecutorClient):
             _active(record, now_ms) for record in records if record and record.state is PlanState.RUNNING
         ]
         return sorted(faults, key=lambda fault: -fault.age_seconds)
+
+    def in_flight(self, limit: int | None = None) -> list[PlanStatus]:
+        """The plans that have not ended, those on which somebody must act soonest first; `limit` at most."""
+        ids = self._ledger.in_flight(limit)
+        records = itertools.chain.from_iterable(map(self._ledger.read, pages(ids)))
+        return [record.status() for record in records if record and not record.state.final]
+
+    def count_in_flight(self) -> int:
+        """How many plans have not ended."""
+        return self._ledger.count_in_flight()
+
+    def server_time(self) -> datetime:
+        """The time by which plans are carried out: the Redis server's."""
+        return datetime.fromtimestamp(self._ledger.now_ms() / 1000, UTC)
 
     def halt(self, reason: str) -> int:
         """Stop everything: refuse new plans until `resume`, and cancel all that are in flight; how many.

@@ -49,6 +49,11 @@ class PlanHandle:
     def __repr__(self) -> str:
         return f"PlanHandle({self.id!r})"
 
+    @property
+    def refusal(self) -> ExecutorClientError | None:
+        """Why the plan was refused when it was submitted among many. None where it was taken."""
+        return self._outcome if isinstance(self._outcome, ExecutorClientError) else None
+
     def status(self) -> PlanStatus:
         """Where the plan stands. Raises `PlanUnknownError`, `LedgerUnavailableError`."""
         [record] = self._access.ledger.read([self.id])

@@ -254,10 +254,15 @@ class Ledger:
         with self._redis_errors():
             return cast("str | None", self._client.get(f"{self._prefix}halt"))
 
-    def in_flight(self) -> list[str]:
-        """Ids of all plans that have not ended."""
+    def in_flight(self, limit: int | None = None) -> list[str]:
+        """Ids of all plans that have not ended, or of so many that are due soonest."""
         with self._redis_errors():
-            return cast("list[str]", self._client.zrange(self._due, 0, -1))
+            return cast("list[str]", self._client.zrange(self._due, 0, -1 if limit is None else limit - 1))
+
+    def count_in_flight(self) -> int:
+        """How many plans have not ended."""
+        with self._redis_errors():
+            return int(self._client.zcard(self._due))
 
     def read(self, plan_ids: Sequence[str]) -> list[PlanRecord | None]:
         """The plans as they stand. None for each that nobody knows."""

@@ -234,6 +234,9 @@ class PlanStatus(BaseModel):
 
     submitted_at: AwareDatetime
     applied_at: AwareDatetime | None
+    ends_at: AwareDatetime | None
+    """When its fault should be over. None before it is applied."""
+
     next_step_at: AwareDatetime | None
     """Nobody acts on the plan before this. None once it has ended."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -21,7 +23,7 @@ STANDARD_INPUT = "-"
 
 
 def read_plans(names: Iterable[str]) -> list[FaultPlan]:
-    """All plans in the named files; `-` is standard input.
+    """All plans in the named files; `-` is standard input, and `*`, `?` and `**` stand for names.
 
     A `.yaml`, `.yml`, `.json`, `.jsonl` or `.ndjson` file is what its name says; anything else is told apart
     by how it begins. Each holds one plan, or a list or sequence of plans. Raises `InvalidPlanError`, which
@@ -29,7 +31,7 @@ def read_plans(names: Iterable[str]) -> list[FaultPlan]:
     """
     plans: list[FaultPlan] = []
     problems: list[list[str]] = []
-    for name in names:
+    for name in itertools.chain.from_iterable(map(_matching, names)):
         found = _entries(name)
         if not found:
             problems.append([_shown(name), "holds no plan"])
@@ -42,6 +44,17 @@ def read_plans(names: Iterable[str]) -> list[FaultPlan]:
     if problems:
         raise InvalidPlanError("invalid plans: " + "; ".join(" ".join(each) for each in problems), problems)
     return plans
+
+
+def _matching(name: str) -> list[str]:
+    """The files that a name with wildcards stands for. Raises `InvalidPlanError` where there are none."""
+    if not glob.has_magic(name) or Path(name).exists():
+        return [name]
+    matching = glob.glob(name, recursive=True)  # noqa: PTH207 (a Path's own takes no absolute pattern)
+    found = sorted(each for each in matching if Path(each).is_file())
+    if not found:
+        raise InvalidPlanError(f"invalid plans: {name} matches no file", [[name, "matches no file"]])
+    return found
 
 
 def _plan(entry: object) -> FaultPlan:

@@ -228,6 +228,7 @@ class PlanRecord:
             cause=self.why,
             submitted_at=_datetime(self.submitted_ms),
             applied_at=_datetime(self.applied_ms),
+            ends_at=None if self.applied_ms is None else _datetime(self.applied_ms + budget_ms(self.plan, 0)),
             next_step_at=None if self.state.final else _datetime(self.due_ms),
             ended_at=_datetime(self.ended_ms),
         )

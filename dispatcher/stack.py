@@ -31,10 +31,20 @@ READY_WITHIN_SEC = 30.0
 class Stack:
     """Redis, the reference Executor and worker processes. All of them end with this context manager."""
 
-    def __init__(self, *, workers: int, traffic_rps: float) -> None:
-        """`traffic_rps` requests a second go to each target while a fault is on it."""
+    def __init__(self, *, workers: int, traffic_rps: float, flower: bool = False) -> None:
+        """`traffic_rps` requests a second go to each target while a fault is on it.
+
+        `flower` starts Flower as well, where it is installed.
+        """
         self._workers = workers
         self._traffic_rps = traffic_rps
+        self._flower = flower and find_spec("flower") is not None
+        self.addresses: dict[str, str] = {}
+        """Where the parts are, once the system is up."""
+
+        self.environment: dict[str, str] = {}
+        """What other programs need to use it."""
+
         self._children: list[Child] = []
         self._folder: Path
         self.settings: Settings
@@ -60,17 +70,21 @@ class Stack:
 
     def _start(self) -> None:
         redis_url = self._start_redis()
-        executor_url = self._start_executor()
+        addresses = self._start_executor()
+        executor_url = addresses["executor"]
         executor = ExecutorClientConfig(base_url=executor_url)
         self.settings = load_settings().model_copy(
             update={"redis_url": SecretStr(redis_url), "executors": {"default": executor}}
         )
-        environment = {
+        self.addresses = {"redis": self.settings.redis_address, **addresses}
+        self.environment = {
             "DISPATCHER_REDIS_URL": redis_url,
             "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": executor_url,
         }
         for number in range(1, self._workers + 1):
-            self._launch(f"worker{number}", _worker_command(number), environment=environment)
+            self._launch(f"worker{number}", _worker_command(number), environment=self.environment)
+        if self._flower:
+            self.addresses["flower"] = self._start_flower()
 
     def _start_redis(self) -> str:
         """A Redis that keeps nothing on disk; its URL. The password stays out of the list of processes."""
@@ -82,13 +96,25 @@ class Stack:
         child.wait_until(lambda: _answers(url), READY_WITHIN_SEC)
         return url
 
-    def _start_executor(self) -> str:
+    def _start_executor(self) -> dict[str, str]:
+        """The addresses of its API and of its proxy."""
         if not (find_spec("executor") and find_spec("uvicorn")):
             install = "pip install 'fault-dispatcher[executor]'"
             raise StackError(f"the reference Executor is not installed: {install}")
         command = [sys.executable, "-m", "executor", "--sample", "--port", "0", "--proxy-port", "0"]
         child = self._launch("executor", [*command, "--traffic-rps", str(self._traffic_rps)])
-        return str(json.loads(child.first_line(READY_WITHIN_SEC))["executor"])
+        said = json.loads(child.first_line(READY_WITHIN_SEC))
+        return {name: str(said[name]) for name in ("executor", "proxy")}
+
+    def _start_flower(self) -> str:
+        """Its URL, with user and password. They stay out of the list of processes."""
+        port, password = _free_port(), secrets.token_urlsafe(12)
+        flower = [sys.executable, "-m", "celery", "--app", "workers.app", "flower"]
+        command = [*flower, "--address=127.0.0.1", f"--port={port}"]
+        secret = {"FLOWER_BASIC_AUTH": f"operator:{password}"}
+        child = self._launch("flower", command, environment=self.environment | secret)
+        child.wait_until(lambda: _listens(port), READY_WITHIN_SEC)
+        return f"http://operator:{password}@127.0.0.1:{port}"
 
     def _launch(
         self,
@@ -136,6 +162,11 @@ def _answers(redis_url: str) -> bool:
     finally:
         ledger.close()
     return True
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_port() -> int:

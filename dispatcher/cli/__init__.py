@@ -1,4 +1,4 @@
-"""The command line: `dispatcher demo`, `dispatcher run FILE...`, and the commands of other packages."""
+"""The command line: one module for each group of commands, and those that other packages bring."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from dispatcher.cli.demo import demo
-from dispatcher.cli.run import run
+from dispatcher.cli.operate import cancel, halt, health, resume
+from dispatcher.cli.plans import result, run, status, submit
+from dispatcher.cli.up import up
+from dispatcher.cli.watch import watch
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, InvalidSettingsError
 
 if TYPE_CHECKING:
@@ -25,10 +28,14 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(demo)
-app.command()(run)
+for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, health):
+    app.command()(own)
 for command in entry_points(group="fault_dispatcher.commands"):  # of packages that this one does not know
-    app.command(command.name)(command.load())
+    loaded = command.load()
+    if isinstance(loaded, typer.Typer):
+        app.add_typer(loaded, name=command.name)
+    else:
+        app.command(command.name)(loaded)
 
 
 def main() -> NoReturn:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from dispatcher.errors import ExecutorClientError, LedgerUnavailableError, ResultTimeoutError
@@ -19,10 +28,12 @@ if TYPE_CHECKING:
 
     from dispatcher.handles import PlanHandle
 
-__all__ = ["Outcome", "collect", "exit_code", "show"]
+__all__ = ["Outcome", "collect", "exit_code", "fields_of", "show"]
 
 SLICE_SEC = 0.5
 HINT_AFTER_SEC = 5.0
+AWAY_SEC = 30.0
+"""How long Redis may be away before waiting for it is given up."""
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -38,27 +49,40 @@ class Outcome:
 
     def as_json(self) -> str:
         """One line of JSON: the plan, and its observation or its error."""
-        fields: dict[str, object] = {
-            "id": self.plan_id,
-            "plan": self.plan.model_dump(mode="json", exclude_none=True),
-        }
+        error = self.result if isinstance(self.result, ExecutorClientError) else None
+        fields = fields_of(self.plan_id, self.plan, error)
         if isinstance(self.result, RawObservation):
             fields["observation"] = self.result.model_dump(mode="json", exclude_none=True)
-        else:
-            fields["error"] = {"type": type(self.result).__name__, "message": self.result.message}
         return json.dumps(fields, ensure_ascii=False)
 
 
+def fields_of(plan_id: str, plan: FaultPlan, error: ExecutorClientError | None) -> dict[str, object]:
+    """A plan for programs, and what went wrong with it."""
+    fields: dict[str, object] = {"id": plan_id, "plan": plan.model_dump(mode="json", exclude_none=True)}
+    if error is not None:
+        fields["error"] = {"type": type(error).__name__, "message": error.message}
+    return fields
+
+
 def collect(
-    submitted: Sequence[tuple[PlanHandle, FaultPlan]], *, check: Callable[[], None] = lambda: None
+    submitted: Sequence[tuple[PlanHandle, FaultPlan]],
+    *,
+    timeout_sec: float | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
-    """Wait until every plan has ended. `check` is called now and then, and may raise."""
+    """Wait until every plan has ended, or for `timeout_sec` seconds: then the others end here with an error.
+
+    `check` is called now and then, and may raise. Redis may be away for `AWAY_SEC`.
+    """
     outcomes = []
+    wait = _Wait(check, math.inf if timeout_sec is None else time.monotonic() + timeout_sec)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
         console=stderr,
         transient=True,
         disable=not sys.stderr.isatty(),
@@ -66,27 +90,53 @@ def collect(
     with bar:
         task = bar.add_task("fault plans", total=len(submitted))
         for handle, plan in submitted:
-            outcomes.append(Outcome(handle.id, plan, _wait(handle, check)))
+            outcomes.append(Outcome(handle.id, plan, wait.for_end_of(handle)))
             bar.advance(task)
     return outcomes
 
 
-def _wait(handle: PlanHandle, check: Callable[[], None]) -> RawObservation | ExecutorClientError:
-    waited_s = 0.0
-    while True:
-        try:
-            return handle.result(SLICE_SEC)
-        except ResultTimeoutError:
-            check()
-        except LedgerUnavailableError:
-            raise  # not the plan's end, but ours
-        except ExecutorClientError as exc:
-            return exc
-        waited_s += SLICE_SEC
-        if waited_s == HINT_AFTER_SEC and handle.status().state is PlanState.QUEUED:
+class _Wait:
+    """Waits for plans, a slice of time after the other."""
+
+    def __init__(self, check: Callable[[], None], gives_up_at: float) -> None:
+        self._check = check
+        self._gives_up_at = gives_up_at
+        self._away_since: float | None = None
+        self._hint_at: float | None = time.monotonic() + HINT_AFTER_SEC
+
+    def for_end_of(self, handle: PlanHandle) -> RawObservation | ExecutorClientError:
+        """How the plan has ended. Raises `LedgerUnavailableError` where Redis stays away."""
+        while True:
+            try:
+                return handle.result(SLICE_SEC)
+            except ResultTimeoutError as exc:
+                if time.monotonic() >= self._gives_up_at:
+                    return exc
+                self._away_since = None
+                self._hint(handle)
+            except LedgerUnavailableError:
+                self._bear_with_redis()
+            except ExecutorClientError as exc:
+                return exc
+            self._check()
+
+    def _bear_with_redis(self) -> None:
+        """Wait before Redis is asked again. Raises the current error where it has been away for too long."""
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+        if now - self._away_since > AWAY_SEC:
+            raise  # noqa: PLE0704 (called while the error is handled)
+        time.sleep(SLICE_SEC)
+
+    def _hint(self, handle: PlanHandle) -> None:
+        if self._hint_at is None or time.monotonic() < self._hint_at:
+            return
+        self._hint_at = None
+        if handle.status().state is PlanState.QUEUED:
             stderr.print(
                 f"plan {handle.id} has waited {HINT_AFTER_SEC:g} s for a worker. Is one running?\n"
-                "Start one with: celery --app workers.app worker",
+                "Start one with: dispatcher worker",
                 soft_wrap=True,
             )
 

@@ -9,32 +9,21 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.command_line import DISPATCHER, dispatcher
 from support.eventually import eventually
 from support.plans import abort_plan
 from support.processes import running
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.processes import ExecutorProcess, Workers
     from support.stub_executor import StubExecutor
 
-DISPATCHER = str(Path(sys.executable).with_name("dispatcher"))
 PLAN = abort_plan().model_dump(mode="json", exclude_none=True)
-
-
-def dispatcher(*arguments: str, text: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [DISPATCHER, *arguments],
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={**os.environ, "COLUMNS": "80", **environment},
-    )
 
 
 def test_the_demo_fits_its_plans_and_leaves_nothing_behind() -> None:

@@ -1,0 +1,40 @@
+"""`dispatcher up`"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from dispatcher.cli.outcomes import stderr, stdout
+from dispatcher.stack import Stack
+
+__all__ = ["up"]
+
+LOOK_EVERY_SEC = 0.5
+
+
+def up(
+    *,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    traffic_rps: Annotated[
+        float, typer.Option(min=0, help="Requests a second to each target while a fault is on it.")
+    ] = 40.0,
+) -> None:
+    """Start the whole system on this machine, and keep it until Ctrl-C.
+
+    Redis, the reference Executor with Envoy in front of sample services, workers and, where it is installed,
+    Flower. All listen on free loopback ports, which are printed.
+    """
+    stderr.print("starting ...")
+    with Stack(workers=workers, traffic_rps=traffic_rps, flower=True) as stack:
+        for name, address in stack.addresses.items():
+            stdout.print(f"{name:<9} {address}", soft_wrap=True, highlight=False)
+        stdout.print("\nIn another terminal:\n", highlight=False)
+        for name, value in stack.environment.items():
+            stdout.print(f"export {name}={value}", soft_wrap=True, highlight=False)
+        stdout.print("dispatcher watch\n\nCtrl-C ends it.", highlight=False)
+        while True:
+            stack.check()
+            time.sleep(LOOK_EVERY_SEC)

@@ -1,0 +1,247 @@
+"""What operators do from the command line, on real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from support.command_line import DISPATCHER, dispatcher
+from support.eventually import eventually
+from support.plans import abort_plan
+from support.processes import running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from support.processes import Process, Workers
+    from support.stub_executor import StubExecutor
+
+    Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+PLAN = abort_plan().model_dump(mode="json", exclude_none=True)
+LONG = PLAN | {"duration_seconds": 600}
+
+
+@pytest.fixture
+def cli(redis_url: str) -> Cli:
+    """The command line of a system with a Redis."""
+
+    def call(*arguments: str, text: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        return dispatcher(*arguments, text=text, DISPATCHER_REDIS_URL=redis_url, **environment)
+
+    return call
+
+
+@pytest.fixture
+def worker(start: Workers, stub: StubExecutor) -> Process:
+    return start(stub.url)
+
+
+def submitted(cli: Cli, *plans: dict[str, object]) -> list[str]:
+    done = cli("submit", "-", text=json.dumps(plans))
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+@pytest.mark.usefixtures("worker")
+def test_plans_are_submitted_and_their_results_fetched_by_their_ids(cli: Cli, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(PLAN | {"api": f"/{name}"}))
+    done = cli("submit", f"{tmp_path}/*.json")
+    ids = done.stdout.split()
+    assert len(ids) == 2
+    done = cli("result", *ids, "--json")
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["id"] for result in results] == ids
+    assert [result["plan"]["api"] for result in results] == ["/a", "/b"]
+    assert all(result["observation"]["status_code"] == 503 for result in results)
+    assert done.returncode == 0
+    status = json.loads(cli("status", ids[0], "--json").stdout)
+    assert (status["id"], status["state"]) == (ids[0], "observed")
+    assert re.search(r"state +observed", cli("status", ids[0]).stdout)
+
+
+def test_wildcards_that_match_nothing_are_said(cli: Cli, tmp_path: Path) -> None:
+    done = cli("submit", f"{tmp_path}/*.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {tmp_path}/*.yaml: matches no file\n"
+
+
+def test_a_plan_that_is_refused_is_a_line_and_an_exit_code(cli: Cli) -> None:
+    blind = {"DISPATCHER_EXECUTORS__DEFAULT__DRIVER": "policy_api"}
+    done = cli("submit", "-", text=json.dumps(PLAN), **blind)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "add [executors.default.observer]" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_result_is_waited_for_as_long_as_asked(cli: Cli) -> None:
+    [plan_id] = submitted(cli, LONG)
+    done = cli("result", plan_id, "--timeout-sec", "0.2")
+    assert done.returncode == 7
+    assert "has not ended within" in done.stderr
+    assert cli("cancel", plan_id).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["result", "status", "cancel"])
+def test_an_unknown_plan_is_a_line(cli: Cli, command: str) -> None:
+    done = cli(command, "nobody")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == ("error: plan nobody is unknown: its id is wrong, or its record has expired\n")
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_cancelled_plan_ends_with_the_reason(cli: Cli, stub: StubExecutor) -> None:
+    [plan_id] = submitted(cli, LONG)
+    eventually(lambda: stub.running, within_s=10)
+    assert cli("cancel", plan_id, "--reason", "enough").stdout == f"{plan_id} is cancelled\n"
+    done = cli("result", plan_id)
+    assert done.returncode == 8
+    assert "was cancelled: enough" in done.stderr
+    assert stub.stopped
+    assert cli("cancel", plan_id).stdout == f"{plan_id} had ended already\n"
+
+
+@pytest.mark.usefixtures("worker")
+def test_halt_stops_everything_until_resume(cli: Cli, stub: StubExecutor) -> None:
+    submitted(cli, LONG, LONG | {"api": "/other"})
+    eventually(lambda: len(stub.running) == 2, within_s=10)
+    assert cli("halt", "smoke in the datacentre").stdout == "halted: 2 plans in flight cancelled\n"
+    eventually(lambda: len(stub.stopped) == 2, within_s=10)
+    assert "halted: smoke in the datacentre" in cli("watch", "--once").stdout
+    refused = cli("submit", "-", text=json.dumps(PLAN))
+    assert refused.returncode == 9
+    assert "smoke in the datacentre" in refused.stderr
+    assert cli("resume").stdout == "plans are taken again\n"
+    assert cli("resume").stdout == "the dispatcher was not halted\n"
+    assert cli("run", "-", text=json.dumps(PLAN)).returncode == 0
+
+
+@pytest.mark.usefixtures("worker")
+def test_watch_shows_what_is_in_flight_within_80_columns(cli: Cli, stub: StubExecutor) -> None:
+    assert cli("watch", "--once").stdout == "0 plans in flight\n"
+    [running_id] = submitted(cli, LONG)
+    eventually(lambda: stub.running, within_s=10)
+    [waiting_id] = submitted(cli, LONG | {"duration_seconds": 7})
+    eventually(lambda: "waits for" in cli("watch").stdout, within_s=10)
+    done = cli("watch")
+    assert done.stdout.startswith("2 plans in flight\n")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert re.search(r"running +(600|59\d) s", done.stdout)
+    plans = {each["id"]: each for each in map(json.loads, cli("watch", "--json").stdout.splitlines())}
+    assert (plans[running_id]["state"], plans[waiting_id]["state"]) == ("running", "queued")
+    cli("halt", "the end")
+
+
+@pytest.mark.usefixtures("worker")
+def test_watch_on_a_terminal_is_a_live_table_until_ctrl_c(redis_url: str, cli: Cli) -> None:
+    [plan_id] = submitted(cli, LONG)
+    master, slave = pty.openpty()
+    environment = {
+        **os.environ,
+        "DISPATCHER_REDIS_URL": redis_url,
+        "COLUMNS": "80",
+        "LINES": "24",
+        "TERM": "xterm",
+    }
+    watch = subprocess.Popen([DISPATCHER, "watch"], stdout=slave, stderr=slave, env=environment)
+    os.close(slave)
+    seen = ""
+
+    def shown() -> bool:
+        nonlocal seen
+        seen += os.read(master, 65_536).decode("utf-8", "replace")
+        return plan_id[:20] in seen
+
+    eventually(shown, within_s=20)
+    watch.send_signal(signal.SIGINT)
+    os.set_blocking(master, False)
+    assert watch.wait(10) == 130
+    os.close(master)
+    assert "Traceback" not in seen
+    cli("halt", "the end")
+
+
+@pytest.mark.usefixtures("worker")
+def test_health_says_whether_the_executor_is_up(cli: Cli, stub: StubExecutor) -> None:
+    done = cli("health")
+    assert done.returncode == 0
+    assert done.stdout.startswith("default is healthy (checked ")
+    assert json.loads(cli("health", "--json").stdout)["healthy"] is True
+    done = cli("health", "--executor", "nobody")
+    assert done.returncode == 2
+    assert "must be one of the configured executors: default" in done.stderr
+
+
+def test_nobody_checks_where_there_is_no_worker(cli: Cli) -> None:
+    done = cli("health", "--timeout-sec", "0.2")
+    assert done.returncode == 7
+    assert "is a worker running?" in done.stderr
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_breaker_is_moved_by_hand_and_plans_meet_it(cli: Cli) -> None:
+    assert cli("breaker", "show").stdout.startswith("default: closed")
+    assert cli("breaker", "open", "--reason", "maintenance").stdout == "default is open\n"
+    assert cli("breaker", "open", "--reason", "maintenance").stdout == "default was open already\n"
+    refused = cli("run", "-", text=json.dumps(PLAN))
+    assert refused.returncode == 17
+    assert "maintenance" in refused.stderr
+    assert json.loads(cli("breaker", "show", "--json").stdout)["reason"] == "maintenance"
+    assert cli("breaker", "close").stdout == "default is closed\n"
+    assert cli("run", "-", text=json.dumps(PLAN)).returncode == 0
+    assert cli("breaker", "disable").stdout == "default is disabled\n"
+    assert cli("breaker", "reset").stdout == "default is closed, and nothing is counted\n"
+    assert cli("breaker", "open", "--executor", "nobody").returncode == 2
+
+
+def test_the_breaker_of_a_redis_that_is_away_is_a_line() -> None:
+    done = dispatcher("breaker", "show", DISPATCHER_REDIS_URL="redis://:pa55@127.0.0.1:1/0")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.count("\n") == 1
+    assert "pa55" not in done.stderr
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_worker_starts_processes_that_carry_plans_out_and_ends_them_all(
+    cli: Cli, redis_url: str, stub: StubExecutor, tmp_path: Path, processes: str
+) -> None:
+    before = running("workers.app")
+    address = {"DISPATCHER_REDIS_URL": redis_url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stub.url}
+    with (tmp_path / "log").open("wb") as log:
+        command = [DISPATCHER, "worker", "--processes", processes, "--threads", "3"]
+        worker = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **address})
+    eventually(lambda: (tmp_path / "log").read_text().count(" ready.") == int(processes), within_s=30)
+    assert "concurrency: 3 (thread)" in (tmp_path / "log").read_text()
+    assert cli("run", "-", text=json.dumps(PLAN)).returncode == 0
+    worker.terminate()
+    worker.wait(20)
+    eventually(lambda: running("workers.app") == before, within_s=20)
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_up_prints_where_everything_is_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    before = {pattern: running(pattern) for pattern in ("envoy", "workers.app", "redis-server")}
+    with (tmp_path / "log").open("w") as log:
+        up = subprocess.Popen([DISPATCHER, "up", "--workers", "1"], stdout=log, stderr=log)
+    eventually(lambda: "Ctrl-C ends it." in (tmp_path / "log").read_text(), within_s=60)
+    printed = (tmp_path / "log").read_text()
+    exports = dict(re.findall(r"export (\w+)=(\S+)", printed))
+    done = dispatcher("run", "-", text=json.dumps(PLAN), **exports)
+    assert done.returncode == 0, done.stderr
+    [(user, password, flower)] = re.findall(r"flower +http://(\w+):(\S+)@(\S+)", printed)
+    assert requests.get(f"http://{flower}/", timeout=5).status_code == 401
+    assert requests.get(f"http://{flower}/", auth=(user, password), timeout=5).ok
+    up.send_signal(signal.SIGINT)
+    assert up.wait(30) == 130
+    assert {pattern: running(pattern) for pattern in before} == before
+    assert "Traceback" not in (tmp_path / "log").read_text()

@@ -1,0 +1,1 @@
+"""Commands of `dispatcher` that need what workers need."""

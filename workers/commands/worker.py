@@ -1,0 +1,54 @@
+"""`dispatcher worker`: worker processes with the right options."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from dispatcher.settings import load_settings
+
+__all__ = ["worker"]
+
+LOOK_EVERY_SEC = 0.2
+
+
+def worker(
+    *,
+    processes: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Steps that each takes at once (worker.threads if absent).")
+    ] = None,
+    loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    """Carry plans out, until Ctrl-C or SIGTERM: steps under way are finished first.
+
+    Where one of several processes ends by itself, the others are told to end too.
+    """
+    settings = load_settings()
+    steps = threads or settings.worker.threads
+    command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker"]
+    command += ["--pool", "threads", "--concurrency", str(steps), "--loglevel", loglevel.upper()]
+    if processes == 1:
+        os.execv(sys.executable, command)  # noqa: S606 (our own command, and no shell)
+    _run([[*command, "--hostname", f"worker{number}@%h"] for number in range(1, processes + 1)])
+
+
+def _run(commands: list[list[str]]) -> None:
+    """Run them all until one ends, or we are told to. A signal from the terminal reaches them by itself."""
+    children = [subprocess.Popen(command, start_new_session=True) for command in commands]  # noqa: S603 (ours)
+    try:
+        while all(child.poll() is None for child in children):
+            time.sleep(LOOK_EVERY_SEC)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.wait()
+    raise typer.Exit(1)
