@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 EXTRAS := executor,flower,embedded,bench,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check campaign in-flight bench-breaker bench-transport fuzz openapi format clean
+.PHONY: help demo test check campaign in-flight bench-breaker bench-transport fuzz docs format clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -18,7 +18,7 @@ help:
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
 	@echo "make bench-transport  what a call to an Executor costs, beside requests.Session"
 	@echo "make fuzz      100,000 answers that are none"
-	@echo "make openapi   write the Executor's contract, executor/openapi.yaml, anew"
+	@echo "make docs      write anew what is made from code: executor/openapi.yaml, docs/errors.md"
 	@echo "make format    format the code"
 	@echo "make clean     remove the virtual environment and caches"
 
@@ -63,8 +63,9 @@ fuzz: $(VENV)/.ready
 bench-transport: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.transport
 
-openapi: $(VENV)/.ready
+docs: $(VENV)/.ready
 	@$(BIN)/python -m executor.openapi > executor/openapi.yaml
+	@$(BIN)/python -m dispatcher.error_reference > docs/errors.md
 
 format: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet --fix .

@@ -281,6 +281,18 @@ class Ledger:
             seconds, microseconds = self._client.time()
         return seconds * 1000 + microseconds // 1000
 
+    def late_s(self) -> float | None:
+        """For how many seconds the plan has been due that has been due for the longest. None: no plan is."""
+        with self._redis_errors():
+            first = cast("list[tuple[str, float]]", self._client.zrange(self._due, 0, 0, withscores=True))
+        late_ms = self.now_ms() - first[0][1] if first else 0.0
+        return late_ms / 1000 if late_ms > 0 else None
+
+    def server_info(self) -> dict[str, Any]:
+        """What the Redis server says of itself (`INFO`)."""
+        with self._redis_errors():
+            return dict(self._client.info())
+
     def ping(self) -> None:
         """Raises `LedgerUnavailableError` unless Redis answers."""
         with self._redis_errors():

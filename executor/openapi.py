@@ -17,7 +17,7 @@ __all__ = ["document"]
 
 HEADER = """\
 # What an Executor answers. The faults API is the one to implement; the policy API is that of an older one.
-# Made by `make openapi`.
+# Made by `make docs`.
 """
 DESCRIPTION = """\
 `Idempotency-Key`, `DELETE /v1/faults/{apply_id}` and the policies are extensions: an Executor may do without.

@@ -13,6 +13,7 @@ from dispatcher.errors import InvalidSettingsError
 from dispatcher.ledger import connect, impatient_client
 from dispatcher.results import ResultCodec
 from dispatcher.settings import load_settings
+from workers import control as _control  # noqa: F401 (registers what a worker tells of itself)
 from workers.background import background_step
 from workers.breaker import SharedBreaker
 from workers.channel import Channel, open_channel

@@ -245,3 +245,42 @@ def test_up_prints_where_everything_is_and_leaves_nothing_behind(tmp_path: Path)
     assert up.wait(30) == 130
     assert {pattern: running(pattern) for pattern in before} == before
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.usefixtures("worker")
+def test_doctor_looks_at_everything_in_a_line_each(cli: Cli, stub: StubExecutor) -> None:
+    address = {"DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stub.url}
+    done = cli("doctor", **address)
+    lines = done.stdout.splitlines()
+    assert all(re.match(r"(ok|warning|error) +[^:]+: .+", line) for line in lines)
+    looked_at = {line.split(": ")[0].split(maxsplit=1)[1]: line.split()[0] for line in lines}
+    assert looked_at.pop("redis persistence") == "warning"  # the test's Redis keeps nothing
+    [worker] = [name for name in looked_at if name.startswith("worker ")]
+    assert set(looked_at) == {
+        worker,
+        "redis",
+        "redis version",
+        "redis eviction",
+        "redis memory",
+        "redis latency",
+        "clock",
+        "plans",
+        "breaker of default",
+        "executor default",
+        "flower",
+    }
+    assert set(looked_at.values()) == {"ok"}, done.stdout
+    assert done.returncode == 0
+    first, *_ = json.loads(cli("doctor", "--json", **address).stdout)
+    assert (first["what"], first["level"]) == ("redis", "ok")
+
+
+def test_doctor_finds_what_is_not_there(cli: Cli, free_tcp_port: int) -> None:
+    done = cli("doctor", DISPATCHER_EXECUTORS__DEFAULT__BASE_URL=f"http://127.0.0.1:{free_tcp_port}")
+    assert done.returncode == 1
+    assert "error    workers: none answers. Start one: dispatcher worker" in done.stdout
+    assert re.search(r"error +executor default: GET .*: connection refused", done.stdout)
+    done = dispatcher("doctor", DISPATCHER_REDIS_URL="redis://:pa55@127.0.0.1:1/0")
+    assert re.match(r"error +redis: Redis at redis://127.0.0.1:1/0 did not answer", done.stdout)
+    assert "pa55" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

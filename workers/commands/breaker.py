@@ -19,9 +19,10 @@ from workers.breaker_rules import BreakerRules
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dispatcher.settings import Settings
     from workers.breaker import BreakerStatus
 
-__all__ = ["breaker"]
+__all__ = ["breaker", "shared_breaker"]
 
 breaker = typer.Typer(
     help="Show the circuit breaker of each Executor, or move one by hand.", no_args_is_help=True
@@ -73,16 +74,23 @@ def reset(*, executor: Executor = "default") -> None:
 def _breaker(executor: str) -> Iterator[SharedBreaker]:
     """Raises `InvalidSettingsError` for an unknown name, `LedgerUnavailableError` where Redis is away."""
     settings = load_settings()
-    config = settings.executors.get(executor)
-    if config is None:
+    if executor not in settings.executors:
         known = ", ".join(sorted(settings.executors))
         problem = f"must be one of the configured executors: {known}"
         raise InvalidSettingsError(f"invalid arguments: executor {problem}", [["executor", problem]])
+    with shared_breaker(settings, executor) as each:
+        yield each
+
+
+@contextmanager
+def shared_breaker(settings: Settings, executor: str) -> Iterator[SharedBreaker]:
+    """The fleet's breaker of a configured Executor. Raises `LedgerUnavailableError`."""
+    rules = BreakerRules.of(settings.executors[executor], lease_s=0)
     client = impatient_client(settings)
     try:
         with redis_errors(settings.redis_address):
             client.ping()
-            yield SharedBreaker(client, settings.key_prefix, executor, BreakerRules.of(config, lease_s=0))
+            yield SharedBreaker(client, settings.key_prefix, executor, rules)
     finally:
         client.close()
 

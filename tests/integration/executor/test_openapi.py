@@ -25,7 +25,7 @@ COMMITTED = Path(__file__).parents[3] / "executor" / "openapi.yaml"
 
 
 def test_the_committed_document_is_the_applications_own() -> None:
-    assert COMMITTED.read_text("utf-8") == document(), "run `make openapi`"
+    assert COMMITTED.read_text("utf-8") == document(), "run `make docs`"
 
 
 def test_every_operation_and_field_of_the_specification_is_there() -> None:

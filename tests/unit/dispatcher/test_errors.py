@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -10,6 +12,7 @@ from pydantic import SecretStr
 import dispatcher
 from dispatcher import ExecutorClientError, Settings, errors
 from dispatcher.celery_app import make_celery
+from dispatcher.error_reference import document
 from dispatcher.results import ResultCodec
 
 ARGUMENTS = {
@@ -87,3 +90,13 @@ def test_an_error_that_was_refused_tells_status_and_words() -> None:
     error = errors.ExecutorRejectedError("refused", 404, "no such service")
     assert (error.message, error.status, error.executor_message) == ("refused", 404, "no such service")
     assert errors.ExecutorConnectionError("no way", "dns").reason == "dns"
+
+
+def test_the_reference_is_made_from_the_classes() -> None:
+    reference = Path(__file__).parents[3] / "docs" / "errors.md"
+    assert reference.read_text("utf-8") == document(), "run `make docs`"
+
+
+def test_every_error_has_an_exit_code_of_its_own_but_for_wrong_input() -> None:
+    codes = Counter(getattr(errors, name).exit_code for name in errors.__all__)
+    assert {code for code, count in codes.items() if count > 1} == {2}

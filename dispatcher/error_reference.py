@@ -1,0 +1,40 @@
+"""The reference of all errors, made from their classes: `python -m dispatcher.error_reference`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+
+from dispatcher import errors
+from dispatcher.child import StackError
+
+__all__ = ["document"]
+
+HEADER = """\
+# Errors
+
+Made by `make docs` from [`dispatcher/errors.py`](../dispatcher/errors.py). All are in `dispatcher`, under
+`ExecutorClientError`. A command that an error ends exits with its code; 2 is also that of wrong arguments,
+130 that of Ctrl-C, and 0 means that every plan has its observation. "Retry" says whether the same request may
+succeed later and repeating it does no harm.
+
+| exit code | error | retry | what it means |
+|---|---|---|---|
+"""
+
+
+def document() -> str:
+    """The Markdown text."""
+    known: list[type[errors.ExecutorClientError]] = [getattr(errors, name) for name in errors.__all__]
+    known.append(StackError)
+    rows = sorted(known, key=lambda each: (each.exit_code, each.__name__))
+    return HEADER + "".join(map(_row, rows))
+
+
+def _row(error: type[errors.ExecutorClientError]) -> str:
+    told = " ".join((inspect.getdoc(error) or "").split())
+    return f"| {error.exit_code} | `{error.__name__}` | {'yes' if error.retry_safe else 'no'} | {told} |\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

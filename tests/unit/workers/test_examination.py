@@ -1,0 +1,79 @@
+"""What doctor makes of the facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from workers.examination import Level, clock, latency, overdue, redis_server, worker_fleet
+
+INFO: dict[str, Any] = {
+    "redis_version": "7.0.15",
+    "aof_enabled": 1,
+    "maxmemory_policy": "noeviction",
+    "used_memory": 10_000_000,
+    "maxmemory": 0,
+    "total_system_memory": 1_000_000_000,
+}
+
+
+def levels(**changes: Any) -> dict[str, Level]:
+    return {finding.what: finding.level for finding in redis_server(INFO | changes)}
+
+
+def test_a_redis_as_it_should_be_is_ok() -> None:
+    assert set(levels().values()) == {Level.OK}
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "level"),
+    [
+        ({"redis_version": "5.0.14"}, "redis version", Level.ERROR),
+        ({"redis_version": "6.2.14"}, "redis version", Level.OK),
+        ({"aof_enabled": 0}, "redis persistence", Level.WARNING),
+        ({"maxmemory_policy": "allkeys-lru"}, "redis eviction", Level.ERROR),
+        ({"maxmemory": 12_000_000}, "redis memory", Level.WARNING),
+        ({"maxmemory": 20_000_000}, "redis memory", Level.OK),
+    ],
+)
+def test_what_is_wrong_with_a_redis_is_found(changes: dict[str, Any], what: str, level: Level) -> None:
+    assert levels(**changes)[what] is level
+
+
+@pytest.mark.parametrize(("ahead_s", "level"), [(0.2, Level.OK), (-5, Level.WARNING), (5, Level.WARNING)])
+def test_a_clock_that_is_off_is_found(ahead_s: float, level: Level) -> None:
+    assert clock(ahead_s).level is level
+
+
+def test_the_direction_in_which_a_clock_is_off_is_told() -> None:
+    assert "ahead of" in clock(5).told
+    assert "behind" in clock(-5).told
+
+
+@pytest.mark.parametrize(("ms", "level"), [(0.3, Level.OK), (9, Level.WARNING), (90, Level.ERROR)])
+def test_a_slow_redis_is_found(ms: float, level: Level) -> None:
+    assert latency(ms).level is level
+
+
+@pytest.mark.parametrize(("late_s", "level"), [(None, Level.OK), (2.0, Level.OK), (60.0, Level.ERROR)])
+def test_plans_that_nobody_takes_up_are_found(late_s: float | None, level: Level) -> None:
+    assert overdue(late_s, 7).level is level
+
+
+def test_workers_of_another_version_or_queue_are_found() -> None:
+    replies = {
+        "a@host": {"version": "1.0", "queues": ["dispatcher"]},
+        "b@host": {"version": "0.9", "queues": ["dispatcher"]},
+        "c@host": {"version": "1.0", "queues": ["celery"]},
+    }
+    found = {finding.what: finding.level for finding in worker_fleet(replies, "dispatcher", "1.0")}
+    assert found == {"worker a@host": Level.OK, "worker b@host": Level.WARNING, "worker c@host": Level.ERROR}
+    [nobody] = worker_fleet({}, "dispatcher", "1.0")
+    assert (nobody.level, nobody.fix) == (Level.ERROR, "Start one: dispatcher worker")
+
+
+def test_a_finding_is_one_line_with_what_to_do() -> None:
+    assert str(worker_fleet({}, "q", "1")[0]) == (
+        "error    workers: none answers. Start one: dispatcher worker"
+    )

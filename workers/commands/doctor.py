@@ -1,0 +1,136 @@
+"""`dispatcher doctor`"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from contextlib import closing
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from dispatcher.celery_app import make_celery
+from dispatcher.endpoints import Endpoint
+from dispatcher.errors import ExecutorClientError, FaultLostError, LedgerUnavailableError
+from dispatcher.ledger import connect
+from dispatcher.settings import load_settings
+from workers.commands.breaker import shared_breaker
+from workers.control import DESCRIBE
+from workers.drivers.http import HttpTransport
+from workers.drivers.registry import open_driver
+from workers.examination import Finding, Level, clock, latency, overdue, redis_server, worker_fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dispatcher.ledger import Ledger
+    from dispatcher.settings import Settings
+
+__all__ = ["doctor"]
+
+PINGS = 11
+WORKERS_WITHIN_SEC = 1.5
+EXECUTOR_WITHIN_SEC = 5.0
+NO_SUCH_FAULT = "doctor-no-such-fault"
+UNAUTHORIZED = 401
+
+
+def doctor(
+    *,
+    flower: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where Flower is, to see whether it is protected.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Look at everything that a fleet needs: a line for each, ok, warning or error, with what to do.
+
+    Exits with 1 where there is an error.
+    """
+    settings = load_settings()
+    findings = []
+    for finding in _findings(settings, flower):
+        findings.append(finding)
+        if not as_json:
+            typer.echo(str(finding))
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    raise typer.Exit(int(any(finding.level is Level.ERROR for finding in findings)))
+
+
+def _findings(settings: Settings, flower: str | None) -> Iterator[Finding]:
+    with closing(connect(settings)) as ledger:
+        try:
+            ledger.ping()
+        except LedgerUnavailableError as exc:
+            yield Finding("redis", Level.ERROR, exc.message)
+        else:
+            yield Finding("redis", Level.OK, f"answers at {settings.redis_address}")
+            yield from _by_redis(settings, ledger)
+    for name in settings.executors:
+        yield _executor(settings, name)
+    yield _flower(flower)
+
+
+def _by_redis(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
+    yield from redis_server(ledger.server_info())
+    yield latency(statistics.median(_took_ms(ledger.ping) for _ in range(PINGS)))
+    yield clock(time.time() - ledger.now_ms() / 1000)
+    yield overdue(ledger.late_s(), ledger.count_in_flight())
+    halted = ledger.halted()
+    if halted is not None:
+        yield Finding("halt", Level.WARNING, f"no plans are taken: {halted}", "dispatcher resume")
+    yield from worker_fleet(_workers(settings), settings.queue, version("fault-dispatcher"))
+    for name in settings.executors:
+        with shared_breaker(settings, name) as breaker:
+            status = breaker.status()
+        level = Level.OK if status.state == "closed" else Level.WARNING
+        fix = "" if level is Level.OK else "dispatcher breaker close, if the Executor is well"
+        yield Finding(f"breaker of {name}", level, f"{status.state} {status.reason}".strip(), fix)
+
+
+def _took_ms(call: Callable[[], None]) -> float:
+    begun = time.monotonic()
+    call()
+    return (time.monotonic() - begun) * 1000
+
+
+def _workers(settings: Settings) -> dict[str, Any]:
+    """What each worker says of itself. One of another version may not know the question."""
+    with closing(make_celery(settings)) as app:
+        inspect = app.control.inspect(timeout=WORKERS_WITHIN_SEC)
+        return cast("dict[str, Any]", inspect._request(DESCRIBE) or {})  # noqa: SLF001 (as celery documents it)
+
+
+def _executor(settings: Settings, name: str) -> Finding:
+    """Whether it answers from here, and in the driver's language."""
+    config = settings.executors[name]
+    what = f"executor {name}"
+    with closing(open_driver(name, config, connections=1)) as driver:
+        try:
+            driver.health(EXECUTOR_WITHIN_SEC)
+            driver.status(NO_SUCH_FAULT, EXECUTOR_WITHIN_SEC)
+        except FaultLostError:
+            pass
+        except ExecutorClientError as exc:
+            return Finding(what, Level.ERROR, exc.message)
+    return Finding(what, Level.OK, f"answers at {config.url}, and speaks {config.driver}")
+
+
+def _flower(url: str | None) -> Finding:
+    if url is None:
+        return Finding("flower", Level.OK, "not looked at: give --flower URL")
+    with closing(HttpTransport(Endpoint(base_url=url), 1)) as transport:
+        try:
+            answers = [transport.call("GET", path).status for path in ("/", "/api/workers", "/metrics")]
+        except ExecutorClientError as exc:
+            return Finding("flower", Level.WARNING, exc.message)
+    if answers[:2] != [UNAUTHORIZED] * 2:
+        fix = "Set FLOWER_BASIC_AUTH=user:password"
+        return Finding("flower", Level.ERROR, "it is open to everybody", fix)
+    if answers[2] != UNAUTHORIZED:
+        fix = "Let only Prometheus reach it, by the network or a proxy"
+        return Finding("flower", Level.WARNING, "asks for a password, but /metrics is open", fix)
+    return Finding("flower", Level.OK, "asks for a password")

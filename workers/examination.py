@@ -1,0 +1,125 @@
+"""What `dispatcher doctor` looks at: facts come in, findings go out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Finding", "Level", "clock", "latency", "overdue", "redis_server", "worker_fleet"]
+
+OLDEST_REDIS = (6, 2)
+LEAST_HEADROOM = 0.2
+MOST_SKEW_S = 1.0
+SLOW_MS = 5.0
+VERY_SLOW_MS = 50.0
+LATE_S = 5.0
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    level: Level
+    told: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:<8} {self.what}: {self.told}" + (f". {self.fix}" if self.fix else "")
+
+
+def redis_server(info: Mapping[str, Any]) -> list[Finding]:
+    """Version, persistence, eviction and memory, by Redis's own `INFO`."""
+    return [_version(info), _persistence(info), _eviction(info), _memory(info)]
+
+
+def _version(info: Mapping[str, Any]) -> Finding:
+    version = str(info.get("redis_version", "unknown"))
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < OLDEST_REDIS:
+        wanted = ".".join(map(str, OLDEST_REDIS))
+        return Finding("redis version", Level.ERROR, version, f"Use Redis {wanted} or newer")
+    return Finding("redis version", Level.OK, version)
+
+
+def _persistence(info: Mapping[str, Any]) -> Finding:
+    if info.get("aof_enabled"):
+        return Finding("redis persistence", Level.OK, "append-only file")
+    fix = "Set appendonly yes, or plans are lost when Redis restarts"
+    return Finding("redis persistence", Level.WARNING, "no append-only file", fix)
+
+
+def _eviction(info: Mapping[str, Any]) -> Finding:
+    policy = str(info.get("maxmemory_policy", "unknown"))
+    if policy == "noeviction":
+        return Finding("redis eviction", Level.OK, policy)
+    fix = "Set maxmemory-policy noeviction, or plans vanish when memory runs short"
+    return Finding("redis eviction", Level.ERROR, policy, fix)
+
+
+def _memory(info: Mapping[str, Any]) -> Finding:
+    used = int(info.get("used_memory", 0))
+    limit = int(info.get("maxmemory", 0)) or int(info.get("total_system_memory", 0))
+    told = f"{used / 1e6:.0f} MB of {limit / 1e6:.0f} MB used"
+    if limit and used > limit * (1 - LEAST_HEADROOM):
+        fix = "Give Redis more memory, or keep results for a shorter time (result_expires_sec)"
+        return Finding("redis memory", Level.WARNING, told, fix)
+    return Finding("redis memory", Level.OK, told)
+
+
+def clock(ahead_s: float) -> Finding:
+    """By how much this machine's clock is ahead of the Redis server's, in seconds."""
+    told = f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s >= 0 else 'behind'} the Redis server"
+    if abs(ahead_s) > MOST_SKEW_S:
+        fix = "A plan's start_time is by the server's clock: keep both in step (NTP)"
+        return Finding("clock", Level.WARNING, told, fix)
+    return Finding("clock", Level.OK, told)
+
+
+def latency(round_trip_ms: float) -> Finding:
+    """How long one Redis command takes, in milliseconds."""
+    told = f"{round_trip_ms:.1f} ms a round trip"
+    if round_trip_ms > SLOW_MS:
+        level = Level.ERROR if round_trip_ms > VERY_SLOW_MS else Level.WARNING
+        return Finding("redis latency", level, told, "Run workers nearer to Redis: a step takes several")
+    return Finding("redis latency", Level.OK, told)
+
+
+def overdue(late_s: float | None, in_flight: int) -> Finding:
+    """For how long the plan that waits most for a worker has been due. None: there is none."""
+    if late_s is None or late_s <= LATE_S:
+        return Finding("plans", Level.OK, f"{in_flight} in flight, none of them late")
+    told = f"{in_flight} in flight, one of them due for {late_s:.0f} s"
+    return Finding("plans", Level.ERROR, told, "Nobody takes them up: start workers, or more of them")
+
+
+def worker_fleet(replies: Mapping[str, Mapping[str, Any]], queue: str, own_version: str) -> list[Finding]:
+    """What the workers say of themselves: version, queues, executors."""
+    if not replies:
+        fix = "Start one: dispatcher worker"
+        return [Finding("workers", Level.ERROR, "none answers", fix)]
+    findings = []
+    for name, told in sorted(replies.items()):
+        version, queues = str(told.get("version")), [str(each) for each in told.get("queues", [])]
+        said = f"version {version}, queue {', '.join(queues)}"
+        if queue not in queues:
+            fix = f"It takes no wake-ups from {queue}: give it the same settings"
+            findings.append(Finding(f"worker {name}", Level.ERROR, said, fix))
+        elif version != own_version:
+            fix = f"This is version {own_version}: bring both to the same one"
+            findings.append(Finding(f"worker {name}", Level.WARNING, said, fix))
+        else:
+            findings.append(Finding(f"worker {name}", Level.OK, said))
+    return findings
