@@ -38,8 +38,10 @@ $(VENV)/.ready: pyproject.toml
 demo: $(VENV)/.ready
 	@$(BIN)/dispatcher demo
 
+# Tests of real processes have the machine for themselves: some of them count seconds, and all processes.
 test: check
-	@$(BIN)/pytest
+	@$(BIN)/pytest --quiet --numprocesses 2 --dist worksteal tests/unit tests/integration tests/fuzz
+	@$(BIN)/pytest --quiet tests/acceptance
 
 check: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet .

@@ -175,6 +175,12 @@ def test_a_token_is_sent_and_appears_in_no_error(stub: StubExecutor, transport: 
     assert "pa55" not in repr(error)
 
 
+def test_a_token_that_the_executor_repeats_goes_no_further(stub: StubExecutor, transport: Transports) -> None:
+    stub.answers.append((401, {"message": "Bearer pa55 is unknown"}))
+    answer = transport(stub.url, token="pa55").call("GET", "/v1/any")
+    assert answer.json() == {"message": "Bearer [token] is unknown"}
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [

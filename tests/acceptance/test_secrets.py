@@ -1,0 +1,142 @@
+"""Secrets that are planted in the settings appear nowhere but where they are meant to go."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from pydantic import SecretStr
+from support.command_line import dispatcher
+from support.eventually import eventually
+from support.plans import abort_plan
+from support.processes import Process, start_worker
+from support.redis_server import RedisServer, free_port
+
+from dispatcher import Dispatcher, ExecutorClientError, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from support.stub_executor import StubExecutor
+
+TOKEN, PASSWORD, LOGIN = "planted-t0ken", "planted-passw0rd", "operator:planted-l0gin"
+PLANTED = ("planted-t0ken", "planted-passw0rd", "planted-l0gin")
+
+
+@pytest.fixture
+def guarded_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    server.client.config_set("requirepass", PASSWORD)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def environment(guarded_redis: RedisServer, stub: StubExecutor) -> dict[str, str]:
+    return {
+        "DISPATCHER_REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:{guarded_redis.port}/0",
+        "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stub.url,
+        "DISPATCHER_EXECUTORS__DEFAULT__TOKEN": TOKEN,
+        "DISPATCHER_EXECUTORS__DEFAULT__INITIAL_RETRY_DELAY_SEC": "0.01",
+        "FLOWER_BASIC_AUTH": LOGIN,
+    }
+
+
+@pytest.fixture
+def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Process]:
+    worker = start_worker(tmp_path / "worker.log", environment, "--loglevel", "DEBUG", "--task-events")
+    yield worker
+    worker.stop()
+
+
+@pytest.fixture
+def flower(environment: dict[str, str], tmp_path: Path) -> Iterator[tuple[str, Process]]:
+    port = free_port()
+    command = [sys.executable, "-m", "celery", "--app", "workers.app", "flower", "--address=127.0.0.1"]
+    process = Process([*command, f"--port={port}"], tmp_path / "flower.log", environment)
+    url = f"http://127.0.0.1:{port}"
+    eventually(lambda: _answers(url), within_s=30)
+    yield url, process
+    process.stop()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=1).status_code == 401
+    except requests.ConnectionError:
+        return False
+
+
+def test_no_secret_is_in_any_log_error_task_result_or_page(
+    worker: Process,
+    flower: tuple[str, Process],
+    environment: dict[str, str],
+    stub: StubExecutor,
+    guarded_redis: RedisServer,
+) -> None:
+    url, flower_process = flower
+    leaks = {"message": f"what is Bearer {TOKEN}?"}
+    stub.answers.extend([(503, leaks), (401, leaks)])
+    settings = Settings(redis_url=SecretStr(environment["DISPATCHER_REDIS_URL"]))
+    with Dispatcher(settings) as client:
+        failing = client.submit(abort_plan(), plan_id="failing")
+        with pytest.raises(ExecutorClientError) as caught:
+            failing.result(30)
+        observed = client.submit(abort_plan(), plan_id="observed").result(30)
+        status = failing.status()
+    assert {headers["authorization"] for headers in stub.headers} == {f"Bearer {TOKEN}"}
+    login = tuple(LOGIN.split(":"))
+    tasks = eventually(lambda: _tasks(url, (login[0], login[1])), within_s=20)
+    shown = {
+        "error": repr(caught.value) + str(caught.value.args),
+        "status": repr(status),
+        "observation": repr(observed),
+        "worker's log": worker.output,
+        "Flower's log": flower_process.output,
+        "Flower's tasks": json.dumps(tasks),
+        "Redis": _everything(guarded_redis),
+        "processes": subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout,
+        "settings": repr(settings),
+    }
+    for arguments in (
+        ["status", "failing"],
+        ["result", "failing"],
+        ["watch"],
+        ["breaker", "show"],
+        ["doctor"],
+    ):
+        done = dispatcher(*arguments, **environment)
+        shown[arguments[0]] = done.stdout + done.stderr
+    assert "what is Bearer" in shown["error"]  # the Executor's words are there, without the token
+    for where, text in shown.items():
+        for secret in PLANTED:
+            assert secret not in text, where
+
+
+def _tasks(url: str, login: tuple[str, str]) -> dict[str, object] | None:
+    """Both plans as Flower has them."""
+    tasks = requests.get(f"{url}/api/tasks", auth=login, timeout=5).json()
+    states = {plan_id: task["state"] for plan_id, task in tasks.items()}
+    return dict(tasks) if states == {"failing": "FAILURE", "observed": "SUCCESS"} else None
+
+
+def _everything(server: RedisServer) -> str:
+    """All that is stored."""
+    client: Any = server.client
+    parts = []
+    for key in client.scan_iter():
+        commands = {
+            "string": ["GET", key],
+            "hash": ["HGETALL", key],
+            "list": ["LRANGE", key, 0, -1],
+            "set": ["SMEMBERS", key],
+            "zset": ["ZRANGE", key, 0, -1],
+            "stream": ["XRANGE", key, "-", "+"],
+        }
+        parts.append(f"{key} {client.execute_command(*commands[client.type(key)])}")
+    return "\n".join(parts)
