@@ -23,9 +23,12 @@ from dispatcher.settings import Settings, load_settings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Stack", "redis_server"]
+__all__ = ["FLOWER_COLUMNS", "Stack", "redis_server"]
 
 READY_WITHIN_SEC = 30.0
+
+FLOWER_COLUMNS = "uuid,state,args,result,received,runtime,worker"
+"""With what a plan is, and what was observed; without the task's name, which is always the same."""
 
 
 class Stack:
@@ -110,7 +113,7 @@ class Stack:
         """Its URL, with user and password. They stay out of the list of processes."""
         port, password = _free_port(), secrets.token_urlsafe(12)
         flower = [sys.executable, "-m", "celery", "--app", "workers.app", "flower"]
-        command = [*flower, "--address=127.0.0.1", f"--port={port}"]
+        command = [*flower, "--address=127.0.0.1", f"--port={port}", f"--tasks-columns={FLOWER_COLUMNS}"]
         secret = {"FLOWER_BASIC_AUTH": f"operator:{password}"}
         child = self._launch("flower", command, environment=self.environment | secret)
         child.wait_until(lambda: _listens(port), READY_WITHIN_SEC)

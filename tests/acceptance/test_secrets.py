@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import requests
 from pydantic import SecretStr
 from support.command_line import dispatcher
 from support.eventually import eventually
+from support.flower import Flower
 from support.plans import abort_plan
-from support.processes import Process, start_worker
-from support.redis_server import RedisServer, free_port
+from support.processes import start_worker
+from support.redis_server import RedisServer
 
 from dispatcher import Dispatcher, ExecutorClientError, Settings
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from support.processes import Process
     from support.stub_executor import StubExecutor
 
 TOKEN, PASSWORD, LOGIN = "planted-t0ken", "planted-passw0rd", "operator:planted-l0gin"
@@ -55,31 +55,19 @@ def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Process]:
 
 
 @pytest.fixture
-def flower(environment: dict[str, str], tmp_path: Path) -> Iterator[tuple[str, Process]]:
-    port = free_port()
-    command = [sys.executable, "-m", "celery", "--app", "workers.app", "flower", "--address=127.0.0.1"]
-    process = Process([*command, f"--port={port}"], tmp_path / "flower.log", environment)
-    url = f"http://127.0.0.1:{port}"
-    eventually(lambda: _answers(url), within_s=30)
-    yield url, process
-    process.stop()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=1).status_code == 401
-    except requests.ConnectionError:
-        return False
+def flower(worker: Process, environment: dict[str, str], tmp_path: Path) -> Iterator[Flower]:
+    flower = Flower(tmp_path / "flower.log", environment)
+    yield flower
+    flower.stop()
 
 
 def test_no_secret_is_in_any_log_error_task_result_or_page(
     worker: Process,
-    flower: tuple[str, Process],
+    flower: Flower,
     environment: dict[str, str],
     stub: StubExecutor,
     guarded_redis: RedisServer,
 ) -> None:
-    url, flower_process = flower
     leaks = {"message": f"what is Bearer {TOKEN}?"}
     stub.answers.extend([(503, leaks), (401, leaks)])
     settings = Settings(redis_url=SecretStr(environment["DISPATCHER_REDIS_URL"]))
@@ -90,15 +78,15 @@ def test_no_secret_is_in_any_log_error_task_result_or_page(
         observed = client.submit(abort_plan(), plan_id="observed").result(30)
         status = failing.status()
     assert {headers["authorization"] for headers in stub.headers} == {f"Bearer {TOKEN}"}
-    login = tuple(LOGIN.split(":"))
-    tasks = eventually(lambda: _tasks(url, (login[0], login[1])), within_s=20)
+    ends = {"failing": "FAILURE", "observed": "SUCCESS"}
+    eventually(lambda: {name: task["state"] for name, task in flower.tasks().items()} == ends, within_s=20)
     shown = {
         "error": repr(caught.value) + str(caught.value.args),
         "status": repr(status),
         "observation": repr(observed),
         "worker's log": worker.output,
-        "Flower's log": flower_process.output,
-        "Flower's tasks": json.dumps(tasks),
+        "Flower's log": flower.output,
+        "Flower's tasks": json.dumps(flower.tasks()),
         "Redis": _everything(guarded_redis),
         "processes": subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout,
         "settings": repr(settings),
@@ -116,13 +104,6 @@ def test_no_secret_is_in_any_log_error_task_result_or_page(
     for where, text in shown.items():
         for secret in PLANTED:
             assert secret not in text, where
-
-
-def _tasks(url: str, login: tuple[str, str]) -> dict[str, object] | None:
-    """Both plans as Flower has them."""
-    tasks = requests.get(f"{url}/api/tasks", auth=login, timeout=5).json()
-    states = {plan_id: task["state"] for plan_id, task in tasks.items()}
-    return dict(tasks) if states == {"failing": "FAILURE", "observed": "SUCCESS"} else None
 
 
 def _everything(server: RedisServer) -> str:

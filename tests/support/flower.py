@@ -1,0 +1,42 @@
+"""A real Flower."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import requests
+from support.eventually import eventually
+from support.processes import Process
+from support.redis_server import free_port
+
+from dispatcher.stack import FLOWER_COLUMNS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Flower(Process):
+    """Started with the environment's settings and FLOWER_BASIC_AUTH."""
+
+    def __init__(self, log: Path, environment: dict[str, str]) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        user, _, password = environment["FLOWER_BASIC_AUTH"].partition(":")
+        self.login = (user, password)
+        command = [sys.executable, "-m", "celery", "--app", "workers.app", "flower", "--address=127.0.0.1"]
+        command += [f"--port={port}", f"--tasks-columns={FLOWER_COLUMNS}"]
+        super().__init__(command, log, environment)
+        eventually(self._sees_a_worker, within_s=40)
+
+    def tasks(self) -> dict[str, dict[str, object]]:
+        """All tasks as it shows them to programs, by id."""
+        return dict(requests.get(f"{self.url}/api/tasks", auth=self.login, timeout=5).json())
+
+    def _sees_a_worker(self) -> bool:
+        assert self.alive(), self.output
+        try:
+            answer = requests.get(f"{self.url}/api/workers", auth=self.login, timeout=5)
+        except requests.ConnectionError:
+            return False
+        return answer.ok and bool(answer.json())
