@@ -38,10 +38,8 @@ $(VENV)/.ready: pyproject.toml
 demo: $(VENV)/.ready
 	@$(BIN)/dispatcher demo
 
-# Tests of real processes have the machine for themselves: some of them count seconds, and all processes.
 test: check
-	@$(BIN)/pytest --quiet --numprocesses 2 --dist worksteal tests/unit tests/integration tests/fuzz
-	@$(BIN)/pytest --quiet tests/acceptance
+	@$(BIN)/pytest --quiet --numprocesses 2 --dist worksteal
 
 check: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet .

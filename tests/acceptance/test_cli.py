@@ -15,7 +15,7 @@ import pytest
 from support.command_line import DISPATCHER, dispatcher
 from support.eventually import eventually
 from support.plans import abort_plan
-from support.processes import running
+from support.processes import Mark
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,24 +27,26 @@ PLAN = abort_plan().model_dump(mode="json", exclude_none=True)
 
 
 def test_the_demo_fits_its_plans_and_leaves_nothing_behind() -> None:
-    before = {pattern: running(pattern) for pattern in ("envoy", "workers.app", "redis-server")}
-    done = dispatcher("demo")
+    mark = Mark()
+    done = dispatcher("demo", **mark.environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("yes") == 6
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
-    assert {pattern: running(pattern) for pattern in before} == before
+    assert mark.running() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_demo_that_is_interrupted_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
-    before = {pattern: running(pattern) for pattern in ("envoy", "workers.app", "redis-server")}
+    mark = Mark()
     with (tmp_path / "log").open("w+") as log:
-        demo = subprocess.Popen([DISPATCHER, "demo"], stdout=log, stderr=log)
+        environment = {**os.environ, **mark.environment}
+        demo = subprocess.Popen([DISPATCHER, "demo"], stdout=log, stderr=log, env=environment)
         eventually(lambda: "submitting 5" in (tmp_path / "log").read_text(), within_s=60)
+        assert any("envoy" in command for command in mark.running())
         demo.send_signal(number)
         code = demo.wait(timeout=30)
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    eventually(lambda: {pattern: running(pattern) for pattern in before} == before, within_s=20)
+    eventually(lambda: mark.running() == [], within_s=20)
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 

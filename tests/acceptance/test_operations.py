@@ -15,7 +15,7 @@ import requests
 from support.command_line import DISPATCHER, dispatcher
 from support.eventually import eventually
 from support.plans import abort_plan
-from support.processes import running
+from support.processes import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,24 +215,26 @@ def test_the_breaker_of_a_redis_that_is_away_is_a_line() -> None:
 def test_worker_starts_processes_that_carry_plans_out_and_ends_them_all(
     cli: Cli, redis_url: str, stub: StubExecutor, tmp_path: Path, processes: str
 ) -> None:
-    before = running("workers.app")
+    mark = Mark()
     address = {"DISPATCHER_REDIS_URL": redis_url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stub.url}
     with (tmp_path / "log").open("wb") as log:
         command = [DISPATCHER, "worker", "--processes", processes, "--threads", "3"]
-        worker = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **address})
+        environment = {**os.environ, **address, **mark.environment}
+        worker = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     eventually(lambda: (tmp_path / "log").read_text().count(" ready.") == int(processes), within_s=30)
     assert "concurrency: 3 (thread)" in (tmp_path / "log").read_text()
     assert cli("run", "-", text=json.dumps(PLAN)).returncode == 0
     worker.terminate()
     worker.wait(20)
-    eventually(lambda: running("workers.app") == before, within_s=20)
+    eventually(lambda: mark.running() == [], within_s=20)
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_up_prints_where_everything_is_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    before = {pattern: running(pattern) for pattern in ("envoy", "workers.app", "redis-server")}
+    mark = Mark()
     with (tmp_path / "log").open("w") as log:
-        up = subprocess.Popen([DISPATCHER, "up", "--workers", "1"], stdout=log, stderr=log)
+        command, environment = [DISPATCHER, "up", "--workers", "1"], {**os.environ, **mark.environment}
+        up = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     eventually(lambda: "Ctrl-C ends it." in (tmp_path / "log").read_text(), within_s=60)
     printed = (tmp_path / "log").read_text()
     exports = dict(re.findall(r"export (\w+)=(\S+)", printed))
@@ -243,7 +245,7 @@ def test_up_prints_where_everything_is_and_leaves_nothing_behind(tmp_path: Path)
     assert requests.get(f"http://{flower}/", auth=(user, password), timeout=5).ok
     up.send_signal(signal.SIGINT)
     assert up.wait(30) == 130
-    assert {pattern: running(pattern) for pattern in before} == before
+    assert mark.running() == []
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 

@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Protocol
+import uuid
+from pathlib import Path
+from typing import Protocol
 
 from support.eventually import eventually
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Process:
@@ -78,7 +77,20 @@ class ExecutorProcess(Process):
         return json.loads(lines[0]) if lines else None
 
 
-def running(pattern: str) -> list[int]:
-    """Ids of the processes whose command line holds `pattern`."""
-    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False)
-    return [int(line) for line in found.stdout.split()]
+class Mark:
+    """Tells the processes that a test has started, and all that these have, from those of other tests."""
+
+    def __init__(self) -> None:
+        self.environment = {"STARTED_BY": uuid.uuid4().hex}
+
+    def running(self) -> list[str]:
+        """The command lines of those that are still there."""
+        wanted = f"STARTED_BY={self.environment['STARTED_BY']}".encode()
+        found = []
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdecimal() and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except OSError:  # it has just ended
+                continue
+        return [command for command in found if command]  # what has ended and waits for its parent has none
