@@ -51,7 +51,8 @@ class Wrong:
 
 
 def head(status: str = "200 OK", *lines: str) -> bytes:
-    return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("latin-1")
+    """It closes the connection, and says so, or the next call might still take it."""
+    return "\r\n".join([f"HTTP/1.1 {status}", "Connection: close", *lines, "", ""]).encode("latin-1")
 
 
 def whole(body: bytes, status: str = "200 OK", *lines: str) -> bytes:

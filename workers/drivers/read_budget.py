@@ -63,12 +63,32 @@ class _Response(http.client.HTTPResponse):
         return version, status, reason
 
 
-class _HttpConnection(HTTPConnection):
-    response_class = _Response
+class _ClosesWhatItRefuses:
+    """An answer whose headers are refused is closed at once, and not when its memory is collected."""
+
+    _begun: _Response | None = None
+
+    def response_class(self, *args: Any, **options: Any) -> _Response:
+        self._begun = _Response(*args, **options)
+        return self._begun
+
+    def getresponse(self) -> Any:
+        try:
+            return super().getresponse()  # type: ignore[misc]
+        except BaseException:
+            if self._begun is not None:
+                self._begun.close()
+            raise
+        finally:
+            self._begun = None
 
 
-class _HttpsConnection(HTTPSConnection):
-    response_class = _Response
+class _HttpConnection(_ClosesWhatItRefuses, HTTPConnection):  # type: ignore[misc]
+    pass
+
+
+class _HttpsConnection(_ClosesWhatItRefuses, HTTPSConnection):  # type: ignore[misc]
+    pass
 
 
 class _HttpPool(HTTPConnectionPool):
