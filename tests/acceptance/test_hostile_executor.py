@@ -50,9 +50,10 @@ def worker(start: Workers, hostile: HostileExecutor, tmp_path: Path) -> Process:
 def test_every_plan_ends_as_it_must_no_worker_is_lost_and_no_fault_is_left(
     dispatcher: Dispatcher, hostile: HostileExecutor, worker: Process
 ) -> None:
-    carry_all_out(dispatcher, hostile, "first")
+    for time in ("first", "second"):  # until malloc has what it takes for bodies of this size
+        carry_all_out(dispatcher, hostile, time)
     before_mb = memory_mb(worker)
-    carry_all_out(dispatcher, hostile, "second")
+    carry_all_out(dispatcher, hostile, "third")
     assert memory_mb(worker) - before_mb < MAX_GROWTH_MB
     assert worker.alive()
     assert "Traceback (most" not in worker.output
