@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +41,29 @@ def publish(app: Celery, wake_ups: Iterable[WakeUp]) -> None:
     try:
         with app.producer_pool.acquire(block=True) as producer, producer.batch():
             for wake_up in wake_ups:
-                app.send_task(
-                    RUN_PLAN,
-                    args=[wake_up.plan_id],
-                    task_id=wake_up.plan_id,
-                    argsrepr=wake_up.title,  # what Flower shows
-                    countdown=wake_up.after_s or None,
-                    ignore_result=True,  # or each message would subscribe to a channel of its own
-                    producer=producer,
+                message = _message(app, wake_up)
+                producer.publish(
+                    json.dumps(message.body),
+                    routing_key=app.conf.task_default_queue,
+                    headers=message.headers,
+                    content_type="application/json",
+                    content_encoding="utf-8",
+                    **message.properties,
                 )
     except (OperationalError, BatchPublishError) as exc:
         logger.warning("wake-ups not sent, the waker will send them again: %s", exc)
+
+
+def _message(app: Celery, wake_up: WakeUp) -> Any:
+    """Celery's message for the task, without what `send_task` adds: routes, declarations, a subscription."""
+    return app.amqp.as_task_v2(
+        wake_up.plan_id,
+        RUN_PLAN,
+        args=[wake_up.plan_id],
+        argsrepr=wake_up.title,  # what Flower shows
+        countdown=wake_up.after_s or None,
+        ignore_result=True,
+    )
 
 
 def _settings(settings: Settings) -> dict[str, Any]:

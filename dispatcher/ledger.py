@@ -124,6 +124,7 @@ class Ledger:
         self._address = settings.redis_address
         self._prefix = f"{{{settings.key_prefix}}}:"
         self._due = f"{self._prefix}due"
+        self._queue = settings.queue
         self._keep_s = settings.result_expires_sec
         self._waker = settings.waker
         self.slice_s = min(WAIT_SLICE_SEC, settings.redis_timeout_sec / 2)
@@ -224,7 +225,7 @@ class Ledger:
         waker = self._waker
         next_due_ms, *flat = self._call(
             CLAIM_DUE,
-            [self._due],
+            [self._due, self._queue],
             [self._plan(""), waker.batch, _ms(waker.patience_sec), _ms(waker.max_patience_sec)],
         )
         found = zip(flat[::3], flat[1::3], flat[2::3], strict=True)

@@ -1,13 +1,15 @@
--- claim_due(KEYS: due; ARGV: plan key prefix, limit, patience_ms, max_patience_ms)
+-- claim_due(KEYS: due, queue; ARGV: plan key prefix, limit, patience_ms, max_patience_ms)
 --   -> {ms until the next plan is due or -1, id, order, urgent, id, order, urgent, ...}
--- Each claimed plan moves on in `due` by its patience, which doubles each time nobody takes it up: a plan that
--- waits in a long queue is woken again, but ever more rarely. `urgent` is 1 for a cancelled plan that no worker has
--- taken up so far.
-local due_key = KEYS[1]
+-- Each plan moves on in `due` by its patience, which doubles each time nobody takes it up. A plan that was woken before
+-- is claimed again only where its wake-up cannot be in the queue any more, for the queue is empty, or at the longest
+-- patience: a backlog is not doubled, and a lost wake-up is replaced even so. `urgent` is 1 for a cancelled plan that
+-- no worker has taken up so far.
+local due_key, queue_key = KEYS[1], KEYS[2]
 local plan_prefix, limit = ARGV[1], ARGV[2]
 local patience_ms, max_patience_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local now = server_ms()
+local backlog = redis.call('LLEN', queue_key) > 0
 local claimed = {-1}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LIMIT', 0, limit)) do
   local plan_key = plan_prefix .. id
@@ -16,9 +18,11 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LI
     local wakes = redis.call('HINCRBY', plan_key, 'wakes', 1)
     local patience = math.min(patience_ms * 2 ^ (wakes - 1), max_patience_ms)
     redis.call('ZADD', due_key, whole(now + patience), id)
-    table.insert(claimed, id)
-    table.insert(claimed, known[1])
-    table.insert(claimed, known[2] and wakes > 1 and 1 or 0)
+    if wakes == 1 or known[2] or not backlog or patience == max_patience_ms then
+      table.insert(claimed, id)
+      table.insert(claimed, known[1])
+      table.insert(claimed, known[2] and wakes > 1 and 1 or 0)
+    end
   else
     redis.call('ZREM', due_key, id)
   end

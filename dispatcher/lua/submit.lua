@@ -30,6 +30,9 @@ end
 
 redis.call('HSET', plan_key, 'order', order, 'target', target, 'submitted_ms', whole(now), 'state', 'queued',
   'due_ms', whole(due))
+if start_ms == '' then
+  redis.call('HSET', plan_key, 'wakes', 1)  -- its submitter's
+end
 set_unless(plan_key, 'conflict_policy', policy, 'queue')
 set_unless(plan_key, 'batch', batch, '')
 if expires_after_ms ~= '' then

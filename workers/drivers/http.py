@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
 import json
-import logging
 import math
 import socket
 import ssl
@@ -11,16 +11,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies
 
-from dispatcher.errors import ExecutorClientError, ExecutorConnectionError, ExecutorProtocolError
+from dispatcher.errors import (
+    ExecutorClientError,
+    ExecutorConnectionError,
+    ExecutorProtocolError,
+    InvalidSettingsError,
+)
 from workers.drivers.certificates import check_certificates
-from workers.drivers.read_budget import POOLS
+from workers.drivers.connections import POOLS, TooLongError, Transfer
 from workers.drivers.strict_json import loads
 from workers.failures import CONNECTION_ROWS, status_row
 from workers.traces import traceparent
@@ -29,17 +34,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from dispatcher.endpoints import Endpoint
+    from workers.drivers.connections import TransferPool
 
 __all__ = ["Answer", "HttpTransport"]
 
 USER_AGENT = f"fault-dispatcher/{version('fault-dispatcher')}"
-CHUNK_BYTES = 65_536
 EXCERPT_BYTES = 200
 SUCCESS = range(200, 300)
 LONGEST_RETRY_AFTER_S = 86_400.0
 
 KINDS: tuple[tuple[type[Exception], str], ...] = (
-    (requests.Timeout, "timeout"),
     (TimeoutError, "timeout"),
     (ssl.SSLEOFError, "broken"),
     (ssl.SSLError, "tls"),
@@ -112,7 +116,6 @@ class HttpTransport:
         Raises `InvalidSettingsError` for certificate files that cannot be used.
         """
         check_certificates(config)
-        logging.getLogger("urllib3.connection").setLevel(logging.ERROR)  # tracebacks of odd headers
         self._base_url = str(requests.Request("GET", config.url).prepare().url).rstrip("/")
         self._timeouts = (config.connection_timeout_sec, config.read_timeout_sec)
         self._max_bytes = config.max_response_bytes
@@ -125,11 +128,9 @@ class HttpTransport:
         if config.token is not None and config.token.get_secret_value():
             self._secret = config.token.get_secret_value().encode()
             self._headers["Authorization"] = f"Bearer {self._secret.decode()}"
-        self._proxies = get_environ_proxies(config.url) if config.proxies_from_environment else None
-        self._verify = str(config.ca_file) if config.ca_file else True
-        self._cert = _client_certificate(config)
-        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
-        self._adapter.poolmanager.pool_classes_by_scheme = POOLS
+        self._server = _Server(config, connections)
+        self._pool = self._server.pool
+        self._target = self._server.target
 
     @property
     def longest_call_s(self) -> float:
@@ -151,60 +152,77 @@ class HttpTransport:
         """
         url = self._base_url + path
         name = f"{method} {url}"
-        request = self._request(method, url, body, headers or {})
+        sent, content = self._content(body, headers or {})
+        connect_s, read_s = (min(timeout_s, within_s) for timeout_s in self._timeouts)
         try:
-            connect_s, read_s = (min(timeout_s, within_s) for timeout_s in self._timeouts)
-            response = self._adapter.send(
-                request,
-                stream=True,
-                timeout=(connect_s, read_s),
-                verify=self._verify,
-                cert=self._cert,
-                proxies=self._proxies,
+            answer = self._pool.transfer(
+                method,
+                self._target + path,
+                sent,
+                content,
+                connect_s=connect_s,
+                read_s=read_s,
+                max_bytes=self._max_bytes,
             )
-            with response:
-                answer = self._read(response, name)
-            return Answer(name, response.status_code, answer, _retry_after_s(response.headers))
-        except requests.RequestException as exc:
+        except TooLongError as exc:
+            told = f"{name}: the answer is longer than max_response_bytes ({self._max_bytes})"
+            raise ExecutorProtocolError(told) from exc
+        except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as exc:
             raise _no_answer(name, exc) from exc
+        return Answer(name, answer.status, self._read(answer, name), _retry_after_s(answer.headers))
 
-    def _request(
-        self, method: str, url: str, body: object, headers: dict[str, str]
-    ) -> requests.PreparedRequest:
-        """Ready to be sent: the URL is known to be sound, so it need not be taken apart for each call."""
-        request = requests.PreparedRequest()
-        request.method, request.url = method, url
-        request.headers = CaseInsensitiveDict(self._headers | headers)
+    def _content(self, body: object, headers: dict[str, str]) -> tuple[dict[str, str], bytes | None]:
+        """What is sent: headers and body."""
+        sent = self._headers | headers
         trace = traceparent()
         if trace is not None:
-            request.headers["traceparent"] = trace
-        if body is not None:
-            request.body = body if isinstance(body, bytes) else json.dumps(body).encode()
-            request.headers["Content-Type"] = "application/json"
-            request.headers["Content-Length"] = str(len(request.body))
-        return request
+            sent["traceparent"] = trace
+        if body is None:
+            return sent, None
+        sent["Content-Type"] = "application/json"
+        return sent, body if isinstance(body, bytes) else json.dumps(body).encode()
 
-    def _read(self, response: requests.Response, name: str) -> bytes:
-        encoding = response.headers.get("Content-Encoding", "identity")
+    def _read(self, answer: Transfer, name: str) -> bytes:
+        encoding = answer.headers.get("Content-Encoding", "identity")
         if encoding.lower() != "identity":  # it could unfold to any size
             told = f"{name}: the answer is encoded ({encoding[:20]!r}), which was not asked for"
             raise ExecutorProtocolError(told)
-        body = bytearray()
-        for chunk in response.iter_content(CHUNK_BYTES):
-            body += chunk
-            if len(body) > self._max_bytes:
-                told = f"{name}: the answer is longer than max_response_bytes ({self._max_bytes})"
-                raise ExecutorProtocolError(told)
-        if self._secret and self._secret in body:  # an Executor that repeats it would spread it
-            body = body.replace(self._secret, b"[token]")
-        return bytes(body)
+        if self._secret and self._secret in answer.body:  # an Executor that repeats it would spread it
+            return answer.body.replace(self._secret, b"[token]")
+        return answer.body
 
     def close(self) -> None:
         """Close the pooled connections."""
-        self._adapter.close()
+        self._server.close()
 
 
-def _no_answer(call: str, exc: requests.RequestException) -> ExecutorClientError:
+class _Server(HTTPAdapter):
+    """What requests knows of connecting to one server: certificates, proxies, the pool."""
+
+    def __init__(self, config: Endpoint, connections: int) -> None:
+        super().__init__(pool_connections=1, pool_maxsize=connections)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+        request = requests.Request("GET", config.url).prepare()
+        proxies = get_environ_proxies(config.url) if config.proxies_from_environment else None
+        verify = str(config.ca_file) if config.ca_file else True
+        cert = _client_certificate(config)
+        try:
+            pool = self.get_connection_with_tls_context(request, verify, proxies, cert)
+        except requests.RequestException as exc:
+            problem = f"cannot be used: {exc}"
+            told = f"invalid settings: proxies_from_environment {problem}"
+            raise InvalidSettingsError(told, [["proxies_from_environment", problem]]) from exc
+        self.pool = cast("TransferPool", pool)
+        self.target = self.request_url(request, proxies).rstrip("/")
+        """What goes before a path in a request's first line: the URL, where a proxy is to know it."""
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        manager.pool_classes_by_scheme = POOLS
+        return manager
+
+
+def _no_answer(call: str, exc: Exception) -> ExecutorClientError:
     kind = _kind(exc)
     row = CONNECTION_ROWS[kind]
     message = f"{call}: {row.failure}; {row.advice}"
@@ -225,7 +243,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     return min(max(wait_s, 0.0), LONGEST_RETRY_AFTER_S)
 
 
-def _kind(exc: requests.RequestException) -> str:
+def _kind(exc: Exception) -> str:
     """Which row of the table a failed call is. The reason hides in a chain of wrapped errors.
 
     A TLS connection that ends may have carried the request; one that fails in another way has not.

@@ -161,8 +161,7 @@ def test_connections_are_kept_alive(stub: StubExecutor, transport: Transports) -
     pooled = transport(stub.url)
     for _ in range(3):
         pooled.call("GET", "/v1/any")
-    [pool] = pooled._adapter.poolmanager.pools._container.values()
-    assert pool.num_connections == 1
+    assert pooled._pool.num_connections == 1
 
 
 def test_a_token_is_sent_and_appears_in_no_error(stub: StubExecutor, transport: Transports) -> None:
