@@ -24,6 +24,9 @@ __all__ = ["Waker"]
 
 RESERVE_THREADS = 4
 
+LEAST_SLEEP_S = 0.02
+"""Between two looks, so that plans which fall due one after the other are woken together."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -100,6 +103,7 @@ class Waker:
             self._sleep(sleep_s)
 
     def _sleep(self, sleep_s: float) -> None:
+        time.sleep(LEAST_SLEEP_S)
         with self._changed:
             self._next_look = min(self._next_look, time.monotonic() + sleep_s)
             while not self._stopped and (left := self._next_look - time.monotonic()) > 0:

@@ -20,6 +20,7 @@ for index = 3, #ARGV do
     if not cancelled then
       redis.call('HSET', plan_key, 'cancelled', reason)
       if leased ~= '1' then
+        redis.call('HDEL', plan_key, 'wakes')
         set_due(plan_key, due_key, id, now)
       end
     end

@@ -45,9 +45,10 @@ def real_ledger(settings: Settings) -> Iterator[Ledger]:
 
 
 def submit(ledger: Ledger, redis_server: RedisServer, *ids: str) -> None:
-    """Submitted, and due for the waker."""
+    """Submitted, begun before, and due again for the waker."""
     for plan_id in ids:
         ledger.submit([Submission(plan_id, Order(plan=abort_plan(), executor="default", timeout_ms=30_000))])
+        redis_server.client.hdel(f"{{dispatcher}}:plan:{plan_id}", "wakes")
         redis_server.client.zadd(DUE, {plan_id: 0})
 
 

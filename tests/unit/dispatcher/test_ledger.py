@@ -178,13 +178,42 @@ def test_a_plan_that_nobody_takes_up_is_woken_ever_more_rarely(
     ledger: Ledger, redis_client: redis.Redis
 ) -> None:
     submit(ledger)
-    redis_client.zadd(DUE, {"p1": 0})
-    waits = []
-    for _ in range(7):
+    waits = [ledger.claim_due().next_due_ms]
+    for _ in range(6):
+        redis_client.zadd(DUE, {"p1": 0})
         assert len(ledger.claim_due().wake_ups) == 1
         waits.append(ledger.claim_due().next_due_ms)
-        redis_client.zadd(DUE, {"p1": 0})
     assert waits == [pytest.approx(ms, abs=200) for ms in (1000, 2000, 4000, 8000, 16000, 30000, 30000)]
+
+
+def test_a_backlog_of_wake_ups_is_not_doubled(ledger: Ledger, redis_client: redis.Redis) -> None:
+    submit(ledger)
+    redis_client.lpush("dispatcher", "somebody's wake-up")
+    redis_client.zadd(DUE, {"p1": 0})
+    assert ledger.claim_due().wake_ups == []
+    redis_client.delete("dispatcher")
+    redis_client.zadd(DUE, {"p1": 0})
+    assert [wake_up.plan_id for wake_up in ledger.claim_due().wake_ups] == ["p1"]
+
+
+def test_a_plan_that_fell_due_is_woken_behind_a_backlog(ledger: Ledger, redis_client: redis.Redis) -> None:
+    submit(ledger)
+    redis_client.lpush("dispatcher", "somebody's wake-up")
+    step = begin(ledger)
+    ledger.park(step.record, step.token, 0)
+    assert [wake_up.plan_id for wake_up in ledger.claim_due().wake_ups] == ["p1"]
+
+
+def test_a_lost_wake_up_is_replaced_however_long_the_backlog(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    redis_client.lpush("dispatcher", "somebody's wake-up")
+    claimed = []
+    for _ in range(6):
+        redis_client.zadd(DUE, {"p1": 0})
+        claimed.append(len(ledger.claim_due().wake_ups))
+    assert claimed == [0, 0, 0, 0, 1, 1]
 
 
 def test_the_claim_says_when_the_next_plan_is_due(ledger: Ledger) -> None:
