@@ -5,6 +5,7 @@ Everything that happens at import time in this package happens here.
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 
@@ -65,3 +66,8 @@ _steps: Steps = Steps(_ledger, ResultCodec(app), _channels, _breakers, expect=_w
 _monitor = HealthMonitor(map(_health_check, _channels.values()))
 app.steps["worker"].update([background_step(_waker), background_step(_monitor)])
 add_run_plan(app, _steps)
+
+# Steps leave little garbage in cycles behind, and a worker's many modules none. To look through all of that after each
+# 700 new objects, as is Python's default, costs a tenth of its processor time.
+gc.freeze()
+gc.set_threshold(20_000, 20, 50)
