@@ -67,7 +67,7 @@ _monitor = HealthMonitor(map(_health_check, _channels.values()))
 app.steps["worker"].update([background_step(_waker), background_step(_monitor)])
 add_run_plan(app, _steps)
 
-# Steps leave little garbage in cycles behind, and a worker's many modules none. To look through all of that after each
-# 700 new objects, as is Python's default, costs a tenth of its processor time.
+# A step leaves little garbage in cycles behind, and a worker's many modules none. To look through all of it
+# after each 700 new objects, as Python does by default, costs a tenth of the processor time.
 gc.freeze()
 gc.set_threshold(20_000, 20, 50)
