@@ -1,9 +1,9 @@
--- claim_due(KEYS: due; ARGV: plan key prefix, limit, patience_ms, max_patience_ms)
+-- claim_due(KEYS: due, counts; ARGV: plan key prefix, limit, patience_ms, max_patience_ms)
 --   -> {ms until the next plan is due or -1, id, order, urgent, id, order, urgent, ...}
 -- Each claimed plan moves on in `due` by its patience, which doubles each time nobody takes it up: a plan that
 -- waits in a long queue is woken again, but ever more rarely. `urgent` is 1 for a cancelled plan that no worker has
 -- taken up so far.
-local due_key = KEYS[1]
+local due_key, counts_key = KEYS[1], KEYS[2]
 local plan_prefix, limit = ARGV[1], ARGV[2]
 local patience_ms, max_patience_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
 
@@ -22,6 +22,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LI
   else
     redis.call('ZREM', due_key, id)
   end
+end
+if #claimed > 1 then
+  redis.call('HINCRBY', counts_key, 'wake_ups', (#claimed - 1) / 3)
 end
 
 local next_due = redis.call('ZRANGE', due_key, 0, 0, 'WITHSCORES')
