@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import statistics
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -26,12 +28,13 @@ from dispatcher import (
 )
 from dispatcher.celery_app import make_celery
 from dispatcher.ledger import Submission, connect, impatient_client
-from dispatcher.metrics import ExecutorCounts, executor_counts
+from dispatcher.metrics import CallKind, ExecutorCounts, executor_counts
 from dispatcher.record import Order
 from dispatcher.results import ResultCodec
 from workers.breaker import SharedBreaker
 from workers.breaker_rules import UNASKED, Outcome, Report
 from workers.channel import Channel
+from workers.metrics import measured
 from workers.steps import Steps
 from workers.verdicts import Fail, Finish, Park, Retry
 
@@ -96,7 +99,7 @@ def test_the_calls_of_a_plan_are_counted_by_kind(
 
 
 @pytest.mark.parametrize(
-    ("error", "outcome", "measured"),
+    ("error", "outcome", "latencies_counted"),
     [
         (FaultFailedError("failed"), "answered", 1),
         (ExecutorRejectedError("no", 400, ""), "rejected", 1),
@@ -114,12 +117,12 @@ def test_a_failed_call_is_counted_by_how_it_failed(
     driver: FakeDriver,
     error: Exception,
     outcome: str,
-    measured: int,
+    latencies_counted: int,
 ) -> None:
     driver.trouble([error])  # type: ignore[list-item]
     steps_on(ledger, redis_client, driver).take("p1")
     assert counted(ledger) == {f"apply:{outcome}": 1}
-    assert latencies(ledger) == measured
+    assert latencies(ledger) == latencies_counted
 
 
 def test_a_defect_of_a_driver_is_counted(ledger: Ledger, redis_client: redis.Redis) -> None:
@@ -267,6 +270,22 @@ def test_threads_and_workers_lose_no_count(ledger: Ledger, real_redis: redis.Red
     counts = ExecutorCounts.of(found, {})
     assert ExecutorClientMetrics.of(counts).total_requests == 400
     assert counts.latencies.count == 800
+
+
+def test_percentiles_over_all_workers_are_within_two_percent_of_exact(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    chance = random.Random(5)
+    took_s = [chance.lognormvariate(-4, 1) for _ in range(1_000)] + [30.0] * 15
+    chance.shuffle(took_s)
+    workers = [SharedBreaker(redis_client, "dispatcher", "default", rules()) for _ in range(3)]
+    for number, each in enumerate(took_s):
+        counts = measured(CallKind.APPLY, None, each, retry=False)
+        workers[number % 3].record(UNASKED, Report(Outcome.NONE), counts)
+    exact = statistics.quantiles(took_s, n=100, method="inclusive")
+    assert told(ledger).p95_latency_ms == pytest.approx(1000 * exact[94], rel=0.02)
+    assert told(ledger).p99_latency_ms == pytest.approx(1000 * exact[98], rel=0.02)
+    assert told(ledger).avg_latency_ms == pytest.approx(1000 * statistics.fmean(took_s), rel=1e-4)
 
 
 @pytest.fixture
