@@ -1,4 +1,5 @@
-# One image for the workers, the reference Executor and Flower; docker-compose.yml says which runs where.
+# One image for the workers, the reference Executor, Flower and the exporter of metrics; docker-compose.yml says which
+# runs where.
 FROM python:3.11-slim
 
 ENV MALLOC_ARENA_MAX=2 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -24,6 +24,7 @@ from dispatcher.errors import (
 )
 from dispatcher.executor_client import ExecutorClient
 from dispatcher.handles import PlanBatch, PlanHandle
+from dispatcher.metrics import ExecutorClientMetrics
 from dispatcher.models import (
     ActiveFault,
     ConflictPolicy,
@@ -45,6 +46,7 @@ __all__ = [
     "ExecutorClient",
     "ExecutorClientConfig",
     "ExecutorClientError",
+    "ExecutorClientMetrics",
     "ExecutorConnectionError",
     "ExecutorProtocolError",
     "ExecutorRejectedError",

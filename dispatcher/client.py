@@ -14,6 +14,7 @@ from dispatcher.errors import ExecutorClientError, InvalidPlanError, ResultTimeo
 from dispatcher.executor_client import ExecutorClient
 from dispatcher.handles import Access, PlanBatch, PlanHandle
 from dispatcher.ledger import Submission, connect
+from dispatcher.metrics import ExecutorClientMetrics, executor_counts
 from dispatcher.models import ActiveFault, ConflictPolicy, Health, PlanState
 from dispatcher.record import Order, budget_ms
 from dispatcher.results import ResultCodec
@@ -162,6 +163,15 @@ class Dispatcher(ExecutorClient):
             told = f"nobody checked executor {executor} within {timeout_sec:g} s: is a worker running?"
             raise ResultTimeoutError(told)
         return Health.model_validate_json(found)
+
+    def metrics(self, executor: str = "default") -> ExecutorClientMetrics:
+        """What all workers' calls to the Executor have shown so far (specification 5.2).
+
+        Raises `InvalidPlanError` (no such executor), `LedgerUnavailableError`.
+        """
+        self._options(None, None, executor, None)
+        [counts] = executor_counts(self._ledger, [executor])
+        return ExecutorClientMetrics.of(counts)
 
     def active(self) -> list[ActiveFault]:
         """The faults in flight, the oldest first."""

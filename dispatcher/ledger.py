@@ -125,6 +125,12 @@ class Ledger:
         self._prefix = f"{{{settings.key_prefix}}}:"
         self._due = f"{self._prefix}due"
         self._queue = settings.queue
+        self.counts_key = f"{self._prefix}counts"
+        """The hash of what the ledger counts."""
+
+        self.halt_key = f"{self._prefix}halt"
+        """The string that says why the dispatcher is halted."""
+
         self._keep_s = settings.result_expires_sec
         self._waker = settings.waker
         self.slice_s = min(WAIT_SLICE_SEC, settings.redis_timeout_sec / 2)
@@ -225,7 +231,7 @@ class Ledger:
         waker = self._waker
         next_due_ms, *flat = self._call(
             CLAIM_DUE,
-            [self._due, self._queue],
+            [self._due, self._queue, self.counts_key],
             [self._plan(""), waker.batch, _ms(waker.patience_sec), _ms(waker.max_patience_sec)],
         )
         found = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
@@ -243,17 +249,17 @@ class Ledger:
     def halt(self, reason: str) -> None:
         """Refuse new plans from now on."""
         with self._redis_errors():
-            self._client.set(f"{self._prefix}halt", reason)
+            self._client.set(self.halt_key, reason)
 
     def resume(self) -> bool:
         """Take plans again. False where they were not refused."""
         with self._redis_errors():
-            return bool(self._client.delete(f"{self._prefix}halt"))
+            return bool(self._client.delete(self.halt_key))
 
     def halted(self) -> str | None:
         """Why the dispatcher is halted. None where it is not."""
         with self._redis_errors():
-            return cast("str | None", self._client.get(f"{self._prefix}halt"))
+            return cast("str | None", self._client.get(self.halt_key))
 
     def in_flight(self, limit: int | None = None) -> list[str]:
         """Ids of all plans that have not ended, or of so many that are due soonest."""
@@ -304,6 +310,13 @@ class Ledger:
         with self._redis_errors():
             return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
 
+    def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Carry out several Redis commands in one round trip; their replies."""
+        with self._redis_errors(), self._client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+            return pipe.execute()
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -319,6 +332,14 @@ class Ledger:
     def health_key(self, executor: str) -> str:
         """The list whose one element is what the fleet knows of an Executor's health."""
         return f"{self._prefix}health:{executor}"
+
+    def metrics_key(self, executor: str) -> str:
+        """The hash of what the workers count of their calls to an Executor."""
+        return f"{self._prefix}metrics:{executor}"
+
+    def breaker_key(self, executor: str) -> str:
+        """The hash of an Executor's circuit breaker."""
+        return f"{self._prefix}breaker:{executor}"
 
     def completions_key(self, batch: str) -> str:
         """The stream of a batch's ended plans."""

@@ -6,6 +6,7 @@ hand, `lua/switch.lua`; the schema stands in `lua/breaker.lua`. Nothing is held 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import time
@@ -17,17 +18,21 @@ import redis
 
 from dispatcher.scripts import Call, Script, run
 from workers.breaker_rules import (
+    NO_COUNTS,
+    UNASKED,
+    UNCOUNTED,
     Admission,
     Breaker,
     BreakerRules,
     BreakerState,
+    Outcome,
     Rejection,
     Report,
 )
 from workers.local_breaker import LocalBreaker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Admission", "BreakerStatus", "Rejection", "Report", "SharedBreaker"]
 
@@ -35,9 +40,6 @@ ADMIT, RECORD, SWITCH = (Script.of("workers", "breaker", name) for name in ("adm
 
 AWAY_S = 1.0
 """How long Redis is not asked again after it did not answer."""
-
-UNCOUNTED = "-"
-"""The epoch of calls that no breaker hears of, for it is switched off in the settings."""
 
 T = TypeVar("T")
 
@@ -80,6 +82,7 @@ class SharedBreaker(Breaker):
         self._client = client
         key = f"{{{key_prefix}}}:breaker:{executor}"
         self._keys = [key, f"{key}:probes", f"{{{key_prefix}}}:breaker-events"]
+        self._metrics_key = f"{{{key_prefix}}}:metrics:{executor}"
         self._draw = draw
         self._local = LocalBreaker(executor, rules, draw=draw)
         self._away_until = 0.0
@@ -107,7 +110,7 @@ class SharedBreaker(Breaker):
             return Admission("", UNCOUNTED)
         return Admission("", epoch) if state in {"", BreakerState.DISABLED} else None
 
-    def recording(self, admission: Admission, report: Report) -> Call:
+    def recording(self, admission: Admission, report: Report, counts: Mapping[str, int] = NO_COUNTS) -> Call:
         """What `record` would send, for a caller that has something to send to Redis anyway."""
         rules = self.rules
         args: list[str | float] = [self.executor, admission.id, admission.epoch, report.outcome]
@@ -115,12 +118,16 @@ class SharedBreaker(Breaker):
         args += [rules.failure_threshold, rules.failure_rate, rules.slow_rate, rules.min_calls]
         args += [rules.window_ms, rules.success_threshold, rules.open_ms, rules.max_open_ms]
         args += [rules.jitter, rules.ratio]
-        return Call(RECORD, self._keys, args, then=self._recorded)
+        args += itertools.chain.from_iterable(counts.items())
+        return Call(RECORD, [*self._keys, self._metrics_key], args, then=self._recorded)
 
-    def record(self, admission: Admission, report: Report) -> None:
+    def record(self, admission: Admission, report: Report, counts: Mapping[str, int] = NO_COUNTS) -> None:
         if admission.local:
             self._local.record(admission, report)
-        elif self._reach(lambda: run(self._client, [self.recording(admission, report)])) is None:
+            admission, report = UNASKED, Report(Outcome.NONE)
+        if admission is UNASKED and not counts:
+            return
+        if self._reach(lambda: run(self._client, [self.recording(admission, report, counts)])) is None:
             self._tell_local(report)
 
     def peek(self) -> Admission | None:
@@ -129,6 +136,13 @@ class SharedBreaker(Breaker):
             return self._local.peek()
         state, epoch = map(str, (found[0] or "", found[1] or "0"))
         return self.admitted_by(state, epoch)
+
+    def changes(self) -> Mapping[str, str | int]:
+        names = ("opens", "half_opens", "closes")
+        found = self._reach(lambda: self._client.hmget(self._keys[0], *names))
+        if found is None:
+            return self._local.changes()
+        return {name: str(number) for name, number in zip(names, found, strict=True) if number is not None}
 
     def switch(self, state: BreakerState, reason: str) -> bool:
         """Raises `redis.RedisError`: whoever turns a switch must know whether it was turned."""

@@ -15,6 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from dispatcher.errors import (
@@ -28,14 +29,31 @@ from dispatcher.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from dispatcher.endpoints import ExecutorClientConfig
 
-__all__ = ["Admission", "Breaker", "BreakerRules", "BreakerState", "Outcome", "Rejection", "Report"]
+__all__ = [
+    "NO_COUNTS",
+    "UNASKED",
+    "UNCOUNTED",
+    "Admission",
+    "Breaker",
+    "BreakerRules",
+    "BreakerState",
+    "Outcome",
+    "Rejection",
+    "Report",
+]
 
 FAILURES = (ExecutorTimeoutError, ExecutorConnectionError, ExecutorServerError, ExecutorProtocolError)
 """What speaks against an Executor. Any other answer of its own, even one that says no, speaks for it."""
+
+NO_COUNTS: Mapping[str, int] = MappingProxyType({})
+
+UNCOUNTED = "-"
+"""The epoch of calls that no breaker hears of, for it is switched off in the settings, or was not asked."""
 
 WINDOW_SLICES = 10
 
@@ -72,6 +90,10 @@ class Admission:
 
     local: bool = False
     """Whether this process gave it by itself, for Redis was out of reach."""
+
+
+UNASKED = Admission("", UNCOUNTED)
+"""In whose name a step without an admission has something to count: it has only stopped a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +219,19 @@ class Breaker(ABC):
         """
 
     @abstractmethod
-    def record(self, admission: Admission, report: Report) -> None:
-        """Tell what came of an admitted call. One from an earlier state of the breaker changes nothing."""
+    def record(self, admission: Admission, report: Report, counts: Mapping[str, int] = NO_COUNTS) -> None:
+        """Tell what came of an admitted call. One from an earlier state of the breaker changes nothing.
+
+        `counts` are added to the fleet's metrics, where there is a fleet.
+        """
 
     @abstractmethod
     def peek(self) -> Admission | None:
         """What lets a caller that was not asked for tell what it saw. None while that does not count."""
+
+    @abstractmethod
+    def changes(self) -> Mapping[str, str | int]:
+        """How often it has changed its state: `opens`, `half_opens`, `closes`, each absent where it is 0."""
 
     @abstractmethod
     def switch(self, state: BreakerState, reason: str) -> bool:

@@ -1,12 +1,15 @@
-"""The calls of one step: what time it is meanwhile, and what they say of the Executor."""
+"""The calls of one step: what time it is meanwhile, what they say of the Executor, what there is to count."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from dispatcher.metrics import CallKind
 from workers.breaker_rules import Outcome, Report
+from workers.metrics import measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +33,21 @@ class StepCalls:
         begun_ms: int,
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
+        repeats: CallKind | None = None,
     ) -> None:
-        """`begun_ms` is the time at which the step began; `clock` tells in seconds how it goes on."""
+        """`begun_ms` is the time at which the step began; `clock` tells in seconds how it goes on.
+
+        `repeats` is the call that failed in the step before, if one did.
+        """
         self._driver = driver
         self._observer = observer
         self._begun_ms = begun_ms
         self._clock = clock
         self._begun = clock()
+        self._repeats = repeats
+        self.counts: Counter[str] = Counter()
+        """What its calls add to the fleet's metrics."""
+
         self.report = Report(Outcome.NONE)
         """The worst that its calls have shown, and how long the longest took."""
 
@@ -47,7 +58,7 @@ class StepCalls:
 
     def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
         """See `Driver.apply`."""
-        return self._watch(lambda: self._driver.apply(plan, key, within_s))
+        return self._watch(CallKind.APPLY, lambda: self._driver.apply(plan, key, within_s))
 
     def id_of(self, key: str) -> str | None:
         """See `Driver.id_of`."""
@@ -55,13 +66,13 @@ class StepCalls:
 
     def status(self, apply_id: str, within_s: float) -> FaultState:
         """See `Driver.status`."""
-        return self._watch(lambda: self._driver.status(apply_id, within_s))
+        return self._watch(CallKind.STATUS, lambda: self._driver.status(apply_id, within_s))
 
     def metrics(self, record: PlanRecord, apply_id: str, within_s: float) -> RawObservation:
         """See `Driver.metrics`, and `Observer.observation` where there is an observer."""
         if self._observer is not None:
             return self._observer.observation(record, within_s)
-        return self._watch(lambda: self._driver.metrics(apply_id, within_s))
+        return self._watch(CallKind.METRICS, lambda: self._driver.metrics(apply_id, within_s))
 
     def look(self, record: PlanRecord, phase: Phase, within_s: float) -> PlanRecord:
         """See `Observer.look`. What it meets says nothing of the Executor."""
@@ -71,19 +82,22 @@ class StepCalls:
 
     def stop(self, apply_id: str) -> bool:
         """See `Driver.stop`."""
-        return self._driver.stop(apply_id)
+        return self._watch(CallKind.STOP, lambda: self._driver.stop(apply_id))
 
-    def _watch(self, call: Callable[[], T]) -> T:
+    def _watch(self, kind: CallKind, call: Callable[[], T]) -> T:
         began = self._clock()
         try:
             answer = call()
         except Exception as error:
-            self._note(Report.of(error, self._clock() - began))
+            self._note(kind, error, self._clock() - began)
             raise
-        self._note(Report.of(None, self._clock() - began))
+        self._note(kind, None, self._clock() - began)
         return answer
 
-    def _note(self, report: Report) -> None:
-        longest_s = max(self.report.took_s, report.took_s)
-        worse = self.report if self.report.outcome is Outcome.FAILURE else report
-        self.report = replace(worse, took_s=longest_s)
+    def _note(self, kind: CallKind, error: Exception | None, took_s: float) -> None:
+        retry, self._repeats = kind is self._repeats, None
+        self.counts.update(measured(kind, error, took_s, retry=retry))
+        if kind is not CallKind.STOP:
+            report, longest_s = Report.of(error, took_s), max(self.report.took_s, took_s)
+            worse = self.report if self.report.outcome is Outcome.FAILURE else report
+            self.report = replace(worse, took_s=longest_s)

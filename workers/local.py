@@ -7,6 +7,7 @@ import math
 import threading
 import time
 import uuid
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -17,14 +18,16 @@ from dispatcher.endpoints import ExecutorClientConfig
 from dispatcher.errors import InvalidPlanError
 from dispatcher.executor_client import ExecutorClient
 from dispatcher.ledger import impatient_client
+from dispatcher.metrics import ExecutorClientMetrics, ExecutorCounts
 from dispatcher.record import PlanRecord
 from dispatcher.settings import Settings
 from workers.breaker import SharedBreaker
-from workers.breaker_rules import Admission
+from workers.breaker_rules import UNASKED, Admission
 from workers.calls import StepCalls
 from workers.channel import open_channel
 from workers.health import check
 from workers.local_breaker import LocalBreaker
+from workers.metrics import repeated
 from workers.uninterrupted import uninterrupted
 from workers.verdicts import Fail, Finish, Park, Retry
 
@@ -78,6 +81,8 @@ class HttpExecutorClient(ExecutorClient):
         self._breaker: Breaker = LocalBreaker(executor, self._channel.rules)
         if self._redis is not None:
             self._breaker = SharedBreaker(self._redis, settings.key_prefix, executor, self._channel.rules)
+        self._counting = threading.Lock()
+        self._counts: Counter[str] = Counter()
         self._checking = threading.Lock()
         self._health: Health | None = None
         self._check_again_at = 0.0
@@ -118,6 +123,15 @@ class HttpExecutorClient(ExecutorClient):
                 self._check_again_at = time.monotonic() + self._config.health_check_interval_sec
             return self._health.healthy
 
+    def metrics(self) -> ExecutorClientMetrics:
+        """What this client's own calls have shown (specification 5.2), and how often its breaker has opened.
+
+        With a `redis_url` they count among the fleet's as well: `Dispatcher.metrics` has those.
+        """
+        with self._counting:
+            counts = dict(self._counts)
+        return ExecutorClientMetrics.of(ExecutorCounts.of(counts, self._breaker.changes()))
+
     def _record(self, plan: FaultPlan, timeout_sec: float | None) -> PlanRecord:
         """A new plan. Raises `InvalidPlanError`."""
         if timeout_sec is not None and not 0 < timeout_sec < math.inf:
@@ -150,11 +164,14 @@ class HttpExecutorClient(ExecutorClient):
     def _advance(self, record: PlanRecord) -> Verdict:
         if record.started_ms is None:
             record = replace(record, started_ms=self._now_ms())
-        calls = StepCalls(self._channel.driver, self._now_ms(), self._channel.observer)
-        answer = self._channel.ask(record, self._breaker)
-        verdict = self._channel.advance(record, calls, answer)
-        if isinstance(answer, Admission):
-            self._breaker.record(answer, calls.report)
+        channel = self._channel
+        calls = StepCalls(channel.driver, self._now_ms(), channel.observer, repeats=repeated(record))
+        answer = channel.ask(record, self._breaker)
+        verdict = channel.advance(record, calls, answer)
+        admission = answer if isinstance(answer, Admission) else UNASKED
+        self._breaker.record(admission, calls.report, calls.counts)
+        with self._counting:
+            self._counts.update(calls.counts)
         return verdict
 
     def _now_ms(self) -> int:

@@ -6,12 +6,13 @@ import random
 import threading
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from workers.breaker_rules import (
     HALF_OPEN_WAIT_MS,
+    NO_COUNTS,
     WINDOW_SLICES,
     Admission,
     Breaker,
@@ -23,9 +24,16 @@ from workers.breaker_rules import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["LocalBreaker"]
+
+CHANGES = {
+    BreakerState.OPEN: "opens",
+    BreakerState.HALF_OPEN: "half_opens",
+    BreakerState.CLOSED: "closes",
+}
+"""As the shared breaker has them."""
 
 
 @dataclass(slots=True)
@@ -65,6 +73,7 @@ class LocalBreaker(Breaker):
         self._lock = threading.Lock()
         self._epoch = 0
         self._now = _Epoch()
+        self._changes: Counter[str] = Counter()
         self._opened = 0
         self._slot_ms = 0.0
         self._spent = 0.0
@@ -89,7 +98,8 @@ class LocalBreaker(Breaker):
                 self._enter(BreakerState.HALF_OPEN, "probing")
             return self._probe(now_ms, place=place)
 
-    def record(self, admission: Admission, report: Report) -> None:
+    def record(self, admission: Admission, report: Report, counts: Mapping[str, int] = NO_COUNTS) -> None:
+        del counts  # there is no fleet
         with self._lock:
             if report.outcome is Outcome.SUCCESS:
                 self._spent = max(0.0, self._spent - self.rules.ratio)
@@ -104,6 +114,10 @@ class LocalBreaker(Breaker):
         with self._lock:
             return self._granted() if self._now.state is BreakerState.CLOSED else None
 
+    def changes(self) -> Mapping[str, str | int]:
+        with self._lock:
+            return dict(self._changes)
+
     def switch(self, state: BreakerState, reason: str) -> bool:
         with self._lock:
             if self._now.state is state and self._now.until_ms is None:
@@ -116,6 +130,7 @@ class LocalBreaker(Breaker):
         with self._lock:
             self._opened, self._slot_ms, self._spent = 0, 0.0, 0.0
             self._enter(BreakerState.CLOSED, reason)
+            self._changes.clear()
 
     def _granted(self, name: str = "") -> Admission:
         return Admission(name or uuid.uuid4().hex, str(self._epoch), local=True)
@@ -199,4 +214,6 @@ class LocalBreaker(Breaker):
 
     def _enter(self, state: BreakerState, reason: str) -> None:
         self._epoch += 1
+        if state in CHANGES:
+            self._changes[CHANGES[state]] += 1
         self._now = _Epoch(state, reason)

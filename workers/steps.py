@@ -8,9 +8,10 @@ import uuid
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, LedgerUnavailableError
-from workers.breaker_rules import Admission, Outcome, Rejection
+from workers.breaker_rules import UNASKED, Admission, Outcome, Rejection, Report
 from workers.calls import StepCalls
 from workers.endings import failed
+from workers.metrics import repeated
 from workers.verdicts import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
@@ -74,12 +75,12 @@ class Steps:
         return verdict
 
     def _advance(self, step: Step) -> tuple[Verdict, list[Call]]:
-        """The verdict, and what the breaker is to hear in the ledger's round trip."""
+        """The verdict, and what breaker and metrics are to hear in the ledger's round trip."""
         record = step.record
         channel = self._channels.get(record.executor)
         if channel is None:
             return _unconfigured(step), []
-        calls = StepCalls(channel.driver, step.now_ms, channel.observer)
+        calls = StepCalls(channel.driver, step.now_ms, channel.observer, repeats=repeated(record))
         breaker = self._breakers[record.executor]
         answer = channel.ask(record, breaker, breaker.admitted_by(*step.breaker))
         verdict = channel.advance(record, calls, answer)
@@ -121,13 +122,13 @@ class Steps:
 
 
 def _heard(breaker: SharedBreaker, answer: Admission | Rejection | None, calls: StepCalls) -> list[Call]:
-    if not isinstance(answer, Admission) or not (breaker.rules.enabled or breaker.rules.budget_enabled):
-        return []
-    if answer.local:
+    admission, report = UNASKED, Report(Outcome.NONE)
+    if isinstance(answer, Admission) and answer.local:
         breaker.record(answer, calls.report)
-        return []
-    nothing_to_tell = calls.report.outcome is Outcome.NONE and not answer.id
-    return [] if nothing_to_tell else [breaker.recording(answer, calls.report)]
+    elif isinstance(answer, Admission):
+        admission, report = answer, calls.report
+    nothing_to_tell = report.outcome is Outcome.NONE and not admission.id and not calls.counts
+    return [] if nothing_to_tell else [breaker.recording(admission, report, calls.counts)]
 
 
 def _unconfigured(step: Step) -> Fail:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from dispatcher.cli.demo import demo
+from dispatcher.cli.metrics import metrics
 from dispatcher.cli.operate import cancel, halt, health, resume
 from dispatcher.cli.plans import result, run, status, submit
 from dispatcher.cli.up import up
@@ -28,7 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, health):
+for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, health, metrics):
     app.command()(own)
 for command in entry_points(group="fault_dispatcher.commands"):  # of packages that this one does not know
     loaded = command.load()

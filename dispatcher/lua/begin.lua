@@ -4,6 +4,7 @@
 -- again, so that a call whose answer was lost can be repeated.
 local plan_key, due_key = KEYS[1], KEYS[2]
 local prefix, id, token, lease_ms, recheck_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local counts_key = prefix .. 'counts'
 
 local known = redis.call('HMGET', plan_key, 'state', 'due_ms', 'token', 'started_ms', 'conflict_policy',
   'cancelled', 'expires_ms', 'leased', 'apply_id', 'target')
@@ -11,11 +12,13 @@ local state, due_ms, holder, started_ms, policy, cancelled, expires_ms, leased, 
   unpack(known)
 if not state or FINAL[state] then
   redis.call('ZREM', due_key, id)
+  redis.call('HINCRBY', counts_key, 'wake_ups_wasted', 1)
   return false
 end
 
 local now = server_ms()
 if holder ~= token and now < tonumber(due_ms) then
+  redis.call('HINCRBY', counts_key, 'wake_ups_wasted', 1)
   return false
 end
 
@@ -39,10 +42,17 @@ if not started_ms and not cancelled and now < expires_ms and policy ~= 'allow' t
   end
 end
 
+if holder ~= token then
+  redis.call('HINCRBY', counts_key, 'steps', 1)
+  redis.call('HINCRBY', counts_key, 'late_ms', whole(now - due_ms))
+end
 -- A started step that never came back may have applied the fault. A plan with another in its way does not start:
 -- should this step be lost, the next one must look at the line again.
-if started_ms and leased == '1' and holder ~= token and not apply_id then
-  redis.call('HSET', plan_key, 'doubtful_ms', whole(now))
+if leased == '1' and holder ~= token then
+  redis.call('HINCRBY', counts_key, 'leases_lost', 1)
+  if started_ms and not apply_id then
+    redis.call('HSET', plan_key, 'doubtful_ms', whole(now))
+  end
 end
 if in_the_way == '' then
   redis.call('HSETNX', plan_key, 'started_ms', whole(now))

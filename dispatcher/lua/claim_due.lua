@@ -1,10 +1,10 @@
--- claim_due(KEYS: due, queue; ARGV: plan key prefix, limit, patience_ms, max_patience_ms)
+-- claim_due(KEYS: due, queue, counts; ARGV: plan key prefix, limit, patience_ms, max_patience_ms)
 --   -> {ms until the next plan is due or -1, id, order, urgent, id, order, urgent, ...}
 -- Each plan moves on in `due` by its patience, which doubles each time nobody takes it up. A plan that was woken before
 -- is claimed again only where its wake-up cannot be in the queue any more, for the queue is empty, or at the longest
 -- patience: a backlog is not doubled, and a lost wake-up is replaced even so. `urgent` is 1 for a cancelled plan that
 -- no worker has taken up so far.
-local due_key, queue_key = KEYS[1], KEYS[2]
+local due_key, queue_key, counts_key = KEYS[1], KEYS[2], KEYS[3]
 local plan_prefix, limit = ARGV[1], ARGV[2]
 local patience_ms, max_patience_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
 
@@ -26,6 +26,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LI
   else
     redis.call('ZREM', due_key, id)
   end
+end
+if #claimed > 1 then
+  redis.call('HINCRBY', counts_key, 'wake_ups', (#claimed - 1) / 3)
 end
 
 local next_due = redis.call('ZRANGE', due_key, 0, 0, 'WITHSCORES')

@@ -19,6 +19,7 @@ redis.call('SET', result_key, result, 'EX', keep_s)
 redis.call('PUBLISH', result_key, result)
 redis.call('HSET', plan_key, 'state', state, 'ended_ms', whole(now))
 redis.call('HDEL', plan_key, 'leased')
+redis.call('HINCRBY', prefix .. 'counts', state, 1)
 set_unless(plan_key, 'cause', cause, '')
 if apply_id ~= '' then
   redis.call('HSET', plan_key, 'apply_id', apply_id)

@@ -8,6 +8,11 @@
 --   completions  stream  {prefix}:completions:<batch>   an entry with the plan's id for each plan that has ended
 --   halt         string  {prefix}:halt             the reason, while the dispatcher is halted
 --   breaker      hash    {prefix}:breaker:<executor>    the workers' circuit breaker; `begin` only passes it on
+--   counts       hash    {prefix}:counts           what has happened so far; fields that are only ever added to:
+--                        submitted (plans), observed, failed, cancelled, expired (plans that ended so), steps (begun),
+--                        late_ms (by how much they began after their plans were due, all together), leases_lost
+--                        (that ended before their steps came back), wake_ups (sent by wakers), wake_ups_wasted (of
+--                        all wake-ups, those that found nothing to do)
 --
 -- A plan's fields: order (what was submitted, as JSON), target, submitted_ms, state, due_ms; and where they apply:
 -- conflict_policy (unless it is queue), expires_ms, batch, token, leased, wakes, attempts, failure (of the last

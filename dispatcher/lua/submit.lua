@@ -43,4 +43,5 @@ if policy ~= 'allow' then
 end
 -- A plan that may start at once is woken by its submitter; the waker stands behind that message.
 redis.call('ZADD', due_key, whole(start_ms == '' and now + patience_ms or due), id)
+redis.call('HINCRBY', prefix .. 'counts', 'submitted', 1)
 return {'new'}

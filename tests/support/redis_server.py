@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 from importlib.util import find_spec
@@ -45,6 +46,10 @@ class RedisServer:
         self._process.wait()
 
     stop = kill
+
+    def hang(self) -> None:
+        """It takes connections, and answers nothing any more."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def _answers(self) -> bool:
         try:

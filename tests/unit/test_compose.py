@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,39 @@ def test_redis_keeps_plans_and_asks_for_a_password() -> None:
 
 def test_flower_asks_for_a_password() -> None:
     assert SERVICES["flower"]["environment"]["FLOWER_BASIC_AUTH"].startswith("operator:${FLOWER_PASSWORD:?")
+
+
+def test_grafana_asks_for_a_password() -> None:
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["GF_SECURITY_ADMIN_PASSWORD"].startswith("${GRAFANA_PASSWORD:?")
+
+
+def test_what_must_be_set_stands_in_the_example() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text("utf-8")
+    example = (ROOT / ".env.example").read_text("utf-8")
+    assert set(re.findall(r"\$\{(\w+):\?", compose)) == set(re.findall(r"^(\w+)=$", example, re.MULTILINE))
+
+
+def test_prometheus_and_grafana_come_with_their_profile_only() -> None:
+    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert profiles == {"prometheus": ["monitoring"], "grafana": ["monitoring"]}
+
+
+@pytest.mark.parametrize("name", ["prometheus", "grafana"])
+def test_what_is_mounted_is_there(name: str) -> None:
+    sources = [volume.partition(":")[0] for volume in SERVICES[name]["volumes"]]
+    paths = [ROOT / source for source in sources if source.startswith("./")]
+    assert paths
+    assert all(path.exists() for path in paths)
+
+
+def test_prometheus_scrapes_services_that_are_there_at_their_ports() -> None:
+    config = yaml.safe_load((ROOT / "config/prometheus/prometheus.yml").read_text("utf-8"))
+    jobs = {each["job_name"]: each["static_configs"][0]["targets"] for each in config["scrape_configs"]}
+    for job, service in (("dispatcher", "metrics"), ("workers", "flower")):
+        [port] = [option.partition("=")[2] for option in SERVICES[service]["command"] if "--port=" in option]
+        assert jobs[job] == [f"{service}:{port}"]
+        assert SERVICES[service]["ports"][0].endswith(f":{port}")
 
 
 def test_workers_scale() -> None:

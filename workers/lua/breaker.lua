@@ -3,6 +3,7 @@
 --   breaker  hash    {prefix}:breaker:<executor>          see below
 --   probes   zset    {prefix}:breaker:<executor>:probes   admission id -> ms at which its lease ends
 --   events   stream  {prefix}:breaker-events              executor, state, epoch, reason of each change of state
+--   metrics  hash    {prefix}:metrics:<executor>          what calls have shown, see dispatcher/metrics.py
 --
 -- The breaker's fields, each absent where it is empty or 0:
 --   state       'open', 'half_open' or 'disabled'; absent: closed

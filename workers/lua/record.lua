@@ -1,13 +1,17 @@
--- record(KEYS: breaker, probes, events; ARGV: executor, id, epoch, outcome, slow, retry_after_ms, draw, reason,
---        failure_threshold, failure_rate, slow_rate, min_calls, window_ms, success_threshold, open_ms, max_open_ms,
---        jitter, ratio)
+-- record(KEYS: breaker, probes, events, metrics; ARGV: executor, id, epoch, outcome, slow, retry_after_ms, draw,
+--        reason, failure_threshold, failure_rate, slow_rate, min_calls, window_ms, success_threshold, open_ms,
+--        max_open_ms, jitter, ratio, field, increment, field, increment, ...)
 --   -> the state that this call brought about, with its reason: {'open', reason}, {'closed', reason}, else nothing
 -- outcome is 'success', 'failure' or 'none'; `slow` (1) is for a success that took too long. An outcome of an earlier
--- epoch, or of a probe whose lease has ended, changes nothing.
-local breaker_key, probes_key = KEYS[1], KEYS[2]
+-- epoch, or of a probe whose lease has ended, changes nothing. The increments are added to the metrics in any case.
+local breaker_key, probes_key, metrics_key = KEYS[1], KEYS[2], KEYS[4]
 local executor, id, admitted_epoch, outcome, slow, retry_after_ms, draw, why = unpack(ARGV, 1, 8)
 local failure_threshold, failure_rate, slow_rate, min_calls = unpack(ARGV, 9, 12)
 local window_ms, success_threshold, open_ms, max_open_ms, jitter, ratio = unpack(ARGV, 13, 18)
+
+for index = 19, #ARGV, 2 do
+  redis.call('HINCRBY', metrics_key, ARGV[index], ARGV[index + 1])
+end
 
 local known = redis.call('HMGET', breaker_key, 'state', 'epoch', 'spent')
 local state, epoch, spent = known[1] or 'closed', known[2] or '0', known[3]

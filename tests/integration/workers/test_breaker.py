@@ -373,6 +373,18 @@ def test_a_reset_forgets_what_was_counted(rig: Rig) -> None:
     assert rejected(breaker.admit()).retry_after_s == pytest.approx(60, abs=0.5)
 
 
+def test_it_counts_how_often_its_state_has_changed_until_a_reset(rig: Rig) -> None:
+    assert not any(int(number) for number in rig.worker(RULES).changes().values())
+    breaker = trip(rig)
+    for through in (fails, succeeds):
+        rig.time_passes(2 * RULES.open_ms / 1000, RULES)
+        assert through(breaker)
+    changes = {name: int(number) for name, number in breaker.changes().items()}
+    assert changes == {"opens": 2, "half_opens": 2, "closes": 1}
+    breaker.reset()
+    assert not any(int(number) for number in breaker.changes().values())
+
+
 def test_a_breaker_that_is_switched_off_lets_all_calls_through(rig: Rig) -> None:
     breaker = rig.worker(rules(circuit_breaker_enabled=False))
     assert let_through(breaker, FAILED) == MANY

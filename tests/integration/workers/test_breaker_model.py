@@ -27,10 +27,10 @@ from support.breakers import FAILED, KEY, SUCCEEDED, LocalRig, SharedRig, rules
 from dispatcher.scripts import Script
 from workers import breaker as shared_breaker
 from workers.breaker import SharedBreaker
-from workers.breaker_rules import Admission, BreakerState, Outcome, Report
+from workers.breaker_rules import NO_COUNTS, Admission, BreakerState, Outcome, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import redis
     from support.breakers import Rig
@@ -281,10 +281,10 @@ class CountsByHand(SharedBreaker):
             self.seen[answer.id] = self.status().failures
         return answer
 
-    def record(self, admission: Admission, report: Report) -> None:
+    def record(self, admission: Admission, report: Report, counts: Mapping[str, int] = NO_COUNTS) -> None:
         if report.outcome is Outcome.FAILURE and self.status().state is BreakerState.CLOSED:
             self._client.hset(KEY, "failures", self.seen[admission.id])
-        super().record(admission, report)
+        super().record(admission, report, counts)
 
 
 def test_the_model_catches_a_breaker_that_counts_by_hand() -> None:

@@ -21,8 +21,10 @@ from support.stub_executor import StubExecutor
 
 from dispatcher import (
     CircuitOpenError,
+    Dispatcher,
     ExecutorClient,
     ExecutorClientConfig,
+    ExecutorClientMetrics,
     ExecutorConnectionError,
     ExecutorProtocolError,
     ExecutorServerError,
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
     import redis
     from support.processes import ExecutorProcess
+
+    from dispatcher import Settings
 
     Clients = Callable[..., HttpExecutorClient]
 
@@ -146,6 +150,55 @@ def test_with_a_redis_its_breaker_is_the_one_of_the_fleet(
     with pytest.raises(CircuitOpenError):
         other.apply_and_observe(abort_plan())
     assert real_redis.hget("{dispatcher}:breaker:default", "state") == "open"
+
+
+def test_its_calls_are_counted_in_the_process(stub: StubExecutor, client: Clients) -> None:
+    direct = client(stub.url)
+    assert direct.metrics() == ExecutorClientMetrics()
+    stub.answers.append((503, {}))
+    direct.apply_and_observe(abort_plan())
+    told = direct.metrics()
+    assert (told.total_requests, told.failed_requests) == (len(stub.calls), 1)
+    assert (told.total_retries, told.successful_retries) == (1, 1)
+    assert told.get_success_rate() == 0.75
+    assert 0 < told.avg_latency_ms <= told.p95_latency_ms <= told.p99_latency_ms
+    assert client(stub.url).metrics() == ExecutorClientMetrics()  # each client's are its own
+
+
+def test_its_breakers_changes_are_counted_in_the_process(stub: StubExecutor, client: Clients) -> None:
+    times = {"circuit_breaker_timeout_sec": 0.2, "circuit_breaker_max_timeout_sec": 0.4}
+    direct = client(stub.url, circuit_breaker_failure_threshold=1, circuit_breaker_on_open="defer", **times)
+    stub.answers.append((503, {}))
+    direct.apply_and_observe(abort_plan())
+    told = direct.metrics()
+    assert (told.circuit_breaker_opens, told.circuit_breaker_half_opens) == (1, 1)
+
+
+def test_with_a_redis_its_calls_count_among_those_of_the_fleet(
+    stub: StubExecutor, client: Clients, redis_url: str, settings: Settings
+) -> None:
+    one, other = (client(stub.url, redis_url, circuit_breaker_failure_threshold=1) for _ in range(2))
+    one.apply_and_observe(abort_plan())
+    stub.answers.extend([(200, {"apply_id": "f1", "status": "applied"}), (200, b"what?")])
+    stub.running["f1"] = 1e12
+    with pytest.raises(ExecutorProtocolError):
+        other.apply_and_observe(abort_plan())
+    with Dispatcher(settings) as dispatcher:
+        fleet = dispatcher.metrics()
+    assert (one.metrics().total_requests, other.metrics().total_requests) == (3, 3)
+    assert (fleet.total_requests, fleet.failed_requests) == (6, 1)  # apply, status, and metrics or stop
+    assert fleet.circuit_breaker_opens == one.metrics().circuit_breaker_opens == 1
+
+
+def test_while_its_redis_is_away_it_counts_for_itself(
+    stub: StubExecutor, client: Clients, free_tcp_port: int
+) -> None:
+    config = {"circuit_breaker_failure_threshold": 1, "max_retries": 0}
+    direct = client(stub.url, f"redis://127.0.0.1:{free_tcp_port}/0", **config)
+    stub.answers.append((503, {}))
+    with pytest.raises(ExecutorServerError):
+        direct.apply_and_observe(abort_plan())
+    assert (direct.metrics().total_requests, direct.metrics().circuit_breaker_opens) == (1, 1)
 
 
 def test_a_plan_put_off_by_the_breaker_is_carried_out_once_it_may_be(

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-import requests
 from support.eventually import eventually
 from support.loopback import LoopbackServer
 from support.plans import abort_plan
-from support.processes import Process
-from support.redis_server import free_port
+from support.prometheus import Prometheus
 from support.stub_executor import StubExecutor
 
 from dispatcher import (
@@ -78,25 +74,9 @@ def exporter() -> Iterator[Exporter]:
 @pytest.fixture(scope="module")
 def prometheus(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its URL."""
-    binary = shutil.which("prometheus")
-    if binary is None and "CI" not in os.environ:
-        pytest.skip("there is no prometheus on the PATH")
-    folder = tmp_path_factory.mktemp("prometheus")
-    (folder / "prometheus.yml").write_text(SCRAPES.format(port=exporter.port))
-    port = free_port()
-    options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
-    process = Process([str(binary), *options, f"--web.listen-address=127.0.0.1:{port}"], folder / "log")
-    url = f"http://127.0.0.1:{port}"
-    eventually(lambda: process.alive() and _ready(url), within_s=30)
-    yield url
+    process = Prometheus(tmp_path_factory.mktemp("prometheus"), SCRAPES.format(port=exporter.port))
+    yield process.url
     process.stop()
-
-
-def _ready(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/-/ready", timeout=1).ok
-    except requests.ConnectionError:
-        return False
 
 
 def observer(url: str, **changes: str) -> PrometheusObserver:

@@ -1,0 +1,125 @@
+"""`dispatcher metrics`"""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from dispatcher.cli.outcomes import stdout
+from dispatcher.errors import InvalidSettingsError
+from dispatcher.exporter import serving
+from dispatcher.ledger import connect
+from dispatcher.metrics import CallKind, CallOutcome, ExecutorClientMetrics, executor_counts
+from dispatcher.plan_counts import plan_counts
+from dispatcher.settings import load_settings
+
+if TYPE_CHECKING:
+    from dispatcher.metrics import ExecutorCounts
+    from dispatcher.plan_counts import PlanCounts
+    from dispatcher.settings import Settings
+
+__all__ = ["metrics"]
+
+
+def metrics(
+    *,
+    executor: Annotated[str, typer.Option(help="Which of the configured Executors.")] = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    serve: Annotated[bool, typer.Option(help="Serve those of all Executors to Prometheus.")] = False,
+    host: Annotated[str, typer.Option(help="Where to listen, with --serve.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The same; 0 chooses one.")] = 9808,
+) -> None:
+    """Show what all workers have counted so far, or serve it to Prometheus until Ctrl-C."""
+    settings = load_settings()
+    if serve:
+        _serve(settings, host, port)
+    if executor not in settings.executors:
+        known = ", ".join(sorted(settings.executors))
+        problem = f"must be one of the configured executors: {known}"
+        raise InvalidSettingsError(f"invalid arguments: executor {problem}", [["executor", problem]])
+    with closing(connect(settings)) as ledger:
+        [counts], plans = executor_counts(ledger, [executor]), plan_counts(ledger)
+    if as_json:
+        typer.echo(json.dumps(_fields(executor, counts, plans), indent=2))
+    else:
+        _show(executor, counts, plans)
+
+
+def _serve(settings: Settings, host: str, port: int) -> None:
+    with serving(settings, host, port) as chosen:
+        stdout.print(f"metrics are at http://{host}:{chosen}/metrics", soft_wrap=True, highlight=False)
+        threading.Event().wait()
+
+
+def _fields(executor: str, counts: ExecutorCounts, plans: PlanCounts) -> dict[str, object]:
+    requests = {
+        kind: {outcome: counts.requests[kind, outcome] for outcome in CallOutcome} for kind in CallKind
+    }
+    return {
+        "executor": executor,
+        **ExecutorClientMetrics.of(counts).to_dict(),
+        "circuit_breaker_state": counts.breaker_state,
+        "requests": requests,
+        "plans": {"in_flight": plans.in_flight, **asdict(plans)},
+    }
+
+
+def _show(executor: str, counts: ExecutorCounts, plans: PlanCounts) -> None:
+    told = ExecutorClientMetrics.of(counts)
+    stdout.print(_table([f"executor {executor}", "", ""], _calls_rows(told, counts), 1), "")
+    by_kind = [
+        [kind, *(str(counts.requests[kind, outcome] or "") for outcome in CallOutcome)] for kind in CallKind
+    ]
+    stdout.print(_table(["calls", *CallOutcome], by_kind, len(CallOutcome)), "")
+    stdout.print(_table(["plans", "", ""], _plans_rows(plans), 1))
+
+
+def _calls_rows(told: ExecutorClientMetrics, counts: ExecutorCounts) -> list[list[str]]:
+    return [
+        ["requests", str(told.total_requests), ""],
+        ["  successful", str(told.successful_requests), f"{told.get_success_rate():.1%} of requests"],
+        ["  failed", str(told.failed_requests), ""],
+        ["    timeouts", str(told.timeout_errors), ""],
+        ["    connections", str(told.connection_errors), ""],
+        ["    bad requests", str(told.bad_request_errors), ""],
+        ["retries", str(told.total_retries), f"{told.get_retry_rate():.1%} of requests"],
+        ["  successful", str(told.successful_retries), ""],
+        ["latency, mean", f"{told.avg_latency_ms:.1f}", "ms"],
+        ["  95 % within", f"{told.p95_latency_ms:.1f}", "ms"],
+        ["  99 % within", f"{told.p99_latency_ms:.1f}", "ms"],
+        ["breaker opened", str(told.circuit_breaker_opens), f"times; it is {counts.breaker_state}"],
+        ["  half opened", str(told.circuit_breaker_half_opens), "times"],
+    ]
+
+
+def _plans_rows(plans: PlanCounts) -> list[list[str]]:
+    states = ", ".join(f"{number} {state}" for state, number in plans.states.items())
+    ended = ", ".join(f"{number} {state}" for state, number in plans.ended.items())
+    mean_ms = 1000 * plans.late_s / plans.steps if plans.steps else 0.0
+    return [
+        ["submitted", str(plans.submitted), "no more are taken: halted" if plans.halted else ""],
+        ["ended", str(sum(plans.ended.values())), ended],
+        ["in flight", str(plans.in_flight), states],
+        ["  waiting", str(plans.waiting), ""],
+        ["  oldest due", f"{plans.oldest_due_s:.1f}", "s"],
+        ["steps", str(plans.steps), f"{mean_ms:.1f} ms late on average"],
+        ["  leases lost", str(plans.leases_lost), ""],
+        ["wake-ups", str(plans.wake_ups), "by wakers"],
+        ["  wasted", str(plans.wake_ups_wasted), ""],
+    ]
+
+
+def _table(header: list[str], rows: list[list[str]], numbers: int) -> Table:
+    """So many columns after the first hold `numbers`."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column, name in enumerate(header):
+        table.add_column(name, justify="right" if 0 < column <= numbers else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
