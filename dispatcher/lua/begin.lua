@@ -1,7 +1,7 @@
 -- begin(KEYS: plan, due; ARGV: key prefix, id, token, lease_ms, recheck_ms)
 --   -> {now_ms, id of the plan in the way or '', state and epoch of the breaker, field, value, ...}, or nothing where
--- the plan is not to be acted on now: it has ended, waits, waits for its target, or another step holds it. The same token gets the same lease
--- again, so that a call whose answer was lost can be repeated.
+-- the plan is not to be acted on now: it has ended, waits, waits for its target, or another step holds it. The same
+-- token gets the same lease again, so that a call whose answer was lost can be repeated.
 local plan_key, due_key = KEYS[1], KEYS[2]
 local prefix, id, token, lease_ms, recheck_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local counts_key = prefix .. 'counts'
@@ -23,7 +23,7 @@ if holder ~= token and now < tonumber(due_ms) then
 end
 
 -- A plan takes its target with its first step, unless that step is to end it.
-local in_the_way = ''
+local in_the_way, gone = '', {'wakes'}
 expires_ms = tonumber(expires_ms or math.huge)
 if not started_ms and not cancelled and now < expires_ms and policy ~= 'allow' then
   local first, until_ms = first_in_line(prefix, target, now)
@@ -38,7 +38,7 @@ if not started_ms and not cancelled and now < expires_ms and policy ~= 'allow' t
     end
   else
     redis.call('ZADD', prefix .. 'line:' .. target, 0, id)
-    redis.call('HDEL', plan_key, 'cause')
+    table.insert(gone, 'cause')
   end
 end
 
@@ -54,12 +54,12 @@ if leased == '1' and holder ~= token then
     redis.call('HSET', plan_key, 'doubtful_ms', whole(now))
   end
 end
-if in_the_way == '' then
-  redis.call('HSETNX', plan_key, 'started_ms', whole(now))
+if in_the_way == '' and not started_ms then
+  redis.call('HSET', plan_key, 'started_ms', whole(now))
 end
-redis.call('HSET', plan_key, 'token', token, 'leased', 1)
-redis.call('HDEL', plan_key, 'wakes')
-set_due(plan_key, due_key, id, now + lease_ms)
+redis.call('HDEL', plan_key, unpack(gone))
+redis.call('HSET', plan_key, 'token', token, 'leased', 1, 'due_ms', whole(now + lease_ms))
+redis.call('ZADD', due_key, whole(now + lease_ms), id)
 
 -- The Executor's breaker goes along unread: a closed one shall not cost a call of its own.
 local breaker_key = prefix .. 'breaker:' .. string.match(target, '^[^:]*')

@@ -17,13 +17,12 @@ end
 local now = server_ms()
 redis.call('SET', result_key, result, 'EX', keep_s)
 redis.call('PUBLISH', result_key, result)
-redis.call('HSET', plan_key, 'state', state, 'ended_ms', whole(now))
-redis.call('HDEL', plan_key, 'leased')
+redis.call('HDEL', plan_key, 'leased', 'cause')
+local fields = {'state', state, 'ended_ms', whole(now)}
+add_unless(fields, 'cause', cause, '')
+add_unless(fields, 'apply_id', apply_id, '')
+redis.call('HSET', plan_key, unpack(fields))
 redis.call('HINCRBY', prefix .. 'counts', state, 1)
-set_unless(plan_key, 'cause', cause, '')
-if apply_id ~= '' then
-  redis.call('HSET', plan_key, 'apply_id', apply_id)
-end
 redis.call('EXPIRE', plan_key, keep_s)
 redis.call('ZREM', due_key, id)
 redis.call('RPUSH', ended_key, id)

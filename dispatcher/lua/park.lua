@@ -9,22 +9,21 @@ local known = redis.call('HMGET', plan_key, 'token', 'cancelled')
 if known[1] ~= token then
   return false
 end
-local fields, absent = {}, {'leased'}
+local ending, present, absent = false, {}, {'leased'}
 for index = 5, #ARGV, 2 do
   local name, value = ARGV[index], ARGV[index + 1]
-  fields[name] = value
+  add_unless(present, name, value, '')
   if value == '' then
     table.insert(absent, name)
-  else
-    redis.call('HSET', plan_key, name, value)
   end
+  ending = ending or (name == 'error' and value ~= '')
 end
-redis.call('HDEL', plan_key, unpack(absent))
 
-if known[2] and fields.error == '' then
+if known[2] and not ending then
   after_ms, patience_ms = 0, 0
 end
 local now = server_ms()
-redis.call('HSET', plan_key, 'due_ms', whole(now + after_ms))
+redis.call('HDEL', plan_key, unpack(absent))
+redis.call('HSET', plan_key, 'due_ms', whole(now + after_ms), unpack(present))
 redis.call('ZADD', due_key, whole(now + after_ms + patience_ms), id)
 return after_ms

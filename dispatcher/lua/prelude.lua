@@ -44,12 +44,11 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- Set a field, or remove it where `value` is what its absence means.
-local function set_unless(plan_key, field, value, absent)
-  if value == absent then
-    redis.call('HDEL', plan_key, field)
-  else
-    redis.call('HSET', plan_key, field, value)
+-- Add a field to those that are to be set, unless `value` is what its absence means.
+local function add_unless(fields, name, value, absent)
+  if value ~= absent then
+    table.insert(fields, name)
+    table.insert(fields, value)
   end
 end
 

@@ -28,16 +28,12 @@ if policy == 'reject' and start_ms == '' then
   end
 end
 
-redis.call('HSET', plan_key, 'order', order, 'target', target, 'submitted_ms', whole(now), 'state', 'queued',
-  'due_ms', whole(due))
-if start_ms == '' then
-  redis.call('HSET', plan_key, 'wakes', 1)  -- its submitter's
-end
-set_unless(plan_key, 'conflict_policy', policy, 'queue')
-set_unless(plan_key, 'batch', batch, '')
-if expires_after_ms ~= '' then
-  redis.call('HSET', plan_key, 'expires_ms', whole(due + expires_after_ms))
-end
+local fields = {'order', order, 'target', target, 'submitted_ms', whole(now), 'state', 'queued', 'due_ms', whole(due)}
+add_unless(fields, 'wakes', start_ms == '' and 1, false)  -- its submitter's
+add_unless(fields, 'conflict_policy', policy, 'queue')
+add_unless(fields, 'batch', batch, '')
+add_unless(fields, 'expires_ms', expires_after_ms ~= '' and whole(due + expires_after_ms), false)
+redis.call('HSET', plan_key, unpack(fields))
 if policy ~= 'allow' then
   redis.call('ZADD', prefix .. 'line:' .. target, whole(start_ms == '' and now_us or due * 1000), id)
 end
