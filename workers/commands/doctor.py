@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from contextlib import closing
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from dispatcher.celery_app import make_celery
+from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.endpoints import Endpoint
 from dispatcher.errors import ExecutorClientError, FaultLostError, LedgerUnavailableError
 from dispatcher.ledger import connect
@@ -43,21 +43,21 @@ def doctor(
     flower: Annotated[
         str | None, typer.Option(metavar="URL", help="Where Flower is, to see whether it is protected.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Annotated[bool, json_option("for each finding: what, level, told, fix")] = False,
 ) -> None:
     """Look at everything that a fleet needs: a line for each, ok, warning or error, with what to do.
 
     Exits with 1 where there is an error.
     """
     settings = load_settings()
-    findings = []
+    levels = set()
     for finding in _findings(settings, flower):
-        findings.append(finding)
-        if not as_json:
+        levels.add(finding.level)
+        if as_json:
+            print_json(asdict(finding))
+        else:
             typer.echo(str(finding))
-    if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
-    raise typer.Exit(int(any(finding.level is Level.ERROR for finding in findings)))
+    raise typer.Exit(int(Level.ERROR in levels))
 
 
 def _findings(settings: Settings, flower: str | None) -> Iterator[Finding]:
