@@ -336,6 +336,7 @@ def test_doctor_looks_at_everything_in_a_line_each(cli: Cli, stub: StubExecutor)
         "plans",
         "breaker of default",
         "executor default",
+        "contract of default",
         "flower",
     }
     assert set(looked_at.values()) == {"ok"}, done.stdout
@@ -343,6 +344,12 @@ def test_doctor_looks_at_everything_in_a_line_each(cli: Cli, stub: StubExecutor)
     first, *others = told(cli("doctor", "--json", **address))
     assert (first["what"], first["level"]) == ("redis", "ok")
     assert {each["what"] for each in others} == set(looked_at) - {"redis"} | {"redis persistence"}
+
+
+def test_doctor_finds_an_executor_of_another_contract(cli: Cli, stub: StubExecutor) -> None:
+    stub.health = (200, {"status": "healthy", "contract": "2.0"})
+    done = cli("doctor", DISPATCHER_EXECUTORS__DEFAULT__BASE_URL=stub.url)
+    assert "warning  contract of default: version '2.0', but 1.0 is spoken here." in done.stdout
 
 
 def test_doctor_finds_what_is_not_there(cli: Cli, free_tcp_port: int) -> None:
