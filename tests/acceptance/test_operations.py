@@ -310,6 +310,8 @@ def test_up_prints_where_everything_is_and_leaves_nothing_behind(tmp_path: Path)
     [(user, password, flower)] = re.findall(r"flower +http://(\w+):(\S+)@(\S+)", printed)
     assert requests.get(f"http://{flower}/", timeout=5).status_code == 401
     assert requests.get(f"http://{flower}/", auth=(user, password), timeout=5).ok
+    end_a_worker = f"http://{flower}/api/worker/shutdown/worker1"
+    assert requests.post(end_a_worker, auth=(user, password), timeout=5).status_code == 403
     up.send_signal(signal.SIGINT)
     assert up.wait(30) == 130
     assert mark.running() == []
