@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from conformance.run import run
 from conformance.subject import Subject
+from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.endpoints import Endpoint
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.problems import problems_of
@@ -34,7 +35,9 @@ def conformance(
     api_prefix: Annotated[str, typer.Option(help="Faults hit paths below it.")] = "/conformance",
     timeout_sec: Annotated[float, typer.Option(min=0.1, help="What one call may take.")] = 10.0,
     ca_file: Annotated[Path | None, typer.Option(help="Signs the Executor's certificate.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: Annotated[
+        bool, json_option("in the end: executor, idempotent_apply, stops_faults, cases (the lines)")
+    ] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as JUnit XML too.")] = None,
 ) -> None:
     """Check the Executor at URL against the contract of the faults API.
@@ -52,7 +55,10 @@ def conformance(
 
     subject = Subject(known, stranger, token is not None, service, api_prefix.rstrip("/"))
     report = uninterrupted(lambda interrupted: run(subject, url, tell, interrupted))
-    typer.echo(report.as_json() if as_json else report.summary())
+    if as_json:
+        print_json(report.fields)
+    else:
+        typer.echo(report.summary())
     if junit is not None:
         junit.write_bytes(report.as_junit())
     raise typer.Exit(int(report.violated))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -66,11 +65,12 @@ class Report:
         kind = f"idempotent_apply={_word(self.idempotent_apply)} stops_faults={_word(self.stops_faults)}"
         return f"conformance: cases={len(self.findings)} {numbers} {kind}"
 
-    def as_json(self) -> str:
-        """All of it."""
+    @property
+    def fields(self) -> dict[str, object]:
+        """All of it, for programs."""
         fields = asdict(self)
         fields["cases"] = fields.pop("findings")
-        return json.dumps(fields, indent=2, ensure_ascii=False)
+        return fields
 
     def as_junit(self) -> bytes:
         """All of it as JUnit XML, an extension that is not there being a test that was skipped."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from kombu.exceptions import BatchPublishError, OperationalError
+from redis.connection import parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,10 +70,14 @@ def _message(app: Celery, wake_up: WakeUp) -> Any:
 
 def _settings(settings: Settings) -> dict[str, Any]:
     redis_url = settings.redis_url.get_secret_value()
+    address, tls = redis_url.partition("?")[0], _tls(redis_url)
     timeout = settings.redis_timeout_sec
     return {
-        "broker_url": redis_url,
-        "result_backend": redis_url,
+        "broker_url": address,
+        "result_backend": address,
+        # Without these Celery would not check the certificate of a broker, and refuse a result backend.
+        "broker_use_ssl": tls,
+        "redis_backend_use_ssl": tls,
         "task_default_queue": settings.queue,
         # A message is only a wake-up; the ledger brings a plan back whose message was lost. Without unacked
         # messages a worker survives a restart of Redis, and nothing waits for a visibility timeout.
@@ -105,3 +111,13 @@ def _settings(settings: Settings) -> dict[str, Any]:
         # Flower turns events on while it watches.
         "worker_send_task_events": False,
     }
+
+
+def _tls(redis_url: str) -> dict[str, Any] | None:
+    """The `ssl_...` options in a `rediss://` URL. None where there is no TLS."""
+    if not redis_url.startswith("rediss://"):
+        return None
+    options = {name: value for name, value in parse_url(redis_url).items() if name.startswith("ssl_")}  # type: ignore[no-untyped-call]
+    checks = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
+    options["ssl_cert_reqs"] = checks[options.get("ssl_cert_reqs", "required")]
+    return options

@@ -27,6 +27,9 @@ LOG_LINES = 3
 class StackError(ExecutorClientError):
     """A part of the local system did not start, or ended by itself."""
 
+    advice = (
+        "Read the lines of its log in the message; what is not installed is named with the command for it."
+    )
     exit_code = 20
 
 

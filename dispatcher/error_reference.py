@@ -16,10 +16,11 @@ HEADER = """\
 Made by `make docs` from [`dispatcher/errors.py`](../dispatcher/errors.py). All are in `dispatcher`, under
 `ExecutorClientError`. A command that an error ends exits with its code; 2 is also that of wrong arguments,
 130 that of Ctrl-C, and 0 means that every plan has its observation. "Retry" says whether the same request may
-succeed later and repeating it does no harm.
+succeed later and repeating it does no harm. A plan that has ended stays as it is: to submit it as a new plan
+is to give it another id, or none. Programs find the last column in `error.advice`.
 
-| exit code | error | retry | what it means |
-|---|---|---|---|
+| exit code | error | retry | what it means | what to do |
+|---|---|---|---|---|
 """
 
 
@@ -32,8 +33,9 @@ def document() -> str:
 
 
 def _row(error: type[errors.ExecutorClientError]) -> str:
-    told = " ".join((inspect.getdoc(error) or "").split())
-    return f"| {error.exit_code} | `{error.__name__}` | {'yes' if error.retry_safe else 'no'} | {told} |\n"
+    meaning = " ".join((inspect.getdoc(error) or "").split())
+    retry = "yes" if error.retry_safe else "no"
+    return f"| {error.exit_code} | `{error.__name__}` | {retry} | {meaning} | {error.advice} |\n"
 
 
 if __name__ == "__main__":

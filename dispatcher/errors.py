@@ -55,6 +55,9 @@ __all__ = [
 class ExecutorClientError(Exception):
     """Base of all errors here (specification 5.1). Raised itself only for a defect in a worker."""
 
+    advice: ClassVar[str] = "Report the defect, with the lines of the worker's log that name the plan."
+    """What to do about it."""
+
     exit_code: ClassVar[int] = 1
     """What the command line exits with when this error ends it."""
 
@@ -80,6 +83,7 @@ class ExecutorClientError(Exception):
 class _RuleError(ExecutorClientError):
     """Input that breaks rules, field by field."""
 
+    advice = "Correct what `problems` names."
     exit_code = 2
 
     def __init__(self, message: str = "", problems: list[list[str]] | None = None, /) -> None:
@@ -97,11 +101,11 @@ class _RuleError(ExecutorClientError):
 
 
 class InvalidPlanError(_RuleError):
-    """The plan breaks a rule. Nothing was sent: correct the fields in `problems`."""
+    """The plan, or an option of its submission, breaks a rule. Nothing was sent."""
 
 
 class InvalidSettingsError(_RuleError):
-    """The configuration breaks a rule. Nothing was started: correct the settings in `problems`."""
+    """The configuration, or an argument, breaks a rule. Nothing was started."""
 
     def within(self, section: str) -> Self:
         """The same of one section of the settings, `executors.default` for example."""
@@ -111,8 +115,9 @@ class InvalidSettingsError(_RuleError):
 
 
 class LedgerUnavailableError(ExecutorClientError, builtins.ConnectionError):
-    """Redis did not answer. The call may have taken effect: repeat it with the same plan id."""
+    """Redis did not answer. The call may have taken effect."""
 
+    advice = "See whether Redis runs and `redis_url` is right, then repeat the call with the same plan id."
     exit_code = 3
     retry_safe = True
 
@@ -120,12 +125,14 @@ class LedgerUnavailableError(ExecutorClientError, builtins.ConnectionError):
 class PlanUnknownError(ExecutorClientError):
     """No plan has this id, or its record and result have expired or were lost."""
 
+    advice = "Check the id. Where its record has gone (after `result_expires_sec`), submit the plan again."
     exit_code = 4
 
 
 class PlanConflictError(ExecutorClientError):
-    """Another plan has the id, or the target. Choose another id, or wait for the plan that is named."""
+    """Another plan has the id, or the target."""
 
+    advice = "Choose another id, or wait for the plan in `holder` (`conflict_policy` `queue` does)."
     exit_code = 5
 
     def __init__(self, message: str = "", holder: str = "", /) -> None:
@@ -138,42 +145,48 @@ class PlanConflictError(ExecutorClientError):
 
 
 class PlanCancelledError(ExecutorClientError):
-    """Somebody cancelled the plan, or halted the dispatcher. Its fault is stopped."""
+    """Somebody cancelled the plan, or halted the dispatcher. The fault is over, or the message says when."""
 
+    advice = "Nothing; or submit it as a new plan."
     exit_code = 8
 
 
 class DispatchHaltedError(ExecutorClientError):
-    """The dispatcher is halted and takes no plans. Submit again once it is resumed."""
+    """The dispatcher is halted and takes no plans."""
 
+    advice = "Settle what the message gives as the reason, `dispatcher resume`, and submit the plan again."
     exit_code = 9
     retry_safe = True
 
 
 class PlanExpiredError(ExecutorClientError):
-    """No worker took the plan up in time. It was never applied: submitting it again is safe."""
+    """The plan was not begun in time: no worker, no free target or no Executor. It was never applied."""
 
+    advice = "Start workers, or allow a longer `expires`. Then submit it as a new plan."
     exit_code = 6
     retry_safe = True
 
 
 class ResultTimeoutError(ExecutorClientError, builtins.TimeoutError):
-    """The caller stopped waiting. The plan goes on, and its result can still be fetched by its id."""
+    """The caller stopped waiting. The plan goes on."""
 
+    advice = "Ask again with the same id, or cancel the plan. `dispatcher doctor` says whether workers run."
     exit_code = 7
     retry_safe = True
 
 
 class ExecutorTimeoutError(ExecutorClientError, builtins.TimeoutError):
-    """The Executor never answered. The fault may be running: retry with the same key."""
+    """The Executor did not answer before the plan's time was used up. The fault may be running."""
 
+    advice = "See whether it is overloaded, or allow more time (docs/timeouts.md). Submit it as a new plan."
     exit_code = 10
     retry_safe = True
 
 
 class ExecutorConnectionError(ExecutorClientError, builtins.ConnectionError):
-    """No connection to the Executor. Retrying with the same key is safe."""
+    """No connection to the Executor."""
 
+    advice = "See `reason`: does it run, are `base_url` and `ca_file` right? Then submit it as a new plan."
     exit_code = 11
     retry_safe = True
 
@@ -187,8 +200,9 @@ class ExecutorConnectionError(ExecutorClientError, builtins.ConnectionError):
 
 
 class CircuitOpenError(ExecutorConnectionError):
-    """The Executor failed too often and is left alone for a while. Nothing was sent: submit again later."""
+    """The Executor failed too often and is left alone for a while. Nothing was sent."""
 
+    advice = "Submit it as a new plan after `retry_after_s`, or set `circuit_breaker_on_open` to `defer`."
     exit_code = 17
 
     def __init__(self, message: str = "", retry_after_s: float = 0.0, /) -> None:
@@ -237,19 +251,22 @@ class _StatusError(ExecutorClientError):
 class ExecutorRejectedError(_StatusError):
     """The Executor refused the request (4xx). Repeating it unchanged is useless."""
 
+    advice = "Correct what `executor_message` complains about: the plan, the token, or `base_url`."
     exit_code = 12
 
 
 class ExecutorServerError(_StatusError):
-    """The Executor is overloaded or broken (429, 5xx). Retrying with the same key is safe."""
+    """The Executor is overloaded or broken (429, 5xx)."""
 
+    advice = "Read the Executor's log. Once it is well, submit it as a new plan."
     exit_code = 13
     retry_safe = True
 
 
 class ExecutorProtocolError(ExecutorClientError):
-    """The answer is not what the contract says. Check the Executor's version; a retry is useless."""
+    """The answer is not what the contract says. A retry is useless."""
 
+    advice = "Check the Executor with `dispatcher conformance URL`, and its version."
     exit_code = 14
 
     def __init__(self, message: str = "", apply_id: str = "", /) -> None:
@@ -262,14 +279,16 @@ class ExecutorProtocolError(ExecutorClientError):
 
 
 class FaultFailedError(ExecutorClientError):
-    """The Executor says that the fault failed. Submitting the plan again, as a new one, is safe."""
+    """The Executor says that the fault failed."""
 
+    advice = "Read its reason in the message. Submitting it as a new plan is safe."
     exit_code = 15
 
 
 class FaultLostError(ExecutorClientError):
     """The Executor no longer knows the fault, most often because it restarted. No observation exists."""
 
+    advice = "Submit it as a new plan."
     exit_code = 16
 
 

@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from redis.connection import parse_url
 
 from dispatcher.endpoints import ExecutorClientConfig, ProbeSettings, Seconds, Section, ServiceSettings
 from dispatcher.errors import InvalidSettingsError
@@ -34,6 +35,9 @@ __all__ = ["WITHOUT_METRICS", "Settings", "load_settings"]
 PREFIX = "DISPATCHER_"
 WITHOUT_METRICS = {"policy_api"}
 """Drivers of Executors that inject faults and tell nothing of what they did."""
+
+CERTIFICATE_CHECKS = {"required", "optional", "none"}
+"""How far the certificate of a Redis is looked at, as redis-py calls it."""
 
 DEFAULT_FILE = Path("config/default.toml")
 
@@ -72,7 +76,11 @@ class Settings(BaseSettings):
     )
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    """Broker, ledger and result backend. A secret, for it may hold a password."""
+    """Broker, ledger and result backend. A secret, for it may hold a password.
+
+    `rediss://` is over TLS: the server's certificate is verified against the public authorities, or those in
+    the file that `?ssl_ca_certs=` names.
+    """
 
     key_prefix: str = Field(default="dispatcher", pattern=r"^[A-Za-z0-9._-]+$")
     queue: str = Field(default="dispatcher", pattern=r"^[A-Za-z0-9._-]+$")
@@ -102,6 +110,8 @@ class Settings(BaseSettings):
         url = urlsplit(value.get_secret_value())
         if url.scheme not in {"redis", "rediss"} or not url.hostname:
             raise ValueError("must be a URL such as redis://127.0.0.1:6379/0")
+        if parse_url(value.get_secret_value()).get("ssl_cert_reqs", "required") not in CERTIFICATE_CHECKS:  # type: ignore[no-untyped-call]
+            raise ValueError("must have required, optional or none as its ssl_cert_reqs, if any")
         return value
 
     @property

@@ -114,6 +114,7 @@ class Stack:
         port, password = _free_port(), secrets.token_urlsafe(12)
         flower = [sys.executable, "-m", "celery", "--app", "workers.app", "flower"]
         command = [*flower, "--address=127.0.0.1", f"--port={port}", f"--tasks-columns={FLOWER_COLUMNS}"]
+        command.append("--read-only")
         secret = {"FLOWER_BASIC_AUTH": f"operator:{password}"}
         child = self._launch("flower", command, environment=self.environment | secret)
         child.wait_until(lambda: _listens(port), READY_WITHIN_SEC)

@@ -4,16 +4,36 @@ It asks the optimiser for several faults at a time, has the dispatcher carry the
 the optimiser what was observed. Run `dispatcher up` in one terminal, and in another one, after the exports
 that it prints:
 
-    python examples/recommender.py --rounds 5
+    python examples/recommender.py --rounds 5 --search monday
+
+Killed and started again, the search "monday" goes on where it was: a plan's id is the name of the search and
+the number of the trial, and the same plan under the same id is one plan, however often it is submitted.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+import time
+from typing import TYPE_CHECKING
 
 import optuna
+from optuna.trial import TrialState
 
-from dispatcher import Dispatcher, ExecutorClientError, FaultPlan, FaultType, RawObservation
+from dispatcher import (
+    CircuitOpenError,
+    Dispatcher,
+    DispatchHaltedError,
+    ExecutorClientError,
+    FaultPlan,
+    FaultType,
+    LedgerUnavailableError,
+    RawObservation,
+    ResultTimeoutError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TARGETS = (
     "PaymentService /api/v1/payment/process",
@@ -22,7 +42,16 @@ TARGETS = (
 )
 AT_ONCE = 3
 DURATION_SECONDS = 2
+TIMEOUT_SEC = 20.0
+"""What a plan may take beyond its fault's own time."""
+
+EXPIRES_SEC = 60.0
+"""What it may wait for a worker, and for its target where another plan has that."""
+
 SLOW_MS = 500.0
+
+GOES_ON = (DispatchHaltedError, LedgerUnavailableError, ResultTimeoutError)
+"""Errors that say nothing of the fault: its plan goes on, or can be submitted later."""
 
 
 def main() -> None:
@@ -30,32 +59,85 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Search for the fault that hurts most.")
     parser.add_argument("--rounds", type=int, default=5, help="of %(default)s rounds", metavar="N")
     parser.add_argument("--seed", type=int, default=None, help="to repeat a search")
+    parser.add_argument("--search", metavar="NAME", help="keep it in NAME.db, and go on with it next time")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with Dispatcher() as dispatcher:
-        study = search(dispatcher, rounds=options.rounds, seed=options.seed)
+    study = optuna.create_study(
+        study_name=options.search,
+        storage=options.search and f"sqlite:///{options.search}.db",
+        load_if_exists=True,
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=options.seed),
+    )
+    try:
+        with Dispatcher() as dispatcher:
+            search(dispatcher, study, options.rounds)
+    except ExecutorClientError as error:
+        sys.exit(f"the search is interrupted: {error}")
+    if not study.get_trials(states=[TrialState.COMPLETE]):
+        sys.exit("no fault was observed")
     worst = study.best_trial
-    print(f"worst of {len(study.trials)}: {worst.user_attrs['plan']} -> harm {worst.value:.2f}")
+    print(f"worst of {ended(study)}: {worst.user_attrs['told']} -> harm {worst.value:.2f}")
 
 
-def search(dispatcher: Dispatcher, *, rounds: int, seed: int | None = None) -> optuna.Study:
-    """The search, with all that was tried. A plan that fails is a trial that failed: the search goes on."""
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    for number in range(1, rounds + 1):
+def search(dispatcher: Dispatcher, study: optuna.Study, rounds: int) -> None:
+    """Ask for faults, have them carried out, and tell what came of them, until so many rounds are done."""
+    carry_out(dispatcher, study, begun(study))
+    while ended(study) < rounds * AT_ONCE:
         trials = [study.ask() for _ in range(AT_ONCE)]
-        batch = dispatcher.submit_many(propose(trial) for trial in trials)
-        for trial, result in zip(trials, batch.results(timeout=120), strict=True):
-            if isinstance(result, ExecutorClientError):
-                print(f"round {number}: {trial.user_attrs['plan']}: {result}")
-                study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            else:
-                print(f"round {number}: {trial.user_attrs['plan']} -> harm {harm(result):.2f}")
-                study.tell(trial, harm(result))
-    return study
+        carry_out(dispatcher, study, {trial.number: propose(trial) for trial in trials})
+
+
+def begun(study: optuna.Study) -> dict[int, FaultPlan]:
+    """The plans of trials that an earlier run has begun, and has not told the optimiser how they ended."""
+    plans = {}
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
+        if "plan" in trial.user_attrs:
+            plans[trial.number] = FaultPlan.model_validate_json(trial.user_attrs["plan"])
+        else:  # that run was killed before it wrote the plan down, so nobody has heard of it
+            study.tell(trial.number, state=TrialState.FAIL)
+    return plans
+
+
+def ended(study: optuna.Study) -> int:
+    """How many trials have ended."""
+    return len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.FAIL]))
+
+
+def carry_out(dispatcher: Dispatcher, study: optuna.Study, plans: Mapping[int, FaultPlan]) -> None:
+    """Have the plans carried out side by side. One that fails is a trial that failed: the search goes on."""
+    handles = {
+        number: dispatcher.submit(
+            plan,
+            plan_id=f"{study.study_name}-{number}",
+            timeout_sec=TIMEOUT_SEC,
+            expires=EXPIRES_SEC,
+            conflict_policy="queue",  # two faults on one target would spoil both observations
+        )
+        for number, plan in plans.items()
+    }
+    pause_s = 0.0
+    for number, handle in handles.items():
+        told = f"trial {number}: {plans[number]}"
+        try:
+            observation = handle.result(timeout=EXPIRES_SEC + DURATION_SECONDS + TIMEOUT_SEC + 10)
+        except GOES_ON:
+            raise
+        except ExecutorClientError as error:
+            print(f"{told}: {error}")
+            study.tell(number, state=TrialState.FAIL)
+            if error.retry_safe:  # nothing was learned of this fault: it is worth another trial
+                study.enqueue_trial(study.trials[number].params)
+            if isinstance(error, CircuitOpenError):
+                pause_s = max(pause_s, error.retry_after_s)
+        else:
+            print(f"{told} -> harm {harm(observation):.2f}")
+            study.tell(number, harm(observation))
+    time.sleep(pause_s)
 
 
 def propose(trial: optuna.Trial) -> FaultPlan:
-    """The fault that the optimiser would try next."""
+    """The fault that the optimiser would try next. It is written down before anybody else hears of it."""
     service, api = trial.suggest_categorical("target", TARGETS).split()
     kind = FaultType(trial.suggest_categorical("kind", ["delay", "abort"]))
     percentage = trial.suggest_int("percentage", 10, 100, step=10)
@@ -64,7 +146,8 @@ def propose(trial: optuna.Trial) -> FaultPlan:
         what = {"delay_seconds": trial.suggest_float("delay_seconds", 0.1, 1.0)}
     where = {"service": service, "api": api, "fault_type": kind, "percentage": percentage}
     plan = FaultPlan.model_validate({**where, **what, "duration_seconds": DURATION_SECONDS})
-    trial.set_user_attr("plan", str(plan))
+    trial.set_user_attr("told", str(plan))
+    trial.set_user_attr("plan", plan.model_dump_json(exclude_none=True))
     return plan
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import FastAPI, Header, HTTPException, Path, Request, Response
 
-from executor.contract import FaultApplied, FaultApply, FaultMetrics, FaultStatus, Health
+from executor.contract import CONTRACT, FaultApplied, FaultApply, FaultMetrics, FaultStatus, Health
 from executor.envoy import EnvoyError
 from executor.faults import ConflictError, KeyReusedError
 from executor.policies import Policies
@@ -38,7 +38,7 @@ def create_app(injector: Injector, envoy: Envoy, services: Container[str], token
     """The application. `services` are those that faults may hit; `token` is asked for where there is one."""
     app = FastAPI(
         title="Fault injection Executor",
-        version="1.0.0",
+        version=f"{CONTRACT}.0",
         openapi_url=None,
         generate_unique_id_function=_operation,
     )

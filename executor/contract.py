@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 __all__ = [
+    "CONTRACT",
     "ApiPath",
     "FaultApplied",
     "FaultApply",
@@ -19,6 +20,9 @@ __all__ = [
     "Refusal",
 ]
 
+
+CONTRACT = "1.0"
+"""The version of this contract. Its major number changes where a client would break."""
 
 ApiPath = Annotated[str, Field(pattern=r"^/[!\"$->@-~]*$", max_length=2048)]
 """Printable ASCII but for the space, # and ?."""
@@ -141,6 +145,8 @@ class Health(_Answer):
     """Whether faults can be injected."""
 
     status: Literal["healthy", "unhealthy"]
+    contract: str = Field(default=CONTRACT, pattern=r"^\d+\.\d+$")
+    """Which version of this contract the Executor keeps. An extension."""
 
 
 class Refusal(_Answer):

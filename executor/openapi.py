@@ -20,7 +20,8 @@ HEADER = """\
 # Made by `make docs`.
 """
 DESCRIPTION = """\
-`Idempotency-Key`, `DELETE /v1/faults/{apply_id}` and the policies are extensions: an Executor may do without.
+`Idempotency-Key`, `DELETE /v1/faults/{apply_id}`, the health's `contract` and the policies are extensions.
+An Executor may do without them.
 All calls may carry a W3C `traceparent`. Unknown fields in answers are passed over by clients.
 """
 

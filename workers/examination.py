@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from workers.drivers.contract import same_major
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Finding", "Level", "clock", "latency", "overdue", "redis_server", "worker_fleet"]
+__all__ = ["Finding", "Level", "clock", "contract", "latency", "overdue", "redis_server", "worker_fleet"]
 
 OLDEST_REDIS = (6, 2)
 LEAST_HEADROOM = 0.2
@@ -95,6 +97,17 @@ def latency(round_trip_ms: float) -> Finding:
         level = Level.ERROR if round_trip_ms > VERY_SLOW_MS else Level.WARNING
         return Finding("redis latency", level, told, "Run workers nearer to Redis: a step takes several")
     return Finding("redis latency", Level.OK, told)
+
+
+def contract(executor: str, told: str | None, spoken: str) -> Finding:
+    """Which version of the contract an Executor says it keeps, beside the one that its driver speaks."""
+    what, conformance = f"contract of {executor}", "dispatcher conformance URL checks it"
+    if told is None:
+        return Finding(what, Level.OK, f"tells no contract version; {conformance}")
+    if same_major(told, spoken):
+        return Finding(what, Level.OK, f"version {told}, and {spoken} is spoken here")
+    fix = f"Bring it and this fleet to the same major version; {conformance}"
+    return Finding(what, Level.WARNING, f"version {told!r}, but {spoken} is spoken here", fix)
 
 
 def overdue(late_s: float | None, in_flight: int) -> Finding:

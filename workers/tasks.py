@@ -26,7 +26,11 @@ logger = logging.getLogger(__name__)
 
 
 class StepRequest(Request):  # type: ignore[misc]  # celery ships no types
-    """Tells Flower that a plan has succeeded once it has, and not after each of its steps."""
+    """A plan's wake-up. Tells Flower that the plan has succeeded once it has, and not after each step."""
+
+    def revoked(self) -> bool:
+        """Never: a revoked task would leave a plan, and its fault, that nobody ends. Plans are cancelled."""
+        return False
 
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 (the base class's name)
         if type == "task-succeeded" and fields.get("result") == repr(PARKED):

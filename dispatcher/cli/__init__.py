@@ -26,21 +26,19 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="dispatcher",
     help="Sends fault plans to a fleet of workers, and brings back what was observed.",
+    epilog="An error is a line or two on standard error, and has an exit code of its own: 2 for input that "
+    "breaks a rule, 3 where Redis does not answer, the others as in docs/errors.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # fills the lines of a help text
 )
 for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, health, metrics):
     app.command()(own)
-for command in entry_points(group="fault_dispatcher.commands"):  # of packages that this one does not know
-    loaded = command.load()
-    if isinstance(loaded, typer.Typer):
-        app.add_typer(loaded, name=command.name)
-    else:
-        app.command(command.name)(loaded)
 
 
 def main() -> NoReturn:
     """Run the command line. An error is a line or two on standard error, and the error's exit code."""
+    _add_commands_of_packages()
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
@@ -51,6 +49,16 @@ def main() -> NoReturn:
     except ExecutorClientError as exc:
         sys.exit(_told([exc.message], exc.exit_code))
     sys.exit(0)
+
+
+def _add_commands_of_packages() -> None:
+    """Add the commands that this package does not know."""
+    for command in entry_points(group="fault_dispatcher.commands"):
+        loaded = command.load()
+        if isinstance(loaded, typer.Typer):
+            app.add_typer(loaded, name=command.name)
+        else:
+            app.command(command.name)(loaded)
 
 
 def _told(lines: list[str], exit_code: int) -> int:

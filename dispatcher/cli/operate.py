@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from dispatcher.cli.json_lines import json_option, print_json
+from dispatcher.cli.options import Executor, Ids  # noqa: TC001 (typer reads the annotations)
 from dispatcher.cli.outcomes import stdout
-from dispatcher.cli.plans import Ids, handles_of
+from dispatcher.cli.plans import handles_of
 from dispatcher.client import Dispatcher
 
 __all__ = ["cancel", "halt", "health", "resume"]
@@ -15,41 +17,64 @@ __all__ = ["cancel", "halt", "health", "resume"]
 Reason = Annotated[str, typer.Option(help="Told to whoever waits for them.")]
 
 
-def cancel(ids: Ids, *, reason: Reason = "") -> None:
+def cancel(
+    ids: Ids,
+    *,
+    reason: Reason = "",
+    as_json: Annotated[
+        bool, json_option("for each plan: id, cancelled (false where it had ended already)")
+    ] = False,
+) -> None:
     """Stop the faults of plans, and end the plans. Nothing is cancelled unless all of them are known."""
     with Dispatcher() as dispatcher:
         for handle in handles_of(dispatcher, ids):
             cancelled = handle.cancel(reason)
-            stdout.print(f"{handle.id} {'is cancelled' if cancelled else 'had ended already'}")
+            if as_json:
+                print_json({"id": handle.id, "cancelled": cancelled})
+            else:
+                typer.echo(f"{handle.id} {'is cancelled' if cancelled else 'had ended already'}")
 
 
 def halt(
-    reason: Annotated[str, typer.Argument(help="Told to whoever waits for a plan, or submits one.")],
+    reason: Annotated[
+        str, typer.Argument(metavar="REASON", help="Told to whoever waits for a plan, or submits one.")
+    ],
+    *,
+    as_json: Annotated[bool, json_option("with halted, reason, cancelled (how many plans)")] = False,
 ) -> None:
     """Stop everything: cancel all plans in flight, and refuse new ones until resume."""
     with Dispatcher() as dispatcher:
         cancelled = dispatcher.halt(reason)
-    stdout.print(f"halted: {cancelled} plan{'' if cancelled == 1 else 's'} in flight cancelled")
+    if as_json:
+        print_json({"halted": True, "reason": reason, "cancelled": cancelled})
+    else:
+        typer.echo(f"halted: {cancelled} plan{'' if cancelled == 1 else 's'} in flight cancelled")
 
 
-def resume() -> None:
+def resume(
+    *,
+    as_json: Annotated[bool, json_option("with halted, resumed (false where it was not halted)")] = False,
+) -> None:
     """Take plans again after halt."""
     with Dispatcher() as dispatcher:
         resumed = dispatcher.resume()
-    stdout.print("plans are taken again" if resumed else "the dispatcher was not halted")
+    if as_json:
+        print_json({"halted": False, "resumed": resumed})
+    else:
+        typer.echo("plans are taken again" if resumed else "the dispatcher was not halted")
 
 
 def health(
     *,
-    executor: Annotated[str, typer.Option(help="Which of the configured Executors.")] = "default",
+    executor: Executor = "default",
     timeout_sec: Annotated[float, typer.Option(help="How long to wait for a worker's check.")] = 30.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Annotated[bool, json_option("with executor, healthy, cause, checked_at")] = False,
 ) -> None:
     """Say whether an Executor is up, as a worker has found. Exits with 1 where it is not."""
     with Dispatcher() as dispatcher:
         found = dispatcher.health(executor, timeout_sec)
     if as_json:
-        typer.echo(found.model_dump_json())
+        print_json({"executor": executor, **found.model_dump(mode="json")})
     else:
         checked = found.checked_at.astimezone().isoformat(sep=" ", timespec="seconds")
         told = "is healthy" if found.healthy else f"is not healthy: {found.cause}"

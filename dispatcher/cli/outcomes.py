@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -47,13 +46,14 @@ class Outcome:
     plan: FaultPlan
     result: RawObservation | ExecutorClientError
 
-    def as_json(self) -> str:
-        """One line of JSON: the plan, and its observation or its error."""
+    @property
+    def fields(self) -> dict[str, object]:
+        """The plan, and its observation or its error, for programs."""
         error = self.result if isinstance(self.result, ExecutorClientError) else None
         fields = fields_of(self.plan_id, self.plan, error)
         if isinstance(self.result, RawObservation):
             fields["observation"] = self.result.model_dump(mode="json", exclude_none=True)
-        return json.dumps(fields, ensure_ascii=False)
+        return fields
 
 
 def fields_of(plan_id: str, plan: FaultPlan, error: ExecutorClientError | None) -> dict[str, object]:

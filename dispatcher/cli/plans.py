@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from dispatcher.cli.json_lines import json_option, print_json
+from dispatcher.cli.options import Executor, Ids  # noqa: TC001 (typer reads the annotations)
 from dispatcher.cli.outcomes import collect, exit_code, fields_of, show, stderr, stdout
 from dispatcher.client import Dispatcher
 from dispatcher.models import ConflictPolicy
@@ -23,10 +24,8 @@ __all__ = ["result", "run", "status", "submit"]
 
 Files = Annotated[
     list[str],
-    typer.Argument(metavar="FILE...", help="Plan files: YAML, JSON or JSON Lines. - reads standard input."),
+    typer.Argument(metavar="FILE", help="Plan files: YAML, JSON or JSON Lines. - reads standard input."),
 ]
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of plans, as submit prints them.")]
-Executor = Annotated[str, typer.Option(help="Which of the configured Executors.")]
 Timeout = Annotated[
     float | None, typer.Option(help="What a plan may take beyond its fault's own time, in seconds.")
 ]
@@ -36,7 +35,13 @@ Expires = Annotated[
 Conflict = Annotated[
     ConflictPolicy, typer.Option(help="What a plan does whose target has another plan's fault.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON for each plan.")]
+States = Annotated[
+    bool,
+    json_option(
+        "for each plan: id, plan, executor, state, attempts, its times, and apply_id and cause if any"
+    ),
+]
+Outcomes = Annotated[bool, json_option("for each plan: id, plan, and observation or error")]
 
 
 def run(
@@ -46,11 +51,12 @@ def run(
     timeout_sec: Timeout = None,
     expires: Expires = None,
     conflict_policy: Conflict = ConflictPolicy.QUEUE,
-    as_json: Json = False,
+    as_json: Outcomes = False,
 ) -> None:
-    """Send the plans in FILE... through the running system, and wait for their observations.
+    """Send the plans in FILE through the running system, and wait for their observations.
 
-    Nothing is sent unless every plan in every file is valid.
+    Nothing is sent unless every plan in every file is valid. Exits with 0 where every plan has its
+    observation, else with the code of the first error.
     """
     plans = read_plans(files)
     with Dispatcher() as dispatcher:
@@ -63,7 +69,7 @@ def run(
             raise
     if as_json:
         for outcome in outcomes:
-            typer.echo(outcome.as_json())
+            print_json(outcome.fields)
     else:
         show(outcomes)
     raise typer.Exit(exit_code(outcomes))
@@ -76,11 +82,12 @@ def submit(
     timeout_sec: Timeout = None,
     expires: Expires = None,
     conflict_policy: Conflict = ConflictPolicy.QUEUE,
-    as_json: Json = False,
+    as_json: Annotated[bool, json_option("for each plan: id, plan, and error where it is refused")] = False,
 ) -> None:
-    """Hand the plans in FILE... over, and print their ids. They end without anybody waiting for them.
+    """Hand the plans in FILE over, and print their ids. They end without anybody waiting for them.
 
-    Nothing is sent unless every plan in every file is valid.
+    Nothing is sent unless every plan in every file is valid. Exits with 0 where every plan is taken, else
+    with the code of the first refusal.
     """
     plans = read_plans(files)
     with Dispatcher() as dispatcher:
@@ -89,7 +96,7 @@ def submit(
     refusals = [handle.refusal for handle in batch]
     for handle, plan, refusal in zip(batch, plans, refusals, strict=True):
         if as_json:
-            typer.echo(json.dumps(fields_of(handle.id, plan, refusal), ensure_ascii=False))
+            print_json(fields_of(handle.id, plan, refusal))
         elif refusal is None:
             typer.echo(handle.id)
         else:
@@ -103,27 +110,30 @@ def result(
     timeout_sec: Annotated[
         float | None, typer.Option(help="How long to wait, in seconds. Until the end if absent.")
     ] = None,
-    as_json: Json = False,
+    as_json: Outcomes = False,
 ) -> None:
-    """Print what was observed of plans that were submitted, waiting for those that have not ended."""
+    """Print what was observed of plans that were submitted, waiting for those that have not ended.
+
+    Exits with 0 where every plan has its observation, else with the code of the first error.
+    """
     with Dispatcher() as dispatcher:
         handles = [dispatcher.handle(plan_id) for plan_id in ids]
         outcomes = collect([(handle, handle.status().plan) for handle in handles], timeout_sec=timeout_sec)
     if as_json:
         for outcome in outcomes:
-            typer.echo(outcome.as_json())
+            print_json(outcome.fields)
     else:
         show(outcomes)
     raise typer.Exit(exit_code(outcomes))
 
 
-def status(ids: Ids, *, as_json: Json = False) -> None:
+def status(ids: Ids, *, as_json: States = False) -> None:
     """Say where plans stand."""
     with Dispatcher() as dispatcher:
         found = [dispatcher.handle(plan_id).status() for plan_id in ids]
     if as_json:
         for each in found:
-            typer.echo(each.model_dump_json(exclude_none=True))
+            print_json(each)
         return
     for each in found:
         stdout.print(_described(each))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.outcomes import stderr, stdout
 from dispatcher.stack import Stack
 
@@ -21,6 +22,7 @@ def up(
     traffic_rps: Annotated[
         float, typer.Option(min=0, help="Requests a second to each target while a fault is on it.")
     ] = 40.0,
+    as_json: Annotated[bool, json_option("with addresses, environment, once everything is up")] = False,
 ) -> None:
     """Start the whole system on this machine, and keep it until Ctrl-C.
 
@@ -29,12 +31,19 @@ def up(
     """
     stderr.print("starting ...")
     with Stack(workers=workers, traffic_rps=traffic_rps, flower=True) as stack:
-        for name, address in stack.addresses.items():
-            stdout.print(f"{name:<9} {address}", soft_wrap=True, highlight=False)
-        stdout.print("\nIn another terminal:\n", highlight=False)
-        for name, value in stack.environment.items():
-            stdout.print(f"export {name}={value}", soft_wrap=True, highlight=False)
-        stdout.print("dispatcher watch\n\nCtrl-C ends it.", highlight=False)
+        if as_json:
+            print_json({"addresses": stack.addresses, "environment": stack.environment})
+        else:
+            _show(stack)
         while True:
             stack.check()
             time.sleep(LOOK_EVERY_SEC)
+
+
+def _show(stack: Stack) -> None:
+    for name, address in stack.addresses.items():
+        stdout.print(f"{name:<9} {address}", soft_wrap=True, highlight=False)
+    stdout.print("\nIn another terminal:\n", highlight=False)
+    for name, value in stack.environment.items():
+        stdout.print(f"export {name}={value}", soft_wrap=True, highlight=False)
+    stdout.print("dispatcher watch\n\nCtrl-C ends it.", highlight=False)

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.outcomes import stdout
 from dispatcher.client import Dispatcher
 from dispatcher.models import PlanState
@@ -28,9 +29,9 @@ LINES_A_PLAN = 2
 
 def watch(
     *,
-    once: Annotated[bool, typer.Option(help="Print what is in flight now, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print what is in flight now, and end.")] = False,
     interval_sec: Annotated[float, typer.Option(min=0.1, help="Between two looks.")] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each plan.")] = False,
+    as_json: Annotated[bool, json_option("for each plan, as status does, and end")] = False,
 ) -> None:
     """Show the plans in flight, those on which somebody must act soonest first, until Ctrl-C.
 
@@ -39,7 +40,7 @@ def watch(
     with Dispatcher() as dispatcher:
         if as_json:
             for each in dispatcher.in_flight():
-                typer.echo(each.model_dump_json(exclude_none=True))
+                print_json(each)
         elif once or not stdout.is_terminal:
             stdout.print(_view(dispatcher, None))
         else:

@@ -9,28 +9,87 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from support.eventually import eventually
+
 if TYPE_CHECKING:
     from support.processes import ExecutorProcess, Workers
+    from support.stub_executor import StubExecutor
+
+    from dispatcher import Dispatcher
 
 RECOMMENDER = Path(__file__).parents[2] / "examples" / "recommender.py"
 
 
-def test_the_recommender_finds_a_fault_that_hurts(
-    start: Workers, executor: ExecutorProcess, redis_url: str
-) -> None:
-    start(executor.url)
-    done = subprocess.run(
-        [sys.executable, str(RECOMMENDER), "--rounds", "3", "--seed", "7"],
-        capture_output=True,
+def recommender(redis_url: str, folder: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-u", str(RECOMMENDER), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=90,
+        cwd=folder,
         env={**os.environ, "DISPATCHER_REDIS_URL": redis_url},
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    *rounds, last = done.stdout.splitlines()
-    harms = [float(line.rpartition(" ")[2]) for line in rounds]
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[int, list[str], str]:
+    out, err = process.communicate(timeout=90)
+    return process.returncode, out.splitlines(), err
+
+
+def test_the_recommender_finds_a_fault_that_hurts(
+    start: Workers, executor: ExecutorProcess, redis_url: str, tmp_path: Path
+) -> None:
+    start(executor.url)
+    code, lines, err = outcome(recommender(redis_url, tmp_path, "--rounds", "3", "--seed", "7"))
+    assert (code, err) == (0, "")
+    *trials, last = lines
+    harms = [float(line.rpartition(" ")[2]) for line in trials]
     assert len(harms) == 9
     found = re.fullmatch(r"worst of 9: .+ -> harm ([0-9.]+)", last)
     assert found is not None
     assert float(found[1]) == max(harms) > 0.3
+
+
+def test_a_recommender_that_was_killed_goes_on_with_its_search(
+    start: Workers, stub: StubExecutor, redis_url: str, tmp_path: Path
+) -> None:
+    start(stub.url)
+    options = ["--rounds", "2", "--seed", "7", "--search", "monday"]
+    killed = recommender(redis_url, tmp_path, *options)
+    eventually(lambda: stub.requests, within_s=30)
+    killed.kill()
+    assert outcome(killed)[1] == []  # it has heard of no observation
+    code, lines, err = outcome(recommender(redis_url, tmp_path, *options))
+    assert (code, err) == (0, "")
+    assert lines[-1].startswith("worst of 6: ")
+    assert set(stub.requests) == {f"monday-{number}" for number in range(6)}
+    assert sum(stub.applied.values()) == 6
+
+
+def test_a_recommender_that_meets_a_halt_ends_and_goes_on_after_it(
+    start: Workers, stub: StubExecutor, dispatcher: Dispatcher, redis_url: str, tmp_path: Path
+) -> None:
+    start(stub.url)
+    options = ["--rounds", "1", "--seed", "7", "--search", "monday"]
+    dispatcher.halt("a smoke test")
+    code, lines, err = outcome(recommender(redis_url, tmp_path, *options))
+    assert (code, lines) == (1, [])
+    assert err.startswith("the search is interrupted: the dispatcher is halted (a smoke test)")
+    assert err.count("\n") == 1
+    dispatcher.resume()
+    code, lines, err = outcome(recommender(redis_url, tmp_path, *options))
+    assert (code, err, lines[-1][:10]) == (0, "", "worst of 3")
+
+
+def test_a_fault_that_failed_for_other_reasons_gets_another_trial(
+    start: Workers, stub: StubExecutor, redis_url: str, tmp_path: Path
+) -> None:
+    start(stub.url, DISPATCHER_EXECUTORS__DEFAULT__MAX_RETRIES="0")
+    stub.answers.extend([(503, {"message": "not now"})])
+    code, lines, err = outcome(recommender(redis_url, tmp_path, "--rounds", "2", "--seed", "7"))
+    assert (code, err) == (0, "")
+    told = [re.fullmatch(r"trial \d: (.+?)(: .+| -> harm .+)", line) for line in lines[:-1]]
+    failed = [found[1] for found in told if found and "not now" in found[2]]
+    again = [found[1] for found in told if found and "harm" in found[2]]
+    assert len(failed) == 1
+    assert failed[0] in again

@@ -51,6 +51,12 @@ def submitted(cli: Cli, *plans: dict[str, object]) -> list[str]:
     return done.stdout.split()
 
 
+def told(done: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
+    """What a command has printed for scripts."""
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 @pytest.mark.usefixtures("worker")
 def test_plans_are_submitted_and_their_results_fetched_by_their_ids(cli: Cli, tmp_path: Path) -> None:
     for name in ("a", "b"):
@@ -109,6 +115,53 @@ def test_a_cancelled_plan_ends_with_the_reason(cli: Cli, stub: StubExecutor) -> 
     assert "was cancelled: enough" in done.stderr
     assert stub.stopped
     assert cli("cancel", plan_id).stdout == f"{plan_id} had ended already\n"
+
+
+@pytest.mark.usefixtures("worker")
+def test_scripts_learn_what_became_of_each_plan_that_they_cancel(cli: Cli, stub: StubExecutor) -> None:
+    ended, running = submitted(cli, PLAN, LONG | {"api": "/other"})
+    assert cli("result", ended).returncode == 0
+    eventually(lambda: running in stub.running, within_s=10)
+    assert told(cli("cancel", ended, running, "--json")) == [
+        {"id": ended, "cancelled": False},
+        {"id": running, "cancelled": True},
+    ]
+
+
+def test_scripts_learn_what_halt_and_resume_did(cli: Cli) -> None:
+    submitted(cli, LONG, LONG | {"api": "/other"})
+    assert told(cli("halt", "smoke", "--json")) == [{"halted": True, "reason": "smoke", "cancelled": 2}]
+    assert told(cli("halt", "fire", "--json")) == [{"halted": True, "reason": "fire", "cancelled": 2}]
+    assert told(cli("resume", "--json")) == [{"halted": False, "resumed": True}]
+    assert told(cli("resume", "--json")) == [{"halted": False, "resumed": False}]
+
+
+def test_scripts_learn_what_moving_a_breaker_did(cli: Cli) -> None:
+    moves = [("open", "open"), ("open", "open"), ("disable", "disabled"), ("close", "closed")]
+    moves += [("close", "closed"), ("reset", "closed")]
+    found = [told(cli("breaker", command, "--json")) for command, _ in moves]
+    changes = [True, False, True, True, False, True]
+    assert found == [
+        [{"executor": "default", "state": state, "changed": changed}]
+        for (_, state), changed in zip(moves, changes, strict=True)
+    ]
+    [shown] = told(cli("breaker", "show", "--json"))
+    assert (shown["executor"], shown["state"]) == ("default", "closed")
+
+
+COMMANDS = [
+    "run", "submit", "result", "status", "watch", "cancel", "halt", "resume", "health", "up", "doctor",
+    "conformance", "breaker show", "breaker open", "breaker close", "breaker disable", "breaker reset",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_whose_output_a_script_may_want_says_which_json_it_prints(command: str) -> None:
+    done = dispatcher(*command.split(), "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--json" in done.stdout
+    assert "Print one line of JSON" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 @pytest.mark.usefixtures("worker")
@@ -176,7 +229,8 @@ def test_health_says_whether_the_executor_is_up(cli: Cli, stub: StubExecutor) ->
     done = cli("health")
     assert done.returncode == 0
     assert done.stdout.startswith("default is healthy (checked ")
-    assert json.loads(cli("health", "--json").stdout)["healthy"] is True
+    [told_of] = told(cli("health", "--json"))
+    assert (told_of["executor"], told_of["healthy"]) == ("default", True)
     done = cli("health", "--executor", "nobody")
     assert done.returncode == 2
     assert "must be one of the configured executors: default" in done.stderr
@@ -230,6 +284,19 @@ def test_worker_starts_processes_that_carry_plans_out_and_ends_them_all(
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+def test_up_tells_scripts_where_everything_is() -> None:
+    command = [DISPATCHER, "up", "--workers", "1", "--json"]
+    up = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert up.stdout is not None
+    is_up = json.loads(up.stdout.readline())
+    assert {"redis", "executor", "proxy"} <= set(is_up["addresses"])
+    done = dispatcher("run", "-", "--json", text=json.dumps(PLAN), **is_up["environment"])
+    assert "observation" in json.loads(done.stdout)
+    up.send_signal(signal.SIGINT)
+    assert up.communicate(timeout=30)[0] == ""
+    assert up.returncode == 130
+
+
 def test_up_prints_where_everything_is_and_leaves_nothing_behind(tmp_path: Path) -> None:
     mark = Mark()
     with (tmp_path / "log").open("w") as log:
@@ -243,6 +310,8 @@ def test_up_prints_where_everything_is_and_leaves_nothing_behind(tmp_path: Path)
     [(user, password, flower)] = re.findall(r"flower +http://(\w+):(\S+)@(\S+)", printed)
     assert requests.get(f"http://{flower}/", timeout=5).status_code == 401
     assert requests.get(f"http://{flower}/", auth=(user, password), timeout=5).ok
+    end_a_worker = f"http://{flower}/api/worker/shutdown/worker1"
+    assert requests.post(end_a_worker, auth=(user, password), timeout=5).status_code == 403
     up.send_signal(signal.SIGINT)
     assert up.wait(30) == 130
     assert mark.running() == []
@@ -269,12 +338,20 @@ def test_doctor_looks_at_everything_in_a_line_each(cli: Cli, stub: StubExecutor)
         "plans",
         "breaker of default",
         "executor default",
+        "contract of default",
         "flower",
     }
     assert set(looked_at.values()) == {"ok"}, done.stdout
     assert done.returncode == 0
-    first, *_ = json.loads(cli("doctor", "--json", **address).stdout)
+    first, *others = told(cli("doctor", "--json", **address))
     assert (first["what"], first["level"]) == ("redis", "ok")
+    assert {each["what"] for each in others} == set(looked_at) - {"redis"} | {"redis persistence"}
+
+
+def test_doctor_finds_an_executor_of_another_contract(cli: Cli, stub: StubExecutor) -> None:
+    stub.health = (200, {"status": "healthy", "contract": "2.0"})
+    done = cli("doctor", DISPATCHER_EXECUTORS__DEFAULT__BASE_URL=stub.url)
+    assert "warning  contract of default: version '2.0', but 1.0 is spoken here." in done.stdout
 
 
 def test_doctor_finds_what_is_not_there(cli: Cli, free_tcp_port: int) -> None:

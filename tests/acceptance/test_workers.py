@@ -47,6 +47,17 @@ def worker(start: Workers, stub: StubExecutor) -> Process:
     return start(stub.url, **QUICK_RETRIES)
 
 
+@pytest.mark.usefixtures("worker")
+def test_a_plan_whose_task_is_revoked_is_carried_out_all_the_same(
+    dispatcher: Dispatcher, stub: StubExecutor
+) -> None:
+    handle = dispatcher.submit(abort_plan(), plan_id="revoked")
+    eventually(lambda: stub.running, within_s=10)
+    asked = dispatcher._celery.control.revoke("revoked", reply=True, timeout=5, limit=1)
+    assert "flagged as revoked" in str(asked)
+    assert handle.result(20).error_rate == 1.0
+
+
 def test_the_fleet_checks_an_executor_once_and_callers_hear_of_it(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor
 ) -> None:

@@ -25,7 +25,7 @@ class Flower(Process):
         user, _, password = environment["FLOWER_BASIC_AUTH"].partition(":")
         self.login = (user, password)
         command = [sys.executable, "-m", "celery", "--app", "workers.app", "flower", "--address=127.0.0.1"]
-        command += [f"--port={port}", f"--tasks-columns={FLOWER_COLUMNS}"]
+        command += [f"--port={port}", f"--tasks-columns={FLOWER_COLUMNS}", "--read-only"]
         super().__init__(command, log, environment)
         eventually(self._sees_a_worker, within_s=40)
 

@@ -21,6 +21,13 @@ def test_only_loopback_ports_are_published(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
+def test_every_published_port_is_explained(name: str) -> None:
+    page = (ROOT / "docs" / "security.md").read_text("utf-8")
+    for port in SERVICES[name].get("ports", []):
+        assert f"| `{name}` | {port.rpartition(':')[2]} |" in page
+
+
+@pytest.mark.parametrize("name", SERVICES)
 def test_every_service_is_checked_for_health(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"]
 
@@ -67,6 +74,23 @@ def test_prometheus_scrapes_services_that_are_there_at_their_ports() -> None:
         assert SERVICES[service]["ports"][0].endswith(f":{port}")
 
 
+def test_flower_only_looks() -> None:
+    assert "--read-only" in SERVICES["flower"]["command"]
+
+
+def test_the_executor_asks_for_the_token_that_workers_and_nobody_else_have() -> None:
+    token = SERVICES["executor"]["environment"]["EXECUTOR_TOKEN"]
+    knowing = {name for name, service in SERVICES.items() if token in service.get("environment", {}).values()}
+    assert SERVICES["worker"]["environment"]["DISPATCHER_EXECUTORS__DEFAULT__TOKEN"] == token
+    assert knowing == {"executor", "worker"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_service_has_privileges(name: str) -> None:
+    assert SERVICES[name]["cap_drop"] == ["ALL"]
+    assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+
+
 def test_workers_scale() -> None:
     assert not {"ports", "container_name", "hostname"} & set(SERVICES["worker"])
 
@@ -74,3 +98,4 @@ def test_workers_scale() -> None:
 def test_nothing_runs_as_root() -> None:
     lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
     assert [line for line in lines if line.startswith("USER ")][-1] == "USER dispatcher"
+    assert SERVICES["redis"]["user"] == "redis"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -10,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dispatcher.cli.json_lines import json_option, print_json
+from dispatcher.cli.options import Executor  # noqa: TC001 (typer reads the annotations)
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.ledger import impatient_client, redis_errors
 from dispatcher.settings import load_settings
 from workers.breaker import SharedBreaker
-from workers.breaker_rules import BreakerRules
+from workers.breaker_rules import BreakerRules, BreakerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,46 +29,62 @@ breaker = typer.Typer(
     help="Show the circuit breaker of each Executor, or move one by hand.", no_args_is_help=True
 )
 
-Executor = Annotated[str, typer.Option(help="Which of the configured Executors.")]
 Reason = Annotated[str, typer.Option(help="Told to whoever meets it.")]
+States = Annotated[
+    bool,
+    json_option("for each: executor, state, reason, since_ms, until_ms, failures, opens, half_opens, closes"),
+]
+Json = Annotated[bool, json_option("with executor, state, changed (false where it was so already)")]
 
 
 @breaker.command()
-def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False) -> None:
+def show(*, as_json: States = False) -> None:
     """Show the state of each."""
     for name in load_settings().executors:
         with _breaker(name) as each:
             status = each.status()
-        typer.echo(json.dumps(asdict(status)) if as_json else _line(status))
+        if as_json:
+            print_json(asdict(status))
+        else:
+            typer.echo(_line(status))
 
 
 @breaker.command("open")
-def open_(*, executor: Executor = "default", reason: Reason = "opened by hand") -> None:
+def open_(
+    *, executor: Executor = "default", reason: Reason = "opened by hand", as_json: Json = False
+) -> None:
     """Let no call through until close. Faults can still be stopped."""
     with _breaker(executor) as each:
-        _tell(executor, "open", changed=each.open(reason))
+        changed = each.open(reason)
+    _tell(executor, BreakerState.OPEN, changed=changed, as_json=as_json)
 
 
 @breaker.command()
-def close(*, executor: Executor = "default", reason: Reason = "closed by hand") -> None:
+def close(
+    *, executor: Executor = "default", reason: Reason = "closed by hand", as_json: Json = False
+) -> None:
     """Let calls through again, and count from zero."""
     with _breaker(executor) as each:
-        _tell(executor, "closed", changed=each.close(reason))
+        changed = each.close(reason)
+    _tell(executor, BreakerState.CLOSED, changed=changed, as_json=as_json)
 
 
 @breaker.command()
-def disable(*, executor: Executor = "default", reason: Reason = "disabled by hand") -> None:
+def disable(
+    *, executor: Executor = "default", reason: Reason = "disabled by hand", as_json: Json = False
+) -> None:
     """Let all calls through, whatever comes of them, until close or open."""
     with _breaker(executor) as each:
-        _tell(executor, "disabled", changed=each.disable(reason))
+        changed = each.disable(reason)
+    _tell(executor, BreakerState.DISABLED, changed=changed, as_json=as_json)
 
 
 @breaker.command()
-def reset(*, executor: Executor = "default") -> None:
+def reset(*, executor: Executor = "default", as_json: Json = False) -> None:
     """Let calls through, and forget what was counted."""
     with _breaker(executor) as each:
         each.reset()
-    _tell(executor, "closed, and nothing is counted", changed=True)
+    _tell(executor, BreakerState.CLOSED, ", and nothing is counted", changed=True, as_json=as_json)
 
 
 @contextmanager
@@ -95,8 +112,11 @@ def shared_breaker(settings: Settings, executor: str) -> Iterator[SharedBreaker]
         client.close()
 
 
-def _tell(executor: str, state: str, *, changed: bool) -> None:
-    typer.echo(f"{executor} is {state}" if changed else f"{executor} was {state} already")
+def _tell(executor: str, state: BreakerState, more: str = "", *, changed: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"executor": executor, "state": state, "changed": changed})
+    else:
+        typer.echo(f"{executor} is {state}{more}" if changed else f"{executor} was {state} already")
 
 
 def _line(status: BreakerStatus) -> str:

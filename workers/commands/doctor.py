@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from contextlib import closing
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from dispatcher.celery_app import make_celery
+from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.endpoints import Endpoint
 from dispatcher.errors import ExecutorClientError, FaultLostError, LedgerUnavailableError
 from dispatcher.ledger import connect
@@ -21,7 +21,7 @@ from workers.commands.breaker import shared_breaker
 from workers.control import DESCRIBE
 from workers.drivers.http import HttpTransport
 from workers.drivers.registry import open_driver
-from workers.examination import Finding, Level, clock, latency, overdue, redis_server, worker_fleet
+from workers.examination import Finding, Level, clock, contract, latency, overdue, redis_server, worker_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,21 +43,21 @@ def doctor(
     flower: Annotated[
         str | None, typer.Option(metavar="URL", help="Where Flower is, to see whether it is protected.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Annotated[bool, json_option("for each finding: what, level, told, fix")] = False,
 ) -> None:
     """Look at everything that a fleet needs: a line for each, ok, warning or error, with what to do.
 
     Exits with 1 where there is an error.
     """
     settings = load_settings()
-    findings = []
+    levels = set()
     for finding in _findings(settings, flower):
-        findings.append(finding)
-        if not as_json:
+        levels.add(finding.level)
+        if as_json:
+            print_json(asdict(finding))
+        else:
             typer.echo(str(finding))
-    if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
-    raise typer.Exit(int(any(finding.level is Level.ERROR for finding in findings)))
+    raise typer.Exit(int(Level.ERROR in levels))
 
 
 def _findings(settings: Settings, flower: str | None) -> Iterator[Finding]:
@@ -70,7 +70,7 @@ def _findings(settings: Settings, flower: str | None) -> Iterator[Finding]:
             yield Finding("redis", Level.OK, f"answers at {settings.redis_address}")
             yield from _by_redis(settings, ledger)
     for name in settings.executors:
-        yield _executor(settings, name)
+        yield from _executor(settings, name)
     yield _flower(flower)
 
 
@@ -104,19 +104,24 @@ def _workers(settings: Settings) -> dict[str, Any]:
         return cast("dict[str, Any]", inspect._request(DESCRIBE) or {})  # noqa: SLF001 (as celery documents it)
 
 
-def _executor(settings: Settings, name: str) -> Finding:
-    """Whether it answers from here, and in the driver's language."""
+def _executor(settings: Settings, name: str) -> Iterator[Finding]:
+    """Whether it answers from here, and in the driver's language, of a version that the driver speaks."""
     config = settings.executors[name]
     what = f"executor {name}"
     with closing(open_driver(name, config, connections=1)) as driver:
         try:
             driver.health(EXECUTOR_WITHIN_SEC)
+            told = driver.contract(EXECUTOR_WITHIN_SEC)
             driver.status(NO_SUCH_FAULT, EXECUTOR_WITHIN_SEC)
         except FaultLostError:
             pass
         except ExecutorClientError as exc:
-            return Finding(what, Level.ERROR, exc.message)
-    return Finding(what, Level.OK, f"answers at {config.url}, and speaks {config.driver}")
+            yield Finding(what, Level.ERROR, exc.message)
+            return
+        spoken = driver.speaks
+    yield Finding(what, Level.OK, f"answers at {config.url}, and speaks {config.driver}")
+    if spoken is not None:
+        yield contract(name, told, spoken)
 
 
 def _flower(url: str | None) -> Finding:

@@ -33,6 +33,9 @@ class Driver(Protocol):
     longest_call_s: float
     """No call takes longer, in seconds."""
 
+    speaks: str | None = None
+    """Which version of its API's contract it speaks, as `major.minor`. None where the API has no versions."""
+
     def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
         """Inject the fault; the Executor's id for it. Take no longer than `within_s` seconds.
 
@@ -58,6 +61,11 @@ class Driver(Protocol):
     def health(self, within_s: float) -> None:
         """Whether the Executor is up: returns if it is, and raises why not if it is not."""
         ...
+
+    def contract(self, within_s: float) -> str | None:
+        """Which version of the contract the Executor says it keeps. None where it says nothing of it."""
+        del within_s
+        return None
 
     def close(self) -> None:
         """Let go of all connections."""

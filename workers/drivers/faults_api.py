@@ -12,6 +12,7 @@ from dispatcher.errors import ExecutorProtocolError, FaultFailedError, FaultLost
 from dispatcher.models import FaultPlan, FaultType, RawObservation
 from dispatcher.problems import problems_of
 from workers.drivers.base import Driver, FaultState
+from workers.drivers.contract import SPOKEN, told_version
 from workers.drivers.cut import cut_json, cut_lines
 from workers.drivers.http import HttpTransport
 
@@ -61,6 +62,8 @@ class MetricsAnswer(BaseModel):
 
 class FaultsApiDriver(Driver):
     """Speaks the faults API. See `Driver` for what each method does and raises."""
+
+    speaks = SPOKEN
 
     def __init__(self, config: ExecutorClientConfig, connections: int) -> None:
         """`connections` is how many threads will call at once."""
@@ -113,6 +116,9 @@ class FaultsApiDriver(Driver):
         answer = self._transport.call("GET", "/v1/health", within_s=within_s)
         if not answer.ok:
             raise answer.error()
+
+    def contract(self, within_s: float) -> str | None:
+        return told_version(self._transport.call("GET", "/v1/health", within_s=within_s))
 
     def stop(self, apply_id: str) -> bool:
         answer = self._transport.call("DELETE", _path(apply_id))

@@ -154,6 +154,8 @@ def says(**fields: object) -> Callable[[Exchange], Exchange]:
 
 DEFECTS = [
     Defect("the executor is healthy", "/health", answers(503)),
+    Defect("the executor is healthy", "/health", says(contract="2.0")),
+    Defect("the executor is healthy", "/health", says(contract="one")),
     Defect("an abort is applied", "/apply", says(status="ok")),
     Defect("an abort is applied", "/apply", says(apply_id="")),
     Defect("an abort is applied", "/apply", answers(202, b"[]")),

@@ -15,6 +15,7 @@ import requests
 from support.eventually import eventually
 from support.processes import ExecutorProcess
 
+from executor.contract import CONTRACT
 from executor.envoy_config import STAT_PREFIX
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def observed(executor: ExecutorProcess, apply_id: str) -> dict[str, Any]:
 
 
 def test_it_is_healthy(executor: ExecutorProcess) -> None:
-    assert call(executor, "GET", "/health").json() == {"status": "healthy"}
+    assert call(executor, "GET", "/health").json() == {"status": "healthy", "contract": CONTRACT}
 
 
 def test_an_abort_is_on_when_the_apply_is_answered_and_hits_its_target_only(

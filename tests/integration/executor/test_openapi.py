@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from executor.contract import CONTRACT
 from executor.openapi import document
 from executor.sample_service import SAMPLE_SERVICES
+from workers.drivers.contract import SPOKEN
 
 if TYPE_CHECKING:
     from support.processes import ExecutorProcess
@@ -26,6 +28,13 @@ COMMITTED = Path(__file__).parents[3] / "executor" / "openapi.yaml"
 
 def test_the_committed_document_is_the_applications_own() -> None:
     assert COMMITTED.read_text("utf-8") == document(), "run `make docs`"
+
+
+def test_its_version_is_the_one_that_the_health_answer_tells_and_drivers_speak() -> None:
+    described: dict[str, Any] = yaml.safe_load(document())
+    assert described["info"]["version"].startswith(f"{CONTRACT}.")
+    assert described["components"]["schemas"]["Health"]["properties"]["contract"]["default"] == CONTRACT
+    assert CONTRACT == SPOKEN
 
 
 def test_every_operation_and_field_of_the_specification_is_there() -> None:

@@ -73,6 +73,11 @@ def test_an_executor_that_is_up_is_healthy(driver: Driver) -> None:
     driver.health(5)
 
 
+def test_a_contract_version_that_is_told_is_one_that_the_driver_speaks(driver: Driver) -> None:
+    told = driver.contract(5)
+    assert told is None or told == driver.speaks
+
+
 def test_stopping_twice_is_stopping(driver: Driver, apply_id: str) -> None:
     driver.stop(apply_id)
     driver.stop(apply_id)

@@ -75,6 +75,24 @@ def test_counts_are_taken_where_the_executor_sends_them(stub: StubExecutor, driv
     assert (observation.success_count, observation.error_count) == (7, 3)
 
 
+@pytest.mark.parametrize(
+    ("health", "told"),
+    [
+        ({"status": "healthy", "contract": "1.3"}, "1.3"),
+        ({"status": "healthy", "contract": 2}, "2"),
+        ({"status": "healthy", "contract": "9" * 1000}, "9" * 20),
+        ({"status": "healthy"}, None),
+        (["healthy"], None),
+        (b"OK", None),
+    ],
+)
+def test_the_contract_version_is_what_the_health_answer_says(
+    stub: StubExecutor, driver: FaultsApiDriver, health: object, told: str | None
+) -> None:
+    stub.health = (200, health)
+    assert driver.contract(5) == told
+
+
 def test_an_id_with_slashes_and_dots_stays_one_segment(stub: StubExecutor, driver: FaultsApiDriver) -> None:
     stub.answers.extend([(200, {"apply_id": "../a/b?c#d%2F", "status": "applied"}), (200, METRICS)])
     driver.metrics(driver.apply(abort_plan(), "key-1", 5), 5)

@@ -158,6 +158,10 @@ def test_it_is_healthy(driver: PolicyApiDriver) -> None:
     driver.health(5)
 
 
+def test_its_api_has_no_versions(driver: PolicyApiDriver) -> None:
+    assert (driver.speaks, driver.contract(5)) == (None, None)
+
+
 def test_it_has_no_metrics(driver: PolicyApiDriver) -> None:
     with pytest.raises(FaultFailedError, match="no metrics"):
         driver.metrics("plan-p1", 5)

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 import dispatcher
 from dispatcher import ExecutorClientError, Settings, errors
 from dispatcher.celery_app import make_celery
+from dispatcher.child import StackError
 from dispatcher.error_reference import document
 from dispatcher.results import ResultCodec
 
@@ -70,6 +71,12 @@ def test_every_error_says_what_it_is_and_whether_a_retry_is_safe() -> None:
     for error in EVERY_ERROR:
         assert type(error).__doc__
         assert isinstance(type(error).retry_safe, bool)
+
+
+def test_every_error_says_what_to_do_in_words_of_its_own_but_for_wrong_input() -> None:
+    advice = Counter([StackError.advice, *(type(error).advice for error in EVERY_ERROR)])
+    assert [told for told, count in advice.items() if count > 1] == [errors.InvalidPlanError.advice]
+    assert all(told.endswith(".") for told in advice)
 
 
 def test_exit_codes_tell_errors_apart() -> None:

@@ -89,6 +89,8 @@ def test_an_executor_is_found_by_host_and_port_or_by_url(monkeypatch: pytest.Mon
     ("variable", "value", "named"),
     [
         ("DISPATCHER_REDIS_URL", "http://:pa55@here", "redis_url"),
+        ("DISPATCHER_REDIS_URL", "rediss://:pa55@here?ssl_cert_reqs=never", "ssl_cert_reqs"),
+        ("DISPATCHER_REDIS_URL", "redis://:pa55@here?socket_timeout=soon", "socket_timeout"),
         ("DISPATCHER_KEY_PREFIX", "a{b}", "key_prefix"),
         ("DISPATCHER_RESULT_EXPIRES_SEC", "0", "result_expires_sec"),
         ("DISPATCHER_WAKER__BATCH", "many", "waker.batch"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workers.examination import Level, clock, latency, overdue, redis_server, worker_fleet
+from workers.examination import Level, clock, contract, latency, overdue, redis_server, worker_fleet
 
 INFO: dict[str, Any] = {
     "redis_version": "7.0.15",
@@ -54,6 +54,33 @@ def test_the_direction_in_which_a_clock_is_off_is_told() -> None:
 @pytest.mark.parametrize(("ms", "level"), [(0.3, Level.OK), (9, Level.WARNING), (90, Level.ERROR)])
 def test_a_slow_redis_is_found(ms: float, level: Level) -> None:
     assert latency(ms).level is level
+
+
+@pytest.mark.parametrize(
+    ("told", "level"),
+    [
+        (None, Level.OK),
+        ("1.0", Level.OK),
+        ("1.7", Level.OK),
+        ("1", Level.OK),
+        ("2.0", Level.WARNING),
+        ("10.0", Level.WARNING),
+        ("", Level.WARNING),
+        ("1.x", Level.WARNING),
+    ],
+)
+def test_another_major_version_of_the_contract_is_found(told: str | None, level: Level) -> None:
+    assert contract("default", told, "1.0").level is level
+
+
+def test_an_executor_of_another_contract_is_named_with_what_to_do() -> None:
+    assert str(contract("eu", "2.1", "1.0")) == (
+        "warning  contract of eu: version '2.1', but 1.0 is spoken here. Bring it and this fleet to the same "
+        "major version; dispatcher conformance URL checks it"
+    )
+    assert contract("eu", None, "1.0").told == (
+        "tells no contract version; dispatcher conformance URL checks it"
+    )
 
 
 @pytest.mark.parametrize(("late_s", "level"), [(None, Level.OK), (2.0, Level.OK), (60.0, Level.ERROR)])

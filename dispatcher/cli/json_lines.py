@@ -1,0 +1,25 @@
+"""What scripts read: with `--json` each command prints one line of JSON for each thing that it tells of."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["json_option", "print_json"]
+
+
+def json_option(what: str) -> Any:
+    """The option `--json` of a command. `what` completes "Print one line of JSON" and names the fields."""
+    return typer.Option("--json", help=f"Print one line of JSON {what}.")
+
+
+def print_json(thing: BaseModel | Mapping[str, object]) -> None:
+    """Print one line. A field of a model that has no value is left out."""
+    fields = thing.model_dump(mode="json", exclude_none=True) if isinstance(thing, BaseModel) else thing
+    typer.echo(json.dumps(fields, ensure_ascii=False))

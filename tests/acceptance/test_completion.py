@@ -1,0 +1,75 @@
+"""The shell completes commands, and the names of configured Executors: real shells, on a terminal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.command_line import DISPATCHER
+from support.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TAB, TO_THE_FRONT, ENTER = "\t", "\x01", "\r"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[executors.default]\n[executors.staging]\n")
+    path = f"{Path(DISPATCHER).parent}:{os.environ['PATH']}"
+    return {"HOME": str(tmp_path), "PATH": path, "DISPATCHER_CONFIG": str(settings)}
+
+
+@pytest.fixture(params=["bash", "zsh"])
+def shell(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iterator[Terminal]:
+    """One that was started after `dispatcher --install-completion`."""
+    name = str(request.param)
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed")
+    done = subprocess.run(
+        [
+            name,
+            "-c",
+            "dispatcher --install-completion; exit",
+        ],  # with a second command, or it would be no child
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"{name} completion installed" in done.stdout, done.stderr
+    with Terminal([name, "-i"], environment) as terminal:
+        completed(terminal, "dispatcher resum")  # zsh loads a completion with its first use, and does no more
+        yield terminal
+
+
+def completed(shell: Terminal, line: str) -> str:
+    """What the shell makes of a line when the tab key is pressed."""
+    shell.type(f"{line}{TAB}{TO_THE_FRONT}echo '[' {ENTER}")
+    shell.until_seen("\n[ ")
+    return shell.until_seen("\r\n")
+
+
+def test_commands_and_their_options_are_completed(shell: Terminal) -> None:
+    assert completed(shell, "dispatcher cance") == "dispatcher cancel"
+    assert completed(shell, "dispatcher breaker dis") == "dispatcher breaker disable"
+    assert completed(shell, "dispatcher submit --conf") == "dispatcher submit --conflict-policy"
+
+
+def test_the_names_of_configured_executors_are_completed(shell: Terminal) -> None:
+    for command in ("run", "health", "breaker open"):
+        line = f"dispatcher {command} --executor st"
+        assert completed(shell, line) == f"{line}aging"
+
+
+def test_bad_settings_complete_nothing_and_say_nothing(shell: Terminal, environment: dict[str, str]) -> None:
+    Path(environment["DISPATCHER_CONFIG"]).write_text("no TOML")
+    line = "dispatcher run --executor st"
+    assert completed(shell, line) == line
+    assert "error" not in shell.seen

@@ -1,0 +1,133 @@
+"""The worked example in docs/timeouts.md is what the steps do: a plan of 30 s with the default settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.fake_driver import FakeDriver
+from support.plans import abort_plan
+
+from dispatcher import ExecutorClientConfig, ExecutorTimeoutError
+from dispatcher.endpoints import ProbeSettings, ServiceSettings
+from dispatcher.record import PlanRecord
+from workers.breaker_rules import Rejection
+from workers.calls import StepCalls
+from workers.channel import open_channel
+from workers.plan_runner import PlanRunner
+from workers.verdicts import Fail, Finish, Park
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PAGE = (Path(__file__).parents[3] / "docs" / "timeouts.md").read_text("utf-8")
+CONFIG = ExecutorClientConfig()
+DURATION_S = 30
+FAULT = "fault-p1"
+
+
+class SlowExecutor(FakeDriver):
+    """Takes all the time that a call may take, and then gives no answer, for the calls named in `silent`."""
+
+    silent: frozenset[str] = frozenset()
+    ends_after_s: float = DURATION_S
+
+    def _called(self, name: str, within_s: float = float("inf")) -> None:
+        super()._called(name, within_s)
+        if name in self.silent:
+            within_s = float("inf") if name == "stop" else within_s
+            self.clock_s += min(CONFIG.connection_timeout_sec, within_s)
+            self.clock_s += min(CONFIG.read_timeout_sec, within_s)
+            raise ExecutorTimeoutError("no answer in time")
+        if name == "status" and self.clock_s >= self.ends_after_s:
+            self.end(FAULT)
+
+
+def carried_out(
+    executor: SlowExecutor, opens: Callable[[float], bool] = lambda _: False
+) -> tuple[Finish | Fail, float]:
+    """How the plan ends, and how many seconds after its first step. `opens` says when its breaker is open."""
+    runner = PlanRunner(CONFIG, poll_ms=500, draw=lambda: 0.0)
+    plan, timeout_ms = abort_plan(duration_seconds=DURATION_S), round(CONFIG.default_timeout_sec * 1000)
+    record = PlanRecord("p1", plan, "default", timeout_ms, submitted_ms=0, due_ms=0, started_ms=0)
+    while True:
+        now_ms = round(executor.clock_s * 1000)
+        calls = StepCalls(executor, now_ms, clock=lambda: executor.clock_s)
+        rejection = Rejection(60.0, "five calls failed") if opens(executor.clock_s) else None
+        verdict = runner.advance(record, calls, rejection)
+        if isinstance(verdict, Finish | Fail):
+            return verdict, executor.clock_s
+        record = verdict.record
+        executor.clock_s += verdict.after_ms / 1000 if isinstance(verdict, Park) else verdict.after_s
+
+
+def silent(*calls: str) -> SlowExecutor:
+    executor = SlowExecutor()
+    executor.silent = frozenset(calls)
+    return executor
+
+
+def row(what: str) -> list[str]:
+    [line] = [line for line in PAGE.splitlines() if line.startswith(f"| {what} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_an_executor_that_answers_at_once() -> None:
+    verdict, took_s = carried_out(SlowExecutor())
+    assert isinstance(verdict, Finish)
+    assert row("answers at once")[1] == f"{took_s:g}" == "30"
+
+
+def test_a_fault_that_does_not_end() -> None:
+    executor = SlowExecutor()
+    executor.ends_after_s = float("inf")
+    verdict, took_s = carried_out(executor)
+    assert isinstance(verdict, Fail)
+    assert (type(verdict.error), verdict.alive_ms) == (ExecutorTimeoutError, 0)
+    assert row("says that the fault is still there, again and again")[1] == f"{took_s:g}" == "60"
+
+
+def test_a_breaker_that_opens_while_the_fault_is_there() -> None:
+    verdict, took_s = carried_out(SlowExecutor(), opens=lambda clock_s: clock_s > 0)
+    assert isinstance(verdict, Fail)
+    assert (type(verdict.error), verdict.alive_ms) == (ExecutorTimeoutError, 0)
+    assert row("has its breaker opened while the fault is there")[1] == f"{took_s:g}" == "60"
+
+
+def test_an_apply_that_is_never_answered() -> None:
+    verdict, took_s = carried_out(silent("apply"))
+    assert isinstance(verdict, Fail)
+    assert "the fault may be alive until" in verdict.error.message
+    assert row("never answers the apply")[1] == f"{took_s:g}" == "65"
+
+
+def test_an_executor_that_falls_silent() -> None:
+    _, unheard_s = carried_out(silent("status"))
+    verdict, took_s = carried_out(silent("status", "stop"))
+    assert isinstance(verdict, Fail)
+    assert row("answers nothing more, from the end of the fault on")[1] == (
+        f"{unheard_s:g}, and up to {took_s:g} to stop it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({}, "3 x (5 + 30) + 5 = {lease}"),
+        ({"read_timeout_sec": 120}, "3 x (5 + 120) + 5 = {lease}"),
+        ({"connection_timeout_sec": 1, "read_timeout_sec": 2}, "a lease of {lease}:"),
+    ],
+)
+def test_leases_follow_from_the_timeouts(config: dict[str, float], told: str) -> None:
+    channel = open_channel("default", ExecutorClientConfig(**config), {}, connections=1, poll_ms=500)
+    assert told.format(lease=f"{channel.longest_step_s:g}") in PAGE
+    channel.close()
+
+
+def test_with_the_policy_api_a_call_counts_twice_and_an_observer_adds_two_looks() -> None:
+    config = ExecutorClientConfig(driver="policy_api", observer=ProbeSettings(kind="probe"))
+    services = {"PaymentService": ServiceSettings(base_url="http://payment:8080")}
+    channel = open_channel("default", config, services, connections=1, poll_ms=500)
+    assert channel.longest_step_s == 3 * 2 * 35 + 2 * 35 + 5
+    channel.close()
