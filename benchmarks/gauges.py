@@ -1,0 +1,90 @@
+"""What is read off a stage while something is measured: processor time and memory, by who uses it."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from benchmarks.stage import TICKS_PER_S
+
+if TYPE_CHECKING:
+    from benchmarks.stage import Stage
+
+__all__ = ["LOOK_EVERY_S", "Figures", "Memory", "Usage"]
+
+Figures = dict[str, float]
+
+LOOK_EVERY_S = 0.5
+
+
+class Usage:
+    """Processor time from now on, by who uses it, in seconds of one core."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._before = stage.cpu_s()
+        self._machine_s, self._begun = machine_s(), time.monotonic()
+
+    def figures(self, plans: int) -> Figures:
+        """Milliseconds a plan, and which share of the machine is used by whom."""
+        cores_s = (time.monotonic() - self._begun) * (os.cpu_count() or 1)
+        machine = machine_s() - self._machine_s
+        used = {who: spent_s - self._before[who] for who, spent_s in self._stage.cpu_s().items()}
+        each = {f"cpu_ms_{who}": spent_s / plans * 1000 for who, spent_s in used.items()}
+        shares = {f"share_{who}": spent_s / cores_s for who, spent_s in used.items()}
+        shares["share_others"] = max(0.0, machine - sum(used.values())) / cores_s
+        ours = used["workers"] + used["redis"] + used["submitter"]
+        return {**each, **shares, "cpu_ms": ours / plans * 1000}
+
+
+class Memory:
+    """Looks at the workers' and Redis's memory while plans are in flight."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._seen: list[tuple[int, int, int]] = []
+
+    def __enter__(self) -> Self:
+        self._workers_kb, self._redis = self._stage.worker_memory_kb(), self._stage.redis_memory()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def forget(self) -> None:
+        """What has been seen so far was not yet it."""
+        self._seen.clear()
+
+    def figures(self) -> Figures:
+        """What the workers have grown by, while at least nine tenths of the most were in flight."""
+        most = max(in_flight for in_flight, _, _ in self._seen)
+        full = [each for each in self._seen if each[0] >= most * 0.9]
+        in_flight, workers_kb, redis = (statistics.median(column) for column in zip(*full, strict=True))
+        return {
+            "in_flight": in_flight,
+            "workers_kb": workers_kb,
+            "workers_grown_kb": workers_kb - self._workers_kb,
+            "worker_kb_a_plan": (workers_kb - self._workers_kb) / in_flight,
+            "redis_kb_a_plan": (redis - self._redis) / 1024 / in_flight,
+        }
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_EVERY_S):
+            in_flight = self._stage.counts().in_flight
+            self._seen.append((in_flight, self._stage.worker_memory_kb(), self._stage.redis_memory()))
+
+
+def machine_s() -> float:
+    """Processor time that everything on this machine has used."""
+    user, nice, system, _idle, _io, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text("utf-8").split()[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / TICKS_PER_S

@@ -1,0 +1,276 @@
+"""What is measured of a contender. Each function wants a process of its own, and gives plain figures."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from benchmarks.gauges import LOOK_EVERY_S, Figures, Memory, Usage
+from benchmarks.stage import stage
+from benchmarks.stub_executor import applied_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from benchmarks.contenders.base import Client, Contender, Ended
+    from benchmarks.stage import Stage
+
+__all__ = [
+    "Figures",
+    "Scale",
+    "burst",
+    "executor_rate",
+    "kill",
+    "lag",
+    "memory",
+    "submit_rate",
+    "throughput",
+]
+
+GIVE_UP_S = 180.0
+SETTLED = 0.05
+"""Workers that use less of a core than this have nothing to do."""
+
+SHORT_IN_FLIGHT = 400
+"""So many plans without a wait are in flight at most: more would only cost memory."""
+
+WARM_NUMBERS = 1_000_000
+"""The targets of plans that warm up have numbers from here on."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything."""
+
+    warm: int = 300
+    """Plans that go through each fleet before it is measured."""
+
+    plans: int = 8_000
+    """At duration 0, and submitted with nobody at work."""
+
+    burst: int = 4_000
+    burst_s: int = 10
+    per_s: int = 200
+    steady_s: int = 20
+    """How long each plan of the steady arrival lasts: `per_s * steady_s` are in flight."""
+
+    killed: int = 1_000
+    """Plans in flight when a worker is killed, of `burst_s` each."""
+
+    patience_s: float = 15.0
+    """How long after their faults' end those plans are waited for."""
+
+    many: int = 20_000
+    """Plans in flight that tell what one of them takes, where that is next to nothing."""
+
+    many_s: int = 120
+
+
+def throughput(contender: Contender, scale: Scale) -> Figures:
+    """Plans that wait for nothing, submitted at once: from the first call to the last observation."""
+    with fleet(contender, SHORT_IN_FLIGHT, scale.warm) as (stage, client):
+        plans = [contender.plan(number, contender.least_wait_s) for number in range(scale.plans)]
+        usage, begun = Usage(stage), time.monotonic()
+        submitted = client.submit_many(plans)
+        submit_s = time.monotonic() - begun
+        observed = client.wait(submitted, GIVE_UP_S)
+        took_s = time.monotonic() - begun
+        figures = usage.figures(scale.plans)
+        return figures | {
+            "per_s": observed / took_s,
+            "took_s": took_s,
+            "busy_submit_per_s": scale.plans / submit_s,
+            "observed": observed,
+            "missing": scale.plans - observed,
+        }
+
+
+def burst(contender: Contender, scale: Scale) -> Figures:
+    """Long plans submitted at once, and what they add to the memory of workers that know such a burst."""
+    with fleet(contender, scale.burst, scale.warm) as (stage, client):
+        warm(contender, client, scale.burst)
+        settle(stage)
+        plans = [contender.plan(number, scale.burst_s) for number in range(scale.burst)]
+        with Memory(stage) as memory:
+            usage, begun = Usage(stage), time.monotonic()
+            submitted = client.submit_many(plans)
+            observed = client.wait(submitted, GIVE_UP_S)
+            took_s = time.monotonic() - begun
+            figures = usage.figures(scale.burst)
+        return (
+            figures
+            | memory.figures()
+            | {
+                "took_s": took_s,
+                "over_limit_s": took_s - scale.burst_s,
+                "missing": scale.burst - observed,
+            }
+        )
+
+
+def memory(contender: Contender, scale: Scale) -> Figures:
+    """What very many plans in flight add to the workers' memory: malloc's whims are some hundred KB."""
+    with fleet(contender, scale.many, scale.burst) as (stage, client):
+        before = stage.counts().in_flight
+        with Memory(stage) as memory:
+            client.submit_many([contender.plan(number, scale.many_s) for number in range(scale.many)])
+            until(lambda: stage.counts().in_flight - before >= scale.many)
+            settle(stage)
+            memory.forget()
+            time.sleep(LOOK_EVERY_S * 8)
+        return memory.figures()
+
+
+def lag(contender: Contender, scale: Scale) -> Figures:
+    """How long after their faults' end plans have their observations, at a steady arrival.
+
+    Plans arrive whether or not the ones before have been carried out. Counted are those of the first
+    `steady_s`, all of which end while others still arrive and as many as planned are in flight.
+    """
+    in_flight = scale.per_s * scale.steady_s
+    with fleet(contender, in_flight * 5 // 4, scale.warm) as (stage, client):
+        plans = [contender.plan(number, scale.steady_s) for number in range(in_flight * 2)]
+        usage = Usage(stage)
+        submitted, late_s = arrive(client, plans, 1 / scale.per_s)
+        counts = stage.counts()
+        figures = usage.figures(len(plans))
+        client.wait(submitted[:in_flight], 2.0)
+        found = client.endings(submitted[:in_flight])
+    lags_ms = [(ended.at - applied_at(ended.apply_id) - scale.steady_s) * 1000 for ended in found if ended]
+    return figures | {
+        "p50_ms": quantile(lags_ms, 0.5),
+        "p95_ms": quantile(lags_ms, 0.95),
+        "p99_ms": quantile(lags_ms, 0.99),
+        "counted": len(lags_ms),
+        "missing": found.count(None),
+        "in_flight": counts.in_flight,
+        "submitted_late_p95_ms": quantile(late_s, 0.95) * 1000,
+    }
+
+
+def arrive(client: Client, plans: Sequence[object], every_s: float) -> tuple[list[object], list[float]]:
+    """Submit one plan after the other, each at its time; and how late each was."""
+    submitted: list[object] = []
+    late_s: list[float] = []
+    begun = time.monotonic()
+    for number, plan in enumerate(plans):
+        due = begun + number * every_s
+        time.sleep(max(0.0, due - time.monotonic()))
+        late_s.append(time.monotonic() - due)
+        submitted.append(client.submit(plan))
+    return submitted, late_s
+
+
+def submit_rate(contender: Contender, scale: Scale) -> Figures:
+    """Plans handed over in a second, with nobody at work who would take processor time away."""
+    with stage() as made, contender.client(made) as client:
+        client.submit_many([contender.plan(WARM_NUMBERS + number, 1) for number in range(scale.warm)])
+        plans = [contender.plan(number, 1) for number in range(scale.plans)]
+        usage, begun = Usage(made), time.monotonic()
+        submitted = client.submit_many(plans)
+        took_s = time.monotonic() - begun
+        return usage.figures(len(submitted)) | {"per_s": len(submitted) / took_s}
+
+
+def kill(contender: Contender, scale: Scale) -> Figures:
+    """kill -9 of one of the two worker processes while all plans are in flight, and no call is.
+
+    What has died is started again, as a supervisor would. Late is how long after its fault's end, by the
+    first apply, a plan has its observation.
+    """
+    with fleet(contender, scale.killed * 5 // 4, scale.warm) as (stage, client):
+        doubled = stage.counts().doubled
+        submitted = client.submit_many([contender.plan(n, scale.burst_s) for n in range(scale.killed)])
+        until(lambda: stage.counts().in_flight >= scale.killed)
+        settle(stage)
+        os.kill(victim(stage), signal.SIGKILL)
+        with stage.supervised():
+            client.wait(submitted, scale.burst_s + scale.patience_s)
+        found = client.endings(submitted)
+        late_s = [late(ended, scale.burst_s) for ended in found if ended]
+        return {
+            "ended": len(late_s),
+            "lost": found.count(None),
+            "late_p50_s": quantile(late_s, 0.5),
+            "late_p95_s": quantile(late_s, 0.95),
+            "late_max_s": max(late_s, default=float("nan")),
+            "doubled": stage.counts().doubled - doubled,
+        }
+
+
+def late(ended: Ended, wait_s: float) -> float:
+    """How long after its fault's end a plan ended."""
+    return ended.at - applied_at(ended.apply_id) - wait_s
+
+
+def executor_rate(calls: int) -> Figures:
+    """What the stub Executor itself can do: 16 connections, each asking again once it has its answer."""
+    request = b"POST /v1/faults/apply HTTP/1.1\r\nHost: stub\r\nContent-Length: 2\r\n\r\n{}"
+    with stage() as made:
+        url = urlsplit(made.executor_url)
+        connections = [socket.create_connection((url.hostname, url.port)) for _ in range(16)]
+        before, begun = made.executor.cpu_s(), time.monotonic()
+        for _ in range(calls // len(connections)):
+            for connection in connections:
+                connection.sendall(request)
+            for connection in connections:
+                connection.recv(4096)
+        took_s = time.monotonic() - begun
+        for connection in connections:
+            connection.close()
+        return {"per_s": calls / took_s, "cpu_us": (made.executor.cpu_s() - before) / calls * 1e6}
+
+
+@contextmanager
+def fleet(contender: Contender, in_flight: int, plans: int) -> Iterator[tuple[Stage, Client]]:
+    """A stage with workers that have carried out some plans, and a client that has submitted them."""
+    with stage() as made, contender.client(made) as client:
+        made.add_workers(contender.worker_commands(made, in_flight))
+        warm(contender, client, plans)
+        settle(made)
+        yield made, client
+
+
+def warm(contender: Contender, client: Client, count: int) -> None:
+    """Carry out `count` short plans."""
+    plans = [contender.plan(WARM_NUMBERS + number, contender.least_wait_s) for number in range(count)]
+    if client.wait(client.submit_many(plans), GIVE_UP_S) < count:
+        raise RuntimeError(f"{contender.name} does not carry out plans")
+
+
+def settle(stage: Stage) -> None:
+    """Returns once the workers have nothing to do: the last of them is up, and all is tidied."""
+
+    def idle() -> bool:
+        before = stage.cpu_s()["workers"]
+        time.sleep(LOOK_EVERY_S)
+        return stage.cpu_s()["workers"] - before < SETTLED * LOOK_EVERY_S
+
+    until(idle)
+
+
+def until(reached: Callable[[], bool]) -> None:
+    """Returns once it is so."""
+    give_up_at = time.monotonic() + GIVE_UP_S
+    while not reached():
+        if time.monotonic() > give_up_at:
+            raise RuntimeError("the fleet does not get there")
+        time.sleep(0.02)
+
+
+def victim(stage: Stage) -> int:
+    """The worker process that has worked most; not one that merely starts others."""
+    spent = {pid: cpu for family in stage.workers for pid, cpu in family.spent().items()}
+    return max(spent, key=lambda pid: spent[pid])
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Which value that share of the values does not exceed."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(len(ranked) * share))] if ranked else float("nan")

@@ -1,0 +1,62 @@
+"""The plots in `docs/`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
+from benchmarks.comparison import told
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from benchmarks.comparison import Runs
+
+__all__ = ["draw"]
+
+mpl.use("Agg")
+
+COLOURS = ["#1f5fa8", "#d98324", "#8a8f98", "#a9adb4", "#c8cbd0"]
+WHO = {"workers": "workers", "redis": "Redis", "submitter": "submitter"}
+LIMIT_S = 10
+
+
+def draw(runs: Runs, path: Path) -> None:
+    """The four figures that matter most, as bars."""
+    figure, ((speed, time), (lag, cpu)) = plt.subplots(2, 2, figsize=(11, 6.5), layout="constrained")
+    _bars(speed, runs, "throughput", "per_s", "plans/s at duration 0 (more is better)")
+    _bars(time, runs, "burst", "took_s", "4,000 plans of 10 s at once, s")
+    time.axvline(LIMIT_S, color="#c0392b", linestyle="--", linewidth=1)
+    _bars(lag, runs, "lag", "p95_ms", "lag after the fault's end, p95, ms")
+    _stacked(cpu, runs)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _bars(axes: Axes, runs: Runs, measurement: str, name: str, title: str) -> None:
+    values = [runs.median(measurement, each, name) for each in runs.names]
+    bars = axes.barh(range(len(values)), values, color=COLOURS)
+    axes.bar_label(bars, [told(value, 0 if value >= 100 else 1) for value in values], padding=3)
+    _dress(axes, runs, title)
+
+
+def _stacked(axes: Axes, runs: Runs) -> None:
+    left = [0.0] * len(runs.names)
+    for (who, label), colour in zip(WHO.items(), ("#1f5fa8", "#c0392b", "#d9b324"), strict=True):
+        values = [runs.median("throughput", each, f"cpu_ms_{who}") for each in runs.names]
+        axes.barh(range(len(values)), values, left=left, label=label, color=colour)
+        left = [each + value for each, value in zip(left, values, strict=True)]
+    axes.legend(frameon=False)
+    _dress(axes, runs, "CPU of a plan at duration 0, ms")
+
+
+def _dress(axes: Axes, runs: Runs, title: str) -> None:
+    axes.set_yticks(range(len(runs.names)), runs.names)
+    axes.invert_yaxis()
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.margins(x=0.15)
+    axes.spines[["top", "right"]].set_visible(False)

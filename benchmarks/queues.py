@@ -1,0 +1,191 @@
+"""This project, side by side with what a user would pick instead.
+
+`python -m benchmarks.queues`. Each contender carries out the same plans (apply, wait, status, metrics, result
+back to the submitter) with two worker processes, against the same stub Executor and a fresh Redis for each
+run. Runs are interleaved, contender after contender, and repeated; figures are medians, ratios are medians of
+each round's ratio. Writes its part of `docs/performance.md`, unless `--quick`. Exit code 1 where a bound is
+not held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import measurements
+from benchmarks.comparison import CPU_ROWS, ROWS, Runs
+from benchmarks.contenders import CONTENDERS, OURS
+from benchmarks.machine import description
+from benchmarks.measurements import Scale
+from benchmarks.page import FOLDER, markdown_table, rewrite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.contenders.base import Contender
+    from benchmarks.gauges import Figures
+
+PACKAGES = ["celery", "redis", "taskiq", "taskiq-redis", "aiohttp", "uvloop", "dramatiq", "requests"]
+QUICK = Scale(plans=400, burst=200, burst_s=2, per_s=50, steady_s=2, killed=60, patience_s=3, many=400)
+SMOKE = Scale(warm=20, plans=20)
+ROUNDS = {"throughput": 3, "burst": 2, "memory": 1, "lag": 1, "submit_rate": 3, "kill": 1}
+"""Of those that take part in every round."""
+
+ALONE = {"memory"}
+"""Only we are so small that we are measured once more."""
+
+QUIET = 0.1
+"""More of the machine than this, used by others, spoils what is measured in time."""
+
+STUB_CALLS = 40_000
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What this project aims at."""
+
+    name: str
+    value: float
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def held(self) -> bool:
+        """A figure that is missing holds no bound."""
+        return (self.at_least is None or self.value >= self.at_least) and (
+            self.at_most is None or self.value <= self.at_most
+        )
+
+    def __str__(self) -> str:
+        wanted = f"at least {self.at_least:g}" if self.at_most is None else f"at most {self.at_most:g}"
+        return f"{self.name}: {self.value:.3g}, {wanted}"
+
+
+def main() -> None:
+    """Measure, print, publish."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.queues", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a try with few plans; publishes nothing")
+    parser.add_argument(
+        "--smoke", action="store_true", help="20 plans through us and Taskiq: does it all work?"
+    )
+    parser.add_argument("--output", type=Path, default=None, help="a folder for the raw figures, as JSON")
+    options = parser.parse_args()
+    scale, rounds = Scale(), ROUNDS
+    if options.quick:
+        scale, rounds = QUICK, dict.fromkeys(ROUNDS, 1)
+    if options.smoke:
+        scale, rounds = SMOKE, {"throughput": 1}
+    stub = apart(measurements.executor_rate, STUB_CALLS)
+    print(f"stub Executor: {stub['per_s']:,.0f} calls/s, {stub['cpu_us']:.0f} µs of CPU a call", flush=True)
+    runs = measure(scale, rounds, [each for each in CONTENDERS if each.swift or not options.smoke])
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        raw = {"stub": stub, **runs.figures}
+        (options.output / "queues.json").write_text(json.dumps(raw, indent=1), "utf-8")
+    show(runs)
+    if not options.quick and not options.smoke:
+        publish(runs, stub)
+    sys.exit(judge(runs))
+
+
+def measure(scale: Scale, rounds: dict[str, int], contenders: Sequence[Contender]) -> Runs:
+    """All contenders in turn, round after round."""
+    runs = Runs([contender.name for contender in contenders])
+    for name, count in rounds.items():
+        for number in range(count):
+            for contender in [OURS] if name in ALONE else contenders:
+                if contender.swift or number == 0:
+                    figures = apart(run, name, contender, scale)
+                    runs.add(name, contender.name, figures)
+                    told = " ".join(f"{key}={value:.4g}" for key, value in figures.items())
+                    print(f"{name} {number + 1}/{count} {contender.name}: {told}", flush=True)
+    return runs
+
+
+def run(name: str, contender: Contender, scale: Scale) -> Figures:
+    """One measurement. A peer that breaks down has no figures."""
+    measure_it: Callable[[Contender, Scale], Figures] = getattr(measurements, name)
+    try:
+        return measure_it(contender, scale)
+    except Exception as error:
+        if contender.name == OURS.name:
+            raise
+        print(f"{contender.name} broke down: {error!r}", file=sys.stderr)
+        return {}
+
+
+def apart(task: Callable[..., Figures], *arguments: object) -> Figures:
+    """Run it in a new process: queues keep settings and connections in globals."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(task, *arguments).result()
+
+
+def show(runs: Runs) -> None:
+    """Print the tables."""
+    for title, rows in (("", ROWS), ("CPU at duration 0, % of the machine", CPU_ROWS)):
+        table = Table(title, *runs.names)
+        for row in rows:
+            if row.measured(runs):
+                table.add_row(*row.cells(runs))
+        Console(width=130).print(table)
+    others = runs.most("share_others")
+    if others > QUIET:
+        print(f"others used up to {others:.0%} of this machine: what is measured in time says little")
+
+
+def publish(runs: Runs, stub: Figures) -> None:
+    """Write the plot, and this benchmark's part of the page."""
+    from benchmarks.plots import draw  # noqa: PLC0415 (matplotlib is nothing for the process of each run)
+
+    draw(runs, FOLDER / "performance.png")
+    header = ["", *runs.names]
+    stub_s, stub_us = f"{stub['per_s']:,.0f}", f"{stub['cpu_us']:.0f}"
+    parts = [
+        f"Measured on {description(PACKAGES)}; everything on one machine, two worker processes each.",
+        "![Throughput, time for 4,000 plans, lag and CPU of each](performance.png)",
+        markdown_table(header, [row.cells(runs) for row in ROWS]),
+        "Who uses the processor at duration 0, in percent of the whole machine:",
+        markdown_table(header, [row.cells(runs) for row in CPU_ROWS]),
+        f"The stub Executor answers {stub_s} calls a second, at {stub_us} µs of CPU each.",
+    ]
+    rewrite("queues", "\n\n".join(parts))
+
+
+def judge(runs: Runs) -> int:
+    """Print which bounds are broken, and the last line; the exit code."""
+    throughput, makespan = runs.ratio("throughput", "per_s"), runs.ratio("burst", "took_s")
+    lag_ms = runs.median("lag", OURS.name, "p95_ms")
+    submit_per_s = runs.median("submit_rate", OURS.name, "per_s")
+    bounds = [
+        Bound("plans without an observation", runs.most("missing", OURS.name), at_most=0),
+        Bound("throughput over Taskiq's", throughput, at_least=1.0),
+        Bound("makespan over Taskiq's", makespan, at_most=1.0),
+        Bound("lag p95, ms", lag_ms, at_most=50),
+        Bound("plans submitted in a second", submit_per_s, at_least=4000),
+        Bound(
+            "worker memory, KB a plan in flight",
+            runs.median("memory", OURS.name, "worker_kb_a_plan"),
+            at_most=0.1,
+        ),
+    ]
+    broken = [bound for bound in bounds if not bound.held]
+    for bound in broken:
+        print(f"BOUND BROKEN: {bound}")
+    print(
+        f"queues: throughput_ratio={throughput:.2f} makespan_ratio={makespan:.2f} "
+        f"lag_p95_ms={lag_ms:.0f} submit_per_s={submit_per_s:.0f}"
+    )
+    return int(bool(broken))
+
+
+if __name__ == "__main__":
+    main()
