@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 EXTRAS := executor,flower,embedded,examples,bench,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check campaign in-flight bench bench-breaker bench-transport fuzz docs format clean
+.PHONY: help demo test check guard campaign in-flight bench bench-breaker bench-transport fuzz docs format clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench     side by side with Taskiq, Dramatiq and plain Celery: 15 minutes, writes docs/performance.md"
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
 	@echo "make bench-transport  what a call to an Executor costs, beside requests.Session"
+	@echo "make guard  what a plan costs in round trips, calls and messages, within bounds"
 	@echo "make fuzz      100,000 answers that are none"
 	@echo "make docs      write anew what is made from code: executor/openapi.yaml, docs/errors.md"
 	@echo "make format    format the code"
@@ -60,6 +61,9 @@ bench: $(VENV)/.ready
 
 bench-breaker: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.breaker
+
+guard: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.guard
 
 fuzz: $(VENV)/.ready
 	@PYTHONPATH=tests $(BIN)/python -m fuzz.responses

@@ -1,0 +1,96 @@
+"""A tap on a line: passes all bytes on, and counts them and the exchanges that they make up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Tap", "Traffic"]
+
+CHUNK = 65_536
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What has gone over a line."""
+
+    exchanges: int = 0
+    """How often somebody has asked and waited: requests sent together are one."""
+
+    asked_bytes: int = 0
+    answered_bytes: int = 0
+
+    def __sub__(self, earlier: Traffic) -> Traffic:
+        return Traffic(
+            self.exchanges - earlier.exchanges,
+            self.asked_bytes - earlier.asked_bytes,
+            self.answered_bytes - earlier.answered_bytes,
+        )
+
+
+class Tap:
+    """Listens on `port`, for clients of the server at port `upstream`. A thread, until the context ends."""
+
+    def __init__(self, port: int, upstream: int) -> None:
+        self.port = port
+        self._upstream = upstream
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tap", daemon=True)
+        self._exchanges = self._asked = self._answered = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        opening = asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
+        self._server = asyncio.run_coroutine_threadsafe(opening, self._loop).result(5)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def traffic(self) -> Traffic:
+        """All so far."""
+        return Traffic(self._exchanges, self._asked, self._answered)
+
+    async def _serve(self, asking: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
+        answering, ask = await asyncio.open_connection("127.0.0.1", self._upstream)
+        heard = [True]  # whether the client has heard from the server since it last asked
+
+        def asked(size: int) -> None:
+            self._asked += size
+            self._exchanges += heard[0]
+            heard[0] = False
+
+        def answered(size: int) -> None:
+            self._answered += size
+            heard[0] = True
+
+        with suppress(asyncio.CancelledError):  # the tap ends
+            await asyncio.gather(_pass_on(asking, ask, asked), _pass_on(answering, answer, answered))
+
+    async def _end(self) -> None:
+        self._server.close()
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pass_on(
+    source: asyncio.StreamReader, sink: asyncio.StreamWriter, note: Callable[[int], None]
+) -> None:
+    """Until one side is gone, of which the other hears."""
+    with closing(sink), suppress(ConnectionError):
+        while data := await source.read(CHUNK):
+            note(len(data))
+            sink.write(data)
+            await sink.drain()
