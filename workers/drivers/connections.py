@@ -155,6 +155,8 @@ class _Exchanges:
     """The standard library's requests and answers, over a connection of urllib3's."""
 
     response_class = _Response
+    putrequest = http.client.HTTPConnection.putrequest
+    putheader = http.client.HTTPConnection.putheader
 
     def request(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> None:
         http.client.HTTPConnection.request(self, method, target, body, headers)  # type: ignore[arg-type]
