@@ -19,12 +19,14 @@ from dispatcher.executor_client import ExecutorClient
 from dispatcher.ledger import impatient_client
 from dispatcher.record import PlanRecord
 from dispatcher.settings import Settings
+from dispatcher.traces import TRACER, traceparent
 from workers.breaker import SharedBreaker
 from workers.breaker_rules import Admission
 from workers.calls import StepCalls
 from workers.channel import open_channel
 from workers.health import check
 from workers.local_breaker import LocalBreaker
+from workers.traces import step_span
 from workers.uninterrupted import uninterrupted
 from workers.verdicts import Fail, Finish, Park, Retry
 
@@ -95,6 +97,7 @@ class HttpExecutorClient(ExecutorClient):
         if self._redis is not None:
             self._redis.close()
 
+    @TRACER.start_as_current_span("apply_and_observe")
     def apply_and_observe(self, plan: FaultPlan, timeout_sec: float | None = None) -> RawObservation:
         """Carry the plan out and return what was observed.
 
@@ -135,6 +138,7 @@ class HttpExecutorClient(ExecutorClient):
             timeout_ms=round((timeout_sec or self._config.default_timeout_sec) * 1000),
             submitted_ms=now_ms,
             due_ms=begins_ms,
+            traceparent=traceparent(),
         )
 
     def _carry_out(self, record: PlanRecord, interrupted: threading.Event) -> Finish | Fail:
@@ -152,7 +156,8 @@ class HttpExecutorClient(ExecutorClient):
             record = replace(record, started_ms=self._now_ms())
         calls = StepCalls(self._channel.driver, self._now_ms(), self._channel.observer)
         answer = self._channel.ask(record, self._breaker)
-        verdict = self._channel.advance(record, calls, answer)
+        with step_span(record):
+            verdict = self._channel.advance(record, calls, answer)
         if isinstance(answer, Admission):
             self._breaker.record(answer, calls.report)
         return verdict

@@ -1,9 +1,9 @@
 -- submit(KEYS: plan, due; ARGV: key prefix, id, order, target, conflict_policy, batch or '',
---        expires_after_ms or '', start_ms or '', patience_ms)
+--        expires_after_ms or '', start_ms or '', patience_ms, traceparent or '')
 --   -> {what} with what = 'new', 'known', 'taken' (the id belongs to another plan), 'past' (start_ms has passed),
 --      {'halted', reason} or {'conflict', id of the plan that holds the target}
 local plan_key, due_key = KEYS[1], KEYS[2]
-local prefix, id, order, target, policy, batch, expires_after_ms, start_ms, patience_ms = unpack(ARGV)
+local prefix, id, order, target, policy, batch, expires_after_ms, start_ms, patience_ms, traceparent = unpack(ARGV)
 
 local known = redis.call('HGET', plan_key, 'order')
 if known then
@@ -32,6 +32,9 @@ redis.call('HSET', plan_key, 'order', order, 'target', target, 'submitted_ms', w
   'due_ms', whole(due))
 set_unless(plan_key, 'conflict_policy', policy, 'queue')
 set_unless(plan_key, 'batch', batch, '')
+if traceparent ~= '' then
+  redis.call('HSET', plan_key, 'traceparent', traceparent)
+end
 if expires_after_ms ~= '' then
   redis.call('HSET', plan_key, 'expires_ms', whole(due + expires_after_ms))
 end

@@ -19,11 +19,12 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies
 
 from dispatcher.errors import ExecutorClientError, ExecutorConnectionError, ExecutorProtocolError
+from dispatcher.traces import W3C
 from workers.drivers.certificates import check_certificates
 from workers.drivers.read_budget import POOLS
 from workers.drivers.strict_json import loads
 from workers.failures import CONNECTION_ROWS, status_row
-from workers.traces import traceparent
+from workers.traces import answered, call_span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -150,8 +151,13 @@ class HttpTransport:
         Raises `ExecutorTimeoutError`, `ExecutorConnectionError`, `ExecutorProtocolError` (too long).
         """
         url = self._base_url + path
-        name = f"{method} {url}"
-        request = self._request(method, url, body, headers or {})
+        with call_span(method, url) as span:
+            answer = self._send(self._request(method, url, body, headers or {}), within_s)
+            answered(span, answer.status)
+        return answer
+
+    def _send(self, request: requests.PreparedRequest, within_s: float) -> Answer:
+        name = f"{request.method} {request.url}"
         try:
             connect_s, read_s = (min(timeout_s, within_s) for timeout_s in self._timeouts)
             response = self._adapter.send(
@@ -175,9 +181,7 @@ class HttpTransport:
         request = requests.PreparedRequest()
         request.method, request.url = method, url
         request.headers = CaseInsensitiveDict(self._headers | headers)
-        trace = traceparent()
-        if trace is not None:
-            request.headers["traceparent"] = trace
+        W3C.inject(request.headers)
         if body is not None:
             request.body = body if isinstance(body, bytes) else json.dumps(body).encode()
             request.headers["Content-Type"] = "application/json"
