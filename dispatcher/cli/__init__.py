@@ -16,6 +16,7 @@ from dispatcher.cli.plans import result, run, status, submit
 from dispatcher.cli.up import up
 from dispatcher.cli.watch import watch
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, InvalidSettingsError
+from dispatcher.trace_export import export_traces
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -28,6 +29,14 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _traces(context: typer.Context) -> None:
+    if context.invoked_subcommand != "worker":  # whose processes see to theirs
+        context.call_on_close(export_traces("fault-dispatcher"))
+
+
 for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, health):
     app.command()(own)
 for command in entry_points(group="fault_dispatcher.commands"):  # of packages that this one does not know
