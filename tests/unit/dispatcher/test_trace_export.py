@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from dispatcher.otlp import Seldom, TellingExporter, otlp_provider
-from dispatcher.trace_export import export_traces
+from dispatcher.trace_export import _collector, export_traces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +70,11 @@ def test_a_wrong_variable_is_one_line_and_keeps_nobody_from_work(
     export_traces("any")()
     assert not is_exporting()
     assert caplog.messages == [f"traces are not exported: {told}"]
+
+
+def test_a_collector_is_called_by_its_address_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENDPOINT, "https://user:planted@collector:4318/planted?key=planted")
+    assert _collector() == "https://collector:4318"
 
 
 def test_without_the_sdk_it_says_what_to_install(
