@@ -11,7 +11,7 @@ COPY workers workers
 COPY executor executor
 COPY conformance conformance
 COPY config config
-RUN pip install ".[executor,flower]"
+RUN pip install ".[executor,flower,otel]"
 
 # Nobody needs to be root to wait for HTTP.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dispatcher

@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-EXTRAS := executor,flower,embedded,examples,bench,dev
+EXTRAS := executor,flower,otel,embedded,examples,bench,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check guard campaign in-flight bench bench-breaker bench-transport fuzz docs format clean

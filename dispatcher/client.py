@@ -9,6 +9,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from opentelemetry.trace import SpanKind
+
 from dispatcher.celery_app import make_celery, publish
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, ResultTimeoutError
 from dispatcher.executor_client import ExecutorClient
@@ -19,6 +21,7 @@ from dispatcher.models import ActiveFault, ConflictPolicy, Health, PlanState
 from dispatcher.record import Order, budget_ms
 from dispatcher.results import ResultCodec
 from dispatcher.settings import Settings, load_settings
+from dispatcher.traces import TRACER, describe, describe_plan, traceparent
 from dispatcher.waits import PAGE, AsyncWaiter, Waiter, first_of, pages
 
 if TYPE_CHECKING:
@@ -65,6 +68,7 @@ class Dispatcher(ExecutorClient):
         self._ledger.close()
         self._celery.close()
 
+    @TRACER.start_as_current_span("submit", kind=SpanKind.PRODUCER)
     def submit(
         self,
         plan: FaultPlan,
@@ -91,12 +95,15 @@ class Dispatcher(ExecutorClient):
             raise InvalidPlanError(f"invalid plan: plan_id {problem}", [["plan_id", problem]])
         options = self._options(timeout_sec, expires, executor, conflict_policy)
         order = Order(plan=plan, **options)
-        submission = Submission(plan_id or str(uuid.uuid4()), order, _expires_ms(expires))
+        plan_id = plan_id or str(uuid.uuid4())
+        describe_plan(plan_id, executor, plan)
+        submission = Submission(plan_id, order, _expires_ms(expires), traceparent=traceparent())
         [refusal] = self._submit([submission])
         if refusal is not None:
             raise refusal
-        return self.handle(submission.plan_id)
+        return self.handle(plan_id)
 
+    @TRACER.start_as_current_span("submit", kind=SpanKind.PRODUCER)
     def submit_many(
         self,
         plans: Iterable[FaultPlan],
@@ -114,15 +121,16 @@ class Dispatcher(ExecutorClient):
         Raises `InvalidPlanError` (an option), `LedgerUnavailableError` (some of the plans may have gone).
         """
         options = self._options(timeout_sec, expires, executor, conflict_policy)
-        batch = uuid.uuid4().hex
+        batch, parent = uuid.uuid4().hex, traceparent()
         submissions = (
-            Submission(f"{batch}-{number}", Order(plan=plan, **options), _expires_ms(expires), batch)
+            Submission(f"{batch}-{number}", Order(plan=plan, **options), _expires_ms(expires), batch, parent)
             for number, plan in enumerate(plans)
         )
         handles: list[PlanHandle] = []
         while page := list(itertools.islice(submissions, PAGE)):
             for submission, refusal in zip(page, self._submit(page), strict=True):
                 handles.append(PlanHandle(submission.plan_id, self._access, refusal))
+        describe(batch=batch, executor=executor, plans=len(handles))
         return PlanBatch(batch, handles, self._access)
 
     def handle(self, plan_id: str) -> PlanHandle:

@@ -89,7 +89,7 @@ class Endpoint(Section):
         url = urlsplit(value)
         if url.scheme not in {"http", "https"} or not url.hostname:
             raise ValueError("must be a URL such as http://localhost:8000")
-        if url.query or url.fragment or url.username:
+        if url.query or url.fragment or "@" in url.netloc:
             raise ValueError("must have no credentials, query or fragment")
         return value.rstrip("/")
 

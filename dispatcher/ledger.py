@@ -66,6 +66,8 @@ class Submission:
     order: Order
     expires_after_ms: int | None = None
     batch: str = ""
+    traceparent: str = ""
+    """The span that submits it (W3C Trace Context). It is no part of what is submitted."""
 
     @property
     def target(self) -> str:
@@ -358,6 +360,7 @@ class Ledger:
             "" if submission.expires_after_ms is None else submission.expires_after_ms,
             "" if starts_ms is None else starts_ms,
             _ms(self._waker.patience_sec),
+            submission.traceparent,
         ]
 
     def _plan(self, plan_id: str) -> str:

@@ -181,6 +181,9 @@ class RawObservation(BaseModel):
     truncated: list[Literal["trace_data", "logs"]] = Field(default_factory=list)
     """Which of these were too long, and were cut."""
 
+    trace_id: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
+    """The trace that all calls for the plan belonged to (W3C Trace Context): 32 hexadecimal digits."""
+
 
 class ConflictPolicy(StrEnum):
     """What a plan does whose target has another plan's fault: both observations would be spoiled."""

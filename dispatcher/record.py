@@ -83,6 +83,9 @@ class PlanRecord:
     in_the_way: str | None = None
     """The plan that holds the target, for a step of a plan that does not wait for it."""
 
+    traceparent: str = ""
+    """The span that submitted it (W3C Trace Context). Empty where there was none."""
+
     @classmethod
     def from_fields(cls, plan_id: str, fields: Mapping[str, str], in_the_way: str = "") -> Self:
         """The record in a ledger hash."""
@@ -113,6 +116,7 @@ class PlanRecord:
             doubtful_ms=moment("doubtful_ms"),
             seen=fields.get("seen", ""),
             in_the_way=in_the_way or None,
+            traceparent=fields.get("traceparent", ""),
         )
 
     @property

@@ -7,6 +7,7 @@ directory where there is one; without either, the same defaults as in that file 
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -30,7 +31,7 @@ from dispatcher.endpoints import ExecutorClientConfig, ProbeSettings, Seconds, S
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.problems import problems_of
 
-__all__ = ["WITHOUT_METRICS", "Settings", "load_settings"]
+__all__ = ["WITHOUT_METRICS", "LogFormat", "Settings", "load_settings"]
 
 PREFIX = "DISPATCHER_"
 WITHOUT_METRICS = {"policy_api"}
@@ -68,6 +69,22 @@ class WakerSettings(Section):
     max_patience_sec: Seconds = 30.0
 
 
+class LogFormat(StrEnum):
+    """What a worker's log lines are."""
+
+    TEXT = "text"
+    """For people: Celery's lines, with the fields of the step at their end."""
+
+    JSON = "json"
+    """For programs: one object a line."""
+
+
+class LogSettings(Section):
+    """What workers log."""
+
+    format: LogFormat = LogFormat.TEXT
+
+
 class Settings(BaseSettings):
     """All settings. Read them with `load_settings`, whose errors people can use."""
 
@@ -88,6 +105,7 @@ class Settings(BaseSettings):
     redis_timeout_sec: Seconds = 5.0
     worker: WorkerSettings = WorkerSettings()
     waker: WakerSettings = WakerSettings()
+    logs: LogSettings = LogSettings()
     executors: dict[ExecutorName, ExecutorClientConfig] = Field(
         default={"default": ExecutorClientConfig()}, min_length=1
     )

@@ -10,9 +10,11 @@ import pytest
 import redis
 from pydantic import SecretStr
 from support.redis_server import RedisServer, free_port
+from support.spans import Spans
 
 from dispatcher import Settings
 from dispatcher.ledger import Ledger
+from dispatcher.traces import TRACER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests say themselves what is configured."""
-    for name in [name for name in os.environ if name.startswith("DISPATCHER_")]:
+    for name in [name for name in os.environ if name.startswith(("DISPATCHER_", "OTEL_"))]:
         monkeypatch.delenv(name)
 
 
@@ -67,6 +69,14 @@ def redis_client(request: pytest.FixtureRequest) -> redis.Redis:
 @pytest.fixture
 def ledger(redis_client: redis.Redis) -> Ledger:
     return Ledger(redis_client, Settings())
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
+    """The spans of this process, for this test alone: a provider is installed once and for all otherwise."""
+    spans = Spans()
+    monkeypatch.setattr(TRACER, "_real_tracer", spans.tracer)
+    return spans
 
 
 @pytest.fixture

@@ -8,18 +8,22 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+from typing import Any
+
+from celery.signals import after_setup_logger, after_setup_task_logger
 
 from dispatcher.celery_app import make_celery
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.ledger import connect, impatient_client
 from dispatcher.results import ResultCodec
-from dispatcher.settings import load_settings
+from dispatcher.settings import LogFormat, load_settings
 from workers import control as _control  # noqa: F401 (registers what a worker tells of itself)
 from workers.background import background_step
 from workers.breaker import SharedBreaker
 from workers.channel import Channel, open_channel
 from workers.fleet_worker import FleetWorker
 from workers.health import HealthCheck, HealthMonitor
+from workers.logs import structure
 from workers.steps import Steps
 from workers.tasks import add_run_plan, take_in_reserve
 from workers.waker import Waker
@@ -41,6 +45,12 @@ def _health_check(channel: Channel) -> HealthCheck:
     return HealthCheck(_quick_client, key, channel.driver, breaker, interval_s=interval_s)
 
 
+@after_setup_logger.connect  # type: ignore[untyped-decorator]  # celery ships no types
+@after_setup_task_logger.connect  # type: ignore[untyped-decorator]
+def _structure(logger: logging.Logger, format: str, colorize: bool, **_: Any) -> None:  # noqa: A002, FBT001 (celery's names)
+    structure(logger, _settings.logs.format, format, colorize=colorize)
+
+
 # Celery's own lines speak of messages, ours of plans: a step that parks its plan is no success.
 for _chatty in ("celery.app.trace", "celery.worker.strategy"):
     logging.getLogger(_chatty).setLevel(logging.WARNING)
@@ -60,7 +70,9 @@ _breakers = {
 }
 
 app = make_celery(_settings)
-app.Worker = app.subclass_with_self(FleetWorker, name="Worker")
+app.Worker = app.subclass_with_self(
+    FleetWorker, name="Worker", logs_only=_settings.logs.format is LogFormat.JSON
+)
 _waker = Waker(app, _ledger, _settings.waker, take=lambda plan_id: take_in_reserve(app, _steps, plan_id))
 _steps: Steps = Steps(_ledger, ResultCodec(app), _channels, _breakers, expect=_waker.expect)
 _monitor = HealthMonitor(map(_health_check, _channels.values()))

@@ -15,7 +15,7 @@ from workers.endings import failed
 from workers.observers.probe import ProbeObserver
 from workers.observers.prometheus import PrometheusObserver
 from workers.plan_runner import PlanRunner
-from workers.traces import traced
+from workers.traces import noted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,13 +91,12 @@ class Channel:
     def advance(self, record: PlanRecord, calls: StepCalls, answer: Admission | Rejection | None) -> Verdict:
         """Take one step, as far as the breaker's answer allows. No exception comes out of it."""
         try:
-            with traced(record.id):
-                rejection = answer if isinstance(answer, Rejection) else None
-                return self.runner.advance(record, calls, rejection)
+            rejection = answer if isinstance(answer, Rejection) else None
+            return noted(self.runner.advance(record, calls, rejection))
         except Exception as exc:
             logger.exception("plan %s: a defect in the worker ends it", record.id)
             error = ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}")
-            return failed(record.in_doubt(calls.now_ms), error, calls.now_ms)
+            return noted(failed(record.in_doubt(calls.now_ms), error, calls.now_ms))
 
     def close(self) -> None:
         """Let go of all connections."""

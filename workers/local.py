@@ -21,6 +21,7 @@ from dispatcher.ledger import impatient_client
 from dispatcher.metrics import ExecutorClientMetrics, ExecutorCounts
 from dispatcher.record import PlanRecord
 from dispatcher.settings import Settings
+from dispatcher.traces import TRACER, traceparent
 from workers.breaker import SharedBreaker
 from workers.breaker_rules import UNASKED, Admission
 from workers.calls import StepCalls
@@ -28,6 +29,7 @@ from workers.channel import open_channel
 from workers.health import check
 from workers.local_breaker import LocalBreaker
 from workers.metrics import repeated
+from workers.traces import step_span
 from workers.uninterrupted import uninterrupted
 from workers.verdicts import Fail, Finish, Park, Retry
 
@@ -100,6 +102,7 @@ class HttpExecutorClient(ExecutorClient):
         if self._redis is not None:
             self._redis.close()
 
+    @TRACER.start_as_current_span("apply_and_observe")
     def apply_and_observe(self, plan: FaultPlan, timeout_sec: float | None = None) -> RawObservation:
         """Carry the plan out and return what was observed.
 
@@ -149,6 +152,7 @@ class HttpExecutorClient(ExecutorClient):
             timeout_ms=round((timeout_sec or self._config.default_timeout_sec) * 1000),
             submitted_ms=now_ms,
             due_ms=begins_ms,
+            traceparent=traceparent(),
         )
 
     def _carry_out(self, record: PlanRecord, interrupted: threading.Event) -> Finish | Fail:
@@ -167,7 +171,8 @@ class HttpExecutorClient(ExecutorClient):
         channel = self._channel
         calls = StepCalls(channel.driver, self._now_ms(), channel.observer, repeats=repeated(record))
         answer = channel.ask(record, self._breaker)
-        verdict = channel.advance(record, calls, answer)
+        with step_span(record):
+            verdict = channel.advance(record, calls, answer)
         admission = answer if isinstance(answer, Admission) else UNASKED
         self._breaker.record(admission, calls.report, calls.counts)
         with self._counting:

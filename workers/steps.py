@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 import uuid
 from typing import TYPE_CHECKING
+
+from opentelemetry.trace import SpanKind
 
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, LedgerUnavailableError
 from workers.breaker_rules import UNASKED, Admission, Outcome, Rejection, Report
 from workers.calls import StepCalls
 from workers.endings import failed
+from workers.logs import step_fields
 from workers.metrics import repeated
+from workers.traces import step_span
 from workers.verdicts import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
@@ -60,18 +65,24 @@ class Steps:
         None where there was nothing to do, or where Redis or another step took the plan out of these
         hands: then its lease, or that step, brings it on.
         """
+        begun = time.monotonic()
         try:
             step = self._ledger.begin(plan_id, uuid.uuid4().hex, self._lease_ms)
             if step is None:
                 return None
-            verdict, beside = self._advance(step)
-            if not self._settle(verdict, step.token, beside):
-                logger.warning("plan %s: another step has taken over from this one", plan_id)
-                return None
+            with step_span(step.record, SpanKind.CONSUMER), step_fields(step.record):
+                return self._carry_out(step, begun)
         except LedgerUnavailableError as exc:
-            logger.warning("plan %s: this step ends without a verdict: %s", plan_id, exc)
+            told = "plan %s: this step ends without a verdict: %s"
+            logger.warning(told, plan_id, exc, extra={"plan": plan_id})
             return None
-        _log(verdict)
+
+    def _carry_out(self, step: Step, begun: float) -> Verdict | None:
+        verdict, beside = self._advance(step)
+        if not self._settle(verdict, step.token, beside):
+            logger.warning("plan %s: another step has taken over from this one", step.record.id)
+            return None
+        _log(verdict, (time.monotonic() - begun) * 1000)
         return verdict
 
     def _advance(self, step: Step) -> tuple[Verdict, list[Call]]:
@@ -138,16 +149,19 @@ def _unconfigured(step: Step) -> Fail:
     return failed(record, error, step.now_ms)
 
 
-def _log(verdict: Verdict) -> None:
+def _log(verdict: Verdict, took_ms: float) -> None:
     """Successes are for debugging, retries for information, failures are errors (specification 5.2)."""
+    record = verdict.record
+    more = {"apply_id": record.apply_id, "duration_ms": round(took_ms, 1)}
     match verdict:
-        case Park(record, after_ms):
-            logger.debug("plan %s: %s, next look in %.1f s", record.id, record.state, after_ms / 1000)
-        case Retry(record, after_s, cause):
-            logger.info(
-                "plan %s: attempt %d failed, again in %.2f s: %s", record.id, record.attempts, after_s, cause
-            )
-        case Finish(record, _):
-            logger.debug("plan %s: observed, fault %s", record.id, record.apply_id)
-        case Fail(record, error, _):
-            logger.error("plan %s: %s with %s: %s", record.id, record.state, type(error).__name__, error)
+        case Park(after_ms=after_ms):
+            told = "plan %s: %s, next look in %.1f s"
+            logger.debug(told, record.id, record.state, after_ms / 1000, extra=more)
+        case Retry(after_s=after_s, cause=cause):
+            told = "plan %s: attempt %d failed, again in %.2f s: %s"
+            logger.info(told, record.id, record.attempts, after_s, cause, extra=more)
+        case Finish():
+            logger.debug("plan %s: observed, fault %s", record.id, record.apply_id, extra=more)
+        case Fail(error=error):
+            told = "plan %s: %s with %s: %s"
+            logger.error(told, record.id, record.state, type(error).__name__, error, extra=more)

@@ -72,5 +72,6 @@ def _retry(task: Task, after_s: float, cause: ExecutorClientError) -> str:
     try:
         raise task.retry(exc=cause, countdown=after_s)
     except Reject as exc:
-        logger.warning("plan %s: the retry was not sent, the waker will wake it: %s", task.request.id, exc)
+        told = "plan %s: the retry was not sent, the waker will wake it: %s"
+        logger.warning(told, task.request.id, exc, extra={"plan": task.request.id})
         return PARKED

@@ -17,6 +17,7 @@ from dispatcher.cli.plans import result, run, status, submit
 from dispatcher.cli.up import up
 from dispatcher.cli.watch import watch
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, InvalidSettingsError
+from dispatcher.trace_export import export_traces
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -32,6 +33,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # fills the lines of a help text
 )
+
+
+@app.callback()
+def _traces(context: typer.Context) -> None:
+    if context.invoked_subcommand != "worker":  # whose processes see to theirs
+        context.call_on_close(export_traces("fault-dispatcher"))
+
+
 for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, health, metrics):
     app.command()(own)
 

@@ -15,7 +15,7 @@
 --                        all wake-ups, those that found nothing to do)
 --
 -- A plan's fields: order (what was submitted, as JSON), target, submitted_ms, state, due_ms; and where they apply:
--- conflict_policy (unless it is queue), expires_ms, batch, token, leased, wakes, attempts, failure (of the last
+-- conflict_policy (unless it is queue), expires_ms, batch, traceparent, token, leased, wakes, attempts, failure (of the last
 -- attempt), cause (why it waits, or why it ended), started_ms, applied_ms, apply_id, doubtful_ms (when the last apply may have arrived whose answer nobody has), cancelled (the reason),
 -- error (what the plan will end with, once its fault is stopped), ended_ms, released_ms. Few fields, for each of
 -- them costs memory as long as the plan is in flight.

@@ -1,9 +1,9 @@
 -- submit(KEYS: plan, due; ARGV: key prefix, id, order, target, conflict_policy, batch or '',
---        expires_after_ms or '', start_ms or '', patience_ms)
+--        expires_after_ms or '', start_ms or '', patience_ms, traceparent or '')
 --   -> {what} with what = 'new', 'known', 'taken' (the id belongs to another plan), 'past' (start_ms has passed),
 --      {'halted', reason} or {'conflict', id of the plan that holds the target}
 local plan_key, due_key = KEYS[1], KEYS[2]
-local prefix, id, order, target, policy, batch, expires_after_ms, start_ms, patience_ms = unpack(ARGV)
+local prefix, id, order, target, policy, batch, expires_after_ms, start_ms, patience_ms, traceparent = unpack(ARGV)
 
 local known = redis.call('HGET', plan_key, 'order')
 if known then
@@ -33,6 +33,7 @@ add_unless(fields, 'wakes', start_ms == '' and 1, false)  -- its submitter's
 add_unless(fields, 'conflict_policy', policy, 'queue')
 add_unless(fields, 'batch', batch, '')
 add_unless(fields, 'expires_ms', expires_after_ms ~= '' and whole(due + expires_after_ms), false)
+add_unless(fields, 'traceparent', traceparent, '')
 redis.call('HSET', plan_key, unpack(fields))
 if policy ~= 'allow' then
   redis.call('ZADD', prefix .. 'line:' .. target, whole(start_ms == '' and now_us or due * 1000), id)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr
+from support.collector import Collector
 from support.command_line import dispatcher
 from support.eventually import eventually
 from support.flower import Flower
@@ -16,16 +17,19 @@ from support.processes import start_worker
 from support.redis_server import RedisServer
 
 from dispatcher import Dispatcher, ExecutorClientError, Settings
+from dispatcher.settings import LogFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from support.processes import Process
+    from support.spans import Spans
     from support.stub_executor import StubExecutor
 
 TOKEN, PASSWORD, LOGIN = "planted-t0ken", "planted-passw0rd", "operator:planted-l0gin"
-PLANTED = ("planted-t0ken", "planted-passw0rd", "planted-l0gin")
+API_KEY = "planted-k3y"
+PLANTED = ("planted-t0ken", "planted-passw0rd", "planted-l0gin", "planted-k3y")
 
 
 @pytest.fixture
@@ -37,13 +41,25 @@ def guarded_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def environment(guarded_redis: RedisServer, stub: StubExecutor) -> dict[str, str]:
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture(params=LogFormat)
+def environment(
+    guarded_redis: RedisServer, stub: StubExecutor, collector: Collector, request: pytest.FixtureRequest
+) -> dict[str, str]:
     return {
         "DISPATCHER_REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:{guarded_redis.port}/0",
         "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stub.url,
         "DISPATCHER_EXECUTORS__DEFAULT__TOKEN": TOKEN,
         "DISPATCHER_EXECUTORS__DEFAULT__INITIAL_RETRY_DELAY_SEC": "0.01",
         "FLOWER_BASIC_AUTH": LOGIN,
+        "DISPATCHER_LOGS__FORMAT": request.param,
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.url}/v1/traces?key={API_KEY}",
+        "OTEL_EXPORTER_OTLP_HEADERS": f"api-key={API_KEY}",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
     }
 
 
@@ -61,12 +77,14 @@ def flower(worker: Process, environment: dict[str, str], tmp_path: Path) -> Iter
     flower.stop()
 
 
-def test_no_secret_is_in_any_log_error_task_result_or_page(
+def test_no_secret_is_in_any_log_span_error_task_result_or_page(
     worker: Process,
     flower: Flower,
     environment: dict[str, str],
     stub: StubExecutor,
+    collector: Collector,
     guarded_redis: RedisServer,
+    spans: Spans,
 ) -> None:
     leaks = {"message": f"what is Bearer {TOKEN}?"}
     stub.answers.extend([(503, leaks), (401, leaks)])
@@ -78,6 +96,8 @@ def test_no_secret_is_in_any_log_error_task_result_or_page(
         observed = client.submit(abort_plan(), plan_id="observed").result(30)
         status = failing.status()
     assert {headers["authorization"] for headers in stub.headers} == {f"Bearer {TOKEN}"}
+    eventually(lambda: len(collector.named("step")) == 4, within_s=10)
+    assert {headers["api-key"] for headers in collector.headers} == {API_KEY}
     ends = {"failing": "FAILURE", "observed": "SUCCESS"}
     eventually(lambda: {name: task["state"] for name, task in flower.tasks().items()} == ends, within_s=20)
     shown = {
@@ -86,6 +106,8 @@ def test_no_secret_is_in_any_log_error_task_result_or_page(
         "observation": repr(observed),
         "worker's log": worker.output,
         "Flower's log": flower.output,
+        "the worker's spans": b"".join(collector.bodies).decode("utf-8", "replace"),
+        "the client's spans": "".join(span.to_json() for span in spans.all()),
         "Flower's tasks": json.dumps(flower.tasks()),
         "Redis": _everything(guarded_redis),
         "processes": subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout,
@@ -100,7 +122,8 @@ def test_no_secret_is_in_any_log_error_task_result_or_page(
     ):
         done = dispatcher(*arguments, **environment)
         shown[arguments[0]] = done.stdout + done.stderr
-    assert "what is Bearer" in shown["error"]  # the Executor's words are there, without the token
+    for where in ("error", "worker's log", "the worker's spans"):
+        assert "what is Bearer" in shown[where]  # the Executor's words are there, without the token
     for where, text in shown.items():
         for secret in PLANTED:
             assert secret not in text, where

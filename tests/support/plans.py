@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dispatcher import FaultPlan
+from dispatcher.record import PlanRecord
 
 
 def abort_plan(**changes: Any) -> FaultPlan:
@@ -22,3 +23,9 @@ def abort_plan(**changes: Any) -> FaultPlan:
 def delay_plan(**changes: Any) -> FaultPlan:
     fields = {"fault_type": "delay", "delay_seconds": 2.5, "abort_http_status": None}
     return abort_plan(**(fields | changes))
+
+
+def plan_record(plan_id: str, **changes: Any) -> PlanRecord:
+    """A plan as the ledger has it that was just submitted."""
+    fields: dict[str, Any] = {"plan": abort_plan(), "executor": "default", "timeout_ms": 30_000}
+    return PlanRecord(plan_id, **(fields | {"submitted_ms": 1, "due_ms": 1} | changes))

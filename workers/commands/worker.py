@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.settings import load_settings
+from dispatcher.settings import LogFormat, load_settings
 
 __all__ = ["worker"]
 
@@ -25,11 +25,16 @@ def worker(
         int | None, typer.Option(min=1, help="Steps that each takes at once (worker.threads if absent).")
     ] = None,
     loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    log_format: Annotated[
+        LogFormat | None, typer.Option(help="How log lines look (logs.format if absent).")
+    ] = None,
 ) -> None:
     """Carry plans out, until Ctrl-C or SIGTERM: steps under way are finished first.
 
     Where one of several processes ends by itself, the others are told to end too.
     """
+    if log_format is not None:
+        os.environ["DISPATCHER_LOGS__FORMAT"] = log_format
     settings = load_settings()
     steps = threads or settings.worker.threads
     command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import math
 import socket
 import ssl
@@ -24,11 +25,12 @@ from dispatcher.errors import (
     ExecutorProtocolError,
     InvalidSettingsError,
 )
+from dispatcher.traces import W3C
 from workers.drivers.certificates import check_certificates
 from workers.drivers.connections import POOLS, TooLongError, Transfer
 from workers.drivers.strict_json import loads
 from workers.failures import CONNECTION_ROWS, status_row
-from workers.traces import traceparent
+from workers.traces import traced_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from workers.drivers.connections import TransferPool
 
 __all__ = ["Answer", "HttpTransport"]
+
+logger = logging.getLogger(__name__)
 
 USER_AGENT = f"fault-dispatcher/{version('fault-dispatcher')}"
 EXCERPT_BYTES = 200
@@ -151,8 +155,11 @@ class HttpTransport:
         Raises `ExecutorTimeoutError`, `ExecutorConnectionError`, `ExecutorProtocolError` (too long).
         """
         url = self._base_url + path
-        name = f"{method} {url}"
-        sent, content = self._content(body, headers or {})
+        return traced_call(method, url, lambda: self._send(method, path, body, headers or {}, within_s))
+
+    def _send(self, method: str, path: str, body: object, headers: dict[str, str], within_s: float) -> Answer:
+        name = f"{method} {self._base_url}{path}"
+        sent, content = self._content(body, headers)
         connect_s, read_s = (min(timeout_s, within_s) for timeout_s in self._timeouts)
         try:
             answer = self._pool.transfer(
@@ -169,14 +176,13 @@ class HttpTransport:
             raise ExecutorProtocolError(told) from exc
         except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as exc:
             raise _no_answer(name, exc) from exc
+        logger.debug("%s: %d", name, answer.status)
         return Answer(name, answer.status, self._read(answer, name), _retry_after_s(answer.headers))
 
     def _content(self, body: object, headers: dict[str, str]) -> tuple[dict[str, str], bytes | None]:
-        """What is sent: headers and body."""
+        """What is sent: headers, among them the span that the call is made in, and body."""
         sent = self._headers | headers
-        trace = traceparent()
-        if trace is not None:
-            sent["traceparent"] = trace
+        W3C.inject(sent)
         if body is None:
             return sent, None
         sent["Content-Type"] = "application/json"

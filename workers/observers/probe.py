@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -54,8 +56,9 @@ class ProbeObserver:
             raise InvalidPlanError(f"service {record.plan.service} {problem}", [["service", problem]])
         seen = Seen.model_validate_json(record.seen or "{}")
         tally = seen.tally(phase)
-        with ThreadPoolExecutor(self._requests) as pool:
-            answers = [pool.submit(target.probe, record.plan.api, within_s) for _ in range(self._requests)]
+        probe = partial(target.probe, record.plan.api, within_s)
+        with ThreadPoolExecutor(self._requests) as pool:  # in the plan's trace, each of them
+            answers = [pool.submit(copy_context().run, probe) for _ in range(self._requests)]
         for answer in answers:
             tally.add(*answer.result())
         return seen.model_dump_json()

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from support.plans import plan_record
 from support.raw_server import RawServer
 from support.stub_executor import StubExecutor
 
@@ -19,7 +20,7 @@ from dispatcher import (
     ExecutorTimeoutError,
 )
 from workers.drivers.http import HttpTransport
-from workers.traces import trace_id, traced
+from workers.traces import own_trace_id, step_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,13 +146,13 @@ def test_every_call_of_a_plan_belongs_to_its_trace(stub: StubExecutor, transport
     stub.answers.extend([(200, {})] * 4)
     traced_transport = transport(stub.url)
     for plan_id in ("p1", "p1", "p2"):
-        with traced(plan_id):
+        with step_span(plan_record(plan_id)):
             traced_transport.call("GET", "/v1/any")
     traced_transport.call("GET", "/v1/any")
     parents = [headers.get("traceparent") for headers in stub.headers]
     assert all(re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", parent or "") for parent in parents[:3])
     ids = [parent[3:35] for parent in parents[:3] if parent]
-    assert ids == [trace_id("p1"), trace_id("p1"), trace_id("p2")]
+    assert ids == [f"{own_trace_id(plan_id):032x}" for plan_id in ("p1", "p1", "p2")]
     assert len({parent[36:52] for parent in parents[:3] if parent}) == 3  # each call is a span of its own
     assert parents[3] is None
 

@@ -35,7 +35,8 @@ PLAN = abort_plan()
 
 def submit(ledger: Ledger, plan_id: str = "p1", plan: FaultPlan = PLAN, **options: Any) -> bool:
     """Whether it is new. Raises why it was refused."""
-    own = {name: options.pop(name) for name in ("expires_after_ms", "batch") if name in options}
+    names = ("expires_after_ms", "batch", "traceparent")
+    own = {name: options.pop(name) for name in names if name in options}
     order = Order(plan=plan, **{"timeout_ms": 30_000, **options})
     [outcome] = ledger.submit([Submission(plan_id, order, **own)])
     if isinstance(outcome, ExecutorClientError):
@@ -80,6 +81,17 @@ def test_a_submitted_plan_is_queued(ledger: Ledger) -> None:
 def test_the_same_plan_submitted_again_is_the_same_plan(ledger: Ledger) -> None:
     submit(ledger)
     assert not submit(ledger)
+
+
+def test_the_span_that_submits_a_plan_is_kept_and_is_no_part_of_it(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    submit(ledger, traceparent="00-first")
+    assert not submit(ledger, traceparent="00-second")
+    assert (read(ledger).traceparent, begin(ledger).record.traceparent) == ("00-first", "00-first")
+    submit(ledger, "p2")
+    assert read(ledger, "p2").traceparent == ""
+    assert not redis_client.hexists("{dispatcher}:plan:p2", "traceparent")  # each field costs memory
 
 
 @pytest.mark.parametrize("change", [{"plan": abort_plan(percentage=1)}, {"timeout_ms": 1}])
@@ -456,7 +468,8 @@ def test_a_plan_in_flight_costs_two_kilobytes_at_most(redis_url: str) -> None:
     for number in range(1_000):
         plan_id = f"{number:032x}-{number}"
         target = abort_plan(api=f"/api/v1/payment/process/{number}", start_delay_ms=200)
-        submit(ledger, plan_id, target, batch="b" * 32, expires_after_ms=60_000)
+        more = {"batch": "b" * 32, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+        submit(ledger, plan_id, target, expires_after_ms=60_000, **more)
         step = begin(ledger, plan_id, token=f"{number:032x}")
         ledger.park(step.record.applied(f"f-{number:032x}", 1_900_000_000_000), step.token, 30_000)
     assert (client.info("memory")["used_memory"] - before) / 1_000 <= 2_048

@@ -1,0 +1,48 @@
+"""The trace that code belongs to, by OpenTelemetry's API alone: without an SDK this does next to nothing."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+if TYPE_CHECKING:
+    from opentelemetry.util.types import AttributeValue
+
+    from dispatcher.models import FaultPlan
+
+__all__ = ["TRACER", "W3C", "describe", "describe_plan", "trace_id", "traceparent"]
+
+TRACER = trace.get_tracer("fault-dispatcher", version("fault-dispatcher"))
+"""Opens all spans of this project."""
+
+W3C = TraceContextTextMapPropagator()
+"""Reads and writes the header `traceparent`."""
+
+
+def traceparent() -> str:
+    """The current span, as that header names it. Empty where there is none."""
+    headers: dict[str, str] = {}
+    W3C.inject(headers)
+    return headers.get("traceparent", "")
+
+
+def trace_id() -> str | None:
+    """The trace of the current span, in 32 hexadecimal digits. None where there is none."""
+    context = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(context.trace_id) if context.is_valid else None
+
+
+def describe(**attributes: AttributeValue | None) -> None:
+    """Say more of the current span. What is None is left out."""
+    told = {f"dispatcher.{name}": value for name, value in attributes.items() if value is not None}
+    trace.get_current_span().set_attributes(told)
+
+
+def describe_plan(plan_id: str, executor: str, plan: FaultPlan, **more: AttributeValue | None) -> None:
+    """Say what plan the current span is about, and what else is known of it."""
+    if trace.get_current_span().is_recording():
+        target = {"service": plan.service, "api": plan.api}
+        describe(plan_id=plan_id, executor=executor, fault_type=plan.fault_type.value, **target, **more)

@@ -1,0 +1,93 @@
+"""The log of a real worker, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.command_line import DISPATCHER
+from support.eventually import eventually
+from support.plans import abort_plan
+
+from dispatcher import Dispatcher, ExecutorRejectedError
+from workers.traces import own_trace_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.processes import Workers
+    from support.stub_executor import StubExecutor
+
+QUICK = {"DISPATCHER_EXECUTORS__DEFAULT__INITIAL_RETRY_DELAY_SEC": "0.05"}
+DEBUG = ("--loglevel", "DEBUG")
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    """Each line, which must be JSON."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def carry_out(dispatcher: Dispatcher, stub: StubExecutor) -> None:
+    """A plan that is tried again and observed, and one that fails."""
+    stub.answers.append((503, {}))
+    dispatcher.submit(abort_plan(), plan_id="good").result(20)
+    stub.answers.append((401, {"message": "who\nare you?"}))
+    with pytest.raises(ExecutorRejectedError):
+        dispatcher.submit(abort_plan(), plan_id="bad").result(20)
+
+
+def test_every_line_is_json_and_verdicts_have_their_levels_and_fields(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor
+) -> None:
+    worker = start(stub.url, *DEBUG, DISPATCHER_LOGS__FORMAT="json", **QUICK)
+    carry_out(dispatcher, stub)
+    eventually(lambda: "plan bad: failed" in worker.output, within_s=10)
+    worker.stop()
+    lines = objects(worker.output)
+    assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    verdicts = [line for line in lines if line["logger"] == "workers.steps"]
+    told = [(line["level"], line["plan"], line.get("apply_id"), line["attempt"]) for line in verdicts]
+    assert told == [
+        ("INFO", "good", None, 1),
+        ("DEBUG", "good", "good", 2),
+        ("DEBUG", "good", "good", 1),
+        ("ERROR", "bad", None, 1),
+    ]
+    assert {line["executor"] for line in verdicts} == {"default"}
+    assert all(0 < line["duration_ms"] < 20_000 for line in verdicts)
+    traces = {f"{own_trace_id(plan_id):032x}" for plan_id in ("good", "bad")}
+    assert {line["trace_id"] for line in verdicts} == traces
+    of_libraries = [line["message"] for line in lines if line.get("plan") == "good" and line not in verdicts]
+    assert any("/v1/faults/good/status" in message for message in of_libraries)
+
+
+def test_lines_of_text_end_with_the_fields(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor
+) -> None:
+    worker = start(stub.url, **QUICK)
+    carry_out(dispatcher, stub)
+    eventually(lambda: "plan bad: failed" in worker.output, within_s=10)
+    retry, failure = [line for line in worker.output.splitlines() if " plan=" in line]
+    assert "INFO/MainProcess] plan good: attempt 1 failed" in retry
+    assert " plan=good executor=default attempt=1 duration_ms=" in retry
+    assert "ERROR/MainProcess] plan bad: failed with ExecutorRejectedError" in failure
+    assert failure.endswith(f" trace_id={own_trace_id('bad'):032x}")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_command_starts_workers_that_log_as_it_is_told(
+    processes: int, redis_url: str, stub: StubExecutor, tmp_path: Path
+) -> None:
+    address = {"DISPATCHER_REDIS_URL": redis_url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stub.url}
+    command = [DISPATCHER, "worker", "--processes", str(processes), "--log-format", "json"]
+    with (tmp_path / "log").open("wb") as log:
+        worker = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **address})
+    eventually(lambda: (tmp_path / "log").read_text().count(" ready.") == processes, within_s=30)
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(20)
+    told = [line["message"] for line in objects((tmp_path / "log").read_text())]
+    assert sum(message.endswith("stops, once its steps are done") for message in told) == processes
