@@ -7,7 +7,8 @@ BIN    := $(VENV)/bin
 EXTRAS := executor,flower,otel,embedded,examples,bench,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check guard campaign in-flight bench bench-breaker bench-transport fuzz docs format clean
+.PHONY: help demo test check guard campaign in-flight bench bench-growth bench-breaker bench-transport fuzz
+.PHONY: docs format clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -16,9 +17,10 @@ help:
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
 	@echo "make in-flight  what many plans in flight cost, and how long a killed worker holds them up"
 	@echo "make bench     side by side with Taskiq, Dramatiq and plain Celery: 15 minutes, writes docs/performance.md"
+	@echo "make bench-growth  what more plans in flight, more workers and larger observations cost: 12 minutes"
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
 	@echo "make bench-transport  what a call to an Executor costs, beside requests.Session"
-	@echo "make guard  what a plan costs in round trips, calls and messages, within bounds"
+	@echo "make guard     what a plan costs in round trips, calls and messages, within bounds"
 	@echo "make fuzz      100,000 answers that are none"
 	@echo "make docs      write anew what is made from code: executor/openapi.yaml, docs/errors.md"
 	@echo "make format    format the code"
@@ -58,6 +60,9 @@ in-flight: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.queues
+
+bench-growth: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.growth
 
 bench-breaker: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.breaker

@@ -87,6 +87,7 @@ class Row:
 ROWS = [
     Row("plans/s at duration 0", "throughput", ["per_s"]),
     Row("... over Taskiq's", "throughput", ["per_s"], ratio=True),
+    Row("... of 8,000 plans not back after two minutes", "throughput", ["missing"]),
     Row("4,000 plans of 10 s at once: time, s", "burst", ["took_s"], 1),
     Row("... over the limit of 10 s, s", "burst", ["over_limit_s"], 1),
     Row("... over Taskiq's", "burst", ["took_s"], ratio=True),

@@ -33,7 +33,7 @@ __all__ = [
     "throughput",
 ]
 
-GIVE_UP_S = 180.0
+GIVE_UP_S = 120.0
 SETTLED = 0.05
 """Workers that use less of a core than this have nothing to do."""
 
@@ -71,21 +71,26 @@ class Scale:
 
     many_s: int = 120
 
+    trace_bytes: int = 0
+    """Traces that come with each observation."""
+
 
 def throughput(contender: Contender, scale: Scale) -> Figures:
     """Plans that wait for nothing, submitted at once: from the first call to the last observation."""
-    with fleet(contender, SHORT_IN_FLIGHT, scale.warm) as (stage, client):
+    with fleet(contender, SHORT_IN_FLIGHT, scale) as (stage, client):
         plans = [contender.plan(number, contender.least_wait_s) for number in range(scale.plans)]
-        usage, begun = Usage(stage), time.monotonic()
+        redis_before = stage.redis_memory()
+        usage, begun = Usage(stage), time.time()
         submitted = client.submit_many(plans)
-        submit_s = time.monotonic() - begun
-        observed = client.wait(submitted, GIVE_UP_S)
-        took_s = time.monotonic() - begun
+        submit_s = time.time() - begun
+        observed, took_s = until_observed(client, submitted, begun)
         figures = usage.figures(scale.plans)
         return figures | {
             "per_s": observed / took_s,
             "took_s": took_s,
             "busy_submit_per_s": scale.plans / submit_s,
+            "workers_kb": stage.worker_memory_kb(),
+            "kept_kb_a_plan": (stage.redis_memory() - redis_before) / 1024 / scale.plans,
             "observed": observed,
             "missing": scale.plans - observed,
         }
@@ -93,15 +98,14 @@ def throughput(contender: Contender, scale: Scale) -> Figures:
 
 def burst(contender: Contender, scale: Scale) -> Figures:
     """Long plans submitted at once, and what they add to the memory of workers that know such a burst."""
-    with fleet(contender, scale.burst, scale.warm) as (stage, client):
+    with fleet(contender, scale.burst, scale) as (stage, client):
         warm(contender, client, scale.burst)
         settle(stage)
         plans = [contender.plan(number, scale.burst_s) for number in range(scale.burst)]
         with Memory(stage) as memory:
-            usage, begun = Usage(stage), time.monotonic()
+            usage, begun = Usage(stage), time.time()
             submitted = client.submit_many(plans)
-            observed = client.wait(submitted, GIVE_UP_S)
-            took_s = time.monotonic() - begun
+            observed, took_s = until_observed(client, submitted, begun)
             figures = usage.figures(scale.burst)
         return (
             figures
@@ -116,7 +120,9 @@ def burst(contender: Contender, scale: Scale) -> Figures:
 
 def memory(contender: Contender, scale: Scale) -> Figures:
     """What very many plans in flight add to the workers' memory: malloc's whims are some hundred KB."""
-    with fleet(contender, scale.many, scale.burst) as (stage, client):
+    with fleet(contender, scale.many, scale) as (stage, client):
+        warm(contender, client, scale.burst)
+        settle(stage)
         before = stage.counts().in_flight
         with Memory(stage) as memory:
             client.submit_many([contender.plan(number, scale.many_s) for number in range(scale.many)])
@@ -134,7 +140,7 @@ def lag(contender: Contender, scale: Scale) -> Figures:
     `steady_s`, all of which end while others still arrive and as many as planned are in flight.
     """
     in_flight = scale.per_s * scale.steady_s
-    with fleet(contender, in_flight * 5 // 4, scale.warm) as (stage, client):
+    with fleet(contender, in_flight * 5 // 4, scale) as (stage, client):
         plans = [contender.plan(number, scale.steady_s) for number in range(in_flight * 2)]
         usage = Usage(stage)
         submitted, late_s = arrive(client, plans, 1 / scale.per_s)
@@ -184,7 +190,7 @@ def kill(contender: Contender, scale: Scale) -> Figures:
     What has died is started again, as a supervisor would. Late is how long after its fault's end, by the
     first apply, a plan has its observation.
     """
-    with fleet(contender, scale.killed * 5 // 4, scale.warm) as (stage, client):
+    with fleet(contender, scale.killed * 5 // 4, scale) as (stage, client):
         doubled = stage.counts().doubled
         submitted = client.submit_many([contender.plan(n, scale.burst_s) for n in range(scale.killed)])
         until(lambda: stage.counts().in_flight >= scale.killed)
@@ -228,13 +234,21 @@ def executor_rate(calls: int) -> Figures:
 
 
 @contextmanager
-def fleet(contender: Contender, in_flight: int, plans: int) -> Iterator[tuple[Stage, Client]]:
+def fleet(contender: Contender, in_flight: int, scale: Scale) -> Iterator[tuple[Stage, Client]]:
     """A stage with workers that have carried out some plans, and a client that has submitted them."""
-    with stage() as made, contender.client(made) as client:
+    with stage(scale.trace_bytes) as made, contender.client(made) as client:
         made.add_workers(contender.worker_commands(made, in_flight))
-        warm(contender, client, plans)
+        warm(contender, client, scale.warm)
         settle(made)
         yield made, client
+
+
+def until_observed(client: Client, submitted: Sequence[object], begun: float) -> tuple[int, float]:
+    """How many plans have observations, and how long that took; those that never come are not waited for."""
+    observed = client.wait(submitted, GIVE_UP_S)
+    if observed == len(submitted):
+        return observed, time.time() - begun
+    return observed, max((ended.at for ended in client.endings(submitted) if ended), default=begun) - begun
 
 
 def warm(contender: Contender, client: Client, count: int) -> None:

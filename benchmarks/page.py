@@ -8,6 +8,7 @@ from benchmarks.stage import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 __all__ = ["FOLDER", "markdown_table", "rewrite"]
 
@@ -15,12 +16,12 @@ FOLDER = REPOSITORY / "docs"
 PAGE = FOLDER / "performance.md"
 
 
-def rewrite(part: str, text: str) -> None:
+def rewrite(part: str, text: str, page: Path = PAGE) -> None:
     """Put `text` between the two marks of `part`."""
     begin, end = f"<!-- {part}: written by the benchmark -->", f"<!-- end of {part} -->"
-    before, _, rest = PAGE.read_text("utf-8").partition(begin)
+    before, _, rest = page.read_text("utf-8").partition(begin)
     _, _, after = rest.partition(end)
-    PAGE.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", "utf-8")
+    page.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", "utf-8")
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,13 +10,15 @@ from matplotlib import pyplot as plt
 from benchmarks.comparison import told
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
 
     from benchmarks.comparison import Runs
+    from benchmarks.growth import Curve
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_growth"]
 
 mpl.use("Agg")
 
@@ -33,6 +35,25 @@ def draw(runs: Runs, path: Path) -> None:
     time.axvline(LIMIT_S, color="#c0392b", linestyle="--", linewidth=1)
     _bars(lag, runs, "lag", "p95_ms", "lag after the fault's end, p95, ms")
     _stacked(cpu, runs)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_growth(curves: Sequence[Curve], path: Path) -> None:
+    """For each curve, two figures over its size."""
+    figure, rows = plt.subplots(
+        len(curves), 2, figsize=(11, 3 * len(curves)), squeeze=False, layout="constrained"
+    )
+    for curve, row in zip(curves, rows, strict=True):
+        sizes = [max(size, 1) for size, _ in curve.points]
+        for axes, name in zip(row, curve.drawn, strict=True):
+            figure_name, _ = curve.columns[name]
+            axes.plot(sizes, [figures[figure_name] for _, figures in curve.points], "o-", color=COLOURS[0])
+            axes.set_xscale("log")
+            axes.set_ylim(bottom=0)
+            axes.set_xlabel(curve.unit)
+            axes.set_title(f"{curve.title}: {name}", loc="left", fontsize=10)
+            axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

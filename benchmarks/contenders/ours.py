@@ -61,6 +61,9 @@ class Ours(Contender):
     least_wait_s = 1
     swift = True
 
+    def __init__(self, workers: int = WORKERS) -> None:
+        self._workers = workers
+
     def plan(self, number: int, wait_s: int) -> FaultPlan:
         return plan(number, wait_s)
 
@@ -70,7 +73,9 @@ class Ours(Contender):
             "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stage.executor_url,
         }
         worker = [sys.executable, "-m", "celery", "--app", "workers.app", "worker", "--loglevel", "WARNING"]
-        return [Command([*worker, "--hostname", f"w{number}@%h"], environment) for number in range(WORKERS)]
+        return [
+            Command([*worker, "--hostname", f"w{number}@%h"], environment) for number in range(self._workers)
+        ]
 
     @contextmanager
     def client(self, stage: Stage) -> Iterator[OurClient]:
