@@ -63,6 +63,8 @@ def _message(app: Celery, wake_up: WakeUp) -> Any:
         RUN_PLAN,
         args=[wake_up.plan_id],
         argsrepr=wake_up.title,  # what Flower shows
+        kwargsrepr="{}",
+        origin="dispatcher",
         countdown=wake_up.after_s or None,
         ignore_result=True,
     )

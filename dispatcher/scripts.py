@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Self
 
+from hiredis import pack_command
 from redis.exceptions import NoScriptError, ResponseError
 
 if TYPE_CHECKING:
@@ -79,8 +80,10 @@ def _round_trip(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
 
 
 def _exchange(connection: Any, calls: Sequence[Call]) -> list[Any]:
-    commands = [("EVALSHA", each.script.sha, len(each.keys), *each.keys, *each.args) for each in calls]
-    connection.send_packed_command(connection.pack_commands(commands))
+    commands: list[tuple[Any, ...]] = [
+        ("EVALSHA", each.script.sha, len(each.keys), *each.keys, *each.args) for each in calls
+    ]
+    connection.send_packed_command([b"".join(pack_command(each) for each in commands)])
     return [_reply(connection) for _ in commands]
 
 
