@@ -14,7 +14,6 @@ from dispatcher.errors import ExecutorClientError, InvalidPlanError, LedgerUnava
 from workers.breaker_rules import Admission, Outcome, Rejection
 from workers.calls import StepCalls
 from workers.endings import failed
-from workers.logs import step_fields
 from workers.traces import step_span
 from workers.verdicts import Fail, Finish, Park, Retry
 
@@ -69,7 +68,7 @@ class Steps:
             step = self._ledger.begin(plan_id, uuid.uuid4().hex, self._lease_ms)
             if step is None:
                 return None
-            with step_span(step.record, SpanKind.CONSUMER), step_fields(step.record):
+            with step_span(step.record, SpanKind.CONSUMER):
                 return self._carry_out(step, begun)
         except LedgerUnavailableError as exc:
             told = "plan %s: this step ends without a verdict: %s"

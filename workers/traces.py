@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, create_key, detach, get_value
 from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
@@ -25,25 +25,42 @@ from dispatcher.traces import TRACER, W3C, describe, describe_plan, trace_id
 from workers.verdicts import Fail, Finish, Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dispatcher.record import PlanRecord
+    from workers.drivers.http import Answer
     from workers.verdicts import Verdict
 
-__all__ = ["answered", "call_span", "noted", "own_trace_id", "step_span"]
+__all__ = ["noted", "own_trace_id", "step_span", "step_under_way", "traced_call"]
 
+STEP = create_key("dispatcher-step")
+SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 FIRST_ERROR_STATUS = 400
 PORTS = {"http": 80, "https": 443}
 
 
 @contextmanager
 def step_span(record: PlanRecord, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[None]:
-    """What is called in this block belongs to a step of the plan, and to its trace."""
-    span = TRACER.start_span("step", _parent(record), kind)
-    with use_span(span, end_on_exit=True, record_exception=False):
-        attempt = record.attempts + 1
-        describe_plan(record.id, record.executor, record.plan, apply_id=record.apply_id, attempt=attempt)
+    """What is done in this block belongs to a step of the plan, and to its trace."""
+    before = _before(record)
+    span = TRACER.start_span("step", before, kind)
+    token = attach(set_span_in_context(span, before))
+    try:
+        if span.is_recording():
+            attempt = record.attempts + 1
+            describe_plan(record.id, record.executor, record.plan, apply_id=record.apply_id, attempt=attempt)
         yield
+    except Exception as exc:
+        _failed(span, exc)
+        raise
+    finally:
+        detach(token)
+        span.end()
+
+
+def step_under_way() -> PlanRecord | None:
+    """The plan of the current step, as it was when the step began. None outside of any."""
+    return cast("PlanRecord | None", get_value(STEP))
 
 
 def noted(verdict: Verdict) -> Verdict:
@@ -59,13 +76,11 @@ def noted(verdict: Verdict) -> Verdict:
     return verdict
 
 
-@contextmanager
-def call_span(method: str, url: str) -> Iterator[Span]:
-    """One HTTP call. Names follow OpenTelemetry's semantic conventions for HTTP clients."""
+def traced_call(method: str, url: str, send: Callable[[], Answer]) -> Answer:
+    """Send one HTTP request. Names follow OpenTelemetry's semantic conventions for HTTP clients."""
     span = TRACER.start_span(method, kind=SpanKind.CLIENT)
     if not span.is_recording():  # the step's span goes into the header then
-        yield span
-        return
+        return send()
     server = urlsplit(url)
     span.set_attributes(
         {
@@ -77,18 +92,15 @@ def call_span(method: str, url: str) -> Iterator[Span]:
     )
     with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
-            yield span
+            answer = send()
         except Exception as exc:
             _failed(span, exc)
             raise
-
-
-def answered(span: Span, status: int) -> None:
-    """Tell the span of a call what it was answered with."""
-    span.set_attribute("http.response.status_code", status)
-    if status >= FIRST_ERROR_STATUS:
-        span.set_attribute("error.type", str(status))
-        span.set_status(StatusCode.ERROR)
+        span.set_attribute("http.response.status_code", answer.status)
+        if answer.status >= FIRST_ERROR_STATUS:
+            span.set_attribute("error.type", str(answer.status))
+            span.set_status(StatusCode.ERROR)
+        return answer
 
 
 def own_trace_id(plan_id: str) -> int:
@@ -96,15 +108,16 @@ def own_trace_id(plan_id: str) -> int:
     return int.from_bytes(hashlib.sha256(plan_id.encode()).digest()[:16])
 
 
-def _parent(record: PlanRecord) -> Context:
-    """The span that submitted the plan, or else one that nobody opened, in the plan's own trace."""
+def _before(record: PlanRecord) -> Context:
+    """In the span that submitted the plan, or else in one that nobody opened, in the plan's own trace."""
+    step = Context({STEP: record})
     if record.traceparent:
-        submission = W3C.extract({"traceparent": record.traceparent}, Context())
+        submission = W3C.extract({"traceparent": record.traceparent}, step)
         if get_current_span(submission).get_span_context().is_valid:
             return submission
-    span_id, sampled = secrets.randbits(63) + 1, TraceFlags(TraceFlags.SAMPLED)
-    nobodys = SpanContext(own_trace_id(record.id), span_id, is_remote=True, trace_flags=sampled)
-    return set_span_in_context(NonRecordingSpan(nobodys), Context())
+    span_id = secrets.randbits(63) + 1
+    nobodys = SpanContext(own_trace_id(record.id), span_id, is_remote=True, trace_flags=SAMPLED)
+    return set_span_in_context(NonRecordingSpan(nobodys), step)
 
 
 def _failed(span: Span, error: Exception) -> None:

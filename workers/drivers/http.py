@@ -24,7 +24,7 @@ from workers.drivers.certificates import check_certificates
 from workers.drivers.read_budget import POOLS
 from workers.drivers.strict_json import loads
 from workers.failures import CONNECTION_ROWS, status_row
-from workers.traces import answered, call_span
+from workers.traces import traced_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -151,10 +151,11 @@ class HttpTransport:
         Raises `ExecutorTimeoutError`, `ExecutorConnectionError`, `ExecutorProtocolError` (too long).
         """
         url = self._base_url + path
-        with call_span(method, url) as span:
-            answer = self._send(self._request(method, url, body, headers or {}), within_s)
-            answered(span, answer.status)
-        return answer
+
+        def send() -> Answer:  # the request names the span that it is made in
+            return self._send(self._request(method, url, body, headers or {}), within_s)
+
+        return traced_call(method, url, send)
 
     def _send(self, request: requests.PreparedRequest, within_s: float) -> Answer:
         name = f"{request.method} {request.url}"
