@@ -14,7 +14,7 @@ from dispatcher.errors import ExecutorClientError, InvalidPlanError, LedgerUnava
 from workers.breaker_rules import Admission, Outcome, Rejection
 from workers.calls import StepCalls
 from workers.endings import failed
-from workers.traces import step_span
+from workers.traces import noted, step_span
 from workers.verdicts import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Steps:
         record = step.record
         channel = self._channels.get(record.executor)
         if channel is None:
-            return _unconfigured(step), []
+            return noted(_unconfigured(step)), []
         calls = StepCalls(channel.driver, step.now_ms, channel.observer)
         breaker = self._breakers[record.executor]
         answer = channel.ask(record, breaker, breaker.admitted_by(*step.breaker))
