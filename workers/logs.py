@@ -5,22 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import re
-from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
 from dispatcher.settings import LogFormat
 from dispatcher.traces import trace_id
+from workers.traces import step_under_way
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from dispatcher.record import PlanRecord
-
-__all__ = ["FIELDS", "JsonLines", "StepFields", "step_fields", "structure"]
+__all__ = ["FIELDS", "JsonLines", "StepFields", "structure"]
 
 FIELDS = ("plan", "executor", "apply_id", "attempt", "duration_ms", "trace_id")
 """What a line may say of a step beside its message. Only what is known is there."""
@@ -28,25 +22,13 @@ FIELDS = ("plan", "executor", "apply_id", "attempt", "duration_ms", "trace_id")
 PLAIN = re.compile(r"[^\s\"=]+")
 """A value that needs no quotes in a line of text."""
 
-_step: ContextVar[PlanRecord | None] = ContextVar("step", default=None)
-
-
-@contextmanager
-def step_fields(record: PlanRecord) -> Iterator[None]:
-    """What is logged in this block is about a step of the plan, whoever logs it."""
-    token = _step.set(record)
-    try:
-        yield
-    finally:
-        _step.reset(token)
-
 
 class StepFields(logging.Filter):
     """Adds to each line what is known of the step that it is from. What the line says itself stays."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         known: dict[str, Any] = {"trace_id": trace_id()}
-        step = _step.get()
+        step = step_under_way()
         if step is not None:
             known |= {"plan": step.id, "executor": step.executor}
             known |= {"apply_id": step.apply_id, "attempt": step.attempts + 1}

@@ -14,9 +14,8 @@ from dispatcher.errors import ExecutorClientError, InvalidPlanError, LedgerUnava
 from workers.breaker_rules import UNASKED, Admission, Outcome, Rejection, Report
 from workers.calls import StepCalls
 from workers.endings import failed
-from workers.logs import step_fields
 from workers.metrics import repeated
-from workers.traces import step_span
+from workers.traces import noted, step_span
 from workers.verdicts import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Steps:
             step = self._ledger.begin(plan_id, uuid.uuid4().hex, self._lease_ms)
             if step is None:
                 return None
-            with step_span(step.record, SpanKind.CONSUMER), step_fields(step.record):
+            with step_span(step.record, SpanKind.CONSUMER):
                 return self._carry_out(step, begun)
         except LedgerUnavailableError as exc:
             told = "plan %s: this step ends without a verdict: %s"
@@ -90,7 +89,7 @@ class Steps:
         record = step.record
         channel = self._channels.get(record.executor)
         if channel is None:
-            return _unconfigured(step), []
+            return noted(_unconfigured(step)), []
         calls = StepCalls(channel.driver, step.now_ms, channel.observer, repeats=repeated(record))
         breaker = self._breakers[record.executor]
         answer = channel.ask(record, breaker, breaker.admitted_by(*step.breaker))

@@ -21,7 +21,8 @@ from dispatcher import (
 )
 from dispatcher.celery_app import make_celery
 from dispatcher.endpoints import ServiceSettings
-from dispatcher.ledger import Ledger, connect, impatient_client
+from dispatcher.ledger import Ledger, Submission, connect, impatient_client
+from dispatcher.record import Order
 from dispatcher.results import ResultCodec
 from dispatcher.traces import TRACER
 from workers.breaker import SharedBreaker
@@ -191,6 +192,16 @@ def test_a_plan_that_fails_says_so(
     step = spans.one("step")
     assert (told(step)["dispatcher.verdict"], step.status.status_code) == ("fail", StatusCode.ERROR)
     assert told(step)["error.type"] == ExecutorRejectedError.__name__
+
+
+def test_a_plan_for_an_executor_that_the_worker_does_not_know_says_so_too(
+    steps: Steps, spans: Spans, real_redis: redis.Redis, settings: Settings
+) -> None:
+    order = Order(plan=abort_plan(), executor="elsewhere", timeout_ms=30_000)
+    Ledger(real_redis, settings).submit([Submission("p1", order)])
+    assert isinstance(steps.take("p1"), Fail)
+    step = spans.one("step")
+    assert (told(step)["dispatcher.verdict"], step.status.status_code) == ("fail", StatusCode.ERROR)
 
 
 def test_without_an_sdk_the_executor_sees_the_plans_own_trace(

@@ -13,7 +13,7 @@ from celery.utils.log import ColorFormatter
 from support.plans import plan_record
 
 from dispatcher.settings import LogFormat
-from workers.logs import step_fields, structure
+from workers.logs import structure
 from workers.traces import own_trace_id, step_span
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Loggers = Callable[..., tuple[logging.Logger, io.StringIO]]
 
 RECORD = plan_record("p1", apply_id="f1", attempts=2)
+TRACE_ID = f"{own_trace_id('p1'):032x}"
 
 
 @pytest.fixture
@@ -48,34 +49,35 @@ def objects(written: io.StringIO) -> list[dict[str, Any]]:
 
 def test_a_line_of_text_ends_with_the_fields_of_its_step(logger: Loggers) -> None:
     text, written = logger(LogFormat.TEXT)
-    with step_fields(RECORD):
+    with step_span(RECORD):
         text.info("a call to %s", "it")
-    assert written.getvalue() == "INFO a call to it plan=p1 executor=default apply_id=f1 attempt=3\n"
+    fields = f"plan=p1 executor=default apply_id=f1 attempt=3 trace_id={TRACE_ID}"
+    assert written.getvalue() == f"INFO a call to it {fields}\n"
 
 
 def test_what_is_not_known_is_not_there(logger: Loggers) -> None:
     text, written = logger(LogFormat.TEXT)
     text.info("before")
-    with step_fields(plan_record("p1")):
+    with step_span(plan_record("p1")):
         text.info("within")
     text.info("after")
     assert written.getvalue().splitlines() == [
         "INFO before",
-        "INFO within plan=p1 executor=default attempt=1",
+        f"INFO within plan=p1 executor=default attempt=1 trace_id={TRACE_ID}",
         "INFO after",
     ]
 
 
 def test_values_with_spaces_are_quoted_in_text(logger: Loggers) -> None:
     text, written = logger(LogFormat.TEXT)
-    with step_fields(plan_record("p1", apply_id='f 1" plan=p2')):
+    with step_span(plan_record("p1", apply_id='f 1" plan=p2')):
         text.info("odd")
-    assert written.getvalue().endswith('apply_id="f 1\\" plan=p2" attempt=1\n')
+    assert ' apply_id="f 1\\" plan=p2" attempt=1 ' in written.getvalue()
 
 
 def test_a_line_of_json_has_them_as_members(logger: Loggers) -> None:
     programs, written = logger(LogFormat.JSON)
-    with step_fields(RECORD):
+    with step_span(RECORD):
         programs.warning("a call to %s", "it", extra={"duration_ms": 1.5})
     [found] = objects(written)
     age = datetime.now(UTC) - datetime.fromisoformat(found.pop("time"))
@@ -89,12 +91,13 @@ def test_a_line_of_json_has_them_as_members(logger: Loggers) -> None:
         "apply_id": "f1",
         "attempt": 3,
         "duration_ms": 1.5,
+        "trace_id": TRACE_ID,
     }
 
 
 def test_what_a_line_says_itself_comes_first(logger: Loggers) -> None:
     programs, written = logger(LogFormat.JSON)
-    with step_fields(plan_record("p1")):
+    with step_span(plan_record("p1")):
         programs.info("applied", extra={"apply_id": "f2"})
         programs.info("not applied", extra={"apply_id": None})
     assert [found.get("apply_id") for found in objects(written)] == ["f2", None]
@@ -127,7 +130,7 @@ def test_a_line_says_which_trace_it_is_from(logger: Loggers) -> None:
     with step_span(RECORD):
         programs.info("in the plan's own trace")
     programs.info("in none")
-    assert [found.get("trace_id") for found in objects(written)] == [f"{own_trace_id('p1'):032x}", None]
+    assert [found.get("trace_id") for found in objects(written)] == [TRACE_ID, None]
 
 
 def test_any_span_is_enough_for_that(logger: Loggers, spans: Spans) -> None:
