@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+import secrets
 import time
-import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Dispatcher"]
 
 PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+ID_BYTES = 8
+"""Of chance in an id that nobody has chosen: short enough to be read, and to fit into a table."""
 
 
 class Dispatcher(ExecutorClient):
@@ -95,7 +97,7 @@ class Dispatcher(ExecutorClient):
             raise InvalidPlanError(f"invalid plan: plan_id {problem}", [["plan_id", problem]])
         options = self._options(timeout_sec, expires, executor, conflict_policy)
         order = Order(plan=plan, **options)
-        plan_id = plan_id or str(uuid.uuid4())
+        plan_id = plan_id or secrets.token_hex(ID_BYTES)
         describe_plan(plan_id, executor, plan)
         submission = Submission(plan_id, order, _expires_ms(expires), traceparent=traceparent())
         [refusal] = self._submit([submission])
@@ -121,7 +123,7 @@ class Dispatcher(ExecutorClient):
         Raises `InvalidPlanError` (an option), `LedgerUnavailableError` (some of the plans may have gone).
         """
         options = self._options(timeout_sec, expires, executor, conflict_policy)
-        batch, parent = uuid.uuid4().hex, traceparent()
+        batch, parent = secrets.token_hex(ID_BYTES), traceparent()
         submissions = (
             Submission(f"{batch}-{number}", Order(plan=plan, **options), _expires_ms(expires), batch, parent)
             for number, plan in enumerate(plans)
