@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -92,6 +93,13 @@ class Endpoint(Section):
         if url.query or url.fragment or "@" in url.netloc:
             raise ValueError("must have no credentials, query or fragment")
         return value.rstrip("/")
+
+    @field_validator("token")
+    @classmethod
+    def _fits_into_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+            raise ValueError("must be printable ASCII without spaces; does it end with a line break?")
+        return value
 
     @field_validator("ca_file", "client_cert_file", "client_key_file")
     @classmethod

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -33,10 +34,10 @@ from workers.failures import CONNECTION_ROWS, status_row
 from workers.traces import traced_call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from dispatcher.endpoints import Endpoint
-    from workers.drivers.connections import TransferPool
+    from workers.drivers.connections import Headers, TransferPool
 
 __all__ = ["Answer", "HttpTransport"]
 
@@ -124,6 +125,7 @@ class HttpTransport:
         self._timeouts = (config.connection_timeout_sec, config.read_timeout_sec)
         self._max_bytes = config.max_response_bytes
         self._headers = {
+            "Host": urlsplit(self._base_url).netloc,
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": USER_AGENT,
@@ -235,14 +237,15 @@ def _no_answer(call: str, exc: Exception) -> ExecutorClientError:
     return row.error(message, kind) if row.error is ExecutorConnectionError else row.error(message)
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+def _retry_after_s(headers: Headers) -> float | None:
     """`Retry-After`: seconds, or a date, held against the Executor's own clock (RFC 9110, 10.2.3)."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return min(float(value), LONGEST_RETRY_AFTER_S)
     try:
         until = parsedate_to_datetime(value)
-        now = parsedate_to_datetime(headers["Date"]) if "Date" in headers else datetime.now(UTC)
+        date = headers.get("Date")
+        now = parsedate_to_datetime(date) if date else datetime.now(UTC)
         wait_s = (until - now).total_seconds()
     except (ValueError, TypeError):  # TypeError: one of them has no zone
         return None

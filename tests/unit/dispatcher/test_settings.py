@@ -59,6 +59,16 @@ def test_the_specifications_knobs_have_their_names_and_defaults() -> None:
     assert {name: getattr(config, name) for name in specified} == specified
 
 
+@pytest.mark.parametrize("token", ["pa55\n", "two words", "pässword"])
+def test_a_token_that_fits_into_no_header_is_refused_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("DISPATCHER_EXECUTORS__DEFAULT__TOKEN", token)
+    with pytest.raises(InvalidSettingsError, match="token must be printable ASCII") as caught:
+        load_settings()
+    assert token not in str(caught.value)
+
+
 def test_the_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config/default.toml").write_text('queue = "here"')
