@@ -12,7 +12,8 @@ COPY workers workers
 COPY executor executor
 COPY conformance conformance
 COPY config config
-RUN pip install ".[executor,flower,otel]"
+# A clone made under a strict umask is for its owner alone, who is nobody in here.
+RUN chmod -R a+rX . && pip install ".[executor,flower,otel]"
 
 # Nobody needs to be root to wait for HTTP.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dispatcher
