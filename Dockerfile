@@ -2,7 +2,8 @@
 # runs where.
 FROM python:3.11-slim
 
-ENV MALLOC_ARENA_MAX=2 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV MALLOC_ARENA_MAX=2 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_ROOT_USER_ACTION=ignore
 
 WORKDIR /app
 COPY pyproject.toml README.md ./
@@ -11,7 +12,8 @@ COPY workers workers
 COPY executor executor
 COPY conformance conformance
 COPY config config
-RUN pip install ".[executor,flower,otel]"
+# A clone made under a strict umask is for its owner alone, who is nobody in here.
+RUN chmod -R a+rX . && pip install ".[executor,flower,otel]"
 
 # Nobody needs to be root to wait for HTTP.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dispatcher

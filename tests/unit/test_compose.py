@@ -52,6 +52,13 @@ def test_what_must_be_set_stands_in_the_example() -> None:
     assert set(re.findall(r"\$\{(\w+):\?", compose)) == set(re.findall(r"^(\w+)=$", example, re.MULTILINE))
 
 
+def test_what_may_be_set_stands_in_the_example_with_its_default() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text("utf-8")
+    example = (ROOT / ".env.example").read_text("utf-8")
+    may_be_set = set(re.findall(r"\$\{(\w+):-(.*?)\}", compose))
+    assert may_be_set == set(re.findall(r"^# (\w+)=(.*)$", example, re.MULTILINE))
+
+
 def test_prometheus_and_grafana_come_with_their_profile_only() -> None:
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
     assert profiles == {"prometheus": ["monitoring"], "grafana": ["monitoring"]}
@@ -89,6 +96,22 @@ def test_the_executor_asks_for_the_token_that_workers_and_nobody_else_have() -> 
 def test_no_service_has_privileges(name: str) -> None:
     assert SERVICES[name]["cap_drop"] == ["ALL"]
     assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_a_service_writes_is_in_memory_or_on_a_volume(name: str) -> None:
+    assert SERVICES[name]["read_only"] == (name != "grafana")
+    assert SERVICES[name]["tmpfs"] == ["/tmp"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_logs_do_not_fill_the_disk(name: str) -> None:
+    assert SERVICES[name]["logging"] == {"driver": "local"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_is_built_has_no_name_that_another_service_could_take(name: str) -> None:
+    assert ("build" in SERVICES[name]) != ("image" in SERVICES[name])
 
 
 def test_workers_scale() -> None:
