@@ -24,6 +24,7 @@ from dispatcher.errors import (
 )
 from dispatcher.record import Order, PlanRecord
 from dispatcher.scripts import Call, Script, run
+from dispatcher.sockets import redis_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -390,21 +391,19 @@ def redis_errors(address: str) -> Iterator[None]:
 
 def connect(settings: Settings) -> Ledger:
     """A ledger on the Redis that the settings name. Nothing is sent yet."""
-    client = redis.Redis.from_url(
-        settings.redis_url.get_secret_value(), **connection_options(settings, Retry)
-    )
+    client = redis_client(settings.redis_url.get_secret_value(), **connection_options(settings, Retry))
     return Ledger(client, settings)
 
 
 def impatient_client(settings: Settings) -> redis.Redis:
     """A client for those who can do without Redis, and shall not wait for it for longer than a second."""
-    timeout_s = min(1.0, settings.redis_timeout_sec)
-    return redis.Redis.from_url(
+    timeout_s = min(1.0, settings.redis_timeout_sec) / 2  # for it is tried twice
+    return redis_client(
         settings.redis_url.get_secret_value(),
         decode_responses=True,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), retries=0),
+        retry=Retry(NoBackoff(), retries=1),
     )
 
 

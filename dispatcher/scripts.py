@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 from hiredis import pack_command
 from redis.exceptions import NoScriptError, ResponseError
 
+from dispatcher.sockets import Pool
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -68,15 +70,19 @@ def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
 
 def _round_trip(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
     """Their replies, errors among them. Not by the client's own commands, which cost twice as much."""
-    pool = client.connection_pool
-    connection: Any = pool.get_connection()  # redis types half of its methods
+    pool: Any = client.connection_pool
+    quick = isinstance(pool, Pool)
+    connection: Any = pool.borrow() if quick else pool.get_connection()
     try:
         replies: list[Any] = connection.retry.call_with_retry(
             lambda: _exchange(connection, calls), lambda _: connection.disconnect()
         )
-        return replies
+    except BaseException:  # interrupted halfway, it would give these answers to the next who asks
+        connection.disconnect()
+        raise
     finally:
-        pool.release(connection)
+        (pool.give_back if quick else pool.release)(connection)
+    return replies
 
 
 def _exchange(connection: Any, calls: Sequence[Call]) -> list[Any]:

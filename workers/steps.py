@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import time
-import uuid
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import SpanKind
@@ -66,7 +66,7 @@ class Steps:
         """
         begun = time.monotonic()
         try:
-            step = self._ledger.begin(plan_id, uuid.uuid4().hex, self._lease_ms)
+            step = self._ledger.begin(plan_id, _token(), self._lease_ms)
             if step is None:
                 return None
             with step_span(step.record, SpanKind.CONSUMER):
@@ -129,6 +129,11 @@ class Steps:
         held = self._ledger.finish(record, token, key, result, alive_ms=alive_ms, beside=beside)
         self._expect(0)  # the next plan in line for the target may be due
         return held
+
+
+def _token() -> str:
+    """A name that no other step has. Nobody need be kept from guessing it, so the kernel is not asked."""
+    return f"{random.getrandbits(128):032x}"
 
 
 def _heard(breaker: SharedBreaker, answer: Admission | Rejection | None, calls: StepCalls) -> list[Call]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
+import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -115,7 +115,7 @@ def _before(record: PlanRecord) -> Context:
         submission = W3C.extract({"traceparent": record.traceparent}, step)
         if get_current_span(submission).get_span_context().is_valid:
             return submission
-    span_id = secrets.randbits(63) + 1
+    span_id = random.getrandbits(63) + 1
     nobodys = SpanContext(own_trace_id(record.id), span_id, is_remote=True, trace_flags=SAMPLED)
     return set_span_in_context(NonRecordingSpan(nobodys), step)
 

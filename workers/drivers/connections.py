@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.proxy import connection_requires_http_tunnel
 
+from dispatcher.sockets import bound
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
@@ -85,9 +87,9 @@ class TransferPool(HTTPConnectionPool):
             if connection.is_closed:
                 connection.timeout = connect_s
                 self._open(connection)
-            connection.sock.settimeout(read_s)
+            bound(connection.sock, read_s)
             connection.sock.sendall(request)
-            with _Response(connection.sock, method=method) as response:
+            with _Response(connection.sock, read_s, method) as response:
                 response.begin()
                 answer = Transfer(response.status, response.fields, _whole(response, max_bytes))
             kept = not response.will_close
@@ -133,27 +135,26 @@ def _whole(response: _Response, max_bytes: int) -> bytes:
 
 
 class _Reader(io.RawIOBase):
-    """What a socket receives, within the timeout that it has when the reading begins."""
+    """What a socket receives, within `read_s` seconds from now on."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, read_s: float) -> None:
         super().__init__()
         self._raw = raw
         self._sock = sock
-        timeout_s = sock.gettimeout()
-        self._ends_at = None if timeout_s is None else time.monotonic() + timeout_s
+        self._ends_at = time.monotonic() + read_s
         self._begun = False
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:
-        if self._begun and self._ends_at is not None:
+    def readinto(self, buffer: Any) -> int:
+        if self._begun:
             left_s = self._ends_at - time.monotonic()
             if left_s <= 0:
                 raise TimeoutError("the answer took too long")
-            self._sock.settimeout(left_s)
+            bound(self._sock, left_s)
         self._begun = True
-        return self._raw.readinto(buffer)
+        return self._sock.recv_into(buffer)
 
     def close(self) -> None:
         self._raw.close()
@@ -163,9 +164,9 @@ class _Reader(io.RawIOBase):
 class _Response(http.client.HTTPResponse):
     """An answer, status line and headers included, that is read within one timeout."""
 
-    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self.fp: io.BufferedReader = io.BufferedReader(_Reader(self.fp.detach(), sock))
+    def __init__(self, sock: socket.socket, read_s: float, method: str) -> None:
+        super().__init__(sock, method=method)
+        self.fp: io.BufferedReader = io.BufferedReader(_Reader(self.fp.detach(), sock, read_s))
         self.fields = Headers({})
 
     def begin(self) -> None:

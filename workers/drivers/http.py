@@ -50,6 +50,7 @@ LONGEST_RETRY_AFTER_S = 86_400.0
 
 KINDS: tuple[tuple[type[Exception], str], ...] = (
     (TimeoutError, "timeout"),
+    (BlockingIOError, "timeout"),  # the kernel's word for it
     (ssl.SSLEOFError, "broken"),
     (ssl.SSLError, "tls"),
     (socket.gaierror, "dns"),
