@@ -99,8 +99,9 @@ def throughput(contender: Contender, scale: Scale) -> Figures:
 def burst(contender: Contender, scale: Scale) -> Figures:
     """Long plans submitted at once, and what they add to the memory of workers that know such a burst."""
     with fleet(contender, scale.burst, scale) as (stage, client):
-        warm(contender, client, scale.burst)
-        settle(stage)
+        if contender.swift:
+            warm(contender, client, scale.burst)
+            settle(stage)
         plans = [contender.plan(number, scale.burst_s) for number in range(scale.burst)]
         with Memory(stage) as memory:
             usage, begun = Usage(stage), time.time()
@@ -254,7 +255,7 @@ def until_observed(client: Client, submitted: Sequence[object], begun: float) ->
 def warm(contender: Contender, client: Client, count: int) -> None:
     """Carry out `count` short plans."""
     plans = [contender.plan(WARM_NUMBERS + number, contender.least_wait_s) for number in range(count)]
-    if client.wait(client.submit_many(plans), GIVE_UP_S) < count:
+    if not client.wait(client.submit_many(plans), GIVE_UP_S):
         raise RuntimeError(f"{contender.name} does not carry out plans")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib import pyplot as plt
 
 from benchmarks.comparison import told
@@ -60,7 +61,7 @@ def draw_growth(curves: Sequence[Curve], path: Path) -> None:
 
 def _bars(axes: Axes, runs: Runs, measurement: str, name: str, title: str) -> None:
     values = [runs.median(measurement, each, name) for each in runs.names]
-    bars = axes.barh(range(len(values)), values, color=COLOURS)
+    bars = axes.barh(range(len(values)), np.nan_to_num(values), color=COLOURS)
     axes.bar_label(bars, [told(value, 0 if value >= 100 else 1) for value in values], padding=3)
     _dress(axes, runs, title)
 
