@@ -70,6 +70,8 @@ def test_callers_wait_for_a_redis_that_is_away(start: Workers, stub: StubExecuto
             one, many = pool.submit(handle.result, 60), pool.submit(batch.results, 60)
             awaited = pool.submit(lambda: asyncio.run(handle.result_async(60)))
             eventually(lambda: server.client.info("clients")["blocked_clients"] >= 3, within_s=10)
+            parked = [handle, *batch]  # a step that is cut off would hold its plan until its lease ends
+            eventually(lambda: {each.status().state for each in parked} == {PlanState.RUNNING}, within_s=10)
             server.kill()
             with pytest.raises(LedgerUnavailableError):
                 handle.status()
