@@ -47,7 +47,7 @@ BOUNDS = {
     "redis_bytes": 11_500.0,
     "http_calls": 3.0,
     "messages": 2.0,
-    "calls_per_step": 760.0,
+    "calls_per_step": 480.0,
 }
 """The most of each that one plan may take, all sides together; of functions, one step on the average."""
 

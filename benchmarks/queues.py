@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -125,8 +126,14 @@ def run(name: str, contender: Contender, scale: Scale) -> Figures:
 
 def apart(task: Callable[..., Figures], *arguments: object) -> Figures:
     """Run it in a new process: queues keep settings and connections in globals."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    end_in_order()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_in_order) as pool:
         return pool.submit(task, *arguments).result()
+
+
+def end_in_order() -> None:
+    """On SIGTERM this process ends as after Ctrl-C, and takes the fleet that it has started with it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def show(runs: Runs) -> None:
