@@ -14,7 +14,7 @@ from support.eventually import eventually
 from support.flower import Flower
 from support.plans import abort_plan
 
-from dispatcher import ExecutorRejectedError
+from dispatcher import ExecutorRejectedError, PlanCancelledError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,8 @@ WIDE = {"width": 1500, "height": 640}
 @pytest.fixture
 def worker(start: Workers, stub: StubExecutor) -> Process:
     delays = {
-        "DISPATCHER_EXECUTORS__DEFAULT__INITIAL_RETRY_DELAY_SEC": "1.5",
+        "DISPATCHER_EXECUTORS__DEFAULT__INITIAL_RETRY_DELAY_SEC": "20",  # there is time to look at what waits
+        "DISPATCHER_EXECUTORS__DEFAULT__MAX_RETRY_DELAY_SEC": "20",
         "DISPATCHER_EXECUTORS__DEFAULT__RETRY_JITTER": "0",
     }
     return start(stub.url, "--task-events", **delays)
@@ -106,13 +107,15 @@ def test_a_retry_is_seen_with_its_cause(
 ) -> None:
     stub.answers.append((503, {"message": "not yet"}))
     handle = dispatcher.submit(abort_plan(), plan_id="again-plan")
-    eventually(lambda: flower.tasks().get(handle.id, {}).get("state") == "RETRY", within_s=10)
+    eventually(lambda: flower.tasks().get(handle.id, {}).get("state") == "RETRY", within_s=15)
     page = logged_in(browser, flower)
     page.goto(f"{flower.url}/task/{handle.id}")
     seen = page.locator("body").inner_text()
     assert "RETRY" in seen
     assert "not yet" in seen
-    handle.result(20)
+    handle.cancel()
+    with pytest.raises(PlanCancelledError):
+        handle.result(20)
 
 
 def test_without_the_password_no_page_shows_anything(
