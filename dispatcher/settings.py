@@ -52,6 +52,9 @@ class WorkerSettings(Section):
     poll_interval_sec: Seconds = 0.5
     """Between two looks at a fault that lasts longer than planned."""
 
+    one_core: bool = True
+    """Whether a process keeps to one core at a time, whichever has most time to spare (Linux)."""
+
 
 class WakerSettings(Section):
     """How due plans are woken."""

@@ -24,6 +24,7 @@ from workers.channel import Channel, open_channel
 from workers.fleet_worker import FleetWorker
 from workers.health import HealthCheck, HealthMonitor
 from workers.logs import structure
+from workers.one_core import OneCore
 from workers.steps import Steps
 from workers.tasks import add_run_plan, take_in_reserve
 from workers.waker import Waker
@@ -77,6 +78,8 @@ _waker = Waker(app, _ledger, _settings.waker, take=lambda plan_id: take_in_reser
 _steps: Steps = Steps(_ledger, ResultCodec(app), _channels, _breakers, expect=_waker.expect)
 _monitor = HealthMonitor(map(_health_check, _channels.values()))
 app.steps["worker"].update([background_step(_waker), background_step(_monitor)])
+if _settings.worker.one_core:
+    app.steps["worker"].add(background_step(OneCore()))
 add_run_plan(app, _steps)
 
 # A step leaves little garbage in cycles behind, and a worker's many modules none. To look through all of it
