@@ -26,7 +26,7 @@ from workers.health import HealthCheck, HealthMonitor
 from workers.logs import structure
 from workers.one_core import OneCore
 from workers.steps import Steps
-from workers.tasks import add_run_plan, take_in_reserve
+from workers.tasks import RunPlan, take_in_reserve
 from workers.waker import Waker
 
 
@@ -80,7 +80,7 @@ _monitor = HealthMonitor(map(_health_check, _channels.values()))
 app.steps["worker"].update([background_step(_waker), background_step(_monitor)])
 if _settings.worker.one_core:
     app.steps["worker"].add(background_step(OneCore()))
-add_run_plan(app, _steps)
+app.register_task(RunPlan(_steps))
 
 # A step leaves little garbage in cycles behind, and a worker's many modules none. To look through all of it
 # after each 700 new objects, as Python does by default, costs a tenth of the processor time.

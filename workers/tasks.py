@@ -1,77 +1,162 @@
-"""The one Celery task: an adapter between a message and a step."""
+"""The one Celery task: an adapter between messages and steps.
+
+Celery's own way from a message to a task is made for tasks of all kinds: it copies their context, keeps a
+stack of them, stores states and formats results. A wake-up has one argument, and its step stores the result.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import time
 from typing import TYPE_CHECKING, Any
 
+from celery import Task
 from celery.exceptions import Reject
 from celery.worker.request import Request
+from celery.worker.state import task_ready, task_reserved, task_scheduled
 
 from dispatcher.celery_app import RUN_PLAN
-from dispatcher.errors import ExecutorClientError
 from workers.verdicts import Fail, Finish, Retry
 
 if TYPE_CHECKING:
-    from celery import Celery, Task
+    from collections.abc import Callable
 
+    from celery import Celery
+    from celery.concurrency.base import BasePool
+    from celery.worker.consumer import Consumer
+    from kombu.transport.virtual import Message
+
+    from dispatcher.errors import ExecutorClientError
     from workers.steps import Steps
+    from workers.verdicts import Verdict
 
-__all__ = ["StepRequest", "add_run_plan", "take_in_reserve"]
-
-PARKED = "parked"
-"""What a delivery returns that has not ended its plan."""
+__all__ = ["RunPlan", "StepRequest", "receive_wake_ups", "take_in_reserve"]
 
 logger = logging.getLogger(__name__)
 
 
+class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
+    """Advances a plan by one step."""
+
+    name = RUN_PLAN
+    max_retries = None  # the retry policy decides
+    Strategy = f"{__name__}:receive_wake_ups"
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    def run(self, plan_id: str) -> Verdict | None:
+        """What came of the step. None where there was nothing to do."""
+        return self._steps.take(plan_id)
+
+
 class StepRequest(Request):  # type: ignore[misc]  # celery ships no types
-    """A plan's wake-up. Tells Flower that the plan has succeeded once it has, and not after each step."""
+    """A wake-up that a worker has received. Celery counts it, and Flower hears of it, as of any request.
 
-    def revoked(self) -> bool:
-        """Never: a revoked task would leave a plan, and its fault, that nobody ends. Plans are cancelled."""
-        return False
+    Flower hears that the plan has succeeded once it has, and not after each step. A revoked request is
+    carried out all the same: otherwise nobody would end the plan, and its fault. Plans are cancelled.
+    """
 
-    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 (the base class's name)
-        if type == "task-succeeded" and fields.get("result") == repr(PARKED):
-            return
-        super().send_event(type, **fields)
+    def tell_received(self) -> None:
+        """Celery leaves this to the strategy."""
+        about = self.request_dict
+        self.send_event(
+            "task-received",
+            name=self.name,
+            args=self.argsrepr,
+            kwargs=self.kwargsrepr,
+            root_id=self.root_id,
+            parent_id=self.parent_id,
+            retries=about.get("retries", 0),
+            eta=about.get("eta"),
+            expires=None,
+        )
 
+    def execute_using_pool(self, pool: BasePool, **_: Any) -> None:
+        """Take the step in one of the pool's threads."""
+        pool.apply_async(self._take_step, callback=_nothing_more)
 
-def add_run_plan(app: Celery, steps: Steps) -> None:
-    """Register the task that advances a plan by one step."""
+    def _take_step(self) -> None:
+        began = time.monotonic()
+        self.on_accepted(os.getpid(), began)
+        try:
+            verdict = self.task.run(*self.args)
+            if verdict is not None:
+                self._tell(verdict, time.monotonic() - began)
+        except Exception:  # no pool thread dies of it, and the plan's lease brings it back
+            logger.exception("plan %s: a defect in the worker ended a step", self.id)
+        finally:
+            task_ready(self)
 
-    @app.task(  # type: ignore[untyped-decorator]  # celery ships no types
-        name=RUN_PLAN,
-        bind=True,
-        max_retries=None,  # the retry policy decides
-        throws=(ExecutorClientError,),  # how a plan ends is no fault of the worker
-        Request=f"{StepRequest.__module__}:{StepRequest.__qualname__}",
-    )
-    def run_plan(self: Task, plan_id: str) -> Any:
-        match steps.take(plan_id):
+    def _tell(self, verdict: Verdict, took_s: float) -> None:
+        match verdict:
             case Finish(observation=observation):
-                return observation.model_dump(mode="json")
+                result = repr(observation.model_dump(mode="json")) if self._watched else ""
+                self.send_event("task-succeeded", result=result, runtime=took_s)
             case Fail(error=error):
-                raise error
+                self.send_event("task-failed", exception=repr(error), traceback="")
             case Retry(after_s=after_s, cause=cause):
-                return _retry(self, after_s, cause)
-        return PARKED
+                self._retry(after_s, cause)
+
+    @property
+    def _watched(self) -> bool:
+        return bool(self.eventer and self.eventer.enabled)
+
+    def _retry(self, after_s: float, cause: ExecutorClientError) -> None:
+        """Celery's own retry. Where its message cannot be sent, the waker brings the parked plan back."""
+        self.task.push_request(self.request_dict, called_directly=False)
+        try:
+            self.task.retry(exc=cause, countdown=after_s, throw=False)
+        except Reject as exc:
+            told = "plan %s: the retry was not sent, the waker will wake it: %s"
+            logger.warning(told, self.id, exc, extra={"plan": self.id})
+        else:
+            self.send_event("task-retried", exception=repr(cause), traceback="")
+        finally:
+            self.task.pop_request()
+
+
+def receive_wake_ups(task: RunPlan, app: Celery, consumer: Consumer, **_: Any) -> Callable[..., None]:
+    """A Celery strategy: what to do with the task's messages."""
+    about = {
+        "app": app,
+        "task": task,
+        "hostname": consumer.hostname,
+        "eventer": consumer.event_dispatcher,
+        "connection_errors": consumer.connection_errors,
+    }
+
+    def receive(
+        message: Message,
+        body: object,  # noqa: ARG001 (the message has it)
+        ack: Callable[..., None],
+        reject: Callable[..., None],
+        callbacks: list[Callable[[Request], None]],
+    ) -> None:
+        request = StepRequest(message, on_ack=ack, on_reject=reject, **about)
+        request.tell_received()
+        if request.eta is not None:
+            consumer.qos.increment_eventually()
+            arguments = (request.eta.timestamp(), consumer.apply_eta_task, (request,))
+            request._eta_timer_entry = consumer.timer.call_at(*arguments, priority=6)  # noqa: SLF001 (as Celery's own)
+            task_scheduled(request)
+            return
+        task_reserved(request)
+        for callback in callbacks:
+            callback(request)
+        consumer.on_task_request(request)
+
+    return receive
 
 
 def take_in_reserve(app: Celery, steps: Steps, plan_id: str) -> None:
-    """Advance a plan outside of any task, and tell Flower how it ended."""
+    """Advance a plan outside of any message, and tell Flower how it ended."""
     verdict = steps.take(plan_id)
     if isinstance(verdict, Fail):
         with app.events.default_dispatcher() as events:
             events.send("task-failed", uuid=plan_id, exception=repr(verdict.error), traceback="")
 
 
-def _retry(task: Task, after_s: float, cause: ExecutorClientError) -> str:
-    """Celery's own retry. Where its message cannot be sent, the waker brings the parked plan back."""
-    try:
-        raise task.retry(exc=cause, countdown=after_s)
-    except Reject as exc:
-        told = "plan %s: the retry was not sent, the waker will wake it: %s"
-        logger.warning(told, task.request.id, exc, extra={"plan": task.request.id})
-        return PARKED
+def _nothing_more(_: object) -> None:
+    """A step has told everybody itself."""
