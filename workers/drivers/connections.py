@@ -1,7 +1,7 @@
 """urllib3's pools and connections, spoken to directly: a request and its whole answer, and nothing besides.
 
-urllib3 keeps, checks, secures and tunnels the connections, and the standard library reads the answers. What
-else both do for an exchange (redirects, retries, decoding, a parser made for mail) takes far longer.
+urllib3 makes, secures and tunnels the connections, and llhttp (by httptools) reads the answers. What else the
+usual clients do for an exchange (redirects, retries, decoding, a parser made for mail) takes far longer.
 
 The read timeout bounds the whole answer, and not each silence within it: an Executor that sends a byte a
 second would otherwise hold a step for as long as it likes.
@@ -9,12 +9,15 @@ second would otherwise hold a step for as long as it likes.
 
 from __future__ import annotations
 
-import http.client
-import io
+import select
 import time
+import weakref
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.proxy import connection_requires_http_tunnel
 
@@ -24,13 +27,17 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
-__all__ = ["POOLS", "Headers", "TooLongError", "Transfer", "TransferPool"]
+__all__ = ["POOLS", "BrokenAnswerError", "Headers", "TooLongError", "Transfer", "TransferPool"]
 
-INTERIM = {100, *range(102, 200)}
-NO_BODY = {101, 204, 304}
 CHUNK_BYTES = 65_536
-LONGEST_LINE = 65_536
+LONGEST_HEAD = 65_536
+"""Bytes that may come before an answer's headers are complete."""
+
 MOST_HEADERS = 100
+
+
+class BrokenAnswerError(Exception):
+    """What came over the wire is no HTTP, or only the beginning of an answer."""
 
 
 class TooLongError(Exception):
@@ -59,7 +66,13 @@ class Transfer:
 
 
 class TransferPool(HTTPConnectionPool):
-    """Kept connections to one server, which may be behind a proxy."""
+    """Kept connections to one server, which may be behind a proxy. Threads may share it."""
+
+    def __init__(self, host: str, port: int | None = None, *, maxsize: int = 1, **options: Any) -> None:
+        super().__init__(host, port, maxsize=maxsize, **options)
+        self._most = maxsize
+        self._idle: deque[Any] = deque()
+        weakref.finalize(self, _close_all, self._idle)
 
     def transfer(
         self,
@@ -75,13 +88,13 @@ class TransferPool(HTTPConnectionPool):
         """Send a request and read its answer. `target` is its path, or its URL where a proxy is to know it.
 
         `connect_s` bounds the connecting, `read_s` the whole answer, both in seconds. Raises `OSError`,
-        `http.client.HTTPException`, `urllib3.exceptions.HTTPError`, `ValueError` for a line break in what is
-        sent, and `TooLongError` past `max_bytes`.
+        `BrokenAnswerError`, `urllib3.exceptions.HTTPError`, `ValueError` for a line break in what is sent,
+        and `TooLongError` past `max_bytes`.
         """
-        request = _request(
-            method, target, headers if self._tunnels else {**headers, **self.proxy_headers}, body
-        )
-        connection: Any = self._get_conn()
+        if self.proxy_headers and not self._tunnels:
+            headers = {**headers, **self.proxy_headers}
+        request = _request(method, target, headers, body)
+        connection = self._borrow()
         kept = False
         try:
             if connection.is_closed:
@@ -89,15 +102,29 @@ class TransferPool(HTTPConnectionPool):
                 self._open(connection)
             bound(connection.sock, read_s)
             connection.sock.sendall(request)
-            with _Response(connection.sock, read_s, method) as response:
-                response.begin()
-                answer = Transfer(response.status, response.fields, _whole(response, max_bytes))
-            kept = not response.will_close
-            return answer
+            answer = _receive(connection.sock, read_s, max_bytes)
+            kept = answer.keeps_connection and len(self._idle) < self._most
         finally:
-            if not kept:
+            if kept:
+                self._idle.append(connection)
+            else:
                 connection.close()
-            self._put_conn(connection)
+        return Transfer(answer.status, Headers(answer.headers), bytes(answer.body))
+
+    def close(self) -> None:
+        """Let go of the kept connections."""
+        _close_all(self._idle)
+        super().close()
+
+    def _borrow(self) -> Any:
+        """The connection that was used last, unless the server has closed it meanwhile; else a new one."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return self._new_conn()
+        if _has_ended(connection.sock):
+            connection.close()
+        return connection
 
     def _open(self, connection: Any) -> None:
         if self._tunnels:
@@ -111,6 +138,18 @@ class TransferPool(HTTPConnectionPool):
         return connection_requires_http_tunnel(self.proxy, self.proxy_config, self.scheme)
 
 
+def _close_all(connections: deque[Any]) -> None:
+    while connections:
+        connections.pop().close()
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """Whether an idle connection has something to say, which can only be that it has ended."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def _request(method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
     lines = [f"{method} {target} HTTP/1.1", *map(": ".join, headers.items())]
     if body is not None:
@@ -121,96 +160,96 @@ def _request(method: str, target: str, headers: Mapping[str, str], body: bytes |
     return head.encode("latin-1") + (body or b"")
 
 
-def _whole(response: _Response, max_bytes: int) -> bytes:
-    if response.length is not None and response.length <= max_bytes:
-        return response.read()
-    body = bytearray()
-    while chunk := response.read(CHUNK_BYTES):
-        body += chunk
-        if len(body) > max_bytes:
+def _receive(sock: socket.socket, read_s: float, max_bytes: int) -> _Answer:
+    """Read the whole answer, for no longer than `read_s` seconds, which bound the socket already."""
+    ends_at = time.monotonic() + read_s
+    answer = _Answer()
+    while not answer.complete:
+        data = sock.recv(CHUNK_BYTES)
+        answer.feed(data)
+        if len(answer.body) > max_bytes:
             raise TooLongError
-    if response.length:
-        raise http.client.IncompleteRead(b"", response.length)
-    return bytes(body)
-
-
-class _Reader(io.RawIOBase):
-    """What a socket receives, within `read_s` seconds from now on."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, read_s: float) -> None:
-        super().__init__()
-        self._raw = raw
-        self._sock = sock
-        self._ends_at = time.monotonic() + read_s
-        self._begun = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self._begun:
-            left_s = self._ends_at - time.monotonic()
+        if not answer.complete:
+            left_s = ends_at - time.monotonic()
             if left_s <= 0:
                 raise TimeoutError("the answer took too long")
-            bound(self._sock, left_s)
-        self._begun = True
-        return self._sock.recv_into(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+            bound(sock, left_s)
+    return answer
 
 
-class _Response(http.client.HTTPResponse):
-    """An answer, status line and headers included, that is read within one timeout."""
+class _Answer:
+    """An answer as far as it has come. llhttp calls the methods that begin with `on`."""
 
-    def __init__(self, sock: socket.socket, read_s: float, method: str) -> None:
-        super().__init__(sock, method=method)
-        self.fp: io.BufferedReader = io.BufferedReader(_Reader(self.fp.detach(), sock, read_s))
-        self.fields = Headers({})
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = bytearray()
+        self.complete = False
+        self.keeps_connection = False
+        self._parser = HttpResponseParser(self)  # which holds it in turn, until it is complete
+        self._head_bytes = 0
 
-    def begin(self) -> None:
-        """Read up to the body, past interim answers (RFC 9110, 15.2), and what ends it (RFC 9112, 6.3)."""
-        version, status, self.reason = self._read_status()  # type: ignore[attr-defined]
-        self.fields = self._read_fields()
-        while status in INTERIM:
-            version, status, self.reason = self._read_status()  # type: ignore[attr-defined]
-            self.fields = self._read_fields()
-        if not version.startswith("HTTP/1."):
-            raise http.client.UnknownProtocol(version)
-        self.status = self.code = status
-        self.version = 10 if version == "HTTP/1.0" else 11
-        self.headers = self.msg = cast("Any", self.fields)
-        self.chunked = self.fields.get("transfer-encoding", "").lower() == "chunked"
-        self.chunk_left = None
-        digits = self.fields.get("content-length", "")
-        self.length = int(digits) if digits.isdecimal() and digits.isascii() and not self.chunked else None
-        if status in NO_BODY:
-            self.length = 0
-        unbounded = self.length is None and not self.chunked
-        self.will_close = unbounded or self._check_close()  # type: ignore[attr-defined]
+    def feed(self, data: bytes) -> None:
+        """Take in what was received. Nothing means that the connection has ended.
 
-    def _read_fields(self) -> Headers:
-        values: dict[str, str] = {}
-        name = ""
-        for _ in range(MOST_HEADERS + 1):
-            line = self.fp.readline(LONGEST_LINE + 1)
-            if len(line) > LONGEST_LINE:
-                raise http.client.LineTooLong("header line")
-            if line in {b"\r\n", b"\n", b""}:
-                return Headers(values)
-            text = line.decode("latin-1").strip()
-            if line[:1] in b" \t":  # the last line goes on (RFC 9112, 5.2)
-                values[name] = f"{values.get(name, '')} {text}"
-                continue
-            name, _, value = text.partition(":")
-            name, value = name.lower(), value.strip()
-            if name == "content-length" and values.get(name, value) != value:
-                raise http.client.HTTPException("several lengths: which one ends it? (RFC 9110, 8.6)")
-            values[name] = (
-                f"{values[name]}, {value}" if name in values and name != "content-length" else value
-            )
-        raise http.client.HTTPException("too many headers")
+        Raises `BrokenAnswerError`.
+        """
+        if data:
+            self._parse(data)
+        else:
+            self._end()
+        if self.complete:
+            del self._parser
+
+    def on_message_begin(self) -> None:
+        self.keeps_connection = False  # if this is the second one
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.complete:
+            return
+        if len(self.headers) == MOST_HEADERS:
+            raise BrokenAnswerError("too many headers")
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if self.complete:
+            return
+        if HTTPStatus.CONTINUE <= status < HTTPStatus.OK and status != HTTPStatus.SWITCHING_PROTOCOLS:
+            self.headers = {}  # of an interim answer; the real one follows (RFC 9110, 15.2)
+        else:
+            self.status = status
+
+    def on_body(self, data: bytes) -> None:
+        if not self.complete:
+            self.body += data
+
+    def on_message_complete(self) -> None:
+        if self.status and not self.complete:
+            self.complete = True
+            self.keeps_connection = self._parser.should_keep_alive()
+
+    def _parse(self, data: bytes) -> None:
+        if not self.status:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:  # who asked for that?
+            self.complete = True
+        except HttpParserError as exc:
+            if not self.complete:
+                raise BrokenAnswerError(str(exc)) from exc
+            self.keeps_connection = False  # more came than was asked for
+        if not self.status and self._head_bytes > LONGEST_HEAD:
+            raise BrokenAnswerError("its headers do not end")
+
+    def _end(self) -> None:
+        """Where an answer does not say how long it is, it ends with its connection (RFC 9112, 6.3)."""
+        sized = "content-length" in self.headers or "transfer-encoding" in self.headers
+        if sized or not self.status:
+            raise BrokenAnswerError("the connection ended before the answer did")
+        self.complete = True
 
 
 class _HttpsPool(TransferPool, HTTPSConnectionPool):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import math
@@ -28,7 +27,7 @@ from dispatcher.errors import (
 )
 from dispatcher.traces import W3C
 from workers.drivers.certificates import check_certificates
-from workers.drivers.connections import POOLS, TooLongError, Transfer
+from workers.drivers.connections import POOLS, BrokenAnswerError, TooLongError, Transfer
 from workers.drivers.strict_json import loads
 from workers.failures import CONNECTION_ROWS, status_row
 from workers.traces import traced_call
@@ -177,7 +176,7 @@ class HttpTransport:
         except TooLongError as exc:
             told = f"{name}: the answer is longer than max_response_bytes ({self._max_bytes})"
             raise ExecutorProtocolError(told) from exc
-        except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as exc:
+        except (OSError, BrokenAnswerError, urllib3.exceptions.HTTPError) as exc:
             raise _no_answer(name, exc) from exc
         logger.debug("%s: %d", name, answer.status)
         return Answer(name, answer.status, self._read(answer, name), _retry_after_s(answer.headers))
@@ -202,6 +201,7 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close the pooled connections."""
+        self._pool.close()
         self._server.close()
 
 
@@ -241,6 +241,8 @@ def _no_answer(call: str, exc: Exception) -> ExecutorClientError:
 def _retry_after_s(headers: Headers) -> float | None:
     """`Retry-After`: seconds, or a date, held against the Executor's own clock (RFC 9110, 10.2.3)."""
     value = headers.get("Retry-After", "").strip()
+    if not value:
+        return None
     if value.isascii() and value.isdigit():
         return min(float(value), LONGEST_RETRY_AFTER_S)
     try:
