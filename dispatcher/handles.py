@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Access", "PlanBatch", "PlanHandle"]
 
+COLLECT_S = 0.02
+"""Who waits for all results anyway fetches those together that come within this time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -134,11 +137,7 @@ class PlanBatch:
 
         Raises `ResultTimeoutError` where not all have ended after `timeout` seconds.
         """
-        progress = _Progress(self, timeout)
-        yield from progress.refused
-        while progress.pending:
-            wait = progress.next_page(self._access.ledger)
-            yield from progress.take(self._access.waiter.wait(wait, progress.left_sec))
+        yield from self._completed(_Progress(self, timeout))
 
     async def as_completed_async(self, timeout: float | None = None) -> AsyncIterator[PlanHandle]:  # noqa: ASYNC109
         """`as_completed`, for asyncio."""
@@ -156,7 +155,9 @@ class PlanBatch:
 
         Raises `ResultTimeoutError` where not all have ended after `timeout` seconds.
         """
-        outcomes = {handle.id: _outcome(handle) for handle in self.as_completed(timeout)}
+        progress = _Progress(self, timeout)
+        ended = self._completed(progress, collect_s=COLLECT_S)
+        outcomes = {handle.id: _outcome(handle) for handle in ended}
         return [outcomes[handle.id] for handle in self.handles]
 
     def cancel(self, reason: str = "") -> None:
@@ -164,6 +165,15 @@ class PlanBatch:
         ledger = self._access.ledger
         for page in waits.pages([handle.id for handle in self.handles]):
             publish(self._access.celery, [each for each in ledger.cancel(page, reason) if each is not None])
+
+    def _completed(self, progress: _Progress, collect_s: float = 0.0) -> Iterator[PlanHandle]:
+        """Each plan that ends. Those of `collect_s` seconds are fetched together."""
+        yield from progress.refused
+        while progress.pending:
+            wait = progress.next_page(self._access.ledger)
+            yield from progress.take(self._access.waiter.wait(wait, progress.left_sec))
+            if progress.pending:
+                time.sleep(min(collect_s, progress.left_sec))
 
     def with_outcome(self, plan_id: str, stored: str | None) -> PlanHandle:
         """The handle of a plan that has ended."""

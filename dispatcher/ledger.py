@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,7 +26,7 @@ from dispatcher.scripts import Call, Script, run
 from dispatcher.sockets import redis_client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from dispatcher.errors import ExecutorClientError
     from dispatcher.settings import Settings
@@ -35,13 +34,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Claim",
     "Ledger",
+    "RedisErrors",
     "Step",
     "Submission",
     "WakeUp",
     "connect",
     "connection_options",
     "impatient_client",
-    "redis_errors",
 ]
 
 WAIT_SLICE_SEC = 2.0
@@ -124,7 +123,7 @@ class Ledger:
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._client = client
-        self._address = settings.redis_address
+        self._redis_errors = RedisErrors(settings.redis_address)
         self._prefix = f"{{{settings.key_prefix}}}:"
         self._due = f"{self._prefix}due"
         self._queue = settings.queue
@@ -149,7 +148,7 @@ class Ledger:
         calls = [
             Call(SUBMIT, [self._plan(each.plan_id), self._due], self._arguments(each)) for each in submissions
         ]
-        with self._redis_errors():
+        with self._redis_errors:
             answers = run(self._client, calls)
         return [_outcome(each, *answer) for each, answer in zip(submissions, answers, strict=True)]
 
@@ -251,32 +250,32 @@ class Ledger:
 
     def halt(self, reason: str) -> None:
         """Refuse new plans from now on."""
-        with self._redis_errors():
+        with self._redis_errors:
             self._client.set(self.halt_key, reason)
 
     def resume(self) -> bool:
         """Take plans again. False where they were not refused."""
-        with self._redis_errors():
+        with self._redis_errors:
             return bool(self._client.delete(self.halt_key))
 
     def halted(self) -> str | None:
         """Why the dispatcher is halted. None where it is not."""
-        with self._redis_errors():
+        with self._redis_errors:
             return cast("str | None", self._client.get(self.halt_key))
 
     def in_flight(self, limit: int | None = None) -> list[str]:
         """Ids of all plans that have not ended, or of so many that are due soonest."""
-        with self._redis_errors():
+        with self._redis_errors:
             return cast("list[str]", self._client.zrange(self._due, 0, -1 if limit is None else limit - 1))
 
     def count_in_flight(self) -> int:
         """How many plans have not ended."""
-        with self._redis_errors():
+        with self._redis_errors:
             return int(self._client.zcard(self._due))
 
     def read(self, plan_ids: Sequence[str]) -> list[PlanRecord | None]:
         """The plans as they stand. None for each that nobody knows."""
-        with self._redis_errors(), self._client.pipeline(transaction=False) as pipe:
+        with self._redis_errors, self._client.pipeline(transaction=False) as pipe:
             for plan_id in plan_ids:
                 pipe.hgetall(self._plan(plan_id))
             found = pipe.execute()
@@ -287,35 +286,35 @@ class Ledger:
 
     def now_ms(self) -> int:
         """The server's time."""
-        with self._redis_errors():
+        with self._redis_errors:
             seconds, microseconds = self._client.time()
         return seconds * 1000 + microseconds // 1000
 
     def late_s(self) -> float | None:
         """For how many seconds the plan has been due that has been due for the longest. None: no plan is."""
-        with self._redis_errors():
+        with self._redis_errors:
             first = cast("list[tuple[str, float]]", self._client.zrange(self._due, 0, 0, withscores=True))
         late_ms = self.now_ms() - first[0][1] if first else 0.0
         return late_ms / 1000 if late_ms > 0 else None
 
     def server_info(self) -> dict[str, Any]:
         """What the Redis server says of itself (`INFO`)."""
-        with self._redis_errors():
+        with self._redis_errors:
             return dict(self._client.info())
 
     def ping(self) -> None:
         """Raises `LedgerUnavailableError` unless Redis answers."""
-        with self._redis_errors():
+        with self._redis_errors:
             self._client.ping()
 
     def execute(self, command: Sequence[Any]) -> Any:
         """Carry out one Redis command, for those who wait."""
-        with self._redis_errors():
+        with self._redis_errors:
             return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
 
     def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Carry out several Redis commands in one round trip; their replies."""
-        with self._redis_errors(), self._client.pipeline(transaction=False) as pipe:
+        with self._redis_errors, self._client.pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command)  # type: ignore[no-untyped-call]
             return pipe.execute()
@@ -370,23 +369,24 @@ class Ledger:
     def _call(
         self, script: Script, keys: Sequence[str], args: Sequence[str | float], beside: Sequence[Call] = ()
     ) -> Any:
-        with self._redis_errors():
+        with self._redis_errors:
             return run(self._client, [Call(script, keys, args), *beside])[0]
 
-    @contextmanager
-    def _redis_errors(self) -> Iterator[None]:
-        with redis_errors(self._address):
-            yield
 
+class RedisErrors:
+    """A block in which Redis's errors become ours. May be entered again, and by several threads at once."""
 
-@contextmanager
-def redis_errors(address: str) -> Iterator[None]:
-    """Make Redis's errors ours. `address` is told to people."""
-    try:
-        yield
-    except redis.RedisError as exc:
-        told = f"Redis at {address} did not answer: {str(exc).rstrip('.')}"
-        raise LedgerUnavailableError(f"{told}. Is it running, and is redis_url right?") from exc
+    def __init__(self, address: str) -> None:
+        """`address` is told to people."""
+        self._address = address
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
+        if isinstance(exc, redis.RedisError):
+            told = f"Redis at {self._address} did not answer: {str(exc).rstrip('.')}"
+            raise LedgerUnavailableError(f"{told}. Is it running, and is redis_url right?") from exc
 
 
 def connect(settings: Settings) -> Ledger:
@@ -437,7 +437,7 @@ def _outcome(submission: Submission, what: str, more: str = "") -> bool | Execut
 
 
 def _wake_up(plan_id: str, order: str, *, urgent: bool = False) -> WakeUp:
-    return WakeUp(plan_id, str(Order.model_validate_json(order).plan), urgent)
+    return WakeUp(plan_id, Order.title_in(order), urgent)
 
 
 def _ms(seconds: float) -> int:

@@ -16,7 +16,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 
 from dispatcher.errors import LedgerUnavailableError
-from dispatcher.ledger import connection_options, redis_errors
+from dispatcher.ledger import RedisErrors, connection_options
 from dispatcher.models import PlanState
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class AsyncWaiter:
     async def _answer(self, client: redis.asyncio.Redis, command: list[Any], patience: _Patience) -> Any:
         while True:
             try:
-                with redis_errors(self._settings.redis_address):
+                with RedisErrors(self._settings.redis_address):
                     answer = await client.execute_command(*command)  # type: ignore[no-untyped-call]
             except LedgerUnavailableError:
                 if patience.ends():

@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
@@ -137,6 +137,12 @@ class Report:
             asked_s = getattr(error, "retry_after_s", None) or 0.0
             return cls(Outcome.FAILURE, took_s, asked_s, str(error))
         return cls(Outcome.SUCCESS if isinstance(error, ExecutorClientError) else Outcome.NONE, took_s)
+
+    def and_then(self, later: Self) -> Self:
+        """The worse of both, and the longer time."""
+        worse = self if self.outcome is Outcome.FAILURE else later
+        took_s = max(self.took_s, later.took_s)
+        return worse if worse.took_s == took_s else replace(worse, took_s=took_s)
 
 
 @dataclass(frozen=True, slots=True)

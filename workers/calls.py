@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from dispatcher.metrics import CallKind
@@ -98,6 +97,4 @@ class StepCalls:
         retry, self._repeats = kind is self._repeats, None
         self.counts.update(measured(kind, error, took_s, retry=retry))
         if kind is not CallKind.STOP:
-            report, longest_s = Report.of(error, took_s), max(self.report.took_s, took_s)
-            worse = self.report if self.report.outcome is Outcome.FAILURE else report
-            self.report = replace(worse, took_s=longest_s)
+            self.report = self.report.and_then(Report.of(error, took_s))

@@ -95,8 +95,11 @@ class Channel:
             return noted(self.runner.advance(record, calls, rejection))
         except Exception as exc:
             logger.exception("plan %s: a defect in the worker ends it", record.id)
-            error = ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}")
-            return noted(failed(record.in_doubt(calls.now_ms), error, calls.now_ms))
+            error, now_ms = (
+                ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}"),
+                calls.now_ms,
+            )
+            return noted(failed(record.in_doubt(now_ms), error, now_ms))
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -12,7 +12,7 @@ import typer
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.options import Executor  # noqa: TC001 (typer reads the annotations)
 from dispatcher.errors import InvalidSettingsError
-from dispatcher.ledger import impatient_client, redis_errors
+from dispatcher.ledger import RedisErrors, impatient_client
 from dispatcher.settings import load_settings
 from workers.breaker import SharedBreaker
 from workers.breaker_rules import BreakerRules, BreakerState
@@ -105,7 +105,7 @@ def shared_breaker(settings: Settings, executor: str) -> Iterator[SharedBreaker]
     rules = BreakerRules.of(settings.executors[executor], lease_s=0)
     client = impatient_client(settings)
     try:
-        with redis_errors(settings.redis_address):
+        with RedisErrors(settings.redis_address):
             client.ping()
             yield SharedBreaker(client, settings.key_prefix, executor, rules)
     finally:

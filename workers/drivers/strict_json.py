@@ -25,12 +25,7 @@ def loads(text: bytes) -> Any:
     """
     if _depth(text) > MAX_DEPTH:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
-    value = json.loads(
-        text.decode("utf-8-sig"),
-        parse_constant=_refuse_constant,
-        parse_float=_finite,
-        object_pairs_hook=_without_duplicates,
-    )
+    value = DECODER.decode(text.decode("utf-8-sig"))
     if b"\\u" in text:
         _refuse_half_characters(value)
     return value
@@ -70,3 +65,8 @@ def _refuse_half_characters(value: object) -> None:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as exc:
         raise ValueError("it has half of a surrogate pair") from exc
+
+
+DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_without_duplicates
+)
