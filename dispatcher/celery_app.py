@@ -108,7 +108,7 @@ def _settings(settings: Settings) -> dict[str, Any]:
         "worker_pool": "threads",
         "worker_concurrency": settings.worker.threads,
         # Waking is cheap; a worker that hoards wake-ups keeps them from idle ones.
-        "worker_prefetch_multiplier": 4,
+        "worker_prefetch_multiplier": 2,
         "worker_disable_rate_limits": True,  # which nobody sets; without them a message is looked at less
         # Flower turns events on while it watches.
         "worker_send_task_events": False,

@@ -48,7 +48,7 @@ ExecutorName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
 class WorkerSettings(Section):
     """What one worker process does at once."""
 
-    threads: int = Field(default=8, ge=1, le=1000)
+    threads: int = Field(default=16, ge=1, le=1000)
     poll_interval_sec: Seconds = 0.5
     """Between two looks at a fault that lasts longer than planned."""
 

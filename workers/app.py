@@ -20,6 +20,7 @@ from dispatcher.settings import LogFormat, load_settings
 from workers import control as _control  # noqa: F401 (registers what a worker tells of itself)
 from workers.background import background_step
 from workers.breaker import SharedBreaker
+from workers.bursts import fetch_in_bursts
 from workers.channel import Channel, open_channel
 from workers.fleet_worker import FleetWorker
 from workers.health import HealthCheck, HealthMonitor
@@ -70,6 +71,7 @@ _breakers = {
     for name, channel in _channels.items()
 }
 
+fetch_in_bursts()
 app = make_celery(_settings)
 app.Worker = app.subclass_with_self(
     FleetWorker, name="Worker", logs_only=_settings.logs.format is LogFormat.JSON
