@@ -59,8 +59,10 @@ class StepRequest(Request):  # type: ignore[misc]  # celery ships no types
     """
 
     def tell_received(self) -> None:
-        """Celery leaves this to the strategy."""
+        """Celery leaves this to the strategy. A retry that waits stays one for Flower, with its cause."""
         about = self.request_dict
+        if about.get("retries"):
+            return
         self.send_event(
             "task-received",
             name=self.name,
@@ -68,7 +70,7 @@ class StepRequest(Request):  # type: ignore[misc]  # celery ships no types
             kwargs=self.kwargsrepr,
             root_id=self.root_id,
             parent_id=self.parent_id,
-            retries=about.get("retries", 0),
+            retries=0,
             eta=about.get("eta"),
             expires=None,
         )

@@ -53,13 +53,15 @@ class Watcher:
 class Wake:
     """One wake-up, from its message to its end."""
 
-    def __init__(self, verdict: Verdict | None, *, sent: bool = True, broken: bool = False) -> None:
+    def __init__(
+        self, verdict: Verdict | None, *, sent: bool = True, broken: bool = False, retries: int = 0
+    ) -> None:
         self.watcher, self.steps = Watcher(), Steps(verdict, broken=broken)
         self.retries: list[tuple[object, object, object]] = []
         app = Celery("test", set_as_current=False)
         self.task: Any = app.register_task(RunPlan(self.steps))  # type: ignore[arg-type]
         self.task.retry = self._retry_sent if sent else self._retry_lost
-        headers = {"id": "p1", "task": self.task.name, "argsrepr": "a plan", "retries": 1}
+        headers = {"id": "p1", "task": self.task.name, "argsrepr": "a plan", "retries": retries}
         message = SimpleNamespace(
             headers=headers,
             body=b"",
@@ -87,7 +89,6 @@ class Wake:
     def _retry_sent(self, *, exc: object, countdown: object, throw: bool) -> None:
         assert not throw
         self.retries.append((self.task.request.id, exc, countdown))
-        assert self.task.request.retries == 1
         assert not self.task.request.called_directly
 
     def _retry_lost(self, **_: object) -> None:
@@ -105,6 +106,10 @@ def test_a_retry_that_cannot_be_sent_leaves_the_parked_plan_to_the_waker() -> No
     wake = Wake(Retry(RECORD, 0.5, CAUSE), sent=False)
     assert wake.events == ["task-received", "task-started"]
     assert wake.task.request.id is None
+
+
+def test_a_retry_that_waits_is_still_a_retry_for_flower() -> None:
+    assert Wake(Park(RECORD, 1000), retries=1).events == ["task-started"]
 
 
 def test_flower_hears_nothing_of_a_plan_that_is_parked() -> None:
