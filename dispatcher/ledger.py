@@ -437,7 +437,7 @@ def _outcome(submission: Submission, what: str, more: str = "") -> bool | Execut
 
 
 def _wake_up(plan_id: str, order: str, *, urgent: bool = False) -> WakeUp:
-    return WakeUp(plan_id, Order.title_in(order), urgent)
+    return WakeUp(plan_id, str(Order.model_validate_json(order).plan), urgent)
 
 
 def _ms(seconds: float) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -41,11 +40,6 @@ class Order(BaseModel):
     def to_json(self) -> str:
         """The order as text."""
         return self.model_dump_json(exclude_none=True, exclude_defaults=True)
-
-    @staticmethod
-    def title_in(text: str) -> str:
-        """How people call the plan in an order as text, which is not checked again."""
-        return str(FaultPlan.model_construct(**json.loads(text)["plan"]))
 
 
 @dataclass(frozen=True, slots=True)

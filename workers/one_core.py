@@ -58,7 +58,7 @@ class Look:
 
     @classmethod
     def now(cls, cores: set[int]) -> Self:
-        """Taken from /proc/stat. Raises `OSError` where there is none."""
+        """Taken from /proc/stat. Raises `OSError` where there is none, `KeyError` for a core not in it."""
         lines = map(str.split, Path("/proc/stat").read_text("ascii").splitlines())
         fields = {name: values for name, *values in lines}
         ticks = {core: sum(int(fields[f"cpu{core}"][index]) for index in BUSY) for core in cores}
@@ -104,8 +104,8 @@ class OneCore:
             while not self._stopped.wait(LOOK_EVERY_S * random.uniform(0.75, 1.25)):  # noqa: S311 (no secret)
                 own_s, idle = time.process_time(), time.process_time() - own_s < LOOK_EVERY_S * WORTH_A_LOOK
                 before = None if idle else self._look(cores, before)
-        except OSError as exc:
-            logger.warning("this process stays on all cores: %s", exc)
+        except (OSError, KeyError) as exc:  # some containers number their cores anew
+            logger.warning("this process stays on all cores: /proc/stat does not tell of them: %s", exc)
         finally:
             with suppress(OSError):
                 _bind(cores)

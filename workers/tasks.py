@@ -81,12 +81,12 @@ class StepRequest(Request):  # type: ignore[misc]  # celery ships no types
 
     def _take_step(self) -> None:
         began = time.monotonic()
-        self.on_accepted(os.getpid(), began)
         try:
+            self.on_accepted(os.getpid(), began)
             verdict = self.task.run(*self.args)
             if verdict is not None:
                 self._tell(verdict, time.monotonic() - began)
-        except Exception:  # no pool thread dies of it, and the plan's lease brings it back
+        except Exception:  # the pool would pass over it in silence; the waker brings the plan back
             logger.exception("plan %s: a defect in the worker ended a step", self.id)
         finally:
             task_ready(self)

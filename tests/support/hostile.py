@@ -324,6 +324,16 @@ TIMES = [
     Wrong("hangs-after-headers", drip(head("200 OK", "Content-Length: 100"), b""), TIMEOUT),
     Wrong("endless-body", flood(head("200 OK", "Connection: close"), b" " * 65_536), PROTOCOL),
     Wrong("endless-headers", flood(b"HTTP/1.1 200 OK\r\n", b"X-More: y\r\n" * 1_000), CONNECTION),
+    Wrong(
+        "endless-trailers",
+        flood(head("200 OK", CHUNKED) + b"2\r\n{}\r\n0\r\n", b"X-More: y\r\n" * 1_000),
+        CONNECTION,
+    ),
+    Wrong(
+        "endless-trailer",
+        flood(head("200 OK", CHUNKED) + b"2\r\n{}\r\n0\r\nX-More: ", b"y" * 65_536),
+        CONNECTION,
+    ),
     Wrong("slow", late(0.1), FINE),
 ]
 KINDS = {each.name: each for each in [*STATUSES, *ANSWERS, *HEADERS, *FRAMES, *BODIES, *IDS, *FIELDS, *TIMES]}

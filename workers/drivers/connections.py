@@ -31,7 +31,10 @@ __all__ = ["POOLS", "BrokenAnswerError", "Headers", "TooLongError", "Transfer", 
 
 CHUNK_BYTES = 65_536
 LONGEST_HEAD = 65_536
-"""Bytes that may come before an answer's headers are complete."""
+"""Bytes that headers may take."""
+
+MOST_AROUND = 10
+"""Bytes that may come besides for each one of the body. Chunks of one byte take six."""
 
 MOST_HEADERS = 100
 
@@ -187,7 +190,7 @@ class _Answer:
         self.complete = False
         self.keeps_connection = False
         self._parser = HttpResponseParser(self)  # which holds it in turn, until it is complete
-        self._head_bytes = 0
+        self._received = 0
 
     def feed(self, data: bytes) -> None:
         """Take in what was received. Nothing means that the connection has ended.
@@ -205,7 +208,7 @@ class _Answer:
         self.keeps_connection = False  # if this is the second one
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.complete:
+        if self.status:  # a trailer, or of a second answer
             return
         if len(self.headers) == MOST_HEADERS:
             raise BrokenAnswerError("too many headers")
@@ -214,7 +217,7 @@ class _Answer:
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if self.complete:
+        if self.status:
             return
         if HTTPStatus.CONTINUE <= status < HTTPStatus.OK and status != HTTPStatus.SWITCHING_PROTOCOLS:
             self.headers = {}  # of an interim answer; the real one follows (RFC 9110, 15.2)
@@ -231,8 +234,7 @@ class _Answer:
             self.keeps_connection = self._parser.should_keep_alive()
 
     def _parse(self, data: bytes) -> None:
-        if not self.status:
-            self._head_bytes += len(data)
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:  # who asked for that?
@@ -241,8 +243,8 @@ class _Answer:
             if not self.complete:
                 raise BrokenAnswerError(str(exc)) from exc
             self.keeps_connection = False  # more came than was asked for
-        if not self.status and self._head_bytes > LONGEST_HEAD:
-            raise BrokenAnswerError("its headers do not end")
+        if not self.complete and self._received > LONGEST_HEAD + MOST_AROUND * len(self.body):
+            raise BrokenAnswerError("there is too much around its body")
 
     def _end(self) -> None:
         """Where an answer does not say how long it is, it ends with its connection (RFC 9112, 6.3)."""

@@ -42,11 +42,14 @@ class Watcher:
 
     enabled = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, broken: bool = False) -> None:
+        self.broken = broken
         self.seen: list[tuple[str, dict[str, object]]] = []
 
     def send(self, kind: str, **fields: object) -> None:
         """Like an event dispatcher's."""
+        if self.broken and kind == "task-started":
+            raise ConnectionError("no broker")
         self.seen.append((kind, fields))
 
 
@@ -54,9 +57,15 @@ class Wake:
     """One wake-up, from its message to its end."""
 
     def __init__(
-        self, verdict: Verdict | None, *, sent: bool = True, broken: bool = False, retries: int = 0
+        self,
+        verdict: Verdict | None,
+        *,
+        sent: bool = True,
+        broken: bool = False,
+        unheard: bool = False,
+        retries: int = 0,
     ) -> None:
-        self.watcher, self.steps = Watcher(), Steps(verdict, broken=broken)
+        self.watcher, self.steps = Watcher(broken=unheard), Steps(verdict, broken=broken)
         self.retries: list[tuple[object, object, object]] = []
         app = Celery("test", set_as_current=False)
         self.task: Any = app.register_task(RunPlan(self.steps))  # type: ignore[arg-type]
@@ -131,3 +140,8 @@ def test_a_step_is_under_way_for_celery_until_it_ends_however_it_does(*, broken:
     assert wake.acknowledged == 1
     assert "p1" not in state.requests
     assert not [request for request in state.active_requests if request.id == "p1"]
+
+
+def test_a_request_whose_events_cannot_be_sent_is_not_under_way_for_ever() -> None:
+    assert Wake(None, unheard=True).acknowledged == 1
+    assert "p1" not in state.requests

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from pydantic import SecretStr
-from support.plans import abort_plan
+from support.plans import abort_plan, delay_plan
 
 from dispatcher import (
     ConflictPolicy,
@@ -133,6 +133,16 @@ def test_one_step_at_a_time(ledger: Ledger) -> None:
 def test_begin_repeated_with_the_same_token_gets_the_same_lease(ledger: Ledger) -> None:
     submit(ledger)
     assert begin(ledger).record.started_ms == begin(ledger).record.started_ms
+
+
+@pytest.mark.parametrize("plan", [PLAN, delay_plan(start_delay_ms=50)])
+def test_a_wake_up_calls_its_plan_as_people_do(
+    ledger: Ledger, redis_client: redis.Redis, plan: FaultPlan
+) -> None:
+    submit(ledger, plan=plan)
+    begin(ledger, token="killed")
+    pass_time(redis_client, "p1", 60_000)
+    assert [wake_up.title for wake_up in ledger.claim_due().wake_ups] == [str(plan)]
 
 
 def test_a_lost_lease_lets_another_step_begin(ledger: Ledger, redis_client: redis.Redis) -> None:

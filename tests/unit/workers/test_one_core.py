@@ -56,6 +56,12 @@ def test_its_own_time_is_not_held_against_its_core() -> None:
     assert now.others_since(before, None) == {0: 1.0, 1: 0.25}
 
 
+@pytest.mark.skipif(not CORES, reason="there is no /proc/stat")
+def test_a_core_that_the_system_does_not_tell_of_cannot_be_looked_at() -> None:
+    with pytest.raises(KeyError, match="cpu9999"):
+        Look.now({9999})
+
+
 @pytest.fixture
 def busy() -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", BUSY_PROCESS]
