@@ -11,7 +11,14 @@ from pydantic import SecretStr
 from benchmarks.chaos_campaign import plan
 from benchmarks.contenders.base import WORKERS, Client, Contender, Ended
 from benchmarks.stage import Command
-from dispatcher import Dispatcher, ExecutorClientError, PlanBatch, ResultTimeoutError, Settings
+from dispatcher import (
+    Dispatcher,
+    ExecutorClientError,
+    PlanBatch,
+    RawObservation,
+    ResultTimeoutError,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,13 +42,11 @@ class OurClient(Client):
         return self._dispatcher.submit_many(plans)  # type: ignore[return-value]  # as much of one as is needed
 
     def wait(self, submitted: Sequence[Any], timeout_s: float) -> int:
-        whole = isinstance(submitted, PlanBatch)
-        outcomes = submitted.as_completed(timeout_s) if whole else submitted  # type: ignore[attr-defined]
-        observed = 0
         with suppress(ResultTimeoutError):
-            for handle in outcomes:
-                observed += _observed(handle, timeout_s)
-        return observed
+            if isinstance(submitted, PlanBatch):
+                return sum(isinstance(outcome, RawObservation) for outcome in submitted.results(timeout_s))
+            return sum(_observed(handle, timeout_s) for handle in submitted)
+        return sum(ended is not None for ended in self.endings(submitted))
 
     def endings(self, submitted: Sequence[Any]) -> list[Ended | None]:
         return [self._ending(handle) for handle in submitted]
