@@ -23,7 +23,6 @@ from pydantic import SecretStr
 from benchmarks.chaos_campaign import Fleet, plan, spread
 from benchmarks.counting_executor import Journal
 from dispatcher import Dispatcher, RawObservation, Settings
-from dispatcher.celery_app import make_celery
 from dispatcher.ledger import connect
 from workers.waker import Waker
 
@@ -108,8 +107,8 @@ def idle(fleet: Fleet) -> tuple[str, bool]:
     fleet.redis.start()
     fleet.wait_for_redis()
     settings = Settings(redis_url=SecretStr(fleet.redis_url))
-    app, ledger = make_celery(settings), connect(settings)
-    wakers = [Waker(app, ledger, settings.waker, take=print) for _ in range(IDLE_WAKERS)]
+    ledger = connect(settings)
+    wakers = [Waker(ledger, settings.waker, take=print) for _ in range(IDLE_WAKERS)]
     for waker in wakers:
         waker.start()
     with redis.Redis(port=fleet.redis_port) as client:

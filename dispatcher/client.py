@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry.trace import SpanKind
 
-from dispatcher.celery_app import make_celery, publish
+from dispatcher.celery_app import make_celery
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, ResultTimeoutError
 from dispatcher.executor_client import ExecutorClient
 from dispatcher.handles import Access, PlanBatch, PlanHandle
@@ -54,7 +54,6 @@ class Dispatcher(ExecutorClient):
         self._access = Access(
             self._ledger,
             ResultCodec(self._celery),
-            self._celery,
             Waiter(self._ledger),
             AsyncWaiter(self._settings),
         )
@@ -215,7 +214,7 @@ class Dispatcher(ExecutorClient):
         cancelled = 0
         for page in pages(self._ledger.in_flight()):
             wake_ups = [each for each in self._ledger.cancel(page, f"halted: {reason}") if each is not None]
-            publish(self._celery, wake_ups)
+            self._ledger.wake(wake_ups)
             cancelled += len(wake_ups)
         return cancelled
 
@@ -235,7 +234,7 @@ class Dispatcher(ExecutorClient):
         now_s = time.time()
         new = [each for each, outcome in zip(taken, outcomes, strict=True) if outcome is True]
         wake_ups = [each.first_wake_up(now_s) for each in new]
-        publish(self._celery, [wake_up for wake_up in wake_ups if wake_up is not None])
+        self._ledger.wake(wake_up for wake_up in wake_ups if wake_up is not None)
         rest = iter(outcomes)
         told = [next(rest) if refusal is None else refusal for refusal in refusals]
         return [each if isinstance(each, ExecutorClientError) else None for each in told]

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dispatcher import waits
-from dispatcher.celery_app import publish
 from dispatcher.errors import ExecutorClientError, PlanUnknownError, ResultTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
-
-    from celery import Celery
 
     from dispatcher.ledger import Ledger
     from dispatcher.models import PlanState, PlanStatus, RawObservation
@@ -33,7 +30,6 @@ class Access:
 
     ledger: Ledger
     results: ResultCodec
-    celery: Celery
     waiter: Waiter
     async_waiter: AsyncWaiter
 
@@ -74,7 +70,7 @@ class PlanHandle:
         if wake_up is None:
             self.status()  # is it unknown, or over?
             return False
-        publish(self._access.celery, [wake_up])
+        self._access.ledger.wake([wake_up])
         return True
 
     def result(self, timeout: float | None = None) -> RawObservation:
@@ -164,7 +160,7 @@ class PlanBatch:
         """Cancel every plan that has not ended."""
         ledger = self._access.ledger
         for page in waits.pages([handle.id for handle in self.handles]):
-            publish(self._access.celery, [each for each in ledger.cancel(page, reason) if each is not None])
+            ledger.wake(each for each in ledger.cancel(page, reason) if each is not None)
 
     def _completed(self, progress: _Progress, collect_s: float = 0.0) -> Iterator[PlanHandle]:
         """Each plan that ends. Those of `collect_s` seconds are fetched together."""

@@ -7,6 +7,7 @@ A step that holds a stale token changes nothing, and each call may be repeated w
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -22,11 +23,12 @@ from dispatcher.errors import (
     PlanConflictError,
 )
 from dispatcher.record import Order, PlanRecord
-from dispatcher.scripts import Call, Script, run
+from dispatcher.scripts import Call, Script, Scripts
 from dispatcher.sockets import redis_client
+from dispatcher.wake_ups import WakeUp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from dispatcher.errors import ExecutorClientError
     from dispatcher.settings import Settings
@@ -37,7 +39,6 @@ __all__ = [
     "RedisErrors",
     "Step",
     "Submission",
-    "WakeUp",
     "connect",
     "connection_options",
     "impatient_client",
@@ -51,6 +52,8 @@ NEAR_S = 2.0
 
 RECHECK_MS = 60_000
 """How often a plan that waits for its target looks by itself; it is woken when its turn comes."""
+
+logger = logging.getLogger(__name__)
 
 SUBMIT, BEGIN, PARK, FINISH, CANCEL, CLAIM_DUE = (
     Script.of("dispatcher", "prelude", name)
@@ -97,19 +100,6 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class WakeUp:
-    """What a worker is told: which plan to act on, and how people call it."""
-
-    plan_id: str
-    title: str
-    urgent: bool = False
-    """The plan was cancelled, and no worker has taken it up so far."""
-
-    after_s: float = 0.0
-    """How long the worker keeps it before it acts."""
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
     """Plans that the caller must wake now, and when to look again."""
 
@@ -121,8 +111,12 @@ class Claim:
 class Ledger:
     """Every method raises `LedgerUnavailableError` where Redis does not answer."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(
+        self, client: redis.Redis, settings: Settings, scripts: Callable[[redis.Redis], Scripts] = Scripts
+    ) -> None:
+        """`scripts` makes what carries out scripts over a client."""
         self._client = client
+        self._scripts = scripts(client)
         self._redis_errors = RedisErrors(settings.redis_address)
         self._prefix = f"{{{settings.key_prefix}}}:"
         self._due = f"{self._prefix}due"
@@ -149,7 +143,7 @@ class Ledger:
             Call(SUBMIT, [self._plan(each.plan_id), self._due], self._arguments(each)) for each in submissions
         ]
         with self._redis_errors:
-            answers = run(self._client, calls)
+            answers = self._scripts.run(calls)
         return [_outcome(each, *answer) for each, answer in zip(submissions, answers, strict=True)]
 
     def begin(self, plan_id: str, token: str, lease_ms: int) -> Step | None:
@@ -247,6 +241,20 @@ class Ledger:
             _wake_up(plan_id, answer) if isinstance(answer, str) else None
             for plan_id, answer in zip(plan_ids, answers, strict=True)
         ]
+
+    def wake(self, wake_ups: Iterable[WakeUp]) -> None:
+        """Send the wake-ups, all at once.
+
+        It is no error where Redis does not answer: the plans are in the ledger, and the waker wakes them.
+        """
+        messages = [wake_up.message(self._queue) for wake_up in wake_ups]
+        if not messages:
+            return
+        try:
+            with self._redis_errors:
+                self._client.lpush(self._queue, *messages)
+        except LedgerUnavailableError as exc:
+            logger.warning("wake-ups not sent, the waker will send them again: %s", exc)
 
     def halt(self, reason: str) -> None:
         """Refuse new plans from now on."""
@@ -370,7 +378,7 @@ class Ledger:
         self, script: Script, keys: Sequence[str], args: Sequence[str | float], beside: Sequence[Call] = ()
     ) -> Any:
         with self._redis_errors:
-            return run(self._client, [Call(script, keys, args), *beside])[0]
+            return self._scripts.run([Call(script, keys, args), *beside])[0]
 
 
 class RedisErrors:
@@ -389,10 +397,10 @@ class RedisErrors:
             raise LedgerUnavailableError(f"{told}. Is it running, and is redis_url right?") from exc
 
 
-def connect(settings: Settings) -> Ledger:
-    """A ledger on the Redis that the settings name. Nothing is sent yet."""
+def connect(settings: Settings, scripts: Callable[[redis.Redis], Scripts] = Scripts) -> Ledger:
+    """A ledger on the Redis that the settings name. Nothing is sent yet. `scripts` as in `Ledger`."""
     client = redis_client(settings.redis_url.get_secret_value(), **connection_options(settings, Retry))
-    return Ledger(client, settings)
+    return Ledger(client, settings, scripts)
 
 
 def impatient_client(settings: Settings) -> redis.Redis:

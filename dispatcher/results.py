@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
@@ -28,18 +29,17 @@ class ResultCodec:
 
     def encode(self, plan_id: str, outcome: RawObservation | Exception) -> str:
         """The outcome of a plan as the backend's JSON."""
-        failed = isinstance(outcome, Exception)
-        state = states.FAILURE if failed else states.SUCCESS
-        value = outcome if isinstance(outcome, Exception) else outcome.model_dump(mode="json")
         meta = {
             "task_id": plan_id,
-            "status": state,
-            "result": self._backend.encode_result(value, state),
+            "status": states.FAILURE if isinstance(outcome, Exception) else states.SUCCESS,
             "traceback": None,
             "children": [],
             "date_done": datetime.now(UTC).isoformat(),
         }
-        return cast("str", self._backend.encode(meta))
+        if isinstance(outcome, Exception):
+            error = self._backend.encode_result(outcome, states.FAILURE)
+            return cast("str", self._backend.encode(meta | {"result": error}))
+        return f'{json.dumps(meta)[:-1]}, "result": {outcome.model_dump_json()}}}'
 
     def decode(self, stored: str) -> RawObservation:
         """The observation in a stored result. Raises the error that is stored in its place."""

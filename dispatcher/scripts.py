@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import redis
 
-__all__ = ["Call", "Script", "run"]
+__all__ = ["Call", "Script", "Scripts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +46,40 @@ class Call:
     """Hears the reply."""
 
 
-def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-    """Carry out the calls in one round trip; their replies.
+class Scripts:
+    """Carries scripts out, over one client."""
 
-    Scripts that Redis has lost (it was restarted, or somebody flushed them) are loaded, and only the calls
-    that missed them are made again.
-    """
-    replies = _round_trip(client, calls)
-    missed = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-    if missed:
-        for text in {calls[index].script.text for index in missed}:
-            client.script_load(text)
-        again = _round_trip(client, [calls[index] for index in missed])
-        for index, reply in zip(missed, again, strict=True):
-            replies[index] = reply
-    for call, reply in zip(calls, replies, strict=True):
-        if isinstance(reply, ResponseError):
-            raise reply
-        if call.then is not None:
-            call.then(reply)
-    return replies
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def run(self, calls: Sequence[Call]) -> list[Any]:
+        """Carry out the calls in one round trip; their replies.
+
+        Raises `redis.RedisError`; where one call fails, all are carried out even so.
+        """
+        replies = self.exchange(calls)
+        for call, reply in zip(calls, replies, strict=True):
+            if isinstance(reply, ResponseError):
+                raise reply
+            if call.then is not None:
+                call.then(reply)
+        return replies
+
+    def exchange(self, calls: Sequence[Call]) -> list[Any]:
+        """What Redis answers to each call: a reply, or a `redis.ResponseError`.
+
+        Scripts that Redis has lost (it was restarted, or somebody flushed them) are loaded, and only the
+        calls that missed them are made again. Raises `redis.RedisError` where nothing is answered.
+        """
+        replies = _round_trip(self._client, calls)
+        missed = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if missed:
+            for text in {calls[index].script.text for index in missed}:
+                self._client.script_load(text)
+            again = _round_trip(self._client, [calls[index] for index in missed])
+            for index, reply in zip(missed, again, strict=True):
+                replies[index] = reply
+        return replies
 
 
 def _round_trip(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:

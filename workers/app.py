@@ -22,6 +22,7 @@ from workers.background import background_step
 from workers.breaker import SharedBreaker
 from workers.bursts import fetch_in_bursts
 from workers.channel import Channel, open_channel
+from workers.combining import CombinedScripts
 from workers.fleet_worker import FleetWorker
 from workers.health import HealthCheck, HealthMonitor
 from workers.logs import structure
@@ -64,7 +65,7 @@ except InvalidSettingsError as exc:
     for line in exc.lines:
         print(f"error: {line}", file=sys.stderr)  # noqa: T201 (for whoever starts the worker)
     sys.exit(exc.exit_code)
-_ledger = connect(_settings)
+_ledger = connect(_settings, CombinedScripts)
 _quick_client = impatient_client(_settings)
 _breakers = {
     name: SharedBreaker(_quick_client, _settings.key_prefix, name, channel.rules)
@@ -76,7 +77,7 @@ app = make_celery(_settings)
 app.Worker = app.subclass_with_self(
     FleetWorker, name="Worker", logs_only=_settings.logs.format is LogFormat.JSON
 )
-_waker = Waker(app, _ledger, _settings.waker, take=lambda plan_id: take_in_reserve(app, _steps, plan_id))
+_waker = Waker(_ledger, _settings.waker, take=lambda plan_id: take_in_reserve(app, _steps, plan_id))
 _steps: Steps = Steps(_ledger, ResultCodec(app), _channels, _breakers, expect=_waker.expect)
 _monitor = HealthMonitor(map(_health_check, _channels.values()))
 app.steps["worker"].update([background_step(_waker), background_step(_monitor)])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import redis
 
-from dispatcher.scripts import Call, Script, run
+from dispatcher.scripts import Call, Script, Scripts
 from workers.breaker_rules import (
     NO_COUNTS,
     UNASKED,
@@ -80,6 +80,7 @@ class SharedBreaker(Breaker):
     ) -> None:
         super().__init__(executor, rules)
         self._client = client
+        self._scripts = Scripts(client)
         key = f"{{{key_prefix}}}:breaker:{executor}"
         self._keys = [key, f"{key}:probes", f"{{{key_prefix}}}:breaker-events"]
         self._metrics_key = f"{{{key_prefix}}}:metrics:{executor}"
@@ -94,7 +95,7 @@ class SharedBreaker(Breaker):
             return Admission(name, UNCOUNTED)
         args: list[str | float] = [self.executor, name, int(rules.enabled), rules.lease_ms]
         args += [rules.half_open_probes, int(retry), rules.reserve, rules.per_ms, int(place), rules.slot_ms]
-        replies = self._reach(lambda: run(self._client, [Call(ADMIT, self._keys, args)]))
+        replies = self._reach(lambda: self._scripts.run([Call(ADMIT, self._keys, args)]))
         if replies is None:
             return self._local.admit(retry=retry, place=place)
         [[what, number, text]] = replies
@@ -127,7 +128,7 @@ class SharedBreaker(Breaker):
             admission, report = UNASKED, Report(Outcome.NONE)
         if admission is UNASKED and not counts:
             return
-        if self._reach(lambda: run(self._client, [self.recording(admission, report, counts)])) is None:
+        if self._reach(lambda: self._scripts.run([self.recording(admission, report, counts)])) is None:
             self._tell_local(report)
 
     def peek(self) -> Admission | None:
@@ -146,14 +147,14 @@ class SharedBreaker(Breaker):
 
     def switch(self, state: BreakerState, reason: str) -> bool:
         """Raises `redis.RedisError`: whoever turns a switch must know whether it was turned."""
-        changed = bool(run(self._client, [Call(SWITCH, self._keys, [self.executor, state, reason])])[0])
+        changed = bool(self._scripts.run([Call(SWITCH, self._keys, [self.executor, state, reason])])[0])
         if changed:
             self._entered(state, reason)
         return changed
 
     def reset(self, reason: str = "reset by hand") -> None:
         """Raises `redis.RedisError`."""
-        run(self._client, [Call(SWITCH, self._keys, [self.executor, "reset", reason])])
+        self._scripts.run([Call(SWITCH, self._keys, [self.executor, "reset", reason])])
         self._entered(BreakerState.CLOSED, reason)
 
     def status(self) -> BreakerStatus:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
-from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import loads
+from pydantic_core import from_json
 
 __all__ = ["BurstChannel", "Transport", "fetch_in_bursts"]
 
@@ -24,7 +23,7 @@ class BurstChannel(redis.Channel):
         for queue in self.active_queues:
             room = self.qos.can_consume_max_estimate()
             for message in self.client.rpop(queue, room) or () if room else ():
-                self.connection._deliver(_message(message), queue)  # noqa: SLF001 (as kombu's own)
+                self.connection._deliver(from_json(message), queue)  # noqa: SLF001 (as kombu's own)
         return read
 
 
@@ -38,7 +37,3 @@ def fetch_in_bursts() -> None:
     """Have this process use it wherever it connects to a Redis broker from now on."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
-
-
-def _message(text: bytes) -> Any:
-    return loads(bytes_to_str(text))  # type: ignore[no-untyped-call]

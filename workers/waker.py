@@ -9,13 +9,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from dispatcher.celery_app import publish
 from dispatcher.errors import LedgerUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from celery import Celery
 
     from dispatcher.ledger import Ledger
     from dispatcher.settings import WakerSettings
@@ -40,11 +37,8 @@ class Waker:
     process lets go.
     """
 
-    def __init__(
-        self, app: Celery, ledger: Ledger, settings: WakerSettings, take: Callable[[str], object]
-    ) -> None:
+    def __init__(self, ledger: Ledger, settings: WakerSettings, take: Callable[[str], object]) -> None:
         """`take` acts on the plan with the given id, in the calling thread."""
-        self._app = app
         self._ledger = ledger
         self._max_sleep_s = settings.max_sleep_sec
         self._idle_sleep_s = settings.idle_sleep_sec
@@ -82,7 +76,7 @@ class Waker:
         except LedgerUnavailableError as exc:
             logger.warning("the waker waits for Redis: %s", exc)
             return self._max_sleep_s
-        publish(self._app, claim.wake_ups)
+        self._ledger.wake(claim.wake_ups)
         for wake_up in claim.wake_ups:
             if wake_up.urgent:
                 self._reserve.submit(self._take, wake_up.plan_id)

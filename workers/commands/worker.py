@@ -38,7 +38,7 @@ def worker(
     settings = load_settings()
     steps = threads or settings.worker.threads
     command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker"]
-    command += ["--pool", "threads", "--concurrency", str(steps), "--loglevel", loglevel.upper()]
+    command += ["--concurrency", str(steps), "--loglevel", loglevel.upper()]
     if processes == 1:
         os.execv(sys.executable, command)  # noqa: S606 (our own command, and no shell)
     _run([[*command, "--hostname", f"worker{number}@%h"] for number in range(1, processes + 1)])

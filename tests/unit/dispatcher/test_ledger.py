@@ -20,9 +20,10 @@ from dispatcher import (
     PlanState,
     Settings,
 )
-from dispatcher.ledger import Ledger, Step, Submission, WakeUp, connect
+from dispatcher.ledger import Ledger, Step, Submission, connect
 from dispatcher.record import Order
 from dispatcher.waits import Waiter, value_of
+from dispatcher.wake_ups import WakeUp
 
 if TYPE_CHECKING:
     from dispatcher import FaultPlan
