@@ -275,11 +275,13 @@ def test_worker_starts_processes_that_carry_plans_out_and_ends_them_all(
         command = [DISPATCHER, "worker", "--processes", processes, "--threads", "3"]
         environment = {**os.environ, **address, **mark.environment}
         worker = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    eventually(lambda: (tmp_path / "log").read_text().count(" ready.") == int(processes), within_s=30)
-    assert "concurrency: 3 (thread)" in (tmp_path / "log").read_text()
-    assert cli("run", "-", text=json.dumps(PLAN)).returncode == 0
-    worker.terminate()
-    worker.wait(20)
+    try:
+        eventually(lambda: (tmp_path / "log").read_text().count(" ready.") == int(processes), within_s=30)
+        assert "concurrency: 3 (step_pool)" in (tmp_path / "log").read_text()
+        assert cli("run", "-", text=json.dumps(PLAN)).returncode == 0
+    finally:
+        worker.terminate()
+        worker.wait(20)
     eventually(lambda: mark.running() == [], within_s=20)
     assert "Traceback" not in (tmp_path / "log").read_text()
 
