@@ -158,7 +158,8 @@ class Ledger:
         )
         if answer is None:
             return None
-        now_ms, in_the_way, breaker_state, breaker_epoch, *pairs = answer
+        now_ms, in_the_way, breaker_state, breaker_epoch, found, changed = answer
+        pairs = found + changed
         fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
         record = PlanRecord.from_fields(plan_id, fields, in_the_way)
         return Step(record, token, int(now_ms), (breaker_state, breaker_epoch))

@@ -1,71 +1,68 @@
 -- begin(KEYS: plan, due; ARGV: key prefix, id, token, lease_ms, recheck_ms)
---   -> {now_ms, id of the plan in the way or '', state and epoch of the breaker, field, value, ...}, or nothing where
--- the plan is not to be acted on now: it has ended, waits, waits for its target, or another step holds it. The same
--- token gets the same lease again, so that a call whose answer was lost can be repeated.
+--   -> {now_ms, id of the plan in the way or '', state and epoch of the breaker, {field, value, ...}, {field, value
+-- that the step changed, ...}}, or nothing where the plan is not to be acted on now: it has ended, waits, waits for its
+-- target, or another step holds it. The same token gets the same lease again, so that a call whose answer was lost can
+-- be repeated.
 local plan_key, due_key = KEYS[1], KEYS[2]
 local prefix, id, token, lease_ms, recheck_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local counts_key = prefix .. 'counts'
 
-local known = redis.call('HMGET', plan_key, 'state', 'due_ms', 'token', 'started_ms', 'conflict_policy',
-  'cancelled', 'expires_ms', 'leased', 'apply_id', 'target')
-local state, due_ms, holder, started_ms, policy, cancelled, expires_ms, leased, apply_id, target =
-  unpack(known)
-if not state or FINAL[state] then
+local fields, plan = redis.call('HGETALL', plan_key), {}
+for index = 1, #fields, 2 do
+  plan[fields[index]] = fields[index + 1]
+end
+if not plan.state or FINAL[plan.state] then
   redis.call('ZREM', due_key, id)
   redis.call('HINCRBY', counts_key, 'wake_ups_wasted', 1)
   return false
 end
 
 local now = server_ms()
-if holder ~= token and now < tonumber(due_ms) then
+local again = plan.token == token
+if not again and now < tonumber(plan.due_ms) then
   redis.call('HINCRBY', counts_key, 'wake_ups_wasted', 1)
   return false
 end
 
 -- A plan takes its target with its first step, unless that step is to end it.
-local in_the_way, gone = '', {'wakes'}
-expires_ms = tonumber(expires_ms or math.huge)
-if not started_ms and not cancelled and now < expires_ms and policy ~= 'allow' then
-  local first, until_ms = first_in_line(prefix, target, now)
+local in_the_way, lease_ends = '', whole(now + lease_ms)
+local changed = {'token', token, 'leased', 1, 'due_ms', lease_ends, 'wakes', 0}
+local expires_ms = tonumber(plan.expires_ms or math.huge)
+if not plan.started_ms and not plan.cancelled and now < expires_ms and plan.conflict_policy ~= 'allow' then
+  local first, until_ms = first_in_line(prefix, plan.target, now, id)
   if first and first ~= id then
-    if policy == 'reject' then
+    if plan.conflict_policy == 'reject' then
       in_the_way = first
     else
-      redis.call('HSET', plan_key, 'cause', 'waits for its target, which plan ' .. first .. ' holds')
-      redis.call('HDEL', plan_key, 'wakes')
+      local cause = 'waits for its target, which plan ' .. first .. ' holds'
+      redis.call('HSET', plan_key, 'cause', cause, 'wakes', 0)
       set_due(plan_key, due_key, id, math.min(until_ms or now + recheck_ms, expires_ms))
       return false
     end
   else
-    redis.call('ZADD', prefix .. 'line:' .. target, 0, id)
-    table.insert(gone, 'cause')
+    redis.call('ZADD', prefix .. 'line:' .. plan.target, 0, id)
+    if plan.cause then
+      table.insert(changed, 'cause')
+      table.insert(changed, '')
+    end
   end
 end
 
-if holder ~= token then
+if not again then
   redis.call('HINCRBY', counts_key, 'steps', 1)
-  redis.call('HINCRBY', counts_key, 'late_ms', whole(now - due_ms))
+  redis.call('HINCRBY', counts_key, 'late_ms', whole(now - plan.due_ms))
 end
 -- A started step that never came back may have applied the fault. A plan with another in its way does not start:
 -- should this step be lost, the next one must look at the line again.
-if leased == '1' and holder ~= token then
+if plan.leased == '1' and not again then
   redis.call('HINCRBY', counts_key, 'leases_lost', 1)
-  if started_ms and not apply_id then
-    redis.call('HSET', plan_key, 'doubtful_ms', whole(now))
-  end
+  add(changed, 'doubtful_ms', plan.started_ms and not plan.apply_id and whole(now))
 end
-if in_the_way == '' and not started_ms then
-  redis.call('HSET', plan_key, 'started_ms', whole(now))
-end
-redis.call('HDEL', plan_key, unpack(gone))
-redis.call('HSET', plan_key, 'token', token, 'leased', 1, 'due_ms', whole(now + lease_ms))
-redis.call('ZADD', due_key, whole(now + lease_ms), id)
+add(changed, 'started_ms', in_the_way == '' and not plan.started_ms and whole(now))
+redis.call('HSET', plan_key, unpack(changed))
+redis.call('ZADD', due_key, lease_ends, id)
 
 -- The Executor's breaker goes along unread: a closed one shall not cost a call of its own.
-local breaker_key = prefix .. 'breaker:' .. string.match(target, '^[^:]*')
+local breaker_key = prefix .. 'breaker:' .. string.match(plan.target, '^[^:]*')
 local breaker = redis.call('HMGET', breaker_key, 'state', 'epoch')
-local answer = {whole(now), in_the_way, breaker[1] or '', breaker[2] or '0'}
-for _, each in ipairs(redis.call('HGETALL', plan_key)) do
-  table.insert(answer, each)
-end
-return answer
+return {whole(now), in_the_way, breaker[1] or '', breaker[2] or '0', fields, changed}

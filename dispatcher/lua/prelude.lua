@@ -22,7 +22,8 @@
 --
 -- due_ms is the time before which nobody may act on the plan: the end of the lease while a step is under way, the
 -- end of the wait while it is parked. `token` names the step that holds, or held, the lease; `leased` is 1 while it
--- does. The plan's place in `due` is never earlier than due_ms, and only as much later as a wake-up may take.
+-- does, else 0 or absent. The plan's place in `due` is never earlier than due_ms, and only as much later as a wake-up
+-- may take.
 --
 -- released_ms is for a plan that ended while its fault may still be alive: it holds its target until then.
 -- All times are the Redis server's, in milliseconds since 1970 where nothing else is said. All keys share a hash
@@ -44,9 +45,9 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- Add a field to those that are to be set, unless `value` is what its absence means.
-local function add_unless(fields, name, value, absent)
-  if value ~= absent then
+-- Add a field to those that are to be set, unless its value says nothing: '', false or nil.
+local function add(fields, name, value)
+  if value and value ~= '' then
     table.insert(fields, name)
     table.insert(fields, value)
   end
@@ -59,12 +60,13 @@ local function set_due(plan_key, due_key, id, ms)
 end
 
 -- Who is first in line for a target, and until when it is held by a plan that has ended. Nothing where nobody is.
-local function first_in_line(prefix, target, now)
+-- The caller's own plan, if it asks for one, is known to go on.
+local function first_in_line(prefix, target, now, own)
   local line_key = prefix .. 'line:' .. target
   while true do
     local id = redis.call('ZRANGE', line_key, 0, 0)[1]
-    if not id then
-      return nil
+    if not id or id == own then
+      return id
     end
     local known = redis.call('HMGET', prefix .. 'plan:' .. id, 'state', 'released_ms')
     local released_ms = tonumber(known[2] or 0)

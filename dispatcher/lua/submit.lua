@@ -29,11 +29,11 @@ if policy == 'reject' and start_ms == '' then
 end
 
 local fields = {'order', order, 'target', target, 'submitted_ms', whole(now), 'state', 'queued', 'due_ms', whole(due)}
-add_unless(fields, 'wakes', start_ms == '' and 1, false)  -- its submitter's
-add_unless(fields, 'conflict_policy', policy, 'queue')
-add_unless(fields, 'batch', batch, '')
-add_unless(fields, 'expires_ms', expires_after_ms ~= '' and whole(due + expires_after_ms), false)
-add_unless(fields, 'traceparent', traceparent, '')
+add(fields, 'wakes', start_ms == '' and 1)  -- its submitter's
+add(fields, 'conflict_policy', policy ~= 'queue' and policy)
+add(fields, 'batch', batch)
+add(fields, 'expires_ms', expires_after_ms ~= '' and whole(due + expires_after_ms))
+add(fields, 'traceparent', traceparent)
 redis.call('HSET', plan_key, unpack(fields))
 if policy ~= 'allow' then
   redis.call('ZADD', prefix .. 'line:' .. target, whole(start_ms == '' and now_us or due * 1000), id)

@@ -9,12 +9,24 @@ local executor, id, admitted_epoch, outcome, slow, retry_after_ms, draw, why = u
 local failure_threshold, failure_rate, slow_rate, min_calls = unpack(ARGV, 9, 12)
 local window_ms, success_threshold, open_ms, max_open_ms, jitter, ratio = unpack(ARGV, 13, 18)
 
-for index = 19, #ARGV, 2 do
-  redis.call('HINCRBY', metrics_key, ARGV[index], ARGV[index + 1])
+-- Add the increments: all of them in two commands.
+if #ARGV > 18 then
+  local names, sums = {}, {}
+  for index = 19, #ARGV, 2 do
+    table.insert(names, ARGV[index])
+  end
+  for index, counted in ipairs(redis.call('HMGET', metrics_key, unpack(names))) do
+    table.insert(sums, names[index])
+    table.insert(sums, whole((counted or 0) + ARGV[18 + 2 * index]))
+  end
+  redis.call('HSET', metrics_key, unpack(sums))
 end
 
-local known = redis.call('HMGET', breaker_key, 'state', 'epoch', 'spent')
-local state, epoch, spent = known[1] or 'closed', known[2] or '0', known[3]
+local now = server_ms()
+local slice = math.floor(now / (window_ms / WINDOW_SLICES))
+local field = WINDOW[slice % WINDOW_SLICES + 1]
+local known = redis.call('HMGET', breaker_key, 'state', 'epoch', 'spent', 'failures', field)
+local state, epoch, spent, failed_before, packed = known[1] or 'closed', known[2] or '0', known[3], known[4], known[5]
 
 -- A call that succeeds pays for a share of a retry.
 if outcome == 'success' and spent then
@@ -28,7 +40,6 @@ end
 if epoch ~= admitted_epoch or state == 'disabled' then
   return false
 end
-local now = server_ms()
 
 -- Open for longer each time in a row, and as long as the Executor asks to be left alone, but never beyond the cap.
 local function open(reason)
@@ -60,11 +71,7 @@ elseif state ~= 'closed' or outcome == 'none' then
 end
 
 -- Closed: count the call in its slice of the window.
-local slice_ms = window_ms / WINDOW_SLICES
-local slice = math.floor(now / slice_ms)
-local field = WINDOW[slice % WINDOW_SLICES + 1]
-local counted, calls, failures, slows =
-  string.match(redis.call('HGET', breaker_key, field) or '', '^(%d+) (%d+) (%d+) (%d+)$')
+local counted, calls, failures, slows = string.match(packed or '', '^(%d+) (%d+) (%d+) (%d+)$')
 if tonumber(counted) ~= slice then
   calls, failures, slows = 0, 0, 0
 end
@@ -72,7 +79,9 @@ redis.call('HSET', breaker_key, field, string.format('%.0f %d %d %d', slice, cal
   failures + (outcome == 'failure' and 1 or 0), slows + slow))
 
 if outcome == 'success' then
-  redis.call('HDEL', breaker_key, 'failures')
+  if failed_before then
+    redis.call('HDEL', breaker_key, 'failures')
+  end
   if slow == '0' then
     return false
   end
@@ -84,8 +93,8 @@ else
 end
 
 local total, failed, slowed = 0, 0, 0
-for _, packed in ipairs(redis.call('HMGET', breaker_key, unpack(WINDOW))) do
-  counted, calls, failures, slows = string.match(packed or '', '^(%d+) (%d+) (%d+) (%d+)$')
+for _, each in ipairs(redis.call('HMGET', breaker_key, unpack(WINDOW))) do
+  counted, calls, failures, slows = string.match(each or '', '^(%d+) (%d+) (%d+) (%d+)$')
   if counted and slice - counted < WINDOW_SLICES then
     total, failed, slowed = total + calls, failed + failures, slowed + slows
   end
