@@ -134,12 +134,13 @@ def receive_wake_ups(task: RunPlan, app: Celery, consumer: Consumer, **_: Any) -
     def receive(
         message: Message,
         body: object,  # noqa: ARG001 (the message has it)
-        ack: Callable[..., None],
+        ack: Callable[..., None],  # noqa: ARG001 (by way of the event loop, a turn of it for each message)
         reject: Callable[..., None],
         callbacks: list[Callable[[Request], None]],
     ) -> None:
         payload = _payload(message)
-        request = StepRequest(message, body=payload, decoded=True, on_ack=ack, on_reject=reject, **about)
+        options = {"on_ack": message.ack_log_error, "on_reject": reject, **about}
+        request = StepRequest(message, body=payload, decoded=True, **options)
         request.tell_received()
         if request.eta is not None:
             consumer.qos.increment_eventually()
