@@ -121,7 +121,10 @@ def test_a_query_that_gives_no_number_gives_no_observation(prometheus: str) -> N
         observer(prometheus, error_rate_query="vector(0) / vector(0)").observation(over(PLAN), 5)
 
 
-def test_a_query_that_gives_several_numbers_gives_no_observation(prometheus: str) -> None:
+def test_a_query_that_gives_several_numbers_gives_no_observation(exporter: Exporter, prometheus: str) -> None:
+    exporter.requests.update({503: 1, 200: 1})
+    scrapes = exporter.scrapes
+    eventually(lambda: exporter.scrapes >= scrapes + 3, within_s=10)
     with pytest.raises(FaultLostError, match="2 samples and not one"):
         observer(prometheus, error_rate_query="requests_total").observation(over(PLAN), 5)
 
