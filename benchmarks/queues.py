@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 PACKAGES = ["celery", "redis", "taskiq", "taskiq-redis", "aiohttp", "uvloop", "dramatiq", "requests"]
 QUICK = Scale(plans=400, burst=200, burst_s=2, per_s=50, steady_s=2, killed=60, patience_s=3, many=400)
 SMOKE = Scale(warm=20, plans=20)
-ROUNDS = {"throughput": 3, "burst": 2, "memory": 1, "lag": 1, "submit_rate": 3, "kill": 1}
+ROUNDS = {"throughput": 5, "burst": 3, "memory": 1, "lag": 1, "submit_rate": 3, "kill": 1}
 """Of those that take part in every round."""
 
 ALONE = {"memory"}
