@@ -31,8 +31,12 @@ class StepPool(BasePool):  # type: ignore[misc]  # celery ships no types
     body_can_be_buffer = True
     signal_safe = False
 
-    def on_start(self) -> None:
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self._steps: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def on_start(self) -> None:
         self._threads = [
             threading.Thread(target=self._run, name=f"step-{number}", daemon=True)
             for number in range(self.limit)
