@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
+
+from pydantic_core import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,4 +84,5 @@ def _least(value: JsonValue) -> int:
 
 
 def _size(value: JsonValue) -> int:
-    return len(json.dumps(value, separators=(",", ":")))
+    """Bytes of its JSON, by the writer that results are written with."""
+    return len(to_json(value))

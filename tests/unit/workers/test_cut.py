@@ -18,7 +18,8 @@ JSON = st.recursive(
 
 
 def size(value: object) -> int:
-    return len(json.dumps(value, separators=(",", ":")))
+    """What it takes where results are kept: as JSON in UTF-8."""
+    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 @given(JSON, st.integers(min_value=4, max_value=300))
