@@ -16,7 +16,7 @@ help:
 	@echo "make check     lint and type-check only"
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
 	@echo "make in-flight  what many plans in flight cost, and how long a killed worker holds them up"
-	@echo "make bench     side by side with Taskiq, Dramatiq and plain Celery: 15 minutes, writes docs/performance.md"
+	@echo "make bench     side by side with Taskiq, Dramatiq and plain Celery: 20 minutes, writes docs/performance.md"
 	@echo "make bench-growth  what more plans in flight, more workers and larger observations cost: 12 minutes"
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
 	@echo "make bench-transport  what a call to an Executor costs, beside requests.Session"

@@ -109,7 +109,7 @@ class Claim:
 
 
 class Ledger:
-    """Every method raises `LedgerUnavailableError` where Redis does not answer."""
+    """Every method but `wake` raises `LedgerUnavailableError` where Redis does not answer."""
 
     def __init__(
         self, client: redis.Redis, settings: Settings, scripts: Callable[[redis.Redis], Scripts] = Scripts

@@ -82,4 +82,4 @@ def _in_flight(ledger: Ledger) -> Iterator[tuple[PlanState, bool, int]]:
         wanted = [["HMGET", ledger.plan_key(plan_id), "state", "leased", "due_ms"] for plan_id in ids]
         for state, leased, due_ms in ledger.execute_all(wanted):
             if state is not None and not PlanState(state).final:  # else it has ended since its id was read
-                yield PlanState(state), leased == "1", int(due_ms)
+                yield PlanState(state), leased is not None, int(due_ms)

@@ -78,9 +78,9 @@ def noted(verdict: Verdict) -> Verdict:
 
 def traced_call(method: str, url: str, send: Callable[[], Answer]) -> Answer:
     """Send one HTTP request. Names follow OpenTelemetry's semantic conventions for HTTP clients."""
-    if step_under_way() and not get_current_span().is_recording():  # nobody wants to know of it
-        return send()
     span = TRACER.start_span(method, kind=SpanKind.CLIENT)
+    if not span.is_recording():  # the step's span goes into the header then
+        return send()
     server = urlsplit(url)
     span.set_attributes(
         {

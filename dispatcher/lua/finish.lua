@@ -7,7 +7,7 @@
 local plan_key, due_key, ended_key, result_key = unpack(KEYS)
 local prefix, id, token, state, apply_id, cause, result, keep_s, alive_ms = unpack(ARGV)
 
-local known = redis.call('HMGET', plan_key, 'token', 'state', 'batch', 'target', 'cause')
+local known = redis.call('HMGET', plan_key, 'token', 'state', 'batch', 'target')
 if known[1] ~= token then
   return 0
 end
@@ -17,11 +17,9 @@ end
 local now = server_ms()
 redis.call('SET', result_key, result, 'EX', keep_s)
 redis.call('PUBLISH', result_key, result)
-local fields = {'state', state, 'ended_ms', whole(now), 'leased', 0}
-if known[5] or cause ~= '' then
-  table.insert(fields, 'cause')
-  table.insert(fields, cause)
-end
+redis.call('HDEL', plan_key, 'leased', 'cause')
+local fields = {'state', state, 'ended_ms', whole(now)}
+add(fields, 'cause', cause)
 add(fields, 'apply_id', apply_id)
 redis.call('HSET', plan_key, unpack(fields))
 redis.call('HINCRBY', prefix .. 'counts', state, 1)

@@ -5,7 +5,11 @@
 local plan_key, due_key = KEYS[1], KEYS[2]
 local id, token, after_ms, patience_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local ending, present, absent = false, {}, {}
+local known = redis.call('HMGET', plan_key, 'token', 'cancelled')
+if known[1] ~= token then
+  return false
+end
+local ending, present, absent = false, {}, {'leased'}
 for index = 5, #ARGV, 2 do
   local name, value = ARGV[index], ARGV[index + 1]
   add(present, name, value)
@@ -14,23 +18,12 @@ for index = 5, #ARGV, 2 do
   end
   ending = ending or (name == 'error' and value ~= '')
 end
-local known = redis.call('HMGET', plan_key, 'token', 'cancelled', unpack(absent))
-if known[1] ~= token then
-  return false
-end
 
 if known[2] and not ending then
   after_ms, patience_ms = 0, 0
 end
-local now, gone = server_ms(), {}
-for index, name in ipairs(absent) do
-  if known[index + 2] then
-    table.insert(gone, name)
-  end
-end
-if #gone > 0 then
-  redis.call('HDEL', plan_key, unpack(gone))
-end
-redis.call('HSET', plan_key, 'due_ms', whole(now + after_ms), 'leased', 0, unpack(present))
+local now = server_ms()
+redis.call('HDEL', plan_key, unpack(absent))
+redis.call('HSET', plan_key, 'due_ms', whole(now + after_ms), unpack(present))
 redis.call('ZADD', due_key, whole(now + after_ms + patience_ms), id)
 return after_ms

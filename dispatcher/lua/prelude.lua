@@ -22,8 +22,7 @@
 --
 -- due_ms is the time before which nobody may act on the plan: the end of the lease while a step is under way, the
 -- end of the wait while it is parked. `token` names the step that holds, or held, the lease; `leased` is 1 while it
--- does, else 0 or absent. The plan's place in `due` is never earlier than due_ms, and only as much later as a wake-up
--- may take.
+-- does. The plan's place in `due` is never earlier than due_ms, and only as much later as a wake-up may take.
 --
 -- released_ms is for a plan that ended while its fault may still be alive: it holds its target until then.
 -- All times are the Redis server's, in milliseconds since 1970 where nothing else is said. All keys share a hash

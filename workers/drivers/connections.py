@@ -103,9 +103,7 @@ class TransferPool(HTTPConnectionPool):
             if connection.is_closed:
                 connection.timeout = connect_s
                 self._open(connection)
-            if connection.bound_s != read_s:
-                bound(connection.sock, read_s)
-                connection.bound_s = read_s
+            bound(connection.sock, read_s)
             connection.sock.sendall(request)
             answer = _receive(connection.sock, read_s, max_bytes)
             kept = answer.keeps_connection and len(self._idle) < self._most
@@ -132,7 +130,6 @@ class TransferPool(HTTPConnectionPool):
         return connection
 
     def _open(self, connection: Any) -> None:
-        connection.bound_s = None  # how long its socket waits, once that is set
         if self._tunnels:
             self._prepare_proxy(connection)
         else:
@@ -170,19 +167,16 @@ def _receive(sock: socket.socket, read_s: float, max_bytes: int) -> _Answer:
     """Read the whole answer, for no longer than `read_s` seconds, which bound the socket already."""
     ends_at = time.monotonic() + read_s
     answer = _Answer()
-    left_s = read_s
-    while True:
-        answer.feed(sock.recv(CHUNK_BYTES))
+    while not answer.complete:
+        data = sock.recv(CHUNK_BYTES)
+        answer.feed(data)
         if len(answer.body) > max_bytes:
             raise TooLongError
-        if answer.complete:
-            break
-        left_s = ends_at - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("the answer took too long")
-        bound(sock, left_s)
-    if left_s != read_s:
-        bound(sock, read_s)  # for the next one
+        if not answer.complete:
+            left_s = ends_at - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError("the answer took too long")
+            bound(sock, left_s)
     return answer
 
 

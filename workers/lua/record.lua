@@ -9,17 +9,8 @@ local executor, id, admitted_epoch, outcome, slow, retry_after_ms, draw, why = u
 local failure_threshold, failure_rate, slow_rate, min_calls = unpack(ARGV, 9, 12)
 local window_ms, success_threshold, open_ms, max_open_ms, jitter, ratio = unpack(ARGV, 13, 18)
 
--- Add the increments: all of them in two commands.
-if #ARGV > 18 then
-  local names, sums = {}, {}
-  for index = 19, #ARGV, 2 do
-    table.insert(names, ARGV[index])
-  end
-  for index, counted in ipairs(redis.call('HMGET', metrics_key, unpack(names))) do
-    table.insert(sums, names[index])
-    table.insert(sums, whole((counted or 0) + ARGV[18 + 2 * index]))
-  end
-  redis.call('HSET', metrics_key, unpack(sums))
+for index = 19, #ARGV, 2 do
+  redis.call('HINCRBY', metrics_key, ARGV[index], ARGV[index + 1])
 end
 
 local now = server_ms()

@@ -10,11 +10,12 @@ from celery import Celery
 from celery.concurrency.solo import TaskPool
 from celery.exceptions import Reject
 from celery.worker import state
+from kombu.exceptions import DecodeError
 from support.plans import abort_plan
 
 from dispatcher import ExecutorServerError
 from dispatcher.record import PlanRecord
-from workers.tasks import RunPlan, StepRequest
+from workers.tasks import RunPlan, StepRequest, receive_wake_ups
 from workers.verdicts import Fail, Park, Retry, Verdict
 
 CAUSE = ExecutorServerError("down", 503, "")
@@ -140,6 +141,15 @@ def test_a_step_is_under_way_for_celery_until_it_ends_however_it_does(*, broken:
     assert wake.acknowledged == 1
     assert "p1" not in state.requests
     assert not [request for request in state.active_requests if request.id == "p1"]
+
+
+def test_a_wake_up_whose_body_is_no_json_is_told_to_celery_as_such() -> None:
+    app = Celery("test", set_as_current=False)
+    consumer = SimpleNamespace(hostname="w", event_dispatcher=None, connection_errors=())
+    receive = receive_wake_ups(RunPlan(Steps(None)), app, consumer)  # type: ignore[arg-type]
+    message = SimpleNamespace(headers={"id": "p1"}, body=b"[[", delivery_info={}, properties={})
+    with pytest.raises(DecodeError, match="no JSON"):
+        receive(message, None, None, None, [])
 
 
 def test_a_request_whose_events_cannot_be_sent_is_not_under_way_for_ever() -> None:
