@@ -51,7 +51,7 @@ def test_a_dead_executor_is_left_alone_and_the_plans_fail_with_when_to_come_agai
 ) -> None:
     stub.down = True
     for _ in range(2):
-        start(stub.url)
+        start(stub.url, "--concurrency", str(THREADS))
     outcomes = submit(dispatcher, timeout_sec=2).results(60)
     kinds = Counter(type(outcome) for outcome in outcomes)
     print(f"{len(stub.calls)} calls for {PLANS} plans: {kinds}")
