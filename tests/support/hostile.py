@@ -69,8 +69,17 @@ def around(make: Callable[[bytes], bytes]) -> Write:
 
 
 def changed(**fields: Any) -> Write:
-    """The good answer with other fields."""
-    return around(lambda good: whole(json.dumps(json.loads(good) | fields).encode()))
+    """The good answer with other fields.
+
+    They are written down beforehand: to write a large one anew would use up the reader's patience.
+    """
+    written = json.dumps(fields).encode()[1:-1]
+
+    def make(good: bytes) -> bytes:
+        others = {name: value for name, value in json.loads(good).items() if name not in fields}
+        return whole(b"{%b}" % b", ".join(filter(None, [written, json.dumps(others).encode()[1:-1]])))
+
+    return around(make)
 
 
 def without(name: str) -> Write:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, Field, JsonValue, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from dispatcher.errors import ExecutorProtocolError, FaultFailedError, FaultLostError
 from dispatcher.models import FaultPlan, FaultType, RawObservation
@@ -54,7 +54,9 @@ class MetricsAnswer(BaseModel):
     status_code: int = Field(ge=0, le=999)
     latency_ms: float = Field(ge=0, allow_inf_nan=False)
     error_rate: float = Field(ge=0, le=1)
-    trace_data: JsonValue
+    trace_data: Any
+    """It has come as JSON, and of a large one only a part is kept, and checked then."""
+
     logs: list[str] | None
     success_count: int | None = Field(default=None, ge=0)
     error_count: int | None = Field(default=None, ge=0)
