@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from dispatcher import ExecutorClientError, FaultPlan, RawObservation
     from workers.drivers.base import FaultState
+    from workers.verdicts import Verdict
 
 __all__ = ["DOWN", "Contender", "InStep", "OnItsOwn", "Purgatory", "Pybreaker", "Worker"]
 
@@ -123,9 +124,10 @@ class StepWorker:
         plan_id = self._plans.pop()
         self._driver.call = call
         begun = time.perf_counter()
-        verdict = self._steps.take(plan_id)
+        verdicts: list[Verdict] = []
+        self._steps.take(plan_id, verdicts.append)
         self.took_s = time.perf_counter() - begun
-        return verdict.error if isinstance(verdict, Fail) else None
+        return next((verdict.error for verdict in verdicts if isinstance(verdict, Fail)), None)
 
     def _submit_some(self) -> None:
         numbers = list(itertools.islice(self.numbers, 20))

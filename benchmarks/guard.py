@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from benchmarks.tap import Traffic
+    from workers.verdicts import Verdict
 
 PLANS = 1000
 WARM_UP = 100
@@ -134,12 +135,16 @@ def _functions_called(steps: Steps, ids: list[str]) -> float:
         called += event == "call"
 
     first, *rest = ids
-    steps.take(first)
+    steps.take(first, _nothing_more)
     sys.setprofile(note)
     for plan_id in rest:
-        steps.take(plan_id)
+        steps.take(plan_id, _nothing_more)
     sys.setprofile(None)
     return called / len(rest)
+
+
+def _nothing_more(_: Verdict) -> None:
+    """A step has come to its end."""
 
 
 def _carry_out(dispatcher: Dispatcher, made: Stage, name: str, count: int) -> None:

@@ -2,6 +2,7 @@
 
 Each change is one Lua script on the server's clock; the schema of the keys stands in `lua/prelude.lua`.
 A step that holds a stale token changes nothing, and each call may be repeated when its answer was lost.
+What ends a step is posted: the ledger tells in time what came of it, and the caller may go on meanwhile.
 """
 
 from __future__ import annotations
@@ -31,7 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from dispatcher.errors import ExecutorClientError
+    from dispatcher.scripts import Outcome
     from dispatcher.settings import Settings
+
+    Settled = int | None | LedgerUnavailableError
+    """In how many ms a plan may be due that a step has let go, the same or the next in line.
+
+    None where the step's token is stale: nothing was written.
+    """
 
 __all__ = [
     "Claim",
@@ -109,7 +117,7 @@ class Claim:
 
 
 class Ledger:
-    """Every method but `wake` raises `LedgerUnavailableError` where Redis does not answer."""
+    """Each method raises `LedgerUnavailableError` where Redis does not answer, unless it says otherwise."""
 
     def __init__(
         self, client: redis.Redis, settings: Settings, scripts: Callable[[redis.Redis], Scripts] = Scripts
@@ -172,22 +180,20 @@ class Ledger:
         *,
         woken_otherwise: bool = False,
         beside: Sequence[Call] = (),
-    ) -> int | None:
+        then: Callable[[Settled], None],
+    ) -> None:
         """Give the lease back until the plan is due again, `after_ms` from now.
 
-        How long that is in fact: a plan that was cancelled meanwhile is due at once. None for a stale token.
+        `then` hears how long that is in fact (a plan that was cancelled meanwhile is due at once), or of
+        Redis's silence.
         Where another message will wake the plan (`woken_otherwise`), the waker gives that one time.
         `beside` are calls that go along in the same round trip.
         """
         fields = itertools.chain.from_iterable(record.to_fields().items())
         patience_ms = _ms(self._waker.patience_sec) if woken_otherwise else 0
-        answer = self._call(
-            PARK,
-            [self._plan(record.id), self._due],
-            [record.id, token, after_ms, patience_ms, *fields],
-            beside,
-        )
-        return cast("int | None", answer)
+        keys = [self._plan(record.id), self._due]
+        args = [record.id, token, after_ms, patience_ms, *fields]
+        self._settle(Call(PARK, keys, args), beside, then)
 
     def finish(
         self,
@@ -198,30 +204,29 @@ class Ledger:
         *,
         alive_ms: int = 0,
         beside: Sequence[Call] = (),
-    ) -> bool:
-        """End the plan and store its result, in one. False for a stale token.
+        then: Callable[[Settled], None],
+    ) -> None:
+        """End the plan and store its result, in one.
+
+        `then` hears that the next plan in line may be due now, or of Redis's silence.
 
         `result_key` and `result` are what Celery's result backend expects. The plan keeps its target for
         `alive_ms` more, in which its fault may still be alive. `beside` are calls that go along in the same
         round trip.
         """
-        answer = self._call(
-            FINISH,
-            [self._plan(record.id), self._due, self.ended_key(record.id), result_key],
-            [
-                self._prefix,
-                record.id,
-                token,
-                record.state,
-                record.apply_id or "",
-                record.cause or "",
-                result,
-                self._keep_s,
-                alive_ms,
-            ],
-            beside,
-        )
-        return bool(answer)
+        keys = [self._plan(record.id), self._due, self.ended_key(record.id), result_key]
+        args: list[str | float] = [
+            self._prefix,
+            record.id,
+            token,
+            record.state,
+            record.apply_id or "",
+            record.cause or "",
+            result,
+            self._keep_s,
+            alive_ms,
+        ]
+        self._settle(Call(FINISH, keys, args), beside, then)
 
     def claim_due(self) -> Claim:
         """The plans that are due now. The caller wakes them; nobody else claims them meanwhile."""
@@ -375,11 +380,20 @@ class Ledger:
     def _plan(self, plan_id: str) -> str:
         return f"{self._prefix}plan:{plan_id}"
 
-    def _call(
-        self, script: Script, keys: Sequence[str], args: Sequence[str | float], beside: Sequence[Call] = ()
-    ) -> Any:
+    def _call(self, script: Script, keys: Sequence[str], args: Sequence[str | float]) -> Any:
         with self._redis_errors:
-            return self._scripts.run([Call(script, keys, args), *beside])[0]
+            return self._scripts.run([Call(script, keys, args)])[0]
+
+    def _settle(self, call: Call, beside: Sequence[Call], then: Callable[[Settled], None]) -> None:
+        def hear(outcome: Outcome) -> None:
+            if isinstance(outcome, redis.RedisError):
+                then(self._redis_errors.ours(outcome))
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                then(outcome[0])
+
+        self._scripts.post([call, *beside], hear)
 
 
 class RedisErrors:
@@ -394,8 +408,12 @@ class RedisErrors:
 
     def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
         if isinstance(exc, redis.RedisError):
-            told = f"Redis at {self._address} did not answer: {str(exc).rstrip('.')}"
-            raise LedgerUnavailableError(f"{told}. Is it running, and is redis_url right?") from exc
+            raise self.ours(exc) from exc
+
+    def ours(self, error: redis.RedisError) -> LedgerUnavailableError:
+        """What we say of it."""
+        told = f"Redis at {self._address} did not answer: {str(error).rstrip('.')}"
+        return LedgerUnavailableError(f"{told}. Is it running, and is redis_url right?")
 
 
 def connect(settings: Settings, scripts: Callable[[redis.Redis], Scripts] = Scripts) -> Ledger:

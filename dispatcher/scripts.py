@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     import redis
 
-__all__ = ["Call", "Script", "Scripts"]
+    Outcome = list[Any] | BaseException
+    """The replies to several calls, or why there are none."""
+
+__all__ = ["Call", "Script", "Scripts", "told"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +60,18 @@ class Scripts:
 
         Raises `redis.RedisError`; where one call fails, all are carried out even so.
         """
-        replies = self.exchange(calls)
-        for call, reply in zip(calls, replies, strict=True):
-            if isinstance(reply, ResponseError):
-                raise reply
-            if call.then is not None:
-                call.then(reply)
-        return replies
+        return told(calls, self.exchange(calls))
+
+    def post(self, calls: Sequence[Call], then: Callable[[Outcome], None]) -> None:
+        """Have the calls carried out in one round trip. `then` hears what `run` would return, or raise.
+
+        Here that is before this returns. Others may have another thread carry them out, and call `then`.
+        """
+        try:
+            outcome: Outcome = self.run(calls)
+        except Exception as exc:  # noqa: BLE001 (`then` hears it)
+            outcome = exc
+        then(outcome)
 
     def exchange(self, calls: Sequence[Call]) -> list[Any]:
         """What Redis answers to each call: a reply, or a `redis.ResponseError`.
@@ -80,6 +88,16 @@ class Scripts:
             for index, reply in zip(missed, again, strict=True):
                 replies[index] = reply
         return replies
+
+
+def told(calls: Sequence[Call], replies: list[Any]) -> list[Any]:
+    """The replies, once the calls have heard them. Raises what Redis answers to a call that failed."""
+    for call, reply in zip(calls, replies, strict=True):
+        if isinstance(reply, ResponseError):
+            raise reply
+        if call.then is not None:
+            call.then(reply)
+    return replies
 
 
 def _round_trip(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:

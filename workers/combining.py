@@ -2,27 +2,32 @@
 
 What threads want to send while an exchange is under way goes with the next one, all of it, carried by one of
 them (D. Hendler, I. Incze, N. Shavit, M. Tzafrir: Flat combining and the synchronization-parallelism
-tradeoff, SPAA 2010; databases know it as group commit). Nobody waits for company: where nothing is under way,
-a thread sends at once, and alone.
+tradeoff, SPAA 2010; databases know it as group commit). A thread that needs no answer before it goes on posts
+its calls, and leaves them to the others. Nobody waits for company: where nothing is under way, a thread sends
+at once, and alone.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
+import logging
 import threading
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from dispatcher.scripts import Scripts
+import redis
+
+from dispatcher.scripts import Scripts, told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    import redis
-
-    from dispatcher.scripts import Call
+    from dispatcher.scripts import Call, Outcome
 
 __all__ = ["CombinedScripts"]
+
+logger = logging.getLogger(__name__)
 
 
 class CombinedScripts(Scripts):
@@ -35,46 +40,78 @@ class CombinedScripts(Scripts):
         self._under_way = False
 
     def exchange(self, calls: Sequence[Call]) -> list[Any]:
-        turn = _Turn(calls)
-        with self._mutex:
-            self._waiting.append(turn)
-            waits, self._under_way = self._under_way, True
-        if waits:
+        turn = _Awaited(calls)
+        if self._queue(turn):
             turn.wait()
         if turn.replies is None:
-            self._carry(turn)
+            self._carry()
         if turn.error is not None:
             raise turn.error
         return turn.replies or []
 
-    def _carry(self, own: _Turn) -> None:
-        """Have one exchange for all that wait, then let one of those go on who have come meanwhile."""
+    def post(self, calls: Sequence[Call], then: Callable[[Outcome], None]) -> None:
+        """See `Scripts.post`. `then` is called in the context of this call (PEP 567), by whichever thread."""
+        if not self._queue(_Posted(calls, then)):
+            self._carry()
+
+    def _queue(self, turn: _Turn) -> bool:
+        """Whether an exchange is under way, whose thread sees to what comes next."""
         with self._mutex:
-            turns, self._waiting = self._waiting, []
-        error: BaseException | None = None
-        replies: Iterator[Any] = iter(())
-        try:
-            replies = iter(super().exchange([call for turn in turns for call in turn.calls]))
-        except BaseException as exc:  # noqa: BLE001 (each turn raises it)
-            error = exc
+            self._waiting.append(turn)
+            under_way, self._under_way = self._under_way, True
+        return under_way
+
+    def _carry(self) -> None:
+        """Have an exchange for all turns that wait; and more of them, while no other thread can."""
+        handed_over = False
+        while not handed_over:
+            with self._mutex:
+                turns, self._waiting = self._waiting, []
+            error: BaseException | None = None
+            replies: Iterator[Any] = iter(())
+            try:
+                replies = iter(super().exchange([call for turn in turns for call in turn.calls]))
+            except BaseException as exc:  # noqa: BLE001 (each turn hears it)
+                error = exc
+            handed_over = self._hand_over()
+            for turn in turns:
+                # Each thread adds its own traceback to an error.
+                turn.hear(list(itertools.islice(replies, len(turn.calls))), copy.copy(error))
+
+    def _hand_over(self) -> bool:
+        """Have a thread that waits carry the turns that have come meanwhile.
+
+        False where there are some, but no such thread.
+        """
         with self._mutex:
             self._under_way = bool(self._waiting)
-            if self._waiting:
-                self._waiting[0].wake()
-        for turn in turns:
-            turn.replies = list(itertools.islice(replies, len(turn.calls)))
-            turn.error = copy.copy(error)  # for each thread adds its own traceback
-            if turn is not own:
-                turn.wake()
+            for turn in self._waiting:
+                if isinstance(turn, _Awaited):
+                    turn.wake()
+                    return True
+            return not self._under_way
 
 
 class _Turn:
-    """What one thread wants to send, and what it hears of it: replies or an error."""
+    """What one thread wants to send."""
 
-    __slots__ = ("_woken", "calls", "error", "replies")
+    __slots__ = ("calls",)
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = calls
+
+    def hear(self, replies: list[Any], error: BaseException | None) -> None:
+        """Take in what came of the calls."""
+        raise NotImplementedError
+
+
+class _Awaited(_Turn):
+    """Its thread waits for the replies."""
+
+    __slots__ = ("_woken", "error", "replies")
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        super().__init__(calls)
         self.replies: list[Any] | None = None
         self.error: BaseException | None = None
         self._woken = threading.Lock()
@@ -87,3 +124,31 @@ class _Turn:
     def wake(self) -> None:
         """Let its thread, which waits or will, go on."""
         self._woken.release()
+
+    def hear(self, replies: list[Any], error: BaseException | None) -> None:
+        self.replies, self.error = replies, error
+        self.wake()
+
+
+class _Posted(_Turn):
+    """Its thread has gone on."""
+
+    __slots__ = ("_context", "_then")
+
+    def __init__(self, calls: Sequence[Call], then: Callable[[Outcome], None]) -> None:
+        super().__init__(calls)
+        self._then = then
+        self._context = copy_context()
+
+    def hear(self, replies: list[Any], error: BaseException | None) -> None:
+        try:
+            self._context.run(self._tell, replies, error)
+        except Exception:  # others wait for their replies
+            logger.exception("what was to be done after an exchange with Redis broke off")
+
+    def _tell(self, replies: list[Any], error: BaseException | None) -> None:
+        try:
+            outcome: Outcome = error or told(self.calls, replies)
+        except redis.RedisError as exc:
+            outcome = exc
+        self._then(outcome)

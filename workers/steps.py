@@ -21,7 +21,7 @@ from workers.verdicts import Fail, Finish, Park, Retry
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from dispatcher.ledger import Ledger, Step
+    from dispatcher.ledger import Ledger, Settled, Step
     from dispatcher.models import RawObservation
     from dispatcher.record import PlanRecord
     from dispatcher.results import ResultCodec
@@ -58,31 +58,30 @@ class Steps:
         longest_s = max(channel.longest_step_s for channel in channels.values())
         self._lease_ms = math.ceil(longest_s * 1000)
 
-    def take(self, plan_id: str) -> Verdict | None:
-        """Act on the plan, if it is due and nobody else does; what came of it.
+    def take(self, plan_id: str, then: Callable[[Verdict], None]) -> None:
+        """Act on the plan, if it is due and nobody else does. `then` hears what came of it.
 
-        None where there was nothing to do, or where Redis or another step took the plan out of these
-        hands: then its lease, or that step, brings it on.
+        It hears it once the verdict is in the ledger: later, it may be, and in another thread, but in the
+        context of this call. And nothing where there was nothing to do, or where Redis or another step took
+        the plan out of these hands: then its lease, or that step, brings it on.
         """
         begun = time.monotonic()
         try:
             step = self._ledger.begin(plan_id, _token(), self._lease_ms)
-            if step is None:
-                return None
-            with step_span(step.record, SpanKind.CONSUMER):
-                return self._carry_out(step, begun)
         except LedgerUnavailableError as exc:
-            told = "plan %s: this step ends without a verdict: %s"
-            logger.warning(told, plan_id, exc, extra={"plan": plan_id})
-            return None
+            _log_lost(plan_id, exc)
+            return
+        if step is None:
+            return
+        with step_span(step.record, SpanKind.CONSUMER):
+            verdict, beside = self._advance(step)
 
-    def _carry_out(self, step: Step, begun: float) -> Verdict | None:
-        verdict, beside = self._advance(step)
-        if not self._settle(verdict, step.token, beside):
-            logger.warning("plan %s: another step has taken over from this one", step.record.id)
-            return None
-        _log(verdict, (time.monotonic() - begun) * 1000)
-        return verdict
+            def hear(settled: Settled) -> None:
+                if self._is_settled(step.record.id, settled):
+                    _log(verdict, (time.monotonic() - begun) * 1000)
+                    then(verdict)
+
+            self._settle(verdict, step.token, beside, hear)
 
     def _advance(self, step: Step) -> tuple[Verdict, list[Call]]:
         """The verdict, and what breaker and metrics are to hear in the ledger's round trip."""
@@ -96,39 +95,36 @@ class Steps:
         verdict = channel.advance(record, calls, answer)
         return verdict, _heard(breaker, answer, calls)
 
-    def _settle(self, verdict: Verdict, token: str, beside: Sequence[Call]) -> bool:
-        """Write the verdict into the ledger. False where the step is stale."""
+    def _settle(
+        self, verdict: Verdict, token: str, beside: Sequence[Call], then: Callable[[Settled], None]
+    ) -> None:
+        """Write the verdict into the ledger."""
+        park, finish = self._ledger.park, self._ledger.finish
         match verdict:
             case Park(record, after_ms):
-                return self._park(record, token, after_ms, beside, woken_otherwise=False)
+                park(record, token, after_ms, beside=beside, then=then)
             case Retry(record, after_s, _):
-                return self._park(record, token, round(after_s * 1000), beside, woken_otherwise=True)
+                park(record, token, round(after_s * 1000), woken_otherwise=True, beside=beside, then=then)
             case Finish(record, observation):
-                return self._finish(record, token, observation, beside, alive_ms=0)
+                finish(record, token, *self._result(record, observation), beside=beside, then=then)
             case Fail(record, error, alive_ms):
-                return self._finish(record, token, error, beside, alive_ms=alive_ms)
+                result = self._result(record, error)
+                finish(record, token, *result, alive_ms=alive_ms, beside=beside, then=then)
 
-    def _park(
-        self, record: PlanRecord, token: str, after_ms: int, beside: Sequence[Call], *, woken_otherwise: bool
-    ) -> bool:
-        due_ms = self._ledger.park(record, token, after_ms, woken_otherwise=woken_otherwise, beside=beside)
-        if due_ms is not None:
-            self._expect(due_ms)
-        return due_ms is not None
+    def _result(self, record: PlanRecord, outcome: RawObservation | ExecutorClientError) -> tuple[str, str]:
+        """Where Celery's result backend looks for it, and what it finds there."""
+        return self._results.key(record.id), self._results.encode(record.id, outcome)
 
-    def _finish(
-        self,
-        record: PlanRecord,
-        token: str,
-        outcome: RawObservation | ExecutorClientError,
-        beside: Sequence[Call],
-        *,
-        alive_ms: int,
-    ) -> bool:
-        key, result = self._results.key(record.id), self._results.encode(record.id, outcome)
-        held = self._ledger.finish(record, token, key, result, alive_ms=alive_ms, beside=beside)
-        self._expect(0)  # the next plan in line for the target may be due
-        return held
+    def _is_settled(self, plan_id: str, settled: Settled) -> bool:
+        match settled:
+            case None:
+                logger.warning("plan %s: another step has taken over from this one", plan_id)
+            case LedgerUnavailableError():
+                _log_lost(plan_id, settled)
+            case due_ms:
+                self._expect(due_ms)
+                return True
+        return False
 
 
 def _token() -> str:
@@ -151,6 +147,10 @@ def _unconfigured(step: Step) -> Fail:
     problem = f"{record.executor} is not configured where the worker runs"
     error = InvalidPlanError(f"plan {record.id}: executor {problem}", [["executor", problem]])
     return failed(record, error, step.now_ms)
+
+
+def _log_lost(plan_id: str, exc: LedgerUnavailableError) -> None:
+    logger.warning("plan %s: this step ends without a verdict: %s", plan_id, exc, extra={"plan": plan_id})
 
 
 def _log(verdict: Verdict, took_ms: float) -> None:

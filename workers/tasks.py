@@ -48,9 +48,9 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
 
-    def run(self, plan_id: str) -> Verdict | None:
-        """What came of the step. None where there was nothing to do."""
-        return self._steps.take(plan_id)
+    def run(self, plan_id: str, *, then: Callable[[Verdict], None]) -> None:
+        """See `Steps.take`."""
+        self._steps.take(plan_id, then)
 
 
 class StepRequest(Request):  # type: ignore[misc]  # celery ships no types
@@ -85,9 +85,7 @@ class StepRequest(Request):  # type: ignore[misc]  # celery ships no types
         began = time.monotonic()
         try:
             self.on_accepted(os.getpid(), began)
-            verdict = self.task.run(*self.args)
-            if verdict is not None:
-                self._tell(verdict, time.monotonic() - began)
+            self.task.run(*self.args, then=lambda verdict: self._tell(verdict, time.monotonic() - began))
         except Exception:  # the pool would pass over it in silence; the waker brings the plan back
             logger.exception("plan %s: a defect in the worker ended a step", self.id)
         finally:
@@ -158,10 +156,13 @@ def receive_wake_ups(task: RunPlan, app: Celery, consumer: Consumer, **_: Any) -
 
 def take_in_reserve(app: Celery, steps: Steps, plan_id: str) -> None:
     """Advance a plan outside of any message, and tell Flower how it ended."""
-    verdict = steps.take(plan_id)
-    if isinstance(verdict, Fail):
-        with app.events.default_dispatcher() as events:
-            events.send("task-failed", uuid=plan_id, exception=repr(verdict.error), traceback="")
+
+    def tell(verdict: Verdict) -> None:
+        if isinstance(verdict, Fail):
+            with app.events.default_dispatcher() as events:
+                events.send("task-failed", uuid=plan_id, exception=repr(verdict.error), traceback="")
+
+    steps.take(plan_id, tell)
 
 
 def _payload(message: Message) -> Any:

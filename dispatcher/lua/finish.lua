@@ -1,6 +1,6 @@
 -- finish(KEYS: plan, due, ended, result; ARGV: key prefix, id, token, state, apply_id, cause, result, keep_s,
 --        alive_ms)
---   -> 1 ended, 0 stale token
+--   -> 0 ms from now the next plan in line may be due; nothing for a stale token
 -- The result and the end are one: nobody sees the one without the other, and a stale step leaves neither.
 -- `result` is the key and the channel that Celery's Redis result backend reads. `alive_ms` is how much longer the
 -- fault may be alive: so long the plan keeps its target.
@@ -9,10 +9,10 @@ local prefix, id, token, state, apply_id, cause, result, keep_s, alive_ms = unpa
 
 local known = redis.call('HMGET', plan_key, 'token', 'state', 'batch', 'target')
 if known[1] ~= token then
-  return 0
+  return false
 end
 if FINAL[known[2]] then
-  return 1  -- the same step again, whose answer was lost
+  return 0  -- the same step again, whose answer was lost
 end
 local now = server_ms()
 redis.call('SET', result_key, result, 'EX', keep_s)
@@ -49,4 +49,4 @@ if next_id and not redis.call('HGET', prefix .. 'plan:' .. next_id, 'started_ms'
   local start_ms = math.floor(redis.call('ZSCORE', line_key, next_id) / 1000)
   set_due(next_key, due_key, next_id, math.max(until_ms or now, start_ms))
 end
-return 1
+return 0

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from support.breakers import rules
 from support.fake_driver import FakeDriver
 from support.plans import abort_plan
+from support.steps import take
 
 from dispatcher import (
     ExecutorClientConfig,
@@ -88,11 +89,11 @@ def test_the_calls_of_a_plan_are_counted_by_kind(
     ledger: Ledger, redis_client: redis.Redis, driver: FakeDriver
 ) -> None:
     steps = steps_on(ledger, redis_client, driver)
-    assert isinstance(steps.take("p1"), Park)
+    assert isinstance(take(steps, "p1"), Park)
     assert counted(ledger) == {"apply:answered": 1}
     driver.end("fault-p1")
     make_due(redis_client)
-    assert isinstance(steps.take("p1"), Finish)
+    assert isinstance(take(steps, "p1"), Finish)
     assert counted(ledger) == {"apply:answered": 1, "status:answered": 1, "metrics:answered": 1}
     assert latencies(ledger) == 3
     assert (told(ledger).total_requests, told(ledger).get_success_rate()) == (3, 1.0)
@@ -120,7 +121,7 @@ def test_a_failed_call_is_counted_by_how_it_failed(
     latencies_counted: int,
 ) -> None:
     driver.trouble([error])  # type: ignore[list-item]
-    steps_on(ledger, redis_client, driver).take("p1")
+    take(steps_on(ledger, redis_client, driver), "p1")
     assert counted(ledger) == {f"apply:{outcome}": 1}
     assert latencies(ledger) == latencies_counted
 
@@ -130,7 +131,7 @@ def test_a_defect_of_a_driver_is_counted(ledger: Ledger, redis_client: redis.Red
         def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
             raise ZeroDivisionError("oops")
 
-    assert isinstance(steps_on(ledger, redis_client, BrokenDriver()).take("p1"), Fail)
+    assert isinstance(take(steps_on(ledger, redis_client, BrokenDriver()), "p1"), Fail)
     assert counted(ledger) == {"apply:defect": 1}
 
 
@@ -140,11 +141,11 @@ def test_a_retry_is_counted_and_so_is_that_it_succeeded(
     steps = steps_on(ledger, redis_client, driver)
     driver.trouble([DOWN, DOWN])
     for verdict in (Retry, Retry, Park):
-        assert isinstance(steps.take("p1"), verdict)
+        assert isinstance(take(steps, "p1"), verdict)
         make_due(redis_client)
     assert (told(ledger).total_retries, told(ledger).successful_retries) == (2, 1)
     driver.end("fault-p1")
-    assert isinstance(steps.take("p1"), Finish)
+    assert isinstance(take(steps, "p1"), Finish)
     assert (told(ledger).total_requests, told(ledger).total_retries) == (5, 2)
 
 
@@ -152,17 +153,17 @@ def test_a_stop_is_counted_and_no_retry_of_what_failed_before(
     ledger: Ledger, redis_client: redis.Redis, driver: FakeDriver
 ) -> None:
     steps = steps_on(ledger, redis_client, driver)
-    assert isinstance(steps.take("p1"), Park)
+    assert isinstance(take(steps, "p1"), Park)
     make_due(redis_client)
     driver.trouble([ExecutorTimeoutError("slow")])
-    assert isinstance(steps.take("p1"), Retry)
+    assert isinstance(take(steps, "p1"), Retry)
     ledger.cancel(["p1"], "")
     make_due(redis_client)
     driver.trouble([DOWN])
-    assert isinstance(steps.take("p1"), Retry)
+    assert isinstance(take(steps, "p1"), Retry)
     assert told(ledger).total_retries == 0
     make_due(redis_client)
-    assert isinstance(steps.take("p1"), Fail)
+    assert isinstance(take(steps, "p1"), Fail)
     assert counted(ledger) == {
         "apply:answered": 1,
         "status:timeout": 1,
@@ -176,10 +177,10 @@ def test_what_a_stop_meets_is_not_held_against_the_executor(
     ledger: Ledger, redis_client: redis.Redis, driver: FakeDriver
 ) -> None:
     steps = steps_on(ledger, redis_client, driver, circuit_breaker_failure_threshold=1)
-    assert isinstance(steps.take("p1"), Park)
+    assert isinstance(take(steps, "p1"), Park)
     ledger.cancel(["p1"], "")
     driver.trouble([DOWN])
-    assert isinstance(steps.take("p1"), Retry)
+    assert isinstance(take(steps, "p1"), Retry)
     assert told(ledger).circuit_breaker_opens == 0
 
 
@@ -188,9 +189,9 @@ def test_calls_are_counted_where_there_is_neither_breaker_nor_budget(
 ) -> None:
     steps = steps_on(ledger, redis_client, driver, **UNPROTECTED)
     driver.trouble([DOWN])
-    assert isinstance(steps.take("p1"), Retry)
+    assert isinstance(take(steps, "p1"), Retry)
     make_due(redis_client)
-    assert isinstance(steps.take("p1"), Park)
+    assert isinstance(take(steps, "p1"), Park)
     assert counted(ledger) == {"apply:server": 1, "apply:answered": 1}
     assert told(ledger).total_retries == 1
 
@@ -200,9 +201,9 @@ def test_a_breaker_that_opens_is_counted_and_what_it_turns_away_is_no_request(
 ) -> None:
     steps = steps_on(ledger, redis_client, driver, circuit_breaker_failure_threshold=1)
     driver.trouble([ExecutorConnectionError("refused", "refused")])
-    assert isinstance(steps.take("p1"), Retry)
+    assert isinstance(take(steps, "p1"), Retry)
     make_due(redis_client)
-    assert isinstance(steps.take("p1"), Fail)
+    assert isinstance(take(steps, "p1"), Fail)
     assert told(ledger).total_requests == 1
     assert (told(ledger).circuit_breaker_opens, told(ledger).circuit_breaker_half_opens) == (1, 0)
 
@@ -227,7 +228,7 @@ def test_a_step_whose_breaker_is_out_of_reach_is_counted_all_the_same(
     gone = impatient_client(Settings(redis_url=SecretStr(f"redis://127.0.0.1:{free_tcp_port}/0")))
     steps = steps_on(ledger, gone, driver)
     redis_client.hset("{dispatcher}:breaker:default", mapping={"state": "half_open", "epoch": 1})
-    assert isinstance(steps.take("p1"), Park)
+    assert isinstance(take(steps, "p1"), Park)
     assert counted(ledger) == {"apply:answered": 1}
     gone.close()
 
@@ -237,7 +238,7 @@ def test_calls_are_counted_once_though_redis_has_lost_its_scripts(
 ) -> None:
     steps = steps_on(ledger, redis_client, driver)
     redis_client.script_flush()
-    assert isinstance(steps.take("p1"), Park)
+    assert isinstance(take(steps, "p1"), Park)
     assert counted(ledger) == {"apply:answered": 1}
 
 
@@ -247,10 +248,11 @@ def test_what_a_stale_step_has_called_was_called(
     class OvertakenDriver(FakeDriver):
         def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
             make_due(redis_client)  # the lease runs out during the call ...
-            assert isinstance(steps_on(ledger, redis_client, driver).take("p1"), Park)  # ... and another step
+            another = steps_on(ledger, redis_client, driver)
+            assert isinstance(take(another, "p1"), Park)  # ... and another step takes over
             return super().apply(plan, key, within_s)
 
-    assert steps_on(ledger, redis_client, OvertakenDriver()).take("p1") is None
+    assert take(steps_on(ledger, redis_client, OvertakenDriver()), "p1") is None
     assert counted(ledger) == {"apply:answered": 2}
 
 
@@ -333,7 +335,7 @@ def test_counting_costs_a_step_no_round_trip(
 
     def round_trips(plan_id: str) -> int:
         sent.clear()
-        assert steps.take(plan_id) is not None
+        assert take(steps, plan_id) is not None
         return len(sent)
 
     carry_out("first")  # connections are made, and scripts are loaded

@@ -9,6 +9,7 @@ import redis
 from pydantic import SecretStr
 from support.fake_driver import FakeDriver
 from support.plans import abort_plan
+from support.steps import take
 
 from dispatcher import (
     CircuitOpenError,
@@ -94,13 +95,13 @@ def stored(ledger: Ledger) -> str | None:
 def test_a_plan_goes_its_whole_way(
     steps: Steps, ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis, waits: list[int]
 ) -> None:
-    assert isinstance(steps.take("p1"), Park)
+    assert isinstance(take(steps, "p1"), Park)
     assert record(ledger).state is PlanState.RUNNING
     assert waits == [1000]
-    assert steps.take("p1") is None  # not due: a duplicate wake-up leaves
+    assert take(steps, "p1") is None  # not due: a duplicate wake-up leaves
     make_due(redis_client)
     driver.end("fault-p1")
-    assert isinstance(steps.take("p1"), Finish)
+    assert isinstance(take(steps, "p1"), Finish)
     result = stored(ledger)
     assert result is not None
     assert CODEC.decode(result).error_rate == 1.0
@@ -109,7 +110,7 @@ def test_a_plan_goes_its_whole_way(
 
 def test_a_failure_is_stored_as_a_typed_error(steps: Steps, ledger: Ledger, driver: FakeDriver) -> None:
     driver.trouble([ExecutorRejectedError("no", 400, "bad api")])
-    assert isinstance(steps.take("p1"), Fail)
+    assert isinstance(take(steps, "p1"), Fail)
     assert record(ledger).state is PlanState.FAILED
     result = stored(ledger)
     assert result is not None
@@ -120,10 +121,10 @@ def test_a_failure_is_stored_as_a_typed_error(steps: Steps, ledger: Ledger, driv
 
 def test_a_retry_is_parked_with_its_cause(steps: Steps, ledger: Ledger, driver: FakeDriver) -> None:
     driver.trouble([ExecutorServerError("down", 503, "")])
-    assert isinstance(steps.take("p1"), Retry)
+    assert isinstance(take(steps, "p1"), Retry)
     waiting = record(ledger)
     assert (waiting.state, waiting.attempts, waiting.why) == (PlanState.QUEUED, 1, "down")
-    assert steps.take("p1") is None  # not before its delay
+    assert take(steps, "p1") is None  # not before its delay
 
 
 def test_a_step_that_lost_its_lease_leaves_no_result(
@@ -132,10 +133,10 @@ def test_a_step_that_lost_its_lease_leaves_no_result(
     class OvertakenDriver(FakeDriver):
         def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
             make_due(redis_client)  # the lease runs out during the call ...
-            assert isinstance(steps.take("p1"), Park)  # ... and another worker takes over
+            assert isinstance(take(steps, "p1"), Park)  # ... and another worker takes over
             raise ExecutorRejectedError("too late", 400, "")
 
-    assert steps_on(ledger, redis_client, OvertakenDriver(), []).take("p1") is None
+    assert take(steps_on(ledger, redis_client, OvertakenDriver(), []), "p1") is None
     assert record(ledger).state is PlanState.RUNNING
     assert stored(ledger) is None
     assert driver.calls == ["apply"]
@@ -149,7 +150,7 @@ def test_a_defect_in_a_worker_ends_the_plan(
             raise ZeroDivisionError("oops")
 
     ledger.submit([Submission("p1", Order(plan=abort_plan(), executor="default", timeout_ms=30_000))])
-    verdict = steps_on(ledger, redis_client, BrokenDriver(), []).take("p1")
+    verdict = take(steps_on(ledger, redis_client, BrokenDriver(), []), "p1")
     assert isinstance(verdict, Fail)
     assert type(verdict.error) is ExecutorClientError
     assert "ZeroDivisionError" in str(verdict.error)
@@ -161,7 +162,7 @@ def test_an_executor_that_the_worker_does_not_know_ends_the_plan(
     ledger: Ledger, redis_client: redis.Redis
 ) -> None:
     ledger.submit([Submission("p1", Order(plan=abort_plan(), executor="elsewhere", timeout_ms=30_000))])
-    verdict = steps_on(ledger, redis_client, FakeDriver(), []).take("p1")
+    verdict = take(steps_on(ledger, redis_client, FakeDriver(), []), "p1")
     assert isinstance(verdict, Fail)
     assert isinstance(verdict.error, InvalidPlanError)
     assert "elsewhere" in str(verdict.error)
@@ -171,13 +172,13 @@ def test_a_step_without_redis_ends_without_a_verdict(
     driver: FakeDriver, redis_client: redis.Redis, free_tcp_port: int
 ) -> None:
     gone = connect(Settings(redis_url=SecretStr(f"redis://127.0.0.1:{free_tcp_port}/0")))
-    assert steps_on(gone, redis_client, driver, []).take("p1") is None
+    assert take(steps_on(gone, redis_client, driver, []), "p1") is None
     assert driver.calls == []
     gone.close()
 
 
 def test_a_wake_up_for_nobody_is_dropped(steps: Steps, driver: FakeDriver) -> None:
-    assert steps.take("nobody") is None
+    assert take(steps, "nobody") is None
     assert driver.calls == []
 
 
@@ -189,7 +190,7 @@ def test_a_lease_outlasts_the_longest_step(steps: Steps, ledger: Ledger, redis_c
             assert held_until - now_s * 1000 > 3 * self.longest_call_s * 1000
             return super().apply(plan, key, within_s)
 
-    assert isinstance(steps_on(ledger, redis_client, SlowDriver(), []).take("p1"), Park)
+    assert isinstance(take(steps_on(ledger, redis_client, SlowDriver(), []), "p1"), Park)
 
 
 def trip(client: redis.Redis, driver: FakeDriver) -> SharedBreaker:
@@ -217,7 +218,7 @@ def test_a_closed_breaker_costs_a_step_no_round_trip(
         order = Order(plan=abort_plan(api=f"/{plan_id[:2]}"), timeout_ms=30_000)
         ledger.submit([Submission(plan_id, order)])
     driver.trouble([DOWN])
-    assert isinstance(steps.take("warm up"), Retry)
+    assert isinstance(take(steps, "warm up"), Retry)
 
     def spy(self: redis.Connection, command: object, check_health: bool = True) -> object:  # noqa: FBT001, FBT002
         sent.append(command)
@@ -225,7 +226,7 @@ def test_a_closed_breaker_costs_a_step_no_round_trip(
 
     monkeypatch.setattr(redis.Connection, "send_packed_command", spy)
     driver.trouble([DOWN])
-    assert isinstance(steps.take("p1"), Retry)
+    assert isinstance(take(steps, "p1"), Retry)
     assert len(sent) == 2  # begin, and park with what the breaker is to hear
     assert breaker_of(client, driver).status().failures == 2
     ledger.close()
@@ -239,7 +240,7 @@ def test_what_calls_show_opens_the_breaker_for_all(
     ledger.submit(plans)
     driver.trouble([DOWN] * 8)
     fleet = [steps_on(ledger, redis_client, driver, []) for _ in range(2)]
-    verdicts = [fleet[n % 2].take(f"p{n}") for n in range(8)]
+    verdicts = [take(fleet[n % 2], f"p{n}") for n in range(8)]
     assert [type(verdict) for verdict in verdicts] == [Retry] * 5 + [Fail] * 3
     assert all(isinstance(each.error, CircuitOpenError) for each in verdicts if isinstance(each, Fail))
     assert driver.calls == ["apply"] * 5
@@ -256,7 +257,7 @@ def test_a_plan_that_waits_for_the_breaker_is_its_probe_in_the_end(
     ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000))])
     breaker = trip(redis_client, driver)
     steps = steps_on(ledger, redis_client, driver, waits, circuit_breaker_on_open="defer")
-    assert isinstance(steps.take("p1"), Park)
+    assert isinstance(take(steps, "p1"), Park)
     waiting = record(ledger)
     assert (waiting.state, waiting.started_ms) == (PlanState.QUEUED, None)
     assert waiting.expires_ms is not None
@@ -264,7 +265,7 @@ def test_a_plan_that_waits_for_the_breaker_is_its_probe_in_the_end(
     assert 60_000 <= waits[0] + 500 <= 67_000
     an_hour_passes(redis_client)
     make_due(redis_client)
-    assert isinstance(steps.take("p1"), Park)
+    assert isinstance(take(steps, "p1"), Park)
     assert breaker.status().state is BreakerState.CLOSED
     assert record(ledger).state is PlanState.RUNNING
     assert record(ledger).why is None
@@ -273,25 +274,25 @@ def test_a_plan_that_waits_for_the_breaker_is_its_probe_in_the_end(
 def test_a_plan_in_the_middle_waits_for_the_breaker_in_any_mode(
     steps: Steps, ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
 ) -> None:
-    assert isinstance(steps.take("p1"), Park)
+    assert isinstance(take(steps, "p1"), Park)
     trip(redis_client, driver)
     make_due(redis_client)
-    assert isinstance(steps.take("p1"), Park)
+    assert isinstance(take(steps, "p1"), Park)
     assert driver.calls == ["apply"]
     an_hour_passes(redis_client)
     make_due(redis_client)
     driver.end("fault-p1")
-    assert isinstance(steps.take("p1"), Finish)
+    assert isinstance(take(steps, "p1"), Finish)
 
 
 def test_a_cancelled_plan_is_stopped_through_an_open_breaker_and_takes_no_probe(
     steps: Steps, ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
 ) -> None:
-    assert isinstance(steps.take("p1"), Park)
+    assert isinstance(take(steps, "p1"), Park)
     breaker = trip(redis_client, driver)
     an_hour_passes(redis_client)
     ledger.cancel(["p1"], "")
-    assert isinstance(steps.take("p1"), Fail)
+    assert isinstance(take(steps, "p1"), Fail)
     assert driver.calls == ["apply", "stop"]
     assert breaker.status().state is BreakerState.OPEN
 
@@ -302,7 +303,7 @@ def test_a_probe_whose_plan_needs_no_call_gives_its_place_back(
     ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000), expires_after_ms=0)])
     breaker = trip(redis_client, driver)
     an_hour_passes(redis_client)
-    verdict = steps_on(ledger, redis_client, driver, []).take("p1")
+    verdict = take(steps_on(ledger, redis_client, driver, []), "p1")
     assert isinstance(verdict, Fail)
     assert isinstance(verdict.error, PlanExpiredError)
     assert breaker.status().state is BreakerState.HALF_OPEN
@@ -319,7 +320,7 @@ def test_a_defect_in_a_worker_gives_a_probes_place_back(
     ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000))])
     breaker = trip(redis_client, driver)
     an_hour_passes(redis_client)
-    assert isinstance(steps_on(ledger, redis_client, BrokenDriver(), []).take("p1"), Fail)
+    assert isinstance(take(steps_on(ledger, redis_client, BrokenDriver(), []), "p1"), Fail)
     assert breaker.status().state is BreakerState.HALF_OPEN
     assert breaker.can_attempt()
 
@@ -331,7 +332,7 @@ def test_an_executor_that_says_no_is_an_executor_that_answers(
     breaker = trip(redis_client, driver)
     an_hour_passes(redis_client)
     driver.trouble([ExecutorRejectedError("no", 400, "")])
-    assert isinstance(steps_on(ledger, redis_client, driver, []).take("p1"), Fail)
+    assert isinstance(take(steps_on(ledger, redis_client, driver, []), "p1"), Fail)
     assert breaker.status().state is BreakerState.CLOSED
 
 
@@ -346,5 +347,5 @@ def test_the_fleets_retries_are_counted_where_there_is_no_breaker(
     while left:
         for plan_id in left:
             redis_client.hset(f"{{dispatcher}}:plan:{plan_id}", "due_ms", 0)
-        left = [plan_id for plan_id in left if not isinstance(steps.take(plan_id), Fail)]
+        left = [plan_id for plan_id in left if not isinstance(take(steps, plan_id), Fail)]
     assert 110 <= len(driver.calls) <= 112  # one for each plan, a reserve of ten, and what flows back

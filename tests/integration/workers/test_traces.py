@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from support.plans import abort_plan, plan_record
 from support.spans import Spans, ids
+from support.steps import take
 from support.stub_executor import StubExecutor
 
 from dispatcher import (
@@ -72,10 +73,10 @@ def steps(settings: Settings, stub: StubExecutor) -> Iterator[Steps]:
 
 def carry_out(plan_id: str, steps: Steps, stub: StubExecutor, client: redis.Redis) -> RawObservation:
     """The plan's two steps, without waiting for its fault."""
-    assert isinstance(steps.take(plan_id), Park)
+    assert isinstance(take(steps, plan_id), Park)
     stub.running[plan_id] = 0.0
     client.hset(f"{{dispatcher}}:plan:{plan_id}", "due_ms", 0)
-    verdict = steps.take(plan_id)
+    verdict = take(steps, plan_id)
     assert isinstance(verdict, Finish)
     return verdict.observation
 
@@ -161,7 +162,7 @@ def test_an_answer_that_is_an_error_fails_its_call_and_its_step(
 ) -> None:
     dispatcher.submit(abort_plan(), plan_id="p1")
     stub.answers.append((503, {}))
-    assert isinstance(steps.take("p1"), Retry)
+    assert isinstance(take(steps, "p1"), Retry)
     call, step = spans.one("POST"), spans.one("step")
     assert (told(call)["http.response.status_code"], told(call)["error.type"]) == (503, "503")
     assert told(step)["error.type"] == "ExecutorServerError"
@@ -175,7 +176,7 @@ def test_a_call_without_an_answer_says_why(
 ) -> None:
     dispatcher.submit(abort_plan(), plan_id="p1")
     stub.__exit__()
-    assert isinstance(steps.take("p1"), Retry)
+    assert isinstance(take(steps, "p1"), Retry)
     call = spans.one("POST")
     assert told(call)["error.type"] == ExecutorConnectionError.__name__
     assert "connection refused" in str(call.status.description)
@@ -188,7 +189,7 @@ def test_a_plan_that_fails_says_so(
 ) -> None:
     dispatcher.submit(abort_plan(), plan_id="p1")
     stub.answers.append((401, {"message": "who are you?"}))
-    assert isinstance(steps.take("p1"), Fail)
+    assert isinstance(take(steps, "p1"), Fail)
     step = spans.one("step")
     assert (told(step)["dispatcher.verdict"], step.status.status_code) == ("fail", StatusCode.ERROR)
     assert told(step)["error.type"] == ExecutorRejectedError.__name__
@@ -199,7 +200,7 @@ def test_a_plan_for_an_executor_that_the_worker_does_not_know_says_so_too(
 ) -> None:
     order = Order(plan=abort_plan(), executor="elsewhere", timeout_ms=30_000)
     Ledger(real_redis, settings).submit([Submission("p1", order)])
-    assert isinstance(steps.take("p1"), Fail)
+    assert isinstance(take(steps, "p1"), Fail)
     step = spans.one("step")
     assert (told(step)["dispatcher.verdict"], step.status.status_code) == ("fail", StatusCode.ERROR)
 
@@ -243,7 +244,7 @@ def test_who_samples_nothing_has_nothing_recorded_and_says_so(
     nothing = Spans(ALWAYS_OFF)
     monkeypatch.setattr(TRACER, "_real_tracer", nothing.tracer)
     dispatcher.submit(abort_plan(), plan_id="p1")
-    assert isinstance(steps.take("p1"), Park)
+    assert isinstance(take(steps, "p1"), Park)
     [headers] = stub.headers
     assert int(headers["traceparent"][-2:], 16) & 1 == 0
     assert nothing.all() == []

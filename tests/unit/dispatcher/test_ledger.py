@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from pydantic import SecretStr
-from support.plans import abort_plan, delay_plan
+from support.plans import abort_plan, delay_plan, plan_record
+from support.steps import finished, parked
 
 from dispatcher import (
     ConflictPolicy,
@@ -27,6 +28,7 @@ from dispatcher.wake_ups import WakeUp
 
 if TYPE_CHECKING:
     from dispatcher import FaultPlan
+    from dispatcher.ledger import Settled
     from dispatcher.record import PlanRecord
 
 DUE = "{dispatcher}:due"
@@ -61,8 +63,8 @@ def begin(ledger: Ledger, plan_id: str = "p1", token: str = "t1", lease_ms: int 
     return step
 
 
-def finish(ledger: Ledger, step: Step) -> bool:
-    return ledger.finish(step.record.observed(), step.token, f"result-{step.record.id}", "the result")
+def finish(ledger: Ledger, step: Step) -> Settled:
+    return finished(ledger, step.record.observed(), step.token)
 
 
 def pass_time(client: redis.Redis, plan_id: str, ms: int) -> None:
@@ -160,8 +162,8 @@ def test_a_stale_step_changes_nothing(ledger: Ledger, redis_client: redis.Redis)
     pass_time(redis_client, "p1", 60_000)
     begin(ledger, token="next")
     before = read(ledger)
-    assert ledger.park(stale.record.applied("f1", 1), "stale", 1000) is None
-    assert not finish(ledger, stale)
+    assert parked(ledger, stale.record.applied("f1", 1), "stale", 1000) is None
+    assert finish(ledger, stale) is None
     assert read(ledger) == before
     assert stored(ledger) is None
 
@@ -169,7 +171,7 @@ def test_a_stale_step_changes_nothing(ledger: Ledger, redis_client: redis.Redis)
 def test_a_parked_plan_is_nobodys_until_it_is_due(ledger: Ledger, redis_client: redis.Redis) -> None:
     submit(ledger)
     step = begin(ledger)
-    assert ledger.park(step.record.applied("f1", 1), step.token, 30_000) == 30_000
+    assert parked(ledger, step.record.applied("f1", 1), step.token, 30_000) == 30_000
     assert ledger.begin("p1", "early", 1000) is None
     assert ledger.claim_due().wake_ups == []
     pass_time(redis_client, "p1", 30_000)
@@ -184,7 +186,7 @@ def test_the_waker_leaves_a_retry_to_its_own_message_for_a_while(
 ) -> None:
     submit(ledger)
     step = begin(ledger)
-    ledger.park(step.record, step.token, 500, woken_otherwise=True)
+    parked(ledger, step.record, step.token, 500, woken_otherwise=True)
     pass_time(redis_client, "p1", 500)
     assert ledger.claim_due().wake_ups == []
     pass_time(redis_client, "p1", 1_000)
@@ -224,7 +226,7 @@ def test_a_plan_that_fell_due_is_woken_behind_a_backlog(ledger: Ledger, redis_cl
     submit(ledger)
     redis_client.lpush("dispatcher", "somebody's wake-up")
     step = begin(ledger)
-    ledger.park(step.record, step.token, 0)
+    parked(ledger, step.record, step.token, 0)
     assert [wake_up.plan_id for wake_up in ledger.claim_due().wake_ups] == ["p1"]
 
 
@@ -254,7 +256,7 @@ def test_a_due_entry_without_a_plan_is_dropped(ledger: Ledger, redis_client: red
 
 def test_the_result_and_the_end_are_one(ledger: Ledger, redis_client: redis.Redis) -> None:
     submit(ledger)
-    assert finish(ledger, begin(ledger))
+    assert finish(ledger, begin(ledger)) == 0
     record = read(ledger)
     assert record.state is PlanState.OBSERVED
     assert stored(ledger) == "the result"
@@ -276,8 +278,8 @@ def test_finish_repeated_by_the_same_step_ends_the_plan_once(
 ) -> None:
     submit(ledger)
     step = begin(ledger)
-    assert finish(ledger, step)
-    assert finish(ledger, step)
+    assert finish(ledger, step) == 0
+    assert finish(ledger, step) == 0
     assert redis_client.llen("{dispatcher}:ended:p1") == 1
 
 
@@ -292,6 +294,9 @@ def test_a_redis_that_is_gone_is_one_typed_error(free_tcp_port: int) -> None:
     with pytest.raises(LedgerUnavailableError, match="is redis_url right") as caught:
         ledger.read(["p1"])
     assert "pa55" not in str(caught.value)
+    record = plan_record("p1")
+    heard = [parked(ledger, record, "t1", 1000), finished(ledger, record, "t1")]
+    assert [(type(each), str(each)) for each in heard] == [(LedgerUnavailableError, str(caught.value))] * 2
     ledger.close()
 
 
@@ -319,7 +324,7 @@ def test_a_plan_keeps_its_target_from_its_first_step_to_its_end(
     submit(ledger, "p1")
     submit(ledger, "p2")
     step = begin(ledger, "p1")
-    ledger.park(step.record.applied("f1", 1), step.token, 0)
+    parked(ledger, step.record.applied("f1", 1), step.token, 0)
     assert ledger.begin("p2", "t2", 1000) is None
     begin(ledger, "p1", token="t2")
 
@@ -389,7 +394,7 @@ def test_a_target_whose_fault_may_be_alive_stays_reserved(ledger: Ledger, redis_
     submit(ledger, "p1")
     submit(ledger, "p2")
     step = begin(ledger, "p1")
-    ledger.finish(step.record.ended(ValueError("gone")), step.token, "result-p1", "no", alive_ms=5_000)
+    finished(ledger, step.record.ended(ValueError("gone")), step.token, alive_ms=5_000)
     assert ledger.claim_due().wake_ups == []
     assert ledger.begin("p2", "t2", 1000) is None
     redis_client.hincrby("{dispatcher}:plan:p1", "released_ms", -5_000)
@@ -409,7 +414,7 @@ def test_a_holder_that_vanished_does_not_block_its_target(ledger: Ledger, redis_
 def test_a_cancelled_plan_is_due_at_once(ledger: Ledger) -> None:
     submit(ledger)
     step = begin(ledger)
-    ledger.park(step.record.applied("f1", 1), step.token, 30_000)
+    parked(ledger, step.record.applied("f1", 1), step.token, 30_000)
     assert ledger.cancel(["p1", "nobody"], "why not") == [WakeUp("p1", str(PLAN)), None]
     assert begin(ledger, token="t2").record.cancelled == "why not"
 
@@ -419,7 +424,7 @@ def test_a_plan_cancelled_during_a_step_is_due_when_the_step_ends(ledger: Ledger
     step = begin(ledger)
     ledger.cancel(["p1"], "")
     assert ledger.begin("p1", "t2", 1000) is None
-    assert ledger.park(step.record.applied("f1", 1), step.token, 30_000) == 0
+    assert parked(ledger, step.record.applied("f1", 1), step.token, 30_000) == 0
     begin(ledger, token="t2")
 
 
@@ -482,6 +487,6 @@ def test_a_plan_in_flight_costs_two_kilobytes_at_most(redis_url: str) -> None:
         more = {"batch": "b" * 32, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
         submit(ledger, plan_id, target, expires_after_ms=60_000, **more)
         step = begin(ledger, plan_id, token=f"{number:032x}")
-        ledger.park(step.record.applied(f"f-{number:032x}", 1_900_000_000_000), step.token, 30_000)
+        parked(ledger, step.record.applied(f"f-{number:032x}", 1_900_000_000_000), step.token, 30_000)
     assert (client.info("memory")["used_memory"] - before) / 1_000 <= 2_048
     client.close()

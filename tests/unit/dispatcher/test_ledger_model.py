@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from support.plans import abort_plan
+from support.steps import finished, parked
 
 from dispatcher import DispatchHaltedError, Settings
 from dispatcher.ledger import Ledger, Submission
@@ -107,7 +108,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if plan is None or plan.holder is None:
             return
         record = plan.holder.record.applied("f1", 1)
-        due_ms = self.ledger.park(record, plan.holder.token, WAIT_MS)
+        due_ms = parked(self.ledger, record, plan.holder.token, WAIT_MS)
         assert due_ms == (0 if plan.cancelled else WAIT_MS)
         plan.waits, plan.holder, plan.leased = not plan.cancelled, None, False
 
@@ -116,7 +117,7 @@ class LedgerMachine(RuleBasedStateMachine):
         plan = self.plans.get(plan_id)
         if plan is None or plan.holder is None:
             return
-        assert self.ledger.finish(plan.holder.record.observed(), plan.holder.token, f"result-{plan_id}", "r")
+        assert finished(self.ledger, plan.holder.record.observed(), plan.holder.token, "r") == 0
         plan.ended, plan.holder = True, None
         line = self.lines[plan.target]
         line.remove(plan_id)
@@ -145,8 +146,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if plan is None or not plan.stale or plan.holder is None:
             return
         stale = plan.stale.pop()
-        assert self.ledger.park(stale.record, stale.token, 0) is None
-        assert not self.ledger.finish(stale.record.observed(), stale.token, f"result-{plan_id}", "stale")
+        assert parked(self.ledger, stale.record, stale.token, 0) is None
+        assert finished(self.ledger, stale.record.observed(), stale.token, "stale") is None
 
     @rule(plan_id=ids)
     def cancel(self, plan_id: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.plans import abort_plan
+from support.steps import finished, parked
 
 from dispatcher import PlanCancelledError, PlanExpiredError, PlanState
 from dispatcher.ledger import Submission
@@ -72,7 +73,7 @@ def test_wake_ups_that_find_nothing_to_do_are_wasted(ledger: Ledger) -> None:
     submit(ledger, "p1")
     step = begin(ledger, "p1")
     assert ledger.begin("p1", "another", LEASE_MS) is None
-    ledger.finish(step.record.observed(), step.token, "result-p1", "r")
+    finished(ledger, step.record.observed(), step.token)
     assert ledger.begin("p1", "late", LEASE_MS) is None
     assert ledger.begin("nobody", "t1", LEASE_MS) is None
     assert plan_counts(ledger).wake_ups_wasted == 3
@@ -92,7 +93,7 @@ def test_a_lease_that_ended_before_its_step_came_back_is_lost(
     submit(ledger, "p1", "p2")
     begin(ledger, "p1", "killed")
     step = begin(ledger, "p2", "well")
-    ledger.park(step.record, step.token, 0)
+    parked(ledger, step.record, step.token, 0)
     pass_time(redis_client, "p1", LEASE_MS)
     begin(ledger, "p1", "next")
     begin(ledger, "p2", "next")
@@ -104,7 +105,7 @@ def test_a_lease_that_was_lost_after_the_apply_is_counted_too(
 ) -> None:
     submit(ledger, "p1")
     step = begin(ledger, "p1", "t1")
-    ledger.park(step.record.applied("f1", step.now_ms), step.token, 0)
+    parked(ledger, step.record.applied("f1", step.now_ms), step.token, 0)
     begin(ledger, "p1", "killed")
     pass_time(redis_client, "p1", LEASE_MS)
     record = begin(ledger, "p1", "next").record
@@ -130,8 +131,8 @@ def test_each_end_is_counted_once(ledger: Ledger) -> None:
         begin(ledger, "p4").record.ended(PlanExpiredError("late")),
     ]
     for record in ends * 2:
-        assert ledger.finish(record, "t1", f"result-{record.id}", "r")
-    assert not ledger.finish(ends[0], "stale", "result-p1", "r")
+        assert finished(ledger, record, "t1") == 0
+    assert finished(ledger, ends[0], "stale") is None
     counts = plan_counts(ledger)
     assert set(counts.ended.values()) == {1}
     assert set(counts.ended) == {state for state in PlanState if state.final}
@@ -143,7 +144,7 @@ def test_plans_in_flight_are_told_by_state_and_whether_a_step_is_at_work(ledger:
     for plan_id in ("p0", "p1", "p2"):
         step = begin(ledger, plan_id)
         applied = step.record.applied("f1", step.now_ms)
-        ledger.park(applied.completed() if plan_id == "p2" else applied, step.token, LEASE_MS)
+        parked(ledger, applied.completed() if plan_id == "p2" else applied, step.token, LEASE_MS)
     begin(ledger, "p3")
     counts = plan_counts(ledger)
     assert counts.states == {PlanState.QUEUED: 3, PlanState.RUNNING: 2, PlanState.COMPLETED: 1}
@@ -160,7 +161,7 @@ def test_the_oldest_due_plan_is_found_though_its_waker_sees_it_later(
 ) -> None:
     submit(ledger, "p1", "p2")
     step = begin(ledger, "p2")
-    ledger.park(step.record, step.token, LEASE_MS)
+    parked(ledger, step.record, step.token, LEASE_MS)
     pass_time(redis_client, "p1", 90_000)
     assert len(ledger.claim_due().wake_ups) == 1  # and nobody takes it up
     assert plan_counts(ledger).oldest_due_s == pytest.approx(90.0, abs=0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
 import fakeredis
@@ -17,9 +18,12 @@ from workers.combining import CombinedScripts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from dispatcher.scripts import Outcome
+
 SCRIPT = Script("return 1", "sha")
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])", "")
 THREADS = 8
+PLACE: ContextVar[str] = ContextVar("place")
 
 
 def call(name: str) -> Call:
@@ -110,6 +114,74 @@ def test_a_call_that_redis_refuses_fails_for_its_thread_alone(wire: Wire, pool: 
     _, second, third = staged(wire, pool, "a", ["b"], ["c"])
     assert isinstance(second.exception(5), redis.ResponseError)
     assert third.result(5) == ["c"]
+
+
+def test_what_is_posted_goes_with_the_next_exchange_and_is_heard_where_it_was_posted_from(
+    wire: Wire, pool: ThreadPoolExecutor
+) -> None:
+    scripts = CombinedScripts(cast("redis.Redis", None))
+    first = pool.submit(scripts.run, [call("a")])
+    assert wire.begun.wait(5)
+    heard: Future[tuple[Outcome, str]] = Future()
+    PLACE.set("here")
+    scripts.post([call("b"), call("c")], lambda outcome: heard.set_result((outcome, PLACE.get())))
+    PLACE.set("elsewhere")
+    wire.let_go.set()
+    assert heard.result(5) == (["b", "c"], "here")
+    assert first.result(5) == ["a"]
+    assert wire.sent == [["a"], ["b", "c"]]
+
+
+def test_what_is_posted_is_sent_at_once_where_nothing_is_under_way(wire: Wire) -> None:
+    wire.let_go.set()
+    scripts = CombinedScripts(cast("redis.Redis", None))
+    heard: list[Outcome] = []
+    scripts.post([call("a")], heard.append)
+    assert heard == [["a"]]
+    assert scripts.run([call("b")]) == ["b"]
+
+
+def test_whoever_waits_carries_what_was_posted_before(wire: Wire, pool: ThreadPoolExecutor) -> None:
+    scripts = CombinedScripts(cast("redis.Redis", None))
+    heard: Future[str] = Future()
+    first = pool.submit(scripts.run, [call("a")])
+    assert wire.begun.wait(5)
+    scripts.post([call("b")], lambda _: heard.set_result(threading.current_thread().name))
+    second = pool.submit(lambda: (scripts.run([call("c")]), threading.current_thread().name))
+    eventually(lambda: len(scripts._waiting) == 2, within_s=5)
+    wire.let_go.set()
+    replies, name = second.result(5)
+    assert (first.result(5), replies, heard.result(5)) == (["a"], ["c"], name)
+    assert wire.sent == [["a"], ["b", "c"]]
+
+
+def test_what_breaks_an_exchange_is_heard_of_by_those_who_have_posted(wire: Wire) -> None:
+    wire.let_go.set()
+    wire.broken[0] = gone = redis.ConnectionError("gone")
+    wire.wrong["b"] = refused = redis.ResponseError("no memory")
+    scripts = CombinedScripts(cast("redis.Redis", None))
+    heard: list[Outcome] = []
+    for name in "ab":
+        scripts.post([call(name)], heard.append)
+    assert [str(outcome) for outcome in heard] == [str(gone), str(refused)]
+
+
+def test_who_hears_and_fails_holds_up_nobody(
+    wire: Wire, pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Outcome) -> None:
+        raise ZeroDivisionError
+
+    scripts = CombinedScripts(cast("redis.Redis", None))
+    first = pool.submit(scripts.run, [call("a")])
+    assert wire.begun.wait(5)
+    heard: Future[Outcome] = Future()
+    scripts.post([call("b")], fail)
+    scripts.post([call("c")], heard.set_result)
+    wire.let_go.set()
+    assert (first.result(5), heard.result(5)) == (["a"], ["c"])
+    assert "ZeroDivisionError" in caplog.text
+    assert scripts.run([call("d")]) == ["d"]
 
 
 def test_many_threads_each_hear_what_their_own_calls_have_done() -> None:
