@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -42,8 +41,7 @@ class Order(BaseModel):
         return self.model_dump_json(exclude_none=True, exclude_defaults=True)
 
 
-@dataclass(frozen=True, slots=True)
-class PlanRecord:
+class PlanRecord(NamedTuple):
     """One plan's row in the ledger. Times are milliseconds since 1970 on the Redis server's clock."""
 
     id: str
@@ -179,7 +177,7 @@ class PlanRecord:
 
     def looked(self, seen: str) -> Self:
         """The record once an observer has looked at the target."""
-        return replace(self, seen=seen)
+        return self._replace(seen=seen)
 
     def looked_at(self) -> Self:
         """The record once the Executor has said that the fault is still there."""
@@ -195,30 +193,30 @@ class PlanRecord:
 
     def failed_once_more(self, failure: ExecutorClientError) -> Self:
         """The record after a failed call that will be tried again."""
-        return replace(self, attempts=self.attempts + 1, failure=failure, cause=None)
+        return self._replace(attempts=self.attempts + 1, failure=failure, cause=None)
 
     def in_doubt(self, now_ms: int) -> Self:
         """The record once an apply may have arrived whose answer nobody has."""
-        return replace(self, doubtful_ms=now_ms)
+        return self._replace(doubtful_ms=now_ms)
 
     def held_back(self, cause: str) -> Self:
         """The record of a plan in the middle, whose next call must wait."""
-        return replace(self, cause=cause)
+        return self._replace(cause=cause)
 
     def put_off(self, cause: str, expires_ms: int) -> Self:
         """The record of a plan that has not begun after all, and waits until `expires_ms` at most."""
         if self.expires_ms is not None:
             expires_ms = min(self.expires_ms, expires_ms)
-        return replace(self, started_ms=None, attempts=0, failure=None, cause=cause, expires_ms=expires_ms)
+        return self._replace(started_ms=None, attempts=0, failure=None, cause=cause, expires_ms=expires_ms)
 
     def ending(self, error: ExecutorClientError) -> Self:
         """The record once it is clear what the plan ends with, but its fault is not yet stopped."""
-        return replace(self, error=error, attempts=0 if self.error is None else self.attempts)
+        return self._replace(error=error, attempts=0 if self.error is None else self.attempts)
 
     def ended(self, error: Exception) -> Self:
         """The record once the plan has ended without an observation."""
         state = END_STATES.get(type(error), PlanState.FAILED)
-        return replace(self, state=state, cause=str(error), failure=None)
+        return self._replace(state=state, cause=str(error), failure=None)
 
     def status(self) -> PlanStatus:
         """The record as the Recommender sees it."""
@@ -238,7 +236,7 @@ class PlanRecord:
         )
 
     def _went_well(self, **changes: Any) -> Self:
-        return replace(self, attempts=0, failure=None, cause=None, **changes)
+        return self._replace(attempts=0, failure=None, cause=None, **changes)
 
 
 def budget_ms(plan: FaultPlan, timeout_ms: int) -> int:

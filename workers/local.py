@@ -8,7 +8,6 @@ import threading
 import time
 import uuid
 from collections import Counter
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -161,13 +160,13 @@ class HttpExecutorClient(ExecutorClient):
             (time.sleep if interrupted.is_set() else interrupted.wait)(_pause_s(verdict))
             record = verdict.record
             if interrupted.is_set():
-                record = replace(record, cancelled="its caller was interrupted")
+                record = record._replace(cancelled="its caller was interrupted")
             verdict = self._advance(record)
         return verdict
 
     def _advance(self, record: PlanRecord) -> Verdict:
         if record.started_ms is None:
-            record = replace(record, started_ms=self._now_ms())
+            record = record._replace(started_ms=self._now_ms())
         channel = self._channel
         calls = StepCalls(channel.driver, self._now_ms(), channel.observer, repeats=repeated(record))
         answer = channel.ask(record, self._breaker)

@@ -111,14 +111,14 @@ def test_a_fault_past_its_deadline_is_stopped_and_the_plan_fails(driver: FakeDri
 
 
 def test_a_plan_that_could_not_be_applied_before_its_deadline_fails_unapplied(driver: FakeDriver) -> None:
-    verdict = advance(driver, replace(QUEUED, attempts=1, failure=TIMED_OUT), NOW + 40_000)
+    verdict = advance(driver, QUEUED._replace(attempts=1, failure=TIMED_OUT), NOW + 40_000)
     assert isinstance(verdict, Fail)
     assert "no answer" in str(verdict.error)
     assert driver.calls == []
 
 
 def test_a_plan_first_taken_up_after_its_expiry_is_never_applied(driver: FakeDriver) -> None:
-    verdict = advance(driver, replace(QUEUED, expires_ms=NOW - 1))
+    verdict = advance(driver, QUEUED._replace(expires_ms=NOW - 1))
     assert isinstance(verdict, Fail)
     assert isinstance(verdict.error, PlanExpiredError)
     assert verdict.record.state is PlanState.EXPIRED
@@ -126,7 +126,7 @@ def test_a_plan_first_taken_up_after_its_expiry_is_never_applied(driver: FakeDri
 
 
 def test_a_plan_taken_up_in_time_does_not_expire_later(driver: FakeDriver) -> None:
-    begun = replace(QUEUED, expires_ms=NOW + 1)
+    begun = QUEUED._replace(expires_ms=NOW + 1)
     assert isinstance(advance(driver, begun, NOW + 5_000), Park)
 
 
@@ -151,7 +151,7 @@ def test_a_plan_fails_with_its_last_trouble_when_its_retries_are_used_up(
     driver: FakeDriver, record: PlanRecord
 ) -> None:
     driver.trouble([TIMED_OUT])
-    verdict = advance(driver, replace(record, attempts=3))
+    verdict = advance(driver, record._replace(attempts=3))
     assert isinstance(verdict, Fail)
     assert same(verdict.error, TIMED_OUT)
 
@@ -167,7 +167,7 @@ def test_a_final_trouble_ends_the_plan_at_once_and_stops_its_fault(
     assert driver.calls == ["status", "stop"]
 
 
-APPLIED = replace(RUNNING, applied_ms=NOW)
+APPLIED = RUNNING._replace(applied_ms=NOW)
 
 
 def test_a_stop_that_fails_is_tried_again_and_does_not_hide_why_the_plan_failed(driver: FakeDriver) -> None:
@@ -188,7 +188,7 @@ def test_a_stop_is_tried_some_times_more_though_the_executor_should_have_ended_t
     driver: FakeDriver,
 ) -> None:
     driver.trouble([TIMED_OUT] * 10)
-    verdict = advance(driver, replace(APPLIED, cancelled=""), NOW + 9_000)
+    verdict = advance(driver, APPLIED._replace(cancelled=""), NOW + 9_000)
     assert isinstance(verdict, Retry)
     assert verdict.after_s == 1.0
     delays = []
@@ -203,7 +203,7 @@ def test_a_stop_is_tried_some_times_more_though_the_executor_should_have_ended_t
 
 
 def test_a_cancelled_plan_stops_its_fault(driver: FakeDriver) -> None:
-    verdict = advance(driver, replace(APPLIED, cancelled="enough"))
+    verdict = advance(driver, APPLIED._replace(cancelled="enough"))
     assert isinstance(verdict, Fail)
     assert isinstance(verdict.error, PlanCancelledError)
     assert "enough" in str(verdict.error)
@@ -212,14 +212,14 @@ def test_a_cancelled_plan_stops_its_fault(driver: FakeDriver) -> None:
 
 
 def test_a_cancelled_plan_that_was_never_applied_needs_no_executor(driver: FakeDriver) -> None:
-    verdict = advance(driver, replace(QUEUED, cancelled=""))
+    verdict = advance(driver, QUEUED._replace(cancelled=""))
     assert isinstance(verdict, Fail)
     assert verdict.alive_ms == 0
     assert driver.calls == []
 
 
 def test_a_plan_that_may_have_been_applied_is_not_applied_to_be_cancelled(driver: FakeDriver) -> None:
-    verdict = advance(driver, replace(QUEUED, cancelled="", doubtful_ms=NOW))
+    verdict = advance(driver, QUEUED._replace(cancelled="", doubtful_ms=NOW))
     assert isinstance(verdict, Fail)
     assert verdict.alive_ms == 10_000
     assert driver.calls == []
@@ -230,7 +230,7 @@ def test_an_executor_that_cannot_stop_faults_leaves_them_alive_until_their_end(d
         def stop(self, apply_id: str) -> bool:
             return False
 
-    verdict = advance(Unstoppable(), replace(APPLIED, cancelled=""), NOW + 4_000)
+    verdict = advance(Unstoppable(), APPLIED._replace(cancelled=""), NOW + 4_000)
     assert isinstance(verdict, Fail)
     assert verdict.alive_ms == 6_000
 
@@ -254,7 +254,7 @@ def test_an_apply_that_may_have_arrived_leaves_a_doubt(
     assert isinstance(verdict, Retry)
     assert verdict.record.doubtful is doubtful
     driver.trouble([ExecutorConnectionError("refused", "refused")])
-    verdict = advance(driver, replace(verdict.record, attempts=3))
+    verdict = advance(driver, verdict.record._replace(attempts=3))
     assert isinstance(verdict, Fail)
     assert verdict.alive_ms == (10_000 if doubtful else 0)
 
@@ -309,7 +309,7 @@ def test_a_fault_whose_id_is_known_beforehand_is_stopped_though_its_apply_had_no
     driver: FakeDriver,
 ) -> None:
     driver.ids_known = True
-    verdict = advance(driver, replace(QUEUED.in_doubt(NOW), cancelled=""), NOW + 1_000)
+    verdict = advance(driver, QUEUED.in_doubt(NOW)._replace(cancelled=""), NOW + 1_000)
     assert isinstance(verdict, Fail)
     assert driver.calls == ["stop"]
     assert verdict.alive_ms == 9_000  # the apply may still be on its way
@@ -318,7 +318,7 @@ def test_a_fault_whose_id_is_known_beforehand_is_stopped_though_its_apply_had_no
 def test_what_is_not_stopped_in_doubt_is_tried_again_until_it_cannot_be_alive(driver: FakeDriver) -> None:
     driver.ids_known = True
     driver.trouble([TIMED_OUT] * 100)
-    record, now_ms = replace(QUEUED.in_doubt(NOW), cancelled=""), NOW
+    record, now_ms = QUEUED.in_doubt(NOW)._replace(cancelled=""), NOW
     verdict = advance(driver, record, now_ms)
     while isinstance(verdict, Retry):
         now_ms += math.ceil(verdict.after_s * 1000)
@@ -328,7 +328,7 @@ def test_what_is_not_stopped_in_doubt_is_tried_again_until_it_cannot_be_alive(dr
 
 
 def test_a_plan_whose_target_is_held_and_that_does_not_wait_fails_unapplied(driver: FakeDriver) -> None:
-    verdict = advance(driver, replace(QUEUED, in_the_way="p0"))
+    verdict = advance(driver, QUEUED._replace(in_the_way="p0"))
     assert isinstance(verdict, Fail)
     assert isinstance(verdict.error, PlanConflictError)
     assert verdict.error.holder == "p0"
@@ -384,17 +384,17 @@ def test_a_plan_that_is_told_to_wait_has_not_begun_and_its_budget_neither(driver
     assert (waiting.started_ms, waiting.attempts, waiting.failure) == (None, 0, None)
     assert waiting.expires_ms == NOW + 5_000 + 3_600_000
     assert "5 calls in a row failed" in (waiting.why or "")
-    assert advance(driver, replace(waiting, started_ms=NOW + 900_000), NOW + 900_000) == Park(
-        replace(waiting.applied("fault-p1", NOW + 900_000), started_ms=NOW + 900_000), 10_000
+    assert advance(driver, waiting._replace(started_ms=NOW + 900_000), NOW + 900_000) == Park(
+        waiting.applied("fault-p1", NOW + 900_000)._replace(started_ms=NOW + 900_000), 10_000
     )
 
 
 def test_a_plan_waits_for_an_open_breaker_no_longer_than_it_may_wait_at_all(driver: FakeDriver) -> None:
-    soon = replace(QUEUED, expires_ms=NOW + 4_000)
+    soon = QUEUED._replace(expires_ms=NOW + 4_000)
     verdict = advance(driver, soon, rejection=REJECTED, circuit_breaker_on_open="defer")
     assert isinstance(verdict, Park)
     assert (verdict.after_ms, verdict.record.expires_ms) == (4_000, NOW + 4_000)
-    late = replace(verdict.record, started_ms=NOW + 4_000)
+    late = verdict.record._replace(started_ms=NOW + 4_000)
     verdict = advance(driver, late, NOW + 4_000, REJECTED, circuit_breaker_on_open="defer")
     assert isinstance(verdict, Fail)
     assert isinstance(verdict.error, PlanExpiredError)
@@ -419,7 +419,7 @@ def test_a_plan_whose_fault_may_be_there_waits_for_an_open_breaker_within_its_bu
 
 
 def test_an_open_breaker_keeps_no_fault_from_being_stopped(driver: FakeDriver) -> None:
-    verdict = advance(driver, replace(APPLIED, cancelled=""), rejection=REJECTED)
+    verdict = advance(driver, APPLIED._replace(cancelled=""), rejection=REJECTED)
     assert isinstance(verdict, Fail)
     assert isinstance(verdict.error, PlanCancelledError)
     assert driver.calls == ["stop"]
@@ -441,7 +441,7 @@ def test_a_plan_for_which_no_retry_is_left_fails_with_its_last_trouble(driver: F
 
 @pytest.mark.parametrize(
     "record",
-    [APPLIED.failed_once_more(DOWN), replace(FAILED_ONCE, doubtful_ms=NOW)],
+    [APPLIED.failed_once_more(DOWN), FAILED_ONCE._replace(doubtful_ms=NOW)],
     ids=["applied", "doubtful"],
 )
 def test_a_plan_whose_fault_may_be_there_waits_for_a_retry(driver: FakeDriver, record: PlanRecord) -> None:
@@ -484,7 +484,7 @@ def test_whatever_the_executor_answers_a_plan_ends_with_its_fault(
     now_ms, verdict = NOW, advance(driver, QUEUED)
     while isinstance(verdict, Park | Retry):
         if verdict.record.apply_id and verdict.record.applied_ms is None:
-            verdict = replace(verdict, record=replace(verdict.record, applied_ms=now_ms))
+            verdict = replace(verdict, record=verdict.record._replace(applied_ms=now_ms))
         now_ms += verdict.after_ms if isinstance(verdict, Park) else math.ceil(verdict.after_s * 1000)
         if ends and now_ms >= NOW + 10_000:
             driver.end("fault-p1")
