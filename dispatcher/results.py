@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 from celery import states
+from pydantic_core import to_json
 
 from dispatcher.models import RawObservation
 
@@ -39,7 +39,7 @@ class ResultCodec:
         if isinstance(outcome, Exception):
             error = self._backend.encode_result(outcome, states.FAILURE)
             return cast("str", self._backend.encode(meta | {"result": error}))
-        return f'{json.dumps(meta)[:-1]}, "result": {outcome.model_dump_json()}}}'
+        return f'{to_json(meta).decode()[:-1]},"result":{outcome.model_dump_json()}}}'
 
     def decode(self, stored: str) -> RawObservation:
         """The observation in a stored result. Raises the error that is stored in its place."""

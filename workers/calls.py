@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from dispatcher.metrics import CallKind
@@ -44,7 +43,7 @@ class StepCalls:
         self._clock = clock
         self._begun = clock()
         self._repeats = repeats
-        self.counts: Counter[str] = Counter()
+        self.counts: dict[str, int] = {}
         """What its calls add to the fleet's metrics."""
 
         self.report = Report(Outcome.NONE)
@@ -95,6 +94,7 @@ class StepCalls:
 
     def _note(self, kind: CallKind, error: Exception | None, took_s: float) -> None:
         retry, self._repeats = kind is self._repeats, None
-        self.counts.update(measured(kind, error, took_s, retry=retry))
+        for name, count in measured(kind, error, took_s, retry=retry).items():
+            self.counts[name] = self.counts.get(name, 0) + count
         if kind is not CallKind.STOP:
             self.report = self.report.and_then(Report.of(error, took_s))
