@@ -75,8 +75,8 @@ class CombinedScripts(Scripts):
                 error = exc
             handed_over = self._hand_over()
             for turn in turns:
-                # Each thread adds its own traceback to an error.
-                turn.hear(list(itertools.islice(replies, len(turn.calls))), copy.copy(error))
+                own_error = None if error is None else copy.copy(error)  # each thread adds its traceback
+                turn.hear(list(itertools.islice(replies, len(turn.calls))), own_error)
 
     def _hand_over(self) -> bool:
         """Have a thread that waits carry the turns that have come meanwhile.
