@@ -25,11 +25,13 @@ def _settings(settings: Settings) -> dict[str, Any]:
     redis_url = settings.redis_url.get_secret_value()
     address, tls = redis_url.partition("?")[0], _tls(redis_url)
     timeout = settings.redis_timeout_sec
+    broker = (settings.broker_url or settings.redis_url).get_secret_value()
+    over_redis = broker.startswith(("redis://", "rediss://"))
     return {
-        "broker_url": address,
+        "broker_url": broker.partition("?")[0] if over_redis else broker,
         "result_backend": address,
         # Without these Celery would not check the certificate of a broker, and refuse a result backend.
-        "broker_use_ssl": tls,
+        "broker_use_ssl": _tls(broker),
         "redis_backend_use_ssl": tls,
         "task_default_queue": settings.queue,
         # A message is only a wake-up; the ledger brings a plan back whose message was lost. Without unacked
@@ -39,7 +41,9 @@ def _settings(settings: Settings) -> dict[str, Any]:
             "ack_emulation": False,
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
-        },
+        }
+        if over_redis
+        else {},
         # A fleet waits for its broker, however long it is away.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -55,12 +59,13 @@ def _settings(settings: Settings) -> dict[str, Any]:
         "result_backend_always_retry": True,
         "redis_socket_timeout": timeout,
         "redis_socket_connect_timeout": timeout,
-        # Steps wait for HTTP. Threads share one connection pool, and need no fork.
-        "worker_pool": "workers.step_pool:StepPool",
+        # Error replies (READONLY, NOREPLICAS, UNBLOCKED, ...) are trouble to wait out, not the worker's end.
+        "broker_channel_error_retry": True,
+        # Steps wait for HTTP. Threads share the engine, and need no fork.
+        "worker_pool": "threads",
         "worker_concurrency": settings.worker.threads,
-        # Waking is cheap; a worker that hoards wake-ups keeps them from idle ones.
-        "worker_prefetch_multiplier": 2,
-        "worker_disable_rate_limits": True,  # which nobody sets; without them a message is looked at less
+        # Received plans are claimed together. A worker that is killed delays them by a lease, no longer.
+        "worker_prefetch_multiplier": 16,
         # Flower turns events on while it watches.
         "worker_send_task_events": False,
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +15,7 @@ from dispatcher.errors import ExecutorClientError, InvalidPlanError, ResultTimeo
 from dispatcher.executor_client import ExecutorClient
 from dispatcher.handles import Access, PlanBatch, PlanHandle
 from dispatcher.ledger import Submission, connect
+from dispatcher.messages import Publisher
 from dispatcher.metrics import ExecutorClientMetrics, executor_counts
 from dispatcher.models import ActiveFault, ConflictPolicy, Health, PlanState
 from dispatcher.record import Order, budget_ms
@@ -51,6 +51,7 @@ class Dispatcher(ExecutorClient):
         self._settings = settings or load_settings()
         self._celery = make_celery(self._settings)
         self._ledger = connect(self._settings)
+        self._publisher = Publisher(self._celery)
         self._access = Access(
             self._ledger,
             ResultCodec(self._celery),
@@ -67,6 +68,7 @@ class Dispatcher(ExecutorClient):
     def close(self) -> None:
         """Close all connections. Plans that were submitted go on."""
         self._ledger.close()
+        self._publisher.close()
         self._celery.close()
 
     @TRACER.start_as_current_span("submit", kind=SpanKind.PRODUCER)
@@ -211,12 +213,12 @@ class Dispatcher(ExecutorClient):
         Returns at once; `active` tells when the last fault is stopped.
         """
         self._ledger.halt(reason)
-        cancelled = 0
-        for page in pages(self._ledger.in_flight()):
-            wake_ups = [each for each in self._ledger.cancel(page, f"halted: {reason}") if each is not None]
-            self._ledger.wake(wake_ups)
-            cancelled += len(wake_ups)
-        return cancelled
+        cancelled: set[str] = set()
+        for only_begun in (True, False):  # faults that run are stopped before plans that wait
+            for page in pages(self._ledger.in_flight()):
+                answers = self._ledger.cancel(page, f"halted: {reason}", only_begun=only_begun)
+                cancelled.update(plan_id for plan_id, done in zip(page, answers, strict=True) if done)
+        return len(cancelled)
 
     def resume(self) -> bool:
         """Take plans again. False where the dispatcher was not halted."""
@@ -227,14 +229,13 @@ class Dispatcher(ExecutorClient):
         return self._ledger.halted()
 
     def _submit(self, submissions: Sequence[Submission]) -> list[ExecutorClientError | None]:
-        """Submit, and wake those that may start; for each, why it was refused."""
+        """Submit, and send the messages of the new plans; for each plan, why it was refused."""
         refusals: list[ExecutorClientError | None] = [self._unobservable(each.order) for each in submissions]
         taken = [each for each, refusal in zip(submissions, refusals, strict=True) if refusal is None]
         outcomes = self._ledger.submit(taken)
-        now_s = time.time()
         new = [each for each, outcome in zip(taken, outcomes, strict=True) if outcome is True]
-        wake_ups = [each.first_wake_up(now_s) for each in new]
-        self._ledger.wake(wake_up for wake_up in wake_ups if wake_up is not None)
+        if new:
+            self._publisher.send([(each.plan_id, str(each.order.plan)) for each in new])
         rest = iter(outcomes)
         told = [next(rest) if refusal is None else refusal for refusal in refusals]
         return [each if isinstance(each, ExecutorClientError) else None for each in told]

@@ -182,6 +182,9 @@ def _plans(plans: PlanCounts) -> Iterator[Metric]:
         "For how long the plan has been due that has been due for the longest. 0: no plan is.",
         value=plans.oldest_due_s,
     )
+    yield GaugeMetricFamily(
+        "dispatcher_plans_set_aside", "Plans that another version wrote.", value=plans.set_aside
+    )
     yield GaugeMetricFamily("dispatcher_halted", "Whether no plans are taken.", value=plans.halted)
 
 
@@ -194,7 +197,6 @@ def _steps(plans: PlanCounts) -> Iterator[Metric]:
     )
     for name, what, value in (
         ("leases_lost", "Steps that did not come back before their leases ended.", plans.leases_lost),
-        ("wake_ups", "Wake-ups that wakers have sent.", plans.wake_ups),
-        ("wake_ups_wasted", "Wake-ups that found nothing to do.", plans.wake_ups_wasted),
+        ("messages_lost", "Steps that began without the message they waited for.", plans.messages_lost),
     ):
         yield CounterMetricFamily(f"dispatcher_{name}", what, value=value)

@@ -66,12 +66,10 @@ class PlanHandle:
         Returns at once: the mark is durable, and `result` tells when the fault is stopped. Raises
         `PlanUnknownError`, `LedgerUnavailableError`.
         """
-        [wake_up] = self._access.ledger.cancel([self.id], reason)
-        if wake_up is None:
-            self.status()  # is it unknown, or over?
-            return False
-        self._access.ledger.wake([wake_up])
-        return True
+        [cancelled] = self._access.ledger.cancel([self.id], reason)
+        if cancelled is None:
+            raise self._unknown()
+        return cancelled
 
     def result(self, timeout: float | None = None) -> RawObservation:
         """The plan's observation, waiting up to `timeout` seconds for it (for ever if None).
@@ -160,7 +158,7 @@ class PlanBatch:
         """Cancel every plan that has not ended."""
         ledger = self._access.ledger
         for page in waits.pages([handle.id for handle in self.handles]):
-            ledger.wake(each for each in ledger.cancel(page, reason) if each is not None)
+            ledger.cancel(page, reason)
 
     def _completed(self, progress: _Progress, collect_s: float = 0.0) -> Iterator[PlanHandle]:
         """Each plan that ends. Those of `collect_s` seconds are fetched together."""

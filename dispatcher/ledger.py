@@ -1,13 +1,11 @@
 """The plan ledger: the truth about every plan, in Redis.
 
 Each change is one Lua script on the server's clock; the schema of the keys stands in `lua/prelude.lua`.
-A step that holds a stale token changes nothing, and each call may be repeated when its answer was lost.
-What ends a step is posted: the ledger tells in time what came of it, and the caller may go on meanwhile.
+Each call may be repeated if its answer was lost. Workers take plans from the ledger by leases: see `Leases`.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 from dataclasses import dataclass
@@ -26,47 +24,35 @@ from dispatcher.errors import (
 from dispatcher.record import Order, PlanRecord
 from dispatcher.scripts import Call, Script, Scripts
 from dispatcher.sockets import redis_client
-from dispatcher.wake_ups import WakeUp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from dispatcher.errors import ExecutorClientError
-    from dispatcher.scripts import Outcome
     from dispatcher.settings import Settings
 
-    Settled = int | None | LedgerUnavailableError
-    """In how many ms a plan may be due that a step has let go, the same or the next in line.
-
-    None where the step's token is stale: nothing was written.
-    """
-
 __all__ = [
-    "Claim",
     "Ledger",
     "RedisErrors",
-    "Step",
     "Submission",
     "connect",
     "connection_options",
     "impatient_client",
+    "worker_client",
 ]
 
 WAIT_SLICE_SEC = 2.0
 """Those who wait look this often whether their plans are still known."""
 
-NEAR_S = 2.0
-"""No waker sleeps for longer."""
-
 RECHECK_MS = 60_000
-"""How often a plan that waits for its target looks by itself; it is woken when its turn comes."""
+"""How often a plan that waits for its target looks by itself. It is due as soon as its turn comes."""
 
 logger = logging.getLogger(__name__)
 
-SUBMIT, BEGIN, PARK, FINISH, CANCEL, CLAIM_DUE = (
-    Script.of("dispatcher", "prelude", name)
-    for name in ("submit", "begin", "park", "finish", "cancel", "claim_due")
-)
+FIRST_DUE_MS = 60_000
+"""How long a new plan waits for its Celery message before a worker begins it without one."""
+
+SUBMIT, CANCEL = (Script.of("dispatcher", "prelude", name) for name in ("submit", "cancel"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,57 +72,25 @@ class Submission:
         plan = self.order.plan
         return f"{self.order.executor}:{plan.service}:{plan.api}"
 
-    def first_wake_up(self, now_s: float) -> WakeUp | None:
-        """The wake-up that its submitter sends. None for a plan that starts later: the waker sees to that.
-
-        Between "now" and "later" lie starts so near that a sleeping waker might miss them.
-        """
-        start_time = self.order.plan.start_time
-        after_s = 0.0 if start_time is None else max(0.0, start_time.timestamp() - now_s)
-        return None if after_s > NEAR_S else WakeUp(self.plan_id, str(self.order.plan), after_s=after_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """The right to act on a plan, until the lease ends or another step begins."""
-
-    record: PlanRecord
-    token: str
-    now_ms: int
-    breaker: tuple[str, str] = ("", "0")
-    """State and epoch of its Executor's circuit breaker, as Redis has them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Plans that the caller must wake now, and when to look again."""
-
-    wake_ups: list[WakeUp]
-    next_due_ms: int | None
-    """Milliseconds until the next plan is due. None while no plan is in the ledger."""
-
 
 class Ledger:
     """Each method raises `LedgerUnavailableError` where Redis does not answer, unless it says otherwise."""
 
-    def __init__(
-        self, client: redis.Redis, settings: Settings, scripts: Callable[[redis.Redis], Scripts] = Scripts
-    ) -> None:
-        """`scripts` makes what carries out scripts over a client."""
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._client = client
-        self._scripts = scripts(client)
+        self._scripts = Scripts(client)
         self._redis_errors = RedisErrors(settings.redis_address)
         self._prefix = f"{{{settings.key_prefix}}}:"
         self._due = f"{self._prefix}due"
-        self._queue = settings.queue
         self.counts_key = f"{self._prefix}counts"
         """The hash of what the ledger counts."""
 
         self.halt_key = f"{self._prefix}halt"
         """The string that says why the dispatcher is halted."""
 
-        self._keep_s = settings.result_expires_sec
-        self._waker = settings.waker
+        self.aside_key = f"{self._prefix}aside"
+        """The hash of the plans that no worker of this version can read, each with the reason."""
+
         self.slice_s = min(WAIT_SLICE_SEC, settings.redis_timeout_sec / 2)
         """The longest that one command may block."""
 
@@ -154,113 +108,15 @@ class Ledger:
             answers = self._scripts.run(calls)
         return [_outcome(each, *answer) for each, answer in zip(submissions, answers, strict=True)]
 
-    def begin(self, plan_id: str, token: str, lease_ms: int) -> Step | None:
-        """Take the lease, and the plan's target.
+    def cancel(self, plan_ids: Sequence[str], reason: str, *, only_begun: bool = False) -> list[bool | None]:
+        """Mark the plans as cancelled; workers stop their faults. For each: True if it is cancelled.
 
-        None where the plan is unknown, over, not due, waits for its target, or is in another step's hands.
+        False if it has ended already, None if no such plan exists. `only_begun` passes over, as False, plans
+        whose faults cannot run yet.
         """
-        answer = self._call(
-            BEGIN,
-            [self._plan(plan_id), self._due],
-            [self._prefix, plan_id, token, lease_ms, RECHECK_MS],
-        )
-        if answer is None:
-            return None
-        now_ms, in_the_way, breaker_state, breaker_epoch, found, changed = answer
-        pairs = found + changed
-        fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
-        record = PlanRecord.from_fields(plan_id, fields, in_the_way)
-        return Step(record, token, int(now_ms), (breaker_state, breaker_epoch))
-
-    def park(
-        self,
-        record: PlanRecord,
-        token: str,
-        after_ms: int,
-        *,
-        woken_otherwise: bool = False,
-        beside: Sequence[Call] = (),
-        then: Callable[[Settled], None],
-    ) -> None:
-        """Give the lease back until the plan is due again, `after_ms` from now.
-
-        `then` hears how long that is in fact (a plan that was cancelled meanwhile is due at once), or of
-        Redis's silence.
-        Where another message will wake the plan (`woken_otherwise`), the waker gives that one time.
-        `beside` are calls that go along in the same round trip.
-        """
-        fields = itertools.chain.from_iterable(record.to_fields().items())
-        patience_ms = _ms(self._waker.patience_sec) if woken_otherwise else 0
-        keys = [self._plan(record.id), self._due]
-        args = [record.id, token, after_ms, patience_ms, *fields]
-        self._settle(Call(PARK, keys, args), beside, then)
-
-    def finish(
-        self,
-        record: PlanRecord,
-        token: str,
-        result_key: str,
-        result: str,
-        *,
-        alive_ms: int = 0,
-        beside: Sequence[Call] = (),
-        then: Callable[[Settled], None],
-    ) -> None:
-        """End the plan and store its result, in one.
-
-        `then` hears that the next plan in line may be due now, or of Redis's silence.
-
-        `result_key` and `result` are what Celery's result backend expects. The plan keeps its target for
-        `alive_ms` more, in which its fault may still be alive. `beside` are calls that go along in the same
-        round trip.
-        """
-        keys = [self._plan(record.id), self._due, self.ended_key(record.id), result_key]
-        args: list[str | float] = [
-            self._prefix,
-            record.id,
-            token,
-            record.state,
-            record.apply_id or "",
-            record.cause or "",
-            result,
-            self._keep_s,
-            alive_ms,
-        ]
-        self._settle(Call(FINISH, keys, args), beside, then)
-
-    def claim_due(self) -> Claim:
-        """The plans that are due now. The caller wakes them; nobody else claims them meanwhile."""
-        waker = self._waker
-        next_due_ms, *flat = self._call(
-            CLAIM_DUE,
-            [self._due, self._queue, self.counts_key],
-            [self._plan(""), waker.batch, _ms(waker.patience_sec), _ms(waker.max_patience_sec)],
-        )
-        found = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-        wake_ups = [_wake_up(plan_id, order, urgent=bool(urgent)) for plan_id, order, urgent in found]
-        return Claim(wake_ups, None if next_due_ms < 0 else next_due_ms)
-
-    def cancel(self, plan_ids: Sequence[str], reason: str) -> list[WakeUp | None]:
-        """Mark the plans as cancelled. For each: its wake-up, or None where it has ended or is unknown."""
-        answers = self._call(CANCEL, [self._due], [self._plan(""), reason, *plan_ids])
-        return [
-            _wake_up(plan_id, answer) if isinstance(answer, str) else None
-            for plan_id, answer in zip(plan_ids, answers, strict=True)
-        ]
-
-    def wake(self, wake_ups: Iterable[WakeUp]) -> None:
-        """Send the wake-ups, all at once.
-
-        It is no error where Redis does not answer: the plans are in the ledger, and the waker wakes them.
-        """
-        messages = [wake_up.message(self._queue) for wake_up in wake_ups]
-        if not messages:
-            return
-        try:
-            with self._redis_errors:
-                self._client.lpush(self._queue, *messages)
-        except LedgerUnavailableError as exc:
-            logger.warning("wake-ups not sent, the waker will send them again: %s", exc)
+        which = "begun" if only_begun else "all"
+        answers = self._call(CANCEL, [self._due], [self._prefix, reason, which, *plan_ids])
+        return [None if answer < 0 else answer == 1 for answer in answers]
 
     def halt(self, reason: str) -> None:
         """Refuse new plans from now on."""
@@ -373,7 +229,7 @@ class Ledger:
             submission.batch,
             "" if submission.expires_after_ms is None else submission.expires_after_ms,
             "" if starts_ms is None else starts_ms,
-            _ms(self._waker.patience_sec),
+            FIRST_DUE_MS,
             submission.traceparent,
         ]
 
@@ -383,17 +239,6 @@ class Ledger:
     def _call(self, script: Script, keys: Sequence[str], args: Sequence[str | float]) -> Any:
         with self._redis_errors:
             return self._scripts.run([Call(script, keys, args)])[0]
-
-    def _settle(self, call: Call, beside: Sequence[Call], then: Callable[[Settled], None]) -> None:
-        def hear(outcome: Outcome) -> None:
-            if isinstance(outcome, redis.RedisError):
-                then(self._redis_errors.ours(outcome))
-            elif isinstance(outcome, BaseException):
-                raise outcome
-            else:
-                then(outcome[0])
-
-        self._scripts.post([call, *beside], hear)
 
 
 class RedisErrors:
@@ -416,10 +261,10 @@ class RedisErrors:
         return LedgerUnavailableError(f"{told}. Is it running, and is redis_url right?")
 
 
-def connect(settings: Settings, scripts: Callable[[redis.Redis], Scripts] = Scripts) -> Ledger:
-    """A ledger on the Redis that the settings name. Nothing is sent yet. `scripts` as in `Ledger`."""
+def connect(settings: Settings) -> Ledger:
+    """A ledger on the Redis that the settings name. Nothing is sent yet."""
     client = redis_client(settings.redis_url.get_secret_value(), **connection_options(settings, Retry))
-    return Ledger(client, settings, scripts)
+    return Ledger(client, settings)
 
 
 def impatient_client(settings: Settings) -> redis.Redis:
@@ -431,6 +276,18 @@ def impatient_client(settings: Settings) -> redis.Redis:
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), retries=1),
+    )
+
+
+def worker_client(settings: Settings) -> redis.Redis:
+    """A client for the loops of a worker, which repeat what failed by themselves, within the time of a lease."""
+    timeout_s = min(settings.redis_timeout_sec, settings.worker.lease_sec / 3)
+    return redis_client(
+        settings.redis_url.get_secret_value(),
+        decode_responses=True,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), retries=0),
     )
 
 
@@ -461,10 +318,6 @@ def _outcome(submission: Submission, what: str, more: str = "") -> bool | Execut
             return DispatchHaltedError(f"the dispatcher is halted ({more}): resume it, then submit again")
     problem = "has passed: choose a later time, or none to start at once"
     return InvalidPlanError(f"invalid plan: start_time {problem}", [["start_time", problem]])
-
-
-def _wake_up(plan_id: str, order: str, *, urgent: bool = False) -> WakeUp:
-    return WakeUp(plan_id, str(Order.model_validate_json(order).plan), urgent)
 
 
 def _ms(seconds: float) -> int:

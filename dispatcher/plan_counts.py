@@ -42,11 +42,11 @@ class PlanCounts:
     leases_lost: int
     """How often a step did not come back before its lease had ended: its worker was killed, or hung."""
 
-    wake_ups: int
-    """Sent by wakers. A submitter sends the first one of its plan itself."""
+    messages_lost: int
+    """How often a worker began a step without the Celery message that the plan waited for."""
 
-    wake_ups_wasted: int
-    """Which found nothing to do: another one had come first."""
+    set_aside: int
+    """How many plans no worker of this version can read."""
 
     @property
     def in_flight(self) -> int:
@@ -56,14 +56,16 @@ class PlanCounts:
 
 def plan_counts(ledger: Ledger) -> PlanCounts:
     """How all plans stand. Raises `LedgerUnavailableError`."""
-    counts, halted = ledger.execute_all([["HGETALL", ledger.counts_key], ["GET", ledger.halt_key]])
+    counts, halted, aside = ledger.execute_all(
+        [["HGETALL", ledger.counts_key], ["GET", ledger.halt_key], ["HLEN", ledger.aside_key]]
+    )
     plans = list(_in_flight(ledger))
     now_ms = ledger.now_ms()
     states = Counter(state for state, _, _ in plans)
-    earliest_ms = min((due_ms for _, _, due_ms in plans), default=now_ms)
+    earliest_ms = min((due_ms for _, held, due_ms in plans if not held), default=now_ms)
     return PlanCounts(
         states={state: states[state] for state in PlanState if not state.final},
-        waiting=sum(not leased for _, leased, _ in plans),
+        waiting=sum(not held for _, held, _ in plans),
         oldest_due_s=max(0, now_ms - earliest_ms) / 1000,
         halted=halted is not None,
         submitted=int(counts.get("submitted", 0)),
@@ -71,15 +73,15 @@ def plan_counts(ledger: Ledger) -> PlanCounts:
         steps=int(counts.get("steps", 0)),
         late_s=int(counts.get("late_ms", 0)) / 1000,
         leases_lost=int(counts.get("leases_lost", 0)),
-        wake_ups=int(counts.get("wake_ups", 0)),
-        wake_ups_wasted=int(counts.get("wake_ups_wasted", 0)),
+        messages_lost=int(counts.get("messages_lost", 0)),
+        set_aside=int(aside),
     )
 
 
 def _in_flight(ledger: Ledger) -> Iterator[tuple[PlanState, bool, int]]:
-    """Of each plan its state, whether a step is at work on it, and when it is due; some hundred at a time."""
+    """Of each plan its state, whether a worker has it in hand, and when it is due; some hundred at a time."""
     for ids in pages(ledger.in_flight()):
-        wanted = [["HMGET", ledger.plan_key(plan_id), "state", "leased", "due_ms"] for plan_id in ids]
-        for state, leased, due_ms in ledger.execute_all(wanted):
+        wanted = [["HMGET", ledger.plan_key(plan_id), "state", "lease", "due_ms"] for plan_id in ids]
+        for state, lease, due_ms in ledger.execute_all(wanted):
             if state is not None and not PlanState(state).final:  # else it has ended since its id was read
-                yield PlanState(state), leased is not None, int(due_ms)
+                yield PlanState(state), lease.startswith("held "), int(due_ms)

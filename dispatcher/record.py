@@ -52,6 +52,9 @@ class PlanRecord(NamedTuple):
     due_ms: int
     state: PlanState = PlanState.QUEUED
     attempts: int = 0
+    retries: int = 0
+    """How many Celery messages were sent for the plan after the first one."""
+
     expires_ms: int | None = None
     started_ms: int | None = None
     applied_ms: int | None = None
@@ -74,6 +77,9 @@ class PlanRecord(NamedTuple):
 
     doubtful_ms: int | None = None
     """When the last apply may have reached the Executor whose answer nobody has."""
+
+    applying_ms: int | None = None
+    """When an apply began that must not be repeated."""
 
     seen: str = ""
     """What an observer has seen of its target so far, in the observer's words."""
@@ -101,6 +107,7 @@ class PlanRecord(NamedTuple):
             due_ms=int(fields["due_ms"]),
             state=PlanState(fields["state"]),
             attempts=int(fields.get("attempts", 0)),
+            retries=int(fields.get("retries", 0)),
             expires_ms=moment("expires_ms"),
             started_ms=moment("started_ms"),
             applied_ms=moment("applied_ms"),
@@ -112,6 +119,7 @@ class PlanRecord(NamedTuple):
             cancelled=fields.get("cancelled"),
             error=errors.from_json(fields["error"]) if "error" in fields else None,
             doubtful_ms=moment("doubtful_ms"),
+            applying_ms=moment("applying_ms"),
             seen=fields.get("seen", ""),
             in_the_way=in_the_way or None,
             traceparent=fields.get("traceparent", ""),
@@ -168,12 +176,13 @@ class PlanRecord(NamedTuple):
             "failure": "" if self.failure is None else errors.to_json(self.failure),
             "error": "" if self.error is None else errors.to_json(self.error),
             "doubtful_ms": self.doubtful_ms or "",
+            "applying_ms": self.applying_ms or "",
         }
 
     def applied(self, apply_id: str, now_ms: int) -> Self:
         """The record once the Executor has accepted the fault."""
         state = PlanState.RUNNING
-        return self._went_well(state=state, apply_id=apply_id, applied_ms=now_ms, doubtful_ms=None)
+        return self._went_well(state=state, apply_id=apply_id, applied_ms=now_ms, doubtful_ms=None, applying_ms=None)
 
     def looked(self, seen: str) -> Self:
         """The record once an observer has looked at the target."""
@@ -197,7 +206,7 @@ class PlanRecord(NamedTuple):
 
     def in_doubt(self, now_ms: int) -> Self:
         """The record once an apply may have arrived whose answer nobody has."""
-        return self._replace(doubtful_ms=now_ms)
+        return self._replace(doubtful_ms=now_ms, applying_ms=self.applying_ms or now_ms)
 
     def held_back(self, cause: str) -> Self:
         """The record of a plan in the middle, whose next call must wait."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from celery import states
 from pydantic_core import to_json
 
+from dispatcher.errors import PlanCancelledError
 from dispatcher.models import RawObservation
 
 if TYPE_CHECKING:
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from celery.backends.redis import RedisBackend
 
 __all__ = ["ResultCodec"]
+
+
+def _state(outcome: object) -> str:
+    """What Celery calls such an end."""
+    if isinstance(outcome, PlanCancelledError):
+        return cast("str", states.REVOKED)
+    return cast("str", states.FAILURE if isinstance(outcome, Exception) else states.SUCCESS)
 
 
 class ResultCodec:
@@ -31,13 +39,13 @@ class ResultCodec:
         """The outcome of a plan as the backend's JSON."""
         meta = {
             "task_id": plan_id,
-            "status": states.FAILURE if isinstance(outcome, Exception) else states.SUCCESS,
+            "status": _state(outcome),
             "traceback": None,
             "children": [],
             "date_done": datetime.now(UTC).isoformat(),
         }
         if isinstance(outcome, Exception):
-            error = self._backend.encode_result(outcome, states.FAILURE)
+            error = self._backend.encode_result(outcome, meta["status"])
             return cast("str", self._backend.encode(meta | {"result": error}))
         return f'{to_json(meta).decode()[:-1]},"result":{outcome.model_dump_json()}}}'
 

@@ -52,24 +52,11 @@ class WorkerSettings(Section):
     poll_interval_sec: Seconds = 0.5
     """Between two looks at a fault that lasts longer than planned."""
 
-    one_core: bool = True
-    """Whether a process keeps to one core at a time, whichever has most time to spare (Linux)."""
+    lease_sec: float = Field(default=6.0, ge=1, le=600)
+    """How long a killed worker holds its plans up, at most. A worker renews its leases every third of it."""
 
-
-class WakerSettings(Section):
-    """How due plans are woken."""
-
-    max_sleep_sec: float = Field(default=0.5, gt=0, le=2)
-    """The longest sleep between two looks while there are plans."""
-
-    idle_sleep_sec: float = Field(default=2.0, gt=0, le=2)
-    """The longest sleep while there are none."""
-
-    batch: int = Field(default=500, ge=1)
-    patience_sec: Seconds = 1.0
-    """A plan that was woken but not taken up is woken again after this long, doubling each time."""
-
-    max_patience_sec: Seconds = 30.0
+    executor_share: float = Field(default=0.5, gt=0, le=1)
+    """The part of the threads that one Executor may take while others are configured."""
 
 
 class LogFormat(StrEnum):
@@ -102,12 +89,14 @@ class Settings(BaseSettings):
     the file that `?ssl_ca_certs=` names.
     """
 
+    broker_url: SecretStr | None = None
+    """The broker that carries Celery's messages, any that Celery supports. `redis_url` if absent."""
+
     key_prefix: str = Field(default="dispatcher", pattern=r"^[A-Za-z0-9._-]+$")
     queue: str = Field(default="dispatcher", pattern=r"^[A-Za-z0-9._-]+$")
     result_expires_sec: int = Field(default=86_400, ge=1)
     redis_timeout_sec: Seconds = 5.0
     worker: WorkerSettings = WorkerSettings()
-    waker: WakerSettings = WakerSettings()
     logs: LogSettings = LogSettings()
     executors: dict[ExecutorName, ExecutorClientConfig] = Field(
         default={"default": ExecutorClientConfig()}, min_length=1
@@ -134,6 +123,11 @@ class Settings(BaseSettings):
         if parse_url(value.get_secret_value()).get("ssl_cert_reqs", "required") not in CERTIFICATE_CHECKS:  # type: ignore[no-untyped-call]
             raise ValueError("must have required, optional or none as its ssl_cert_reqs, if any")
         return value
+
+    @property
+    def broker_shares_redis(self) -> bool:
+        """Whether the messages are in the same Redis as the ledger."""
+        return self.broker_url is None or self.broker_url == self.redis_url
 
     @property
     def redis_address(self) -> str:

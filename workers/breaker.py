@@ -12,7 +12,7 @@ import random
 import time
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import redis
 
@@ -32,7 +32,7 @@ from workers.breaker_rules import (
 from workers.local_breaker import LocalBreaker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["Admission", "BreakerStatus", "Rejection", "Report", "SharedBreaker"]
 
@@ -63,6 +63,29 @@ class BreakerStatus:
     closes: int
 
 
+class _Row(NamedTuple):
+    """A report as the script `record` takes it."""
+
+    id: str
+    epoch: str
+    outcome: str
+    slow: int
+    times: int = 1
+    retry_after_ms: int = 0
+    draw: float = 0.0
+    reason: str = ""
+
+
+def _merged(rows: Sequence[_Row]) -> Iterator[_Row]:
+    """The rows, those that follow each other and are alike as one."""
+    for row, group in itertools.groupby(rows):
+        alike = list(group)
+        if row.outcome == Outcome.SUCCESS and not row.id:
+            yield row._replace(times=len(alike))
+        else:
+            yield from alike
+
+
 class SharedBreaker(Breaker):
     """See `Breaker`. No call raises for Redis: while that is out of reach, this process goes by itself.
 
@@ -87,6 +110,8 @@ class SharedBreaker(Breaker):
         self._draw = draw
         self._local = LocalBreaker(executor, rules, draw=draw)
         self._away_until = 0.0
+        self._known = ("", "0")
+        self._known_at = 0.0
 
     def admit(self, *, retry: bool = False, place: bool = False) -> Admission | Rejection:
         rules, retry = self.rules, retry and self.rules.budget_enabled
@@ -100,27 +125,53 @@ class SharedBreaker(Breaker):
             return self._local.admit(retry=retry, place=place)
         [[what, number, text]] = replies
         if what == "granted":
+            self.note("" if text == BreakerState.CLOSED else text.rstrip("!"), number)
             if text.endswith("!"):
                 self._entered(BreakerState.HALF_OPEN, "its time is over, a probe goes out")
             return Admission(name, number)
         return Rejection(int(number) / 1000, text, budget_spent=what == "spent")
 
-    def admitted_by(self, state: str, epoch: str) -> Admission | None:
-        """The admission that a breaker with this state and epoch gives unasked. None: it must be asked."""
+    def note(self, state: str, epoch: str) -> None:
+        """Take in the state and epoch that Redis has just returned."""
+        self._known, self._known_at = (state, epoch), time.monotonic()
+
+    def note_at(self, at: float, state: str, epoch: str) -> None:
+        """Take in what Redis returned at a moment of the monotonic clock, unless something newer is known."""
+        if at > self._known_at:
+            self._known, self._known_at = (state, epoch), at
+
+    def admitted(self) -> Admission | None:
+        """The admission that the breaker gives unasked, by its last known state. None: it must be asked.
+
+        Redis returns the state with every lease and every settlement, so that it is as old as the last of these.
+        """
+        return self._admitted_by(*self._known)
+
+    def _admitted_by(self, state: str, epoch: str) -> Admission | None:
         if not self.rules.enabled:
             return Admission("", UNCOUNTED)
         return Admission("", epoch) if state in {"", BreakerState.DISABLED} else None
 
-    def recording(self, admission: Admission, report: Report, counts: Mapping[str, int] = NO_COUNTS) -> Call:
-        """What `record` would send, for a caller that has something to send to Redis anyway."""
+    def recording(
+        self, reports: Sequence[tuple[Admission, Report]], counts: Mapping[str, int] = NO_COUNTS
+    ) -> Call:
+        """What `record` would send for several calls, in their order, beside other calls to Redis."""
         rules = self.rules
-        args: list[str | float] = [self.executor, admission.id, admission.epoch, report.outcome]
-        args += [int(rules.slow(report)), round(report.retry_after_s * 1000), self._draw(), report.reason]
+        rows = [self._row(admission, report) for admission, report in reports]
+        merged = list(_merged(rows))
+        args: list[str | float] = [self.executor]
         args += [rules.failure_threshold, rules.failure_rate, rules.slow_rate, rules.min_calls]
         args += [rules.window_ms, rules.success_threshold, rules.open_ms, rules.max_open_ms]
-        args += [rules.jitter, rules.ratio]
-        args += itertools.chain.from_iterable(counts.items())
+        args += [rules.jitter, rules.ratio, len(merged)]
+        args += itertools.chain(*merged, *counts.items())
         return Call(RECORD, [*self._keys, self._metrics_key], args, then=self._recorded)
+
+    def _row(self, admission: Admission, report: Report) -> _Row:
+        if report.outcome is not Outcome.FAILURE:
+            return _Row(admission.id, admission.epoch, report.outcome, int(self.rules.slow(report)))
+        retry_after_ms = round(report.retry_after_s * 1000)
+        more = (retry_after_ms, self._draw(), report.reason)
+        return _Row(admission.id, admission.epoch, report.outcome, 0, 1, *more)
 
     def record(self, admission: Admission, report: Report, counts: Mapping[str, int] = NO_COUNTS) -> None:
         if admission.local:
@@ -128,7 +179,8 @@ class SharedBreaker(Breaker):
             admission, report = UNASKED, Report(Outcome.NONE)
         if admission is UNASKED and not counts:
             return
-        if self._reach(lambda: self._scripts.run([self.recording(admission, report, counts)])) is None:
+        call = self.recording([(admission, report)], counts)
+        if self._reach(lambda: self._scripts.run([call])) is None:
             self._tell_local(report)
 
     def peek(self) -> Admission | None:
@@ -136,7 +188,7 @@ class SharedBreaker(Breaker):
         if found is None:
             return self._local.peek()
         state, epoch = map(str, (found[0] or "", found[1] or "0"))
-        return self.admitted_by(state, epoch)
+        return self._admitted_by(state, epoch)
 
     def changes(self) -> Mapping[str, str | int]:
         names = ("opens", "half_opens", "closes")
@@ -176,10 +228,11 @@ class SharedBreaker(Breaker):
             closes=number("closes") or 0,
         )
 
-    def _recorded(self, reply: list[str] | None) -> None:
-        if reply is not None:
-            state, reason = reply
-            self._entered(BreakerState(state), reason)
+    def _recorded(self, reply: tuple[str, str, list[str]]) -> None:
+        state, epoch, changes = reply
+        self.note(state, epoch)
+        for changed, reason in zip(changes[::2], changes[1::2], strict=True):
+            self._entered(BreakerState(changed), reason)
 
     def _entered(self, state: BreakerState, reason: str) -> None:
         logger.warning("executor %s: circuit breaker %s: %s", self.executor, state, reason)

@@ -73,6 +73,10 @@ class Channel:
         """No step of a plan for this Executor takes longer, in seconds."""
         return _longest_step_s(self.driver, self.observer)
 
+    def must_announce(self, record: PlanRecord) -> bool:
+        """Whether the plan's next step sends an apply that must not be repeated."""
+        return not self.runner.idempotent and record.apply_id is None and record.applying_ms is None
+
     def ask(
         self, record: PlanRecord, breaker: Breaker, admitted: Admission | None = None
     ) -> Admission | Rejection | None:

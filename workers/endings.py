@@ -55,7 +55,7 @@ def hindrance(record: PlanRecord, now_ms: int, *, idempotent: bool) -> ExecutorC
     """
     if record.apply_id is not None:
         return None
-    if record.doubtful and not idempotent:
+    if record.doubtful and record.applying_ms is not None and not idempotent:
         why = f" ({record.failure})" if record.failure else ""
         told = f"its apply has no answer{why} and must not be repeated (idempotent_apply = false)"
         return ExecutorTimeoutError(f"plan {record.id}: {told}")

@@ -56,7 +56,7 @@ class PlanRunner:
 
         `watch_ms` lies between two looks of an observer at the target. None: nobody needs to look.
         """
-        self._idempotent = config.idempotent_apply
+        self.idempotent = config.idempotent_apply
         self._watch_ms = watch_ms
         self._retry = RetryPolicy.of(config)
         self._on_open = config.circuit_breaker_on_open
@@ -84,7 +84,7 @@ class PlanRunner:
         return record.applied_for_all_we_know or self._on_open is OnOpen.DEFER
 
     def _hindrance(self, record: PlanRecord, now_ms: int) -> ExecutorClientError | None:
-        return hindrance(record, now_ms, idempotent=self._idempotent)
+        return hindrance(record, now_ms, idempotent=self.idempotent)
 
     def _go_on(self, record: PlanRecord, calls: StepCalls) -> Verdict:
         if record.apply_id is None:
@@ -154,9 +154,10 @@ class PlanRunner:
 
     def _try_again(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> Verdict:
         record = record.failed_once_more(error)
-        if record.apply_id is None and may_have_arrived(error):
-            record = record.in_doubt(calls.now_ms)
-        if record.doubtful and not self._idempotent:
+        if record.apply_id is None:
+            arrived = may_have_arrived(error)
+            record = record.in_doubt(calls.now_ms) if arrived else record._replace(applying_ms=None)
+        if record.doubtful and not self.idempotent:
             return self._end(record, self._hindrance(record, calls.now_ms) or error, calls)
         delay_s = self._delay_s(record, error, calls.now_ms)
         return self._end(record, error, calls) if delay_s is None else Retry(record, delay_s, error)

@@ -110,8 +110,8 @@ def _plans_rows(plans: PlanCounts) -> list[list[str]]:
         ["  oldest due", f"{plans.oldest_due_s:.1f}", "s"],
         ["steps", str(plans.steps), f"{mean_ms:.1f} ms late on average"],
         ["  leases lost", str(plans.leases_lost), ""],
-        ["wake-ups", str(plans.wake_ups), "by wakers"],
-        ["  wasted", str(plans.wake_ups_wasted), ""],
+        ["messages lost", str(plans.messages_lost), "steps begun without them"],
+        ["plans set aside", str(plans.set_aside), "another version wrote them"],
     ]
 
 

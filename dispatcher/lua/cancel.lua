@@ -1,30 +1,32 @@
--- cancel(KEYS: due; ARGV: plan key prefix, reason, id, ...) -> for each id: its order if it was cancelled, 0 if it has
--- ended already, -1 if it is unknown
--- The mark stays whatever happens. A plan that waits is due at once; one in the middle of a step is when the step
--- ends.
+-- cancel(KEYS: due; ARGV: key prefix, reason, which, id, ...) -> for each id: 1 if it is cancelled, 0 if it has ended
+-- already, -1 if it is unknown, 2 if `which` passed it over
+-- which = 'all', or 'begun' for the plans whose faults may run, which go first if many are cancelled.
+-- The mark stays whatever happens. A plan that waits is due at once; one that a worker has in hand, when its step ends.
 local due_key = KEYS[1]
-local prefix, reason = ARGV[1], ARGV[2]
+local prefix, reason, which = ARGV[1], ARGV[2], ARGV[3]
 
 local now = server_ms()
 local answers = {}
-for index = 3, #ARGV do
+for index = 4, #ARGV do
   local id = ARGV[index]
-  local plan_key = prefix .. id
-  local known = redis.call('HMGET', plan_key, 'state', 'order', 'leased', 'cancelled')
-  local state, order, leased, cancelled = known[1], known[2], known[3], known[4]
+  local plan_key = prefix .. 'plan:' .. id
+  local known = redis.call('HMGET', plan_key, 'state', 'started_ms', 'lease', 'cancelled')
+  local state, started_ms, lease, cancelled = known[1], known[2], known[3] or '', known[4]
   if not state then
     table.insert(answers, -1)
   elseif FINAL[state] then
     table.insert(answers, 0)
+  elseif which == 'begun' and not started_ms then
+    table.insert(answers, 2)
   else
     if not cancelled then
       redis.call('HSET', plan_key, 'cancelled', reason)
-      if leased ~= '1' then
-        redis.call('HDEL', plan_key, 'wakes')
+      if string.sub(lease, 1, 5) ~= 'held ' then
+        redis.call('HSET', plan_key, 'lease', 'parked')
         set_due(plan_key, due_key, id, now)
       end
     end
-    table.insert(answers, order)
+    table.insert(answers, 1)
   end
 end
 return answers

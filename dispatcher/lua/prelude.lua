@@ -1,33 +1,40 @@
--- Comes before every script here.
+-- Precedes every script of this folder.
 --
 --   plan         hash    {prefix}:plan:<id>        see below
---   due          zset    {prefix}:due              plan id -> ms at which the waker looks at the plan again
---   line         zset    {prefix}:line:<target>    plans that want the target alone: id -> 0 for the one that
---                                                  holds it, else the microsecond since which it waits
---   ended        list    {prefix}:ended:<id>       one element once the plan has ended, for those who wait for it
---   completions  stream  {prefix}:completions:<batch>   an entry with the plan's id for each plan that has ended
+--   due          zset    {prefix}:due              plan id -> ms at which a worker must act on the plan
+--   line         zset    {prefix}:line:<target>    plans that want the target alone: id -> 0 for its holder,
+--                                                  else the microsecond since which it waits
+--   ended        list    {prefix}:ended:<id>       one element once the plan has ended, for clients that wait
+--   completions  stream  {prefix}:completions:<batch>   one entry with the plan's id for each plan that has ended
 --   halt         string  {prefix}:halt             the reason, while the dispatcher is halted
---   breaker      hash    {prefix}:breaker:<executor>    the workers' circuit breaker; `begin` only passes it on
---   counts       hash    {prefix}:counts           what has happened so far; fields that are only ever added to:
---                        submitted (plans), observed, failed, cancelled, expired (plans that ended so), steps (begun),
---                        late_ms (by how much they began after their plans were due, all together), leases_lost
---                        (that ended before their steps came back), wake_ups (sent by wakers), wake_ups_wasted (of
---                        all wake-ups, those that found nothing to do)
+--   reached      string  {prefix}:reached          submitted_ms of the youngest plan whose first message arrived
+--   aside        hash    {prefix}:aside            id -> why no worker of this version can read the plan
+--   breaker      hash    {prefix}:breaker:<executor>    the circuit breaker; `fetch` returns its state
+--   counts       hash    {prefix}:counts           totals that only grow: submitted (plans), observed, failed,
+--                        cancelled, expired (plans by their end), steps (leases granted), late_ms (by how much
+--                        leases began after their plans were due, summed up), leases_lost (leases that ended before
+--                        their steps were settled), messages_lost (plans begun without the message they waited for)
 --
--- A plan's fields: order (what was submitted, as JSON), target, submitted_ms, state, due_ms; and where they apply:
--- conflict_policy (unless it is queue), expires_ms, batch, traceparent, token, leased, wakes, attempts, failure (of the last
--- attempt), cause (why it waits, or why it ended), started_ms, applied_ms, apply_id, doubtful_ms (when the last apply may have arrived whose answer nobody has), cancelled (the reason),
--- error (what the plan will end with, once its fault is stopped), ended_ms, released_ms. Few fields, for each of
--- them costs memory as long as the plan is in flight.
+-- A plan's fields: v (version of this schema), order (what was submitted, as JSON), target, submitted_ms, state,
+-- due_ms (when its next step is due), lease; and if they apply: conflict_policy (unless it is queue), expires_ms,
+-- batch, traceparent, retries (Celery messages sent after the first), attempts, failure (of the last attempt), cause
+-- (why it waits, or why it ended), started_ms, applied_ms, apply_id, applying_ms (when an apply began that must not
+-- be repeated), doubtful_ms (when the last apply without an answer may have arrived), seen, cancelled (the reason),
+-- error (what the plan ends with once its fault is stopped), ended_ms, released_ms. Few fields, because each costs
+-- memory while the plan is in flight.
 --
--- due_ms is the time before which nobody may act on the plan: the end of the lease while a step is under way, the
--- end of the wait while it is parked. `token` names the step that holds, or held, the lease; `leased` is 1 while it
--- does. The plan's place in `due` is never earlier than due_ms, and only as much later as a wake-up may take.
+-- lease   'message <n>'         the Celery message with retries = n begins the next step; `due` holds when a worker
+--                               stops waiting for that message
+--         'held <token>'        a worker carries a step out; `due` holds the lease's end
+--         'parked'              the plan waits for its time in `due`
+-- Behind 'message <n>' and 'parked' stands the token of the step that wrote it, so that the same decision, sent again
+-- because its answer was lost, is recognised.
 --
--- released_ms is for a plan that ended while its fault may still be alive: it holds its target until then.
--- All times are the Redis server's, in milliseconds since 1970 where nothing else is said. All keys share a hash
+-- released_ms is for a plan that ended while its fault may still be alive: it keeps its target until then.
+-- All times are the Redis server's, in milliseconds since 1970 unless a name says otherwise. All keys share a hash
 -- tag, so that scripts may reach the plans of a line by their ids.
 
+local VERSION = '1'
 local FINAL = {observed = true, failed = true, cancelled = true, expired = true}
 
 local function server_us()
@@ -44,7 +51,7 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- Add a field to those that are to be set, unless its value says nothing: '', false or nil.
+-- Add a field to those that are to be set, unless its value is absent: '', false or nil.
 local function add(fields, name, value)
   if value and value ~= '' then
     table.insert(fields, name)
@@ -52,13 +59,13 @@ local function add(fields, name, value)
   end
 end
 
--- Make the plan due at `ms`, and have the waker look at it then.
+-- Make the plan due at `ms`.
 local function set_due(plan_key, due_key, id, ms)
   redis.call('HSET', plan_key, 'due_ms', whole(ms))
   redis.call('ZADD', due_key, whole(ms), id)
 end
 
--- Who is first in line for a target, and until when it is held by a plan that has ended. Nothing where nobody is.
+-- The first plan in line for a target, and until when a plan that has ended holds it. Nothing if the line is empty.
 -- The caller's own plan, if it asks for one, is known to go on.
 local function first_in_line(prefix, target, now, own)
   local line_key = prefix .. 'line:' .. target

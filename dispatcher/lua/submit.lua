@@ -2,6 +2,7 @@
 --        expires_after_ms or '', start_ms or '', patience_ms, traceparent or '')
 --   -> {what} with what = 'new', 'known', 'taken' (the id belongs to another plan), 'past' (start_ms has passed),
 --      {'halted', reason} or {'conflict', id of the plan that holds the target}
+-- A plan that may start at once is begun by its message; `patience_ms` later a worker begins it without one.
 local plan_key, due_key = KEYS[1], KEYS[2]
 local prefix, id, order, target, policy, batch, expires_after_ms, start_ms, patience_ms, traceparent = unpack(ARGV)
 
@@ -28,8 +29,8 @@ if policy == 'reject' and start_ms == '' then
   end
 end
 
-local fields = {'order', order, 'target', target, 'submitted_ms', whole(now), 'state', 'queued', 'due_ms', whole(due)}
-add(fields, 'wakes', start_ms == '' and 1)  -- its submitter's
+local fields = {'v', VERSION, 'order', order, 'target', target, 'submitted_ms', whole(now), 'state', 'queued',
+  'due_ms', whole(due), 'lease', 'message 0'}
 add(fields, 'conflict_policy', policy ~= 'queue' and policy)
 add(fields, 'batch', batch)
 add(fields, 'expires_ms', expires_after_ms ~= '' and whole(due + expires_after_ms))
@@ -38,7 +39,6 @@ redis.call('HSET', plan_key, unpack(fields))
 if policy ~= 'allow' then
   redis.call('ZADD', prefix .. 'line:' .. target, whole(start_ms == '' and now_us or due * 1000), id)
 end
--- A plan that may start at once is woken by its submitter; the waker stands behind that message.
 redis.call('ZADD', due_key, whole(start_ms == '' and now + patience_ms or due), id)
 redis.call('HINCRBY', prefix .. 'counts', 'submitted', 1)
 return {'new'}

@@ -1,0 +1,159 @@
+-- fetch(KEYS: due; ARGV: key prefix, queue or '', token, lease_ms, recheck_ms, patience_ms, limit,
+--       id, retries, id, retries, ...)
+--   -> {ms until the next plan is due or -1, {an answer for each named plan}, {a lease for each due plan}}
+-- Grants leases: of the plans that Celery messages name by id and number of retries, and of up to `limit` due plans.
+-- An answer is a lease, or 'unknown', 'over', 'elsewhere' (another worker has it, or another message is awaited),
+-- 'waits' (for its start or its target) or 'unreadable' (another version wrote it).
+-- A lease is {id, token, 1 if this is its first step, id of the plan in the way or '', state and epoch of the breaker,
+-- now_ms, {field, value, ...}, {field, value that this call changed, ...}}.
+-- A due plan whose first message is still awaited is put off by `patience_ms` while the queue holds messages, unless
+-- messages that were sent well after its own have arrived: then its own is lost.
+local due_key = KEYS[1]
+local prefix, queue, token_prefix = ARGV[1], ARGV[2], ARGV[3]
+local lease_ms, recheck_ms, patience_ms, limit = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+local FIRST_NAMED = 8
+local OVERTAKEN_MS = 10000
+local ASIDE_MS = 60000
+
+local now = server_ms()
+local aside_key, reached_key = prefix .. 'aside', prefix .. 'reached'
+local some_aside = redis.call('EXISTS', aside_key) == 1
+local reached_ms = tonumber(redis.call('GET', reached_key) or 0)
+local reached_before_ms = reached_ms
+local steps, late_ms, leases_lost, messages_lost = 0, 0, 0, 0
+local breakers = {}
+
+local function read(id)
+  local fields, plan = redis.call('HGETALL', prefix .. 'plan:' .. id), {}
+  for index = 1, #fields, 2 do
+    plan[fields[index]] = fields[index + 1]
+  end
+  return fields, plan
+end
+
+-- Each Executor's breaker is read once: a closed one costs no call of its own.
+local function breaker_of(target)
+  local executor = string.match(target, '^[^:]*')
+  local known = breakers[executor]
+  if not known then
+    known = redis.call('HMGET', prefix .. 'breaker:' .. executor, 'state', 'epoch')
+    breakers[executor] = known
+  end
+  return known[1] or '', known[2] or '0'
+end
+
+local function set_aside(id, plan)
+  redis.call('HSET', aside_key, id, 'schema version ' .. (plan.v or 'unknown'))
+  redis.call('ZADD', due_key, whole(now + ASIDE_MS), id)
+  return 'unreadable'
+end
+
+-- The plan's lease, and its target with the first step unless that step is to end the plan; or 'waits'.
+local function lease(id, fields, plan)
+  local plan_key, in_the_way, changed = prefix .. 'plan:' .. id, '', {}
+  local expires_ms = tonumber(plan.expires_ms or math.huge)
+  if not plan.started_ms and not plan.cancelled and now < expires_ms and plan.conflict_policy ~= 'allow' then
+    local first, until_ms = first_in_line(prefix, plan.target, now, id)
+    if first and first ~= id then
+      if plan.conflict_policy == 'reject' then
+        in_the_way = first
+      else
+        local cause = 'waits for its target, which plan ' .. first .. ' holds'
+        redis.call('HSET', plan_key, 'cause', cause, 'lease', 'parked')
+        set_due(plan_key, due_key, id, math.min(until_ms or now + recheck_ms, expires_ms))
+        return 'waits'
+      end
+    else
+      redis.call('ZADD', prefix .. 'line:' .. plan.target, 0, id)
+      if plan.cause then
+        table.insert(changed, 'cause')
+        table.insert(changed, '')
+      end
+    end
+  end
+  -- A step that never came back may have applied the fault.
+  if string.sub(plan.lease, 1, 5) == 'held ' then
+    leases_lost = leases_lost + 1
+    add(changed, 'doubtful_ms', plan.started_ms and not plan.apply_id and whole(now))
+  end
+  -- A plan with another in its way does not start: should this step be lost, the next one looks at the line again.
+  local first_step = in_the_way == '' and not plan.started_ms
+  add(changed, 'started_ms', first_step and whole(now))
+  steps = steps + 1
+  late_ms = late_ms + math.max(0, now - plan.due_ms)
+  local token = token_prefix .. '.' .. steps
+  redis.call('HSET', plan_key, 'lease', 'held ' .. token, unpack(changed))
+  redis.call('ZADD', due_key, whole(now + lease_ms), id)
+  if some_aside then
+    redis.call('HDEL', aside_key, id)
+  end
+  local state, epoch = breaker_of(plan.target)
+  return {id, token, first_step and 1 or 0, in_the_way, state, epoch, now, fields, changed}
+end
+
+local function answer(id, retries)
+  local fields, plan = read(id)
+  if not plan.state then
+    return 'unknown'
+  end
+  if retries == '0' then
+    reached_ms = math.max(reached_ms, tonumber(plan.submitted_ms) or 0)
+  end
+  if FINAL[plan.state] then
+    return 'over'
+  elseif plan.v ~= VERSION then
+    return set_aside(id, plan)
+  elseif string.match(plan.lease, '^message (%d+)') ~= retries then
+    return 'elsewhere'
+  elseif retries == '0' and now < tonumber(plan.due_ms) then
+    redis.call('HSET', prefix .. 'plan:' .. id, 'lease', 'parked')
+    return 'waits'
+  end
+  return lease(id, fields, plan)
+end
+
+local named, due = {}, {}
+for index = FIRST_NAMED, #ARGV, 2 do
+  table.insert(named, answer(ARGV[index], ARGV[index + 1]))
+end
+if reached_ms > reached_before_ms then
+  redis.call('SET', reached_key, whole(reached_ms))
+end
+
+local backlog
+local function message_may_come(plan)
+  if plan.lease ~= 'message 0' or tonumber(plan.submitted_ms) + OVERTAKEN_MS < reached_ms then
+    return false
+  end
+  if backlog == nil then
+    local length = queue ~= '' and redis.pcall('LLEN', queue)
+    backlog = type(length) == 'number' and length > 0
+  end
+  return backlog
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LIMIT', 0, limit)) do
+  local fields, plan = read(id)
+  if not plan.state or FINAL[plan.state] then
+    redis.call('ZREM', due_key, id)
+  elseif plan.v ~= VERSION then
+    set_aside(id, plan)
+  elseif message_may_come(plan) then
+    redis.call('ZADD', due_key, whole(now + patience_ms), id)
+  else
+    local awaited = string.sub(plan.lease, 1, 8) == 'message ' and tonumber(plan.due_ms) < now
+    local found = lease(id, fields, plan)
+    if found ~= 'waits' then
+      messages_lost = messages_lost + (awaited and 1 or 0)
+      table.insert(due, found)
+    end
+  end
+end
+
+for name, count in pairs({steps = steps, late_ms = late_ms, leases_lost = leases_lost, messages_lost = messages_lost}) do
+  if count > 0 then
+    redis.call('HINCRBY', prefix .. 'counts', name, whole(count))
+  end
+end
+local next_due = redis.call('ZRANGE', due_key, 0, 0, 'WITHSCORES')[2]
+return {next_due and math.max(0, math.ceil(next_due - now)) or -1, named, due}

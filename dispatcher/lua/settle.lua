@@ -1,0 +1,138 @@
+-- settle(KEYS: due; ARGV: key prefix, keep_s, then for each decision: id, token, kind, how many more, ...)
+--   -> for each decision: in how many ms the plan is due, -1 if the lease was lost (nothing is written), or -2 if the
+--      plan was cancelled meanwhile and is due at once (no retry is to be sent)
+-- The kinds, and what follows:
+--   'snooze'   after_ms, field, value, ...             the plan is due after_ms from now
+--   'retry'    after_ms, grace_ms, retries, field, value, ...   a message begins the next step after_ms from now; a
+--              worker begins it without one grace_ms later
+--   'end'      state, apply_id, cause, result key, result, alive_ms   the plan ends; its result is stored
+--   'release'  1 if it was the first step              the step was not begun; the plan is due at once
+--   'aside'    why                                     this version cannot read the plan; it is due again in a minute
+-- A field whose value is empty is removed. A plan that was cancelled during its step is due at once.
+-- `result` and its key are what Celery's result backend expects: result and end are one change. `alive_ms` is how much
+-- longer the fault may be alive: the plan keeps its target for so long.
+local due_key = KEYS[1]
+local prefix, keep_s = ARGV[1], ARGV[2]
+local ASIDE_MS = 60000
+local now = server_ms()
+local ended = {}
+
+-- Set the fields that ARGV holds from `first` to `last`, remove the empty ones; whether they name what the plan ends with.
+local function update(plan_key, first, last, present)
+  local absent, ending = {}, false
+  for index = first, last, 2 do
+    local name, value = ARGV[index], ARGV[index + 1]
+    add(present, name, value)
+    if value == '' then
+      table.insert(absent, name)
+    end
+    ending = ending or (name == 'error' and value ~= '')
+  end
+  if #absent > 0 then
+    redis.call('HDEL', plan_key, unpack(absent))
+  end
+  redis.call('HSET', plan_key, unpack(present))
+  return ending
+end
+
+local function park(id, plan_key, token, after_ms, cancelled, first, last)
+  local ending = update(plan_key, first, last, {'lease', 'parked ' .. token})
+  local at_once = cancelled and not ending
+  set_due(plan_key, due_key, id, at_once and now or now + after_ms)
+  return at_once and 0 or after_ms
+end
+
+local function await_retry(id, plan_key, token, cancelled, first, last)
+  local after_ms, grace_ms, retries = tonumber(ARGV[first]), tonumber(ARGV[first + 1]), ARGV[first + 2]
+  local ending = update(plan_key, first + 3, last, {'lease', 'message ' .. retries .. ' ' .. token, 'retries', retries})
+  if cancelled and not ending then
+    redis.call('HSET', plan_key, 'lease', 'parked ' .. token)
+    set_due(plan_key, due_key, id, now)
+    return -2
+  end
+  set_due(plan_key, due_key, id, now + after_ms)
+  redis.call('ZADD', due_key, whole(now + after_ms + grace_ms), id)
+  return after_ms
+end
+
+-- The next plan in line need not wait for its own look at the line.
+local function pass_on(id, plan_key, target, alive_ms)
+  local line_key = prefix .. 'line:' .. target
+  if alive_ms > 0 then
+    redis.call('HSET', plan_key, 'released_ms', whole(now + alive_ms))
+  else
+    redis.call('ZREM', line_key, id)
+  end
+  local next_id, until_ms = first_in_line(prefix, target, now)
+  if next_id == id then
+    next_id = redis.call('ZRANGE', line_key, 1, 1)[1]
+  end
+  if not next_id then
+    return
+  end
+  local next_key = prefix .. 'plan:' .. next_id
+  local known = redis.call('HMGET', next_key, 'started_ms', 'lease')
+  if not known[1] and known[2] and string.sub(known[2], 1, 6) == 'parked' then
+    local start_ms = math.floor(redis.call('ZSCORE', line_key, next_id) / 1000)
+    set_due(next_key, due_key, next_id, math.max(until_ms or now, start_ms))
+  end
+end
+
+local function finish(id, plan_key, token, batch, target, first)
+  local state, apply_id, cause, result_key, result, alive_ms = unpack(ARGV, first, first + 5)
+  redis.call('SET', result_key, result, 'EX', keep_s)
+  redis.call('PUBLISH', result_key, result)
+  redis.call('HDEL', plan_key, 'cause')
+  local fields = {'state', state, 'ended_ms', whole(now), 'lease', 'parked ' .. token}
+  add(fields, 'cause', cause)
+  add(fields, 'apply_id', apply_id)
+  redis.call('HSET', plan_key, unpack(fields))
+  redis.call('EXPIRE', plan_key, keep_s)
+  redis.call('ZREM', due_key, id)
+  redis.call('RPUSH', prefix .. 'ended:' .. id, id)
+  redis.call('EXPIRE', prefix .. 'ended:' .. id, keep_s)
+  if batch then
+    local completions_key = prefix .. 'completions:' .. batch
+    redis.call('XADD', completions_key, '*', 'id', id)
+    redis.call('EXPIRE', completions_key, keep_s)
+  end
+  ended[state] = (ended[state] or 0) + 1
+  pass_on(id, plan_key, target, tonumber(alive_ms))
+  return 0
+end
+
+local function settle(index, count)
+  local id, token, kind, first = ARGV[index], ARGV[index + 1], ARGV[index + 2], index + 4
+  local last = index + 3 + count
+  local plan_key = prefix .. 'plan:' .. id
+  local known = redis.call('HMGET', plan_key, 'lease', 'cancelled', 'batch', 'target')
+  local lease, cancelled = known[1] or '', known[2]
+  if lease ~= 'held ' .. token then
+    local by = string.match(lease, '^parked (.*)$') or string.match(lease, '^message %d+ (.*)$')
+    return by == token and (kind == 'retry' and tonumber(ARGV[first]) or 0) or -1
+  elseif kind == 'snooze' then
+    return park(id, plan_key, token, tonumber(ARGV[first]), cancelled, first + 1, last)
+  elseif kind == 'retry' then
+    return await_retry(id, plan_key, token, cancelled, first, last)
+  elseif kind == 'end' then
+    return finish(id, plan_key, token, known[3], known[4], first)
+  elseif kind == 'release' then
+    if ARGV[first] == '1' then
+      redis.call('HDEL', plan_key, 'started_ms')
+    end
+    return park(id, plan_key, token, 0, cancelled, 1, 0)
+  end
+  redis.call('HSET', prefix .. 'aside', id, ARGV[first])
+  return park(id, plan_key, token, ASIDE_MS, nil, 1, 0)
+end
+
+local answers, index = {}, 3
+while index <= #ARGV do
+  local count = tonumber(ARGV[index + 3])
+  table.insert(answers, settle(index, count))
+  index = index + 4 + count
+end
+for state, count in pairs(ended) do
+  redis.call('HINCRBY', prefix .. 'counts', state, count)
+end
+return answers

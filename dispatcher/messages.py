@@ -1,0 +1,97 @@
+"""The Celery messages of plans: one for each plan that is submitted, sent as Celery sends a task."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import CeleryError
+from kombu.exceptions import KombuError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery import Celery
+
+__all__ = ["RUN_PLAN", "Publisher"]
+
+RUN_PLAN = "dispatcher.run_plan"
+"""Name of the one task. Its only argument is the id of a submitted plan, which is the task's id too."""
+
+BATCH = 500
+"""The most messages that one round trip to the broker carries."""
+
+logger = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Sends the messages of submitted plans over a connection of its own. Threads may share it.
+
+    A message is prepared once; each plan fills in its id. Celery's signals of publishing are sent.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._pattern: Any = None
+        self._start_anew()
+
+    def send(self, plans: Sequence[tuple[str, str]]) -> bool:
+        """Send a message for each plan, given by its id and its title for people. False if the broker fails.
+
+        Nothing is lost then: workers begin a plan without its message a minute after its submission.
+        """
+        if self._process != os.getpid():
+            self._start_anew()
+        try:
+            try:
+                self._publish(plans)
+            except self._troubles():  # the connection was idle for too long, or the broker was restarted
+                self.close()
+                self._publish(plans)
+        except self._troubles() as exc:
+            self.close()
+            logger.warning("%d plans were submitted without messages, they begin later: %s", len(plans), exc)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the connection. The next message opens another."""
+        with self._lock:
+            connection, self._connection, self._producer = self._connection, None, None
+            if connection is not None:
+                connection.release()
+
+    def _publish(self, plans: Sequence[tuple[str, str]]) -> None:
+        with self._lock:
+            if self._producer is None:
+                self._connection = self._app.connection_for_write()
+                self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
+            amqp, queue = self._app.amqp, self._app.conf.task_default_queue
+            with self._producer.batch(max_size=BATCH):
+                for plan_id, title in plans:
+                    message = self._message(plan_id, title)
+                    amqp.send_task_message(self._producer, RUN_PLAN, message, queue=queue, retry=False)
+
+    def _message(self, plan_id: str, title: str) -> Any:
+        """Celery's own message for the task, with this plan's id."""
+        if self._pattern is None:
+            self._pattern = self._app.amqp.create_task_message("", RUN_PLAN, (), {}, ignore_result=True)
+        pattern = self._pattern
+        headers = pattern.headers | {"id": plan_id, "root_id": plan_id, "argsrepr": title}
+        properties = pattern.properties | {"correlation_id": plan_id}
+        return type(pattern)(headers, properties, ((plan_id,), {}, pattern.body[2]), None)
+
+    def _troubles(self) -> tuple[type[BaseException], ...]:
+        """What says that the broker failed, and not the caller."""
+        connection = self._connection or self._app.connection_for_write()
+        errors = (*connection.connection_errors, *connection.channel_errors)
+        return (*errors, KombuError, CeleryError, OSError)
+
+    def _start_anew(self) -> None:
+        """Forget a connection, without a word on it: after a fork, the parent process uses it."""
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._producer: Any = None

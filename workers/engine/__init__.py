@@ -1,0 +1,1 @@
+"""What carries plans out inside a worker process, free of Celery: see `Engine`."""

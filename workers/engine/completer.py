@@ -1,0 +1,195 @@
+"""The completer writes decisions down in batches, with the breakers' reports and the metrics, in one round trip.
+
+(Databases know this as group commit.) A decision that Redis did not take is offered again, until its lease is lost:
+trouble with Redis is never a plan's failure.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from dispatcher.errors import LedgerUnavailableError
+from dispatcher.leases import Settlement, Standing
+from workers.engine.loop import Loop
+from workers.verdicts import Fail, Finish, Park, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from dispatcher.leases import Lease, Leases, Unreadable
+    from dispatcher.results import ResultCodec
+    from dispatcher.scripts import Call
+    from workers.breaker import SharedBreaker
+    from workers.breaker_rules import Admission, Report
+    from workers.engine.execution import Execution
+    from workers.engine.lease_keeper import LeaseKeeper
+    from workers.verdicts import Verdict
+
+__all__ = ["Completer"]
+
+GROUP_COMMIT_S = 0.01
+MOST_AT_ONCE = 200
+MOST_BYTES = 4_000_000
+RETRY_GRACE_MS = 5_000
+"""How long after its time a retry's message is waited for. Then a worker begins the attempt without it."""
+
+LOST = Standing(-1)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Item:
+    """A settlement on its way to the ledger."""
+
+    settlement: Settlement
+    executor: str = ""
+    execution: Execution | None = None
+    answer: Future[Standing] = field(default_factory=Future)
+
+
+class Completer(Loop):
+    """See the module. Any thread may hand it decisions."""
+
+    def __init__(
+        self,
+        leases: Leases,
+        keeper: LeaseKeeper,
+        results: ResultCodec,
+        breakers: Mapping[str, SharedBreaker],
+        *,
+        written: Callable[[Standing, str, Execution | None], None],
+    ) -> None:
+        """`written` is called for each settlement once it was answered, with the plan's id."""
+        super().__init__("completer")
+        self._leases = leases
+        self._keeper = keeper
+        self._results = results
+        self._breakers = breakers
+        self._written = written
+        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
+        self._pending: list[_Item] = []
+        self._counting = threading.Lock()
+        self._unanswered = 0
+
+    def settle(self, lease: Lease, execution: Execution) -> Future[Standing]:
+        """Have the decision written down; how the ledger will answer."""
+        settlement = self._settlement(lease, execution.decision)
+        return self._put(_Item(settlement, lease.record.executor, execution))
+
+    def release(self, lease: Lease) -> Future[Standing]:
+        """Give back a lease whose step was not begun: the plan is due at once."""
+        return self._put(_Item(Settlement(lease.plan_id, lease.token, "release", [int(lease.first_step)])))
+
+    def snooze(self, lease: Lease, after_ms: int) -> Future[Standing]:
+        """Give back a lease whose step was not begun: the plan is due after a while."""
+        if lease.first_step:
+            return self._put(_Item(Settlement(lease.plan_id, lease.token, "snooze", [after_ms, "started_ms", ""])))
+        return self._put(_Item(Settlement(lease.plan_id, lease.token, "snooze", [after_ms])))
+
+    def set_aside(self, plan: Unreadable) -> Future[Standing]:
+        """Leave the plan to workers of another version."""
+        logger.error("plan %s is set aside, its record cannot be read: %s", plan.plan_id, plan.why)
+        return self._put(_Item(Settlement(plan.plan_id, plan.token, "aside", [plan.why])))
+
+    def stop(self) -> None:
+        """Write down what is left, for as long as its leases may stand, and end."""
+        give_up_at = time.monotonic() + self._leases.lease_s
+        while self._unanswered and self._thread.is_alive() and time.monotonic() < give_up_at:
+            time.sleep(GROUP_COMMIT_S)
+        with self._changed:
+            self._stopping = True
+        self._queue.put(None)
+        super().stop()
+
+    def turn(self) -> float:
+        batch = self._pending or self._collect()
+        if not batch:
+            return 0.0
+        self._pending = batch  # offered again if Redis does not take it
+        answers = self._write(batch)
+        self._pending = []
+        for item, answer in zip(batch, answers, strict=True):
+            self._keeper.drop(item.settlement.plan_id, item.settlement.token)
+            item.answer.set_result(answer)
+            with self._counting:
+                self._unanswered -= 1
+            self._written(answer, item.settlement.plan_id, item.execution)
+        return 0.0
+
+    def _put(self, item: _Item) -> Future[Standing]:
+        with self._counting:
+            self._unanswered += 1
+        self._queue.put(item)
+        return item.answer
+
+    def _collect(self) -> list[_Item]:
+        """What has come, and what comes within the time of a group commit."""
+        first = self._queue.get()
+        if first is None:
+            return []
+        time.sleep(GROUP_COMMIT_S)
+        batch, size = [first], first.settlement.size
+        while len(batch) < MOST_AT_ONCE and size < MOST_BYTES:
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                break
+            if item is not None:
+                batch.append(item)
+                size += item.settlement.size
+        return batch
+
+    def _write(self, batch: Sequence[_Item]) -> list[Standing]:
+        """How each was answered. A settlement that is a defect spoils no other."""
+        beside = list(self._recordings(batch))
+        try:
+            return self._leases.settle([item.settlement for item in batch], beside)
+        except LedgerUnavailableError:
+            raise
+        except Exception:
+            if len(batch) == 1:
+                logger.exception("plan %s: its decision cannot be written", batch[0].settlement.plan_id)
+                return [LOST]
+        return [answer for item in batch for answer in self._write([item])]
+
+    def _recordings(self, batch: Sequence[_Item]) -> Iterator[Call]:
+        """One call for each Executor: what its breaker learns, and what its metrics count."""
+        reports: dict[str, list[tuple[Admission, Report]]] = {}
+        counts: dict[str, Counter[str]] = {}
+        for item in batch:
+            execution, breaker = item.execution, self._breakers.get(item.executor)
+            if execution is None or breaker is None:
+                continue
+            if execution.admission.local:
+                breaker.record(execution.admission, execution.report)
+            elif execution.reports:
+                reports.setdefault(item.executor, []).append((execution.admission, execution.report))
+            counts.setdefault(item.executor, Counter()).update(execution.counts)
+        for executor, counted in counts.items():
+            reported = reports.get(executor, [])
+            if reported or counted:
+                yield self._breakers[executor].recording(reported, counted)
+
+    def _settlement(self, lease: Lease, decision: Verdict) -> Settlement:
+        plan_id, token, record = lease.plan_id, lease.token, decision.record
+        fields = [each for pair in record.to_fields().items() for each in pair]
+        match decision:
+            case Park(after_ms=after_ms):
+                return Settlement(plan_id, token, "snooze", [after_ms, *fields])
+            case Retry(after_s=after_s):
+                times = [round(after_s * 1000), RETRY_GRACE_MS, record.retries + 1]
+                return Settlement(plan_id, token, "retry", [*times, *fields])
+            case Finish(observation=observation):
+                result, alive_ms = self._results.encode(plan_id, observation), 0
+            case Fail(error=error, alive_ms=alive_ms):
+                result = self._results.encode(plan_id, error)
+        how = [record.state, record.apply_id or "", record.cause or ""]
+        return Settlement(plan_id, token, "end", [*how, self._results.key(plan_id), result, alive_ms])

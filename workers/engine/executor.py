@@ -1,0 +1,76 @@
+"""Carrying out one step of a plan, from top to bottom. Free of Celery and of HTTP libraries."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from dispatcher.errors import InvalidPlanError, LedgerUnavailableError
+from workers.breaker_rules import UNASKED, Admission
+from workers.calls import StepCalls
+from workers.endings import failed
+from workers.engine.execution import Execution
+from workers.metrics import repeated
+from workers.traces import noted
+from workers.verdicts import Park
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dispatcher.leases import Lease, Leases
+    from dispatcher.record import PlanRecord
+    from workers.breaker import SharedBreaker
+    from workers.channel import Channel
+    from workers.verdicts import Fail
+
+__all__ = ["PlanExecutor"]
+
+HOLD_BACK_MS = 1000
+"""How long an apply waits that could not be announced."""
+
+
+class PlanExecutor:
+    """Carries out steps for one worker process. Its threads share it."""
+
+    def __init__(
+        self, leases: Leases, channels: Mapping[str, Channel], breakers: Mapping[str, SharedBreaker]
+    ) -> None:
+        """`channels` and `breakers` are named as the executors in the configuration."""
+        self._leases = leases
+        self._channels = channels
+        self._breakers = breakers
+
+    def execute(self, lease: Lease) -> Execution:
+        """Advance the leased plan as far as it goes without waiting. No exception comes out of it."""
+        now_ms = lease.now_ms + round((time.monotonic() - lease.granted_at) * 1000)
+        record = lease.record._replace(started_ms=now_ms) if lease.first_step else lease.record
+        channel = self._channels.get(record.executor)
+        if channel is None:
+            return Execution(noted(_unconfigured(record, now_ms)))
+        breaker = self._breakers[record.executor]
+        calls = StepCalls(channel.driver, now_ms, channel.observer, repeats=repeated(record))
+        answer = channel.ask(record, breaker, breaker.admitted())
+        if isinstance(answer, Admission) and channel.must_announce(record):
+            announced = self._announce(lease, record, now_ms)
+            if announced is None:
+                return Execution(Park(record, HOLD_BACK_MS), answer)
+            record = announced
+        decision = channel.advance(record, calls, answer)
+        admission = answer if isinstance(answer, Admission) else UNASKED
+        return Execution(decision, admission, calls.report, calls.counts)
+
+    def _announce(self, lease: Lease, record: PlanRecord, now_ms: int) -> PlanRecord | None:
+        """Write down that an apply begins which must not be repeated. None if that is not possible now."""
+        if record.doubtful:  # an earlier lease was lost before its apply was announced: nothing was sent
+            record = record._replace(doubtful_ms=None)
+        try:
+            announced = self._leases.announce_apply(lease)
+        except LedgerUnavailableError:
+            return None
+        return record._replace(applying_ms=now_ms) if announced else None
+
+
+def _unconfigured(record: PlanRecord, now_ms: int) -> Fail:
+    problem = f"{record.executor} is not configured where the worker runs"
+    error = InvalidPlanError(f"plan {record.id}: executor {problem}", [["executor", problem]])
+    return failed(record, error, now_ms)

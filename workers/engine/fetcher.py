@@ -1,0 +1,153 @@
+"""The fetcher takes leases from the ledger: of plans whose messages have arrived, and of due plans, in one call.
+
+A message names its plan when Celery receives it, and the task's body collects the lease, which is ready by then.
+Claims one by one would cost a third of the throughput.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from dispatcher.leases import Denial, Lease
+from workers.engine.loop import Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dispatcher.leases import Leases, Named
+    from workers.engine.completer import Completer
+    from workers.engine.lease_keeper import LeaseKeeper
+
+__all__ = ["Fetcher"]
+
+GROUP_S = 0.01
+"""Between two calls, so that messages which arrive together are claimed together."""
+
+LONGEST_SLEEP_S = 0.5
+"""Another process may park a plan meanwhile."""
+
+IDLE_SLEEP_S = 2.0
+"""While the ledger is empty."""
+
+MOST_NAMED = 500
+AHEAD = 32
+"""Due plans that wait for a free thread of this worker, at most."""
+
+COLLECT_WITHIN_S = 10.0
+"""How long a task's body waits for its lease. The fetcher runs the plan if the lease comes later."""
+
+UNCOLLECTED_S = 30.0
+"""A lease whose task does not run within this time (its message was revoked, say) runs without the task."""
+
+logger = logging.getLogger(__name__)
+
+
+class Fetcher(Loop):
+    """See the module. `run` has a thread of the pool carry a lease out."""
+
+    def __init__(
+        self,
+        leases: Leases,
+        keeper: LeaseKeeper,
+        completer: Completer,
+        *,
+        threads: int,
+        run: Callable[[Lease], None],
+    ) -> None:
+        super().__init__("fetcher")
+        self._leases = leases
+        self._keeper = keeper
+        self._completer = completer
+        self._most_due = threads + AHEAD
+        self._run_lease = run
+        self._named: dict[Named, None] = {}
+        self._answers: dict[Named, tuple[Lease | Denial, float]] = {}
+        self._answered = threading.Condition()
+        self._due_running = 0
+        self._counting = threading.Lock()
+
+    def name(self, named: Named) -> None:
+        """A message has arrived: ask for its plan's lease."""
+        self._named[named] = None
+        self.expect()
+
+    def collect(self, named: Named) -> Lease | Denial | None:
+        """The lease of a named plan, or why there is none. None if Redis or the worker's end holds it back."""
+        give_up_at = time.monotonic() + COLLECT_WITHIN_S
+        with self._answered:
+            while not self._stopping:
+                answer = self._answers.pop(named, None)
+                if answer is not None:
+                    return answer[0]
+                if named not in self._named:
+                    self.name(named)
+                left_s = give_up_at - time.monotonic()
+                if left_s <= 0:
+                    return None
+                self._answered.wait(left_s)
+        return None
+
+    def finished(self) -> None:
+        """A due plan's step has ended, and its thread is free."""
+        with self._counting:
+            self._due_running -= 1
+            has_room = self._due_running == self._most_due // 2
+        if has_room:
+            self.expect()
+
+    def turn(self) -> float:
+        time.sleep(GROUP_S)
+        named = list(self._named)[:MOST_NAMED]
+        room = self._most_due - self._due_running
+        limit = room if room >= self._most_due // 2 else 0  # a few at a time would cost a call each
+        self._run_uncollected()
+        if not named and not limit:
+            return LONGEST_SLEEP_S
+        fetched = self._leases.fetch(named, limit)
+        for each in fetched.unreadable:
+            self._completer.set_aside(each)
+        self._deliver(named, fetched.named)
+        for lease in fetched.due:
+            self._begin(lease)
+        if fetched.next_due_s is None:
+            return IDLE_SLEEP_S
+        return min(fetched.next_due_s if limit else LONGEST_SLEEP_S, LONGEST_SLEEP_S)
+
+    def stop(self) -> None:
+        """End, and give back the leases that no task has collected."""
+        super().stop()
+        with self._answered:
+            uncollected = [answer for answer, _ in self._answers.values() if isinstance(answer, Lease)]
+            self._answers.clear()
+            self._answered.notify_all()
+        for lease in uncollected:
+            self._completer.release(lease)
+
+    def _deliver(self, named: list[Named], answers: list[Lease | Denial]) -> None:
+        now = time.monotonic()
+        with self._answered:
+            for each, answer in zip(named, answers, strict=True):
+                self._named.pop(each, None)
+                if isinstance(answer, Lease):
+                    self._keeper.hold(answer)
+                self._answers[each] = answer, now
+            self._answered.notify_all()
+
+    def _begin(self, lease: Lease) -> None:
+        self._keeper.hold(lease)
+        with self._counting:
+            self._due_running += 1
+        self._run_lease(lease)
+
+    def _run_uncollected(self) -> None:
+        """Forget answers that no task has collected; leases among them run as those of due plans do."""
+        before = time.monotonic() - UNCOLLECTED_S
+        with self._answered:
+            late = [named for named, (_, at) in self._answers.items() if at < before]
+            leases = [self._answers.pop(named)[0] for named in late]
+        for lease in leases:
+            if isinstance(lease, Lease):
+                self._begin(lease)

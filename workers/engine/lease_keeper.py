@@ -1,0 +1,45 @@
+"""The lease keeper renews all leases that this worker process holds, in one call."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from workers.engine.loop import Loop
+
+if TYPE_CHECKING:
+    from dispatcher.leases import Lease, Leases
+
+__all__ = ["LeaseKeeper"]
+
+logger = logging.getLogger(__name__)
+
+
+class LeaseKeeper(Loop):
+    """A killed worker renews nothing: its plans go on elsewhere once their leases have ended."""
+
+    def __init__(self, leases: Leases) -> None:
+        super().__init__("lease keeper")
+        self._leases = leases
+        self._every_s = leases.lease_s / 3
+        self._held: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hold(self, lease: Lease) -> None:
+        """Renew this lease from now on."""
+        self._held[lease.plan_id] = lease.token
+
+    def drop(self, plan_id: str, token: str) -> None:
+        """Renew this lease no more, unless the plan has a newer one."""
+        if self._held.get(plan_id) == token:
+            del self._held[plan_id]
+
+    def turn(self) -> float:
+        held = dict(self._held)
+        if held:
+            for plan_id in self._leases.renew(held):
+                logger.warning("plan %s: its lease was lost", plan_id, extra={"plan": plan_id})
+                self.drop(plan_id, held[plan_id])
+        return self._every_s

@@ -1,0 +1,48 @@
+"""The Celery application of workers."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from celery.signals import after_setup_logger, after_setup_task_logger, celeryd_init
+
+from dispatcher.celery_app import make_celery
+from dispatcher.settings import LogFormat
+from workers.logs import structure
+from workers.tasks.bootsteps import bootsteps_of
+from workers.tasks.run_plan import RunPlan
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from dispatcher.settings import Settings
+
+__all__ = ["create_worker_app"]
+
+
+def create_worker_app(settings: Settings) -> Celery:
+    """An ordinary Celery app with the one task, `dispatcher.run_plan`. Nothing is opened or sent yet."""
+    app = make_celery(settings)
+    app.register_task(RunPlan())
+    for blueprint, steps in bootsteps_of(settings).items():
+        app.steps[blueprint].update(steps)
+    _set_up_logs(app, settings)
+    return app
+
+
+def _set_up_logs(app: Celery, settings: Settings) -> None:
+    """Give log lines their fields once a worker of this app starts. Other apps' workers keep their own."""
+
+    def set_up(instance: Any, **_: Any) -> None:
+        if instance.app is not app:
+            return
+        if settings.logs.format is LogFormat.JSON:
+            instance.quiet = True  # nothing but log lines
+        after_setup_logger.connect(format_lines, weak=False, dispatch_uid=app)
+        after_setup_task_logger.connect(format_lines, weak=False, dispatch_uid=app)
+
+    def format_lines(logger: logging.Logger, format: str, colorize: bool, **_: Any) -> None:  # noqa: A002, FBT001 (celery's names)
+        structure(logger, settings.logs.format, format, colorize=colorize)
+
+    celeryd_init.connect(set_up, weak=False, dispatch_uid=app)

@@ -1,0 +1,122 @@
+"""What starts and stops with a worker."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+from celery import bootsteps
+from celery.concurrency.thread import TaskPool
+
+from dispatcher.errors import InvalidSettingsError
+from dispatcher.trace_export import export_traces
+from workers.tasks import control
+from workers.tasks.parts import WorkerParts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celery.apps.worker import Worker
+    from celery.worker.consumer import Consumer
+
+    from dispatcher.settings import Settings
+
+__all__ = ["bootsteps_of"]
+
+LONGEST_PAUSE_S = 2.0
+QUIET_S = 5.0
+"""A consumer that ran for so long without a restart is well again."""
+
+logger = logging.getLogger(__name__)
+
+
+def bootsteps_of(settings: Settings) -> dict[str, list[type[bootsteps.Step]]]:
+    """The bootsteps of a worker and of its consumer, for `app.steps`."""
+
+    class EngineStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
+        """Starts and stops the engine and the health monitor around Celery's pool of threads."""
+
+        name = "dispatcher.engine"
+        requires = ("celery.worker.components:Pool",)
+
+        def create(self, worker: Worker) -> WorkerParts:
+            _refuse_other_pools(worker)
+            try:
+                return WorkerParts(worker, settings)
+            except InvalidSettingsError as exc:
+                _end(exc.lines, exc.exit_code)
+                raise
+
+        def start(self, worker: Worker) -> None:
+            self._flush_traces = export_traces("fault-dispatcher-worker")
+            control.register(worker.app, self.obj.ledger)
+            self.obj.start()
+
+        def stop(self, worker: Worker) -> None:
+            logger.info("%s stops, once its steps are done", worker.hostname)
+            self.obj.stop()
+            self._flush_traces()
+
+        def terminate(self, worker: Worker) -> None:
+            """A cold shutdown: leases lapse, and the plans go on elsewhere."""
+            logger.info("%s ends at once; its plans go on elsewhere", worker.hostname)
+
+    return {"worker": [EngineStep], "consumer": [ConsumerGuard]}
+
+
+class ConsumerGuard(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
+    """Keeps the consumer alive: a message that is none costs one reconnection, and reconnections keep a pace."""
+
+    name = "dispatcher.consumer_guard"
+
+    def __init__(self, consumer: Consumer, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._pause_s = 0.0
+        self._started_at: float | None = None
+        # A message that is no JSON, or not shaped like one, must not end the worker.
+        consumer.connection_errors = (*consumer.connection_errors, ValueError, TypeError, KeyError, AttributeError)
+
+    def start(self, consumer: Consumer) -> None:  # noqa: ARG002 (the bootstep's signature)
+        """Celery restarts the consumer at once, five times a second while Redis answers with errors."""
+        now = time.monotonic()
+        restarted_soon = self._started_at is not None and now - self._started_at < QUIET_S
+        self._pause_s = min(LONGEST_PAUSE_S, max(0.1, 2 * self._pause_s)) if restarted_soon else 0.0
+        time.sleep(self._pause_s)
+        self._started_at = time.monotonic()
+
+    def stop(self, consumer: Consumer) -> None:
+        """Nothing is held."""
+
+
+def _refuse_other_pools(worker: Worker) -> None:
+    """The engine runs in the worker's own process, so that only threads can carry plans out."""
+    asked = _pool_on_command_line() or "threads"
+    if asked == "threads" and issubclass(worker.pool_cls, TaskPool):
+        return
+    name = asked if asked != "threads" else worker.pool_cls.__module__.rpartition(".")[2]
+    _end([f"--pool {name} cannot carry plans out: use --pool threads, and more worker processes (dispatcher worker)"], 2)
+
+
+def _pool_on_command_line() -> str | None:
+    """The value of `--pool`, if it was given: Celery replaces `prefork` by the setting `worker_pool` in silence."""
+    context = click.get_current_context(silent=True)
+    given = context is not None and context.get_parameter_source("pool") is click.core.ParameterSource.COMMANDLINE
+    if not given:
+        return None
+    arguments = sys.argv[1:]
+    for index, argument in enumerate(arguments):
+        if argument in {"-P", "--pool"}:
+            return arguments[index + 1]
+        for option in ("--pool=", "-P"):
+            if argument.startswith(option):
+                return argument.removeprefix(option)
+    return None
+
+
+def _end(lines: Sequence[str], exit_code: int) -> None:
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)  # noqa: T201 (for the person who starts the worker)
+    sys.exit(exit_code)

@@ -1,0 +1,102 @@
+"""The parts of one worker process, built from the settings and put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
+
+from dispatcher.ledger import connect, impatient_client, worker_client
+from dispatcher.leases import Leases, Named
+from dispatcher.messages import RUN_PLAN
+from dispatcher.results import ResultCodec
+from workers.breaker import SharedBreaker
+from workers.channel import Channel, open_channel
+from workers.engine.engine import Engine
+from workers.engine.executor import PlanExecutor
+from workers.health import HealthCheck, HealthMonitor
+from workers.tasks.announcements import CeleryAnnouncer
+
+if TYPE_CHECKING:
+    from celery.apps.worker import Worker
+
+    from dispatcher.settings import Settings
+
+__all__ = ["WorkerParts"]
+
+
+class WorkerParts:
+    """Engine and health monitor of one Celery worker. Nothing runs before `start`."""
+
+    def __init__(self, worker: Worker, settings: Settings) -> None:
+        """Raises `InvalidSettingsError` if a driver refuses its settings."""
+        self._worker = worker
+        self._settings = settings
+        self._task = worker.app.tasks[RUN_PLAN]
+        self.ledger = connect(settings)
+        self._quick_client = impatient_client(settings)
+        self._lease_client = worker_client(settings)
+        self._channels = {name: self._open(name) for name in settings.executors}
+        self._breakers = {
+            name: SharedBreaker(self._quick_client, settings.key_prefix, name, channel.rules)
+            for name, channel in self._channels.items()
+        }
+        self._engine = self._make_engine(Leases(self._lease_client, settings))
+        self._monitor = HealthMonitor(map(self._health_check, self._channels.values()))
+
+    def start(self) -> None:
+        """Begin to carry plans out."""
+        self._task.engine, self._task.hub = self._engine, self._worker.hub
+        self._engine.start()
+        self._monitor.start()
+        signals.task_received.connect(self._claim_ahead, weak=False, dispatch_uid=self)
+
+    def stop(self) -> None:
+        """End: steps under way are finished, all else goes back to the ledger."""
+        signals.task_received.disconnect(dispatch_uid=self)
+        self._monitor.stop()
+        self._engine.stop()
+        for channel in self._channels.values():
+            channel.close()
+        self._lease_client.close()
+        self._quick_client.close()
+        self.ledger.close()
+        self._task.engine = None
+
+    def _claim_ahead(self, request: Any, **_: Any) -> None:
+        """A message has arrived: have its plan's lease ready for the task's body. A retry waits for its time."""
+        if request.task is not self._task:
+            return
+        request.send_received()
+        if request.eta is None and request.args == [request.id]:
+            self._engine.fetcher.name(Named(request.id, request.retries))
+
+    def _open(self, name: str) -> Channel:
+        return open_channel(
+            name,
+            self._settings.executors[name],
+            self._settings.services,
+            connections=self._worker.concurrency,
+            poll_ms=round(self._settings.worker.poll_interval_sec * 1000),
+        )
+
+    def _make_engine(self, leases: Leases) -> Engine:
+        return Engine(
+            leases,
+            PlanExecutor(leases, self._channels, self._breakers),
+            ResultCodec(self._worker.app),
+            self._breakers,
+            CeleryAnnouncer(self._worker, self._task),
+            threads=self._worker.concurrency,
+            share=self._settings.worker.executor_share,
+            submit=lambda run, lease: self._worker.pool.apply_async(run, (lease,), callback=_nothing),
+        )
+
+    def _health_check(self, channel: Channel) -> HealthCheck:
+        interval_s = self._settings.executors[channel.name].health_check_interval_sec
+        key, breaker = self.ledger.health_key(channel.name), self._breakers[channel.name]
+        return HealthCheck(self._quick_client, key, channel.driver, breaker, interval_s=interval_s)
+
+
+def _nothing(_: object) -> None:
+    """A due plan's step has announced everything itself."""

@@ -1,0 +1,175 @@
+"""The one Celery task, `dispatcher.run_plan(plan_id)`: an adapter between a message and an attempt."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from celery import Task
+from celery.exceptions import InvalidTaskError, Reject
+from celery.worker.request import Request
+
+from dispatcher.errors import ExecutorClientError, InvalidPlanError, PlanCancelledError, PlanUnknownError
+from dispatcher.leases import Denial, Lease, Named
+from dispatcher.messages import RUN_PLAN
+from workers.verdicts import Fail, Retry
+
+if TYPE_CHECKING:
+    from workers.engine.engine import Engine
+
+__all__ = ["PlanRequest", "RunPlan"]
+
+DENIALS = {
+    Denial.OVER: "the plan has ended",
+    Denial.ELSEWHERE: "another worker has the plan in hand",
+    Denial.WAITS: "the plan waits for its start or its target",
+    Denial.UNREADABLE: "the plan is set aside, another version wrote it",
+    None: "the plan waits in the ledger",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
+    """A message for `run_plan`. Its body returns when the plan is parked, which is no success yet.
+
+    `task-succeeded` is sent once the plan has ended. A retry that waits stays a retry for those who watch events.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        try:
+            super().__init__(*args, **options)
+        except (ValueError, TypeError, KeyError) as exc:
+            raise InvalidTaskError(f"a message for {RUN_PLAN} has the wrong shape: {exc!r}") from exc
+        self.expires = None  # the plan has an expiry of its own
+        self.request_dict.pop("expires", None)
+
+    @property
+    def retries(self) -> int:
+        """How many messages were sent for the plan before this one."""
+        return int(self.request_dict.get("retries") or 0)
+
+    def send_received(self) -> None:
+        """Send `task-received`, except for a retry: it would hide the state RETRY while the retry waits."""
+        if self.retries == 0:
+            ids = {"root_id": self.root_id, "parent_id": self.parent_id}
+            about = {"name": self.name, "args": self.argsrepr, "kwargs": self.kwargsrepr}
+            self.send_event("task-received", **about, **ids, retries=0, eta=None, expires=None)
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 (the base class's)
+        if type != "task-succeeded" and self.eventer and self.eventer.enabled:
+            self.eventer.send(type, uuid=self.id, **fields)
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Kombu's event loop starts at most 10 tasks with an eta in a turn, and may sleep before the next turn."""
+        super().on_accepted(pid, time_accepted)
+        if self.eta is not None and self.task.hub is not None:
+            self.task.hub.call_soon(_nothing)
+
+
+class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
+    """Makes an attempt of the plan. What a worker does later for the plan needs no message."""
+
+    name = RUN_PLAN
+    Request = PlanRequest
+    ignore_result = True  # the plan's end and its result are stored in one call
+    store_errors_even_if_ignored = True  # RETRY, and what is wrong with a message
+    max_retries = None  # the retry policy decides
+    acks_late = False
+    send_events = False  # the request sends them, in an order that keeps RETRY visible
+    typing = False  # `run` says what is wrong, for those who send by name too
+
+    engine: Engine | None = None
+    """Set while a worker runs."""
+
+    hub: Any = None
+    """The worker's event loop, if it has one."""
+
+    def run(self, *args: Any, **kwargs: Any) -> str:
+        """Make the attempt of the plan whose id is the only argument; what came of it, in words.
+
+        Raises `InvalidPlanError`, `PlanUnknownError`, and what ended the plan; `celery.exceptions.Retry`.
+        """
+        plan_id = _plan_id(args, kwargs)
+        if self.request.id != plan_id:
+            raise self._misaddressed(plan_id)
+        if _callbacks(self.request):
+            self._refuse_callbacks(plan_id)
+        if self.engine is None:
+            raise InvalidPlanError(f"{RUN_PLAN} runs in workers only: submit plans by Dispatcher.submit")
+        lease = self.engine.collect(Named(plan_id, self.request.retries))
+        if lease is Denial.UNKNOWN:
+            raise PlanUnknownError(f"plan {plan_id} is unknown: its id is wrong, or its record has expired")
+        if not isinstance(lease, Lease):
+            return DENIALS[lease]
+        if not self.engine.enter(lease):
+            return "the plan waits for a free thread of its Executor"
+        return self._attempt(self.engine, lease)
+
+    def _attempt(self, engine: Engine, lease: Lease) -> str:
+        try:
+            execution, standing = engine.attempt(lease)
+        finally:
+            engine.leave(lease)
+        decision = execution.decision
+        if standing is None:
+            return f"the plan is {decision.record.state}"
+        if standing.lost or standing.cancelled:
+            return "the plan is in other hands, or cancelled"
+        if isinstance(decision, Retry):
+            return self._retry(bare(decision.cause), decision.after_s)
+        assert isinstance(decision, Fail)  # noqa: S101 (for the type checker)
+        if isinstance(decision.error, PlanCancelledError):
+            engine.announcer.failed(decision)  # Celery would store FAILURE for whatever is raised
+            return "the plan is cancelled"
+        raise bare(decision.error)
+
+    def _retry(self, cause: ExecutorClientError, after_s: float) -> str:
+        try:
+            raise self.retry(exc=cause, countdown=after_s)
+        except Reject as exc:
+            logger.warning("plan %s: its retry could not be sent, it begins later: %s", self.request.id, exc)
+            return "the plan is retried without a message"
+
+    def _misaddressed(self, plan_id: str) -> InvalidPlanError:
+        callbacks = _callbacks(self.request)
+        problem = (
+            f"a {callbacks} cannot hold {RUN_PLAN}: wait for the plan's handle, then send the next task"
+            if callbacks
+            else f"the task id {self.request.id} is not the plan id {plan_id}: submit plans by Dispatcher.submit"
+        )
+        return InvalidPlanError(f"{RUN_PLAN}: {problem}", [["plan_id", problem]])
+
+    def _refuse_callbacks(self, plan_id: str) -> None:
+        """End what was to follow the plan with an error. The plan itself goes on, and its result is its own."""
+        error = self._misaddressed(plan_id)
+        logger.warning("plan %s: %s", plan_id, error)
+        self.backend.mark_as_failure(plan_id, error, request=self.request, store_result=False)
+        for follower in self.request.chain or ():
+            task_id = follower.get("options", {}).get("task_id")
+            if task_id is not None:
+                self.backend.mark_as_failure(task_id, error)
+
+
+def bare(error: ExecutorClientError) -> ExecutorClientError:
+    """The error without its causes and tracebacks, which Celery would format at length."""
+    return error.saying(error.message)
+
+
+def _plan_id(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Raises `InvalidPlanError`."""
+    given = args if not kwargs else (*args, *(["?"] if set(kwargs) != {"plan_id"} else kwargs.values()))
+    if len(given) == 1 and isinstance(given[0], str) and given != ("?",):
+        return given[0]
+    problem = "must be the only argument: the id of a submitted plan, as text"
+    raise InvalidPlanError(f"{RUN_PLAN}: plan_id {problem}. Submit plans by Dispatcher.submit", [["plan_id", problem]])
+
+
+def _callbacks(request: Any) -> str:
+    """What Celery would do after the task. Empty if nothing."""
+    names = {"chain": "chain", "chord": "chord", "callbacks": "link (callback)", "errbacks": "link_error", "group": "group"}
+    return next((words for name, words in names.items() if getattr(request, name, None)), "")
+
+
+def _nothing() -> None:
+    """A turn of the event loop is all it takes."""
