@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Child", "StackError"]
+__all__ = ["Child", "StackError", "ending_with_its_parent"]
 
 STOP_WITHIN_SEC = 10.0
 LOOK_EVERY_SEC = 0.02
@@ -61,7 +61,7 @@ class Child:
                     stderr=log,
                     env={**os.environ, **(environment or {})},
                     start_new_session=True,
-                    preexec_fn=_ending_with_its_parent(),  # noqa: PLW1509 (it takes no lock)
+                    preexec_fn=ending_with_its_parent(),  # noqa: PLW1509 (it takes no lock)
                 )
         except OSError as exc:
             raise StackError(f"{name} does not start: {exc}") from exc
@@ -110,8 +110,11 @@ class Child:
         return " | ".join(printed.splitlines()[-LOG_LINES:])
 
 
-def _ending_with_its_parent() -> Callable[[], None] | None:
-    """Linux tells a process that its parent is gone, even after kill -9. Elsewhere there is no such thing."""
+def ending_with_its_parent() -> Callable[[], None] | None:
+    """For `preexec_fn`: has Linux end a child with SIGTERM when its parent is gone, even after kill -9.
+
+    None on other systems, which have no such thing.
+    """
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from dispatcher.errors import ExecutorTimeoutError
 from dispatcher.metrics import CallKind
 from workers.breaker_rules import Outcome, Report
 from workers.metrics import measured
@@ -32,10 +34,12 @@ class StepCalls:
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
         repeats: CallKind | None = None,
+        patience_s: float = 0.0,
     ) -> None:
         """`begun_ms` is the time at which the step began; `clock` tells in seconds how it goes on.
 
-        `repeats` is the call that failed in the step before, if one did.
+        `repeats` is the call that failed in the step before, if one did. `patience_s` is how long an answer is
+        waited for in general: a call that is given less time and times out is no failure of the Executor.
         """
         self._driver = driver
         self._observer = observer
@@ -43,6 +47,7 @@ class StepCalls:
         self._clock = clock
         self._begun = clock()
         self._repeats = repeats
+        self._patience_s = patience_s
         self.counts: dict[str, int] = {}
         """What its calls add to the fleet's metrics."""
 
@@ -56,7 +61,7 @@ class StepCalls:
 
     def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
         """See `Driver.apply`."""
-        return self._watch(CallKind.APPLY, lambda: self._driver.apply(plan, key, within_s))
+        return self._watch(CallKind.APPLY, lambda: self._driver.apply(plan, key, within_s), within_s)
 
     def id_of(self, key: str) -> str | None:
         """See `Driver.id_of`."""
@@ -64,13 +69,13 @@ class StepCalls:
 
     def status(self, apply_id: str, within_s: float) -> FaultState:
         """See `Driver.status`."""
-        return self._watch(CallKind.STATUS, lambda: self._driver.status(apply_id, within_s))
+        return self._watch(CallKind.STATUS, lambda: self._driver.status(apply_id, within_s), within_s)
 
     def metrics(self, record: PlanRecord, apply_id: str, within_s: float) -> RawObservation:
         """See `Driver.metrics`, and `Observer.observation` where there is an observer."""
         if self._observer is not None:
             return self._observer.observation(record, within_s)
-        return self._watch(CallKind.METRICS, lambda: self._driver.metrics(apply_id, within_s))
+        return self._watch(CallKind.METRICS, lambda: self._driver.metrics(apply_id, within_s), within_s)
 
     def look(self, record: PlanRecord, phase: Phase, within_s: float) -> PlanRecord:
         """See `Observer.look`. What it meets says nothing of the Executor."""
@@ -82,19 +87,20 @@ class StepCalls:
         """See `Driver.stop`."""
         return self._watch(CallKind.STOP, lambda: self._driver.stop(apply_id))
 
-    def _watch(self, kind: CallKind, call: Callable[[], T]) -> T:
+    def _watch(self, kind: CallKind, call: Callable[[], T], within_s: float = math.inf) -> T:
         began = self._clock()
         try:
             answer = call()
         except Exception as error:
-            self._note(kind, error, self._clock() - began)
+            self._note(kind, error, self._clock() - began, within_s)
             raise
-        self._note(kind, None, self._clock() - began)
+        self._note(kind, None, self._clock() - began, within_s)
         return answer
 
-    def _note(self, kind: CallKind, error: Exception | None, took_s: float) -> None:
+    def _note(self, kind: CallKind, error: Exception | None, took_s: float, within_s: float) -> None:
         retry, self._repeats = kind is self._repeats, None
         for name, count in measured(kind, error, took_s, retry=retry).items():
             self.counts[name] = self.counts.get(name, 0) + count
-        if kind is not CallKind.STOP:
+        impatient = isinstance(error, ExecutorTimeoutError) and within_s < self._patience_s
+        if kind is not CallKind.STOP and not impatient:  # a plan's own short timeout says nothing of the Executor
             self.report = self.report.and_then(Report.of(error, took_s))

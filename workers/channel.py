@@ -14,6 +14,8 @@ from workers.drivers.registry import open_driver
 from workers.endings import failed
 from workers.observers.probe import ProbeObserver
 from workers.observers.prometheus import PrometheusObserver
+from workers.calls import StepCalls
+from workers.metrics import repeated
 from workers.plan_runner import PlanRunner
 from workers.traces import noted
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from dispatcher.endpoints import ExecutorClientConfig, ServiceSettings
     from dispatcher.record import PlanRecord
     from workers.breaker_rules import Admission, Breaker
-    from workers.calls import StepCalls
     from workers.drivers.base import Driver
     from workers.observers.base import Observer
     from workers.verdicts import Verdict
@@ -51,6 +52,8 @@ class Channel:
     observer: Observer | None
     runner: PlanRunner
     rules: BreakerRules
+    patience_s: float
+    """How long the Executor's answers are waited for in general, in seconds."""
 
     @classmethod
     def of(
@@ -66,12 +69,18 @@ class Channel:
         watch_ms = None if observer is None or observer.every_s is None else round(observer.every_s * 1000)
         runner = PlanRunner(config, poll_ms=poll_ms, watch_ms=watch_ms)
         rules = BreakerRules.of(config, lease_s=_longest_step_s(driver, observer))
-        return cls(name, driver, observer, runner, rules)
+        return cls(name, driver, observer, runner, rules, config.read_timeout_sec)
 
     @property
     def longest_step_s(self) -> float:
         """No step of a plan for this Executor takes longer, in seconds."""
         return _longest_step_s(self.driver, self.observer)
+
+    def calls(self, record: PlanRecord, now_ms: int) -> StepCalls:
+        """The calls of one step that begins at `now_ms`."""
+        return StepCalls(
+            self.driver, now_ms, self.observer, repeats=repeated(record), patience_s=self.patience_s
+        )
 
     def must_announce(self, record: PlanRecord) -> bool:
         """Whether the plan's next step sends an apply that must not be repeated."""

@@ -23,11 +23,9 @@ from dispatcher.settings import Settings
 from dispatcher.traces import TRACER, traceparent
 from workers.breaker import SharedBreaker
 from workers.breaker_rules import UNASKED, Admission
-from workers.calls import StepCalls
 from workers.channel import open_channel
 from workers.health import check
 from workers.local_breaker import LocalBreaker
-from workers.metrics import repeated
 from workers.traces import step_span
 from workers.uninterrupted import uninterrupted
 from workers.verdicts import Fail, Finish, Park, Retry
@@ -168,7 +166,7 @@ class HttpExecutorClient(ExecutorClient):
         if record.started_ms is None:
             record = record._replace(started_ms=self._now_ms())
         channel = self._channel
-        calls = StepCalls(channel.driver, self._now_ms(), channel.observer, repeats=repeated(record))
+        calls = channel.calls(record, self._now_ms())
         answer = channel.ask(record, self._breaker)
         with step_span(record):
             verdict = channel.advance(record, calls, answer)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from dispatcher.child import ending_with_its_parent
 from dispatcher.settings import LogFormat, load_settings
 
 __all__ = ["worker"]
@@ -46,7 +47,10 @@ def worker(
 
 def _run(commands: list[list[str]]) -> None:
     """Run them all until one ends, or we are told to. A signal from the terminal reaches them by itself."""
-    children = [subprocess.Popen(command, start_new_session=True) for command in commands]  # noqa: S603 (ours)
+    children = [
+        subprocess.Popen(command, start_new_session=True, preexec_fn=ending_with_its_parent())  # noqa: S603, PLW1509 (ours, it takes no lock)
+        for command in commands
+    ]
     try:
         while all(child.poll() is None for child in children):
             time.sleep(LOOK_EVERY_SEC)

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 from dispatcher.errors import InvalidPlanError, LedgerUnavailableError
 from workers.breaker_rules import UNASKED, Admission
-from workers.calls import StepCalls
 from workers.endings import failed
 from workers.engine.execution import Execution
-from workers.metrics import repeated
 from workers.traces import noted
 from workers.verdicts import Park
 
@@ -48,7 +46,7 @@ class PlanExecutor:
         if channel is None:
             return Execution(noted(_unconfigured(record, now_ms)))
         breaker = self._breakers[record.executor]
-        calls = StepCalls(channel.driver, now_ms, channel.observer, repeats=repeated(record))
+        calls = channel.calls(record, now_ms)
         answer = channel.ask(record, breaker, breaker.admitted())
         if isinstance(answer, Admission) and channel.must_announce(record):
             announced = self._announce(lease, record, now_ms)
