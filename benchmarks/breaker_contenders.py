@@ -16,6 +16,7 @@ import redis
 from purgatory import AsyncCircuitBreakerFactory, AsyncRedisUnitOfWork
 from purgatory.domain.model import OpenedState
 from pydantic import SecretStr
+from workers.steps import Steps
 
 from benchmarks.chaos_campaign import plan
 from dispatcher import CircuitOpenError, ExecutorClientConfig, ExecutorServerError, Settings
@@ -27,7 +28,6 @@ from workers.breaker import SharedBreaker
 from workers.breaker_rules import BreakerRules
 from workers.channel import Channel
 from workers.drivers.base import Driver
-from workers.steps import Steps
 from workers.verdicts import Fail
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 from pydantic import SecretStr
+from workers.steps import Steps
 
 from benchmarks.chaos_campaign import free_port
 from benchmarks.stage import Command, Stage, stage
@@ -28,7 +29,6 @@ from dispatcher.results import ResultCodec
 from dispatcher.settings import WakerSettings
 from workers.breaker import SharedBreaker
 from workers.channel import open_channel
-from workers.steps import Steps
 
 if TYPE_CHECKING:
     from types import FrameType

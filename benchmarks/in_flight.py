@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 import redis
 from pydantic import SecretStr
+from workers.waker import Waker
 
 from benchmarks.chaos_campaign import Fleet, plan, spread
 from benchmarks.counting_executor import Journal
 from dispatcher import Dispatcher, RawObservation, Settings
 from dispatcher.ledger import connect
-from workers.waker import Waker
 
 if TYPE_CHECKING:
     from dispatcher.handles import PlanHandle

@@ -151,7 +151,7 @@ class Leases:
         """Leases of the named plans, and of up to `limit` due ones."""
         token = f"{self._process}:{next(self._calls)}"
         args: list[str | float] = [self._prefix, self._queue, token, self._lease_ms, RECHECK_MS, FIRST_DUE_MS]
-        args += [limit, *itertools.chain.from_iterable(named)]
+        args += [limit, *(each for name in named for each in name)]
         next_due_ms, answers, due = self._run(FETCH, args)
         leases = [_lease(row) if isinstance(row, list) else Denial(row) for row in answers]
         granted = [_lease(row) for row in due]
@@ -194,7 +194,13 @@ def _lease(row: list[Any]) -> Lease | Unreadable:
     plan_id, token, first_step, in_the_way, state, epoch, now_ms, found, changed = row
     try:
         record = PlanRecord.from_fields(plan_id, dict(_pairs(found + changed)), in_the_way)
-    except (ExecutorClientError, ValueError, KeyError, TypeError, ArithmeticError) as exc:  # what another version, or a hand, has written
+    except (
+        ExecutorClientError,
+        ValueError,
+        KeyError,
+        TypeError,
+        ArithmeticError,
+    ) as exc:  # what another version, or a hand, has written
         return Unreadable(plan_id, token, f"{type(exc).__name__}: {exc}"[:200])
     return Lease(record, token, int(now_ms), time.monotonic(), bool(first_step), (state, epoch))
 

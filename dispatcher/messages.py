@@ -35,7 +35,10 @@ class Publisher:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._pattern: Any = None
-        self._start_anew()
+        self._process = 0
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._producer: Any = None
 
     def send(self, plans: Sequence[tuple[str, str]]) -> bool:
         """Send a message for each plan, given by its id and its title for people. False if the broker fails.
@@ -59,7 +62,8 @@ class Publisher:
     def close(self) -> None:
         """Close the connection. The next message opens another."""
         with self._lock:
-            connection, self._connection, self._producer = self._connection, None, None
+            connection, self._connection = self._connection, None
+            self._producer = None
             if connection is not None:
                 connection.release()
 
@@ -93,5 +97,4 @@ class Publisher:
         """Forget a connection, without a word on it: after a fork, the parent process uses it."""
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._connection: Any = None
-        self._producer: Any = None
+        self._connection = self._producer = None

@@ -182,7 +182,9 @@ class PlanRecord(NamedTuple):
     def applied(self, apply_id: str, now_ms: int) -> Self:
         """The record once the Executor has accepted the fault."""
         state = PlanState.RUNNING
-        return self._went_well(state=state, apply_id=apply_id, applied_ms=now_ms, doubtful_ms=None, applying_ms=None)
+        return self._went_well(
+            state=state, apply_id=apply_id, applied_ms=now_ms, doubtful_ms=None, applying_ms=None
+        )
 
     def looked(self, seen: str) -> Self:
         """The record once an observer has looked at the target."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from celery import states
 from pydantic_core import to_json
@@ -37,7 +37,7 @@ class ResultCodec:
 
     def encode(self, plan_id: str, outcome: RawObservation | Exception) -> str:
         """The outcome of a plan as the backend's JSON."""
-        meta = {
+        meta: dict[str, Any] = {
             "task_id": plan_id,
             "status": _state(outcome),
             "traceback": None,

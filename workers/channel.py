@@ -10,12 +10,12 @@ from dispatcher.endpoints import ProbeSettings, PrometheusSettings
 from dispatcher.errors import ExecutorClientError, InvalidSettingsError
 from dispatcher.settings import WITHOUT_METRICS
 from workers.breaker_rules import BreakerRules, Rejection
+from workers.calls import StepCalls
 from workers.drivers.registry import open_driver
 from workers.endings import failed
+from workers.metrics import repeated
 from workers.observers.probe import ProbeObserver
 from workers.observers.prometheus import PrometheusObserver
-from workers.calls import StepCalls
-from workers.metrics import repeated
 from workers.plan_runner import PlanRunner
 from workers.traces import noted
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from dispatcher.wake_ups import RUN_PLAN, WakeUp
 
 from dispatcher.celery_app import make_celery
 from dispatcher.ledger import connect
-from dispatcher.wake_ups import RUN_PLAN, WakeUp
 
 if TYPE_CHECKING:
     import redis

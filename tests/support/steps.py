@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workers.steps import Steps
+
     from dispatcher.ledger import Ledger, Settled
     from dispatcher.record import PlanRecord
-    from workers.steps import Steps
     from workers.verdicts import Verdict
 
 

@@ -91,7 +91,9 @@ class Completer(Loop):
     def snooze(self, lease: Lease, after_ms: int) -> Future[Standing]:
         """Give back a lease whose step was not begun: the plan is due after a while."""
         if lease.first_step:
-            return self._put(_Item(Settlement(lease.plan_id, lease.token, "snooze", [after_ms, "started_ms", ""])))
+            return self._put(
+                _Item(Settlement(lease.plan_id, lease.token, "snooze", [after_ms, "started_ms", ""]))
+            )
         return self._put(_Item(Settlement(lease.plan_id, lease.token, "snooze", [after_ms])))
 
     def set_aside(self, plan: Unreadable) -> Future[Standing]:

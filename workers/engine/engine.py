@@ -76,7 +76,11 @@ class Engine:
         self.keeper = LeaseKeeper(leases)
         self.completer = Completer(leases, self.keeper, results, breakers, written=self._written)
         self.fetcher = Fetcher(
-            leases, self.keeper, self.completer, threads=threads, run=lambda lease: submit(self._run_due, lease)
+            leases,
+            self.keeper,
+            self.completer,
+            threads=threads,
+            run=lambda lease: submit(self._run_due, lease),
         )
 
     def start(self) -> None:

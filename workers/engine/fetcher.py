@@ -55,7 +55,7 @@ class Fetcher(Loop):
         completer: Completer,
         *,
         threads: int,
-        run: Callable[[Lease], None],
+        run: Callable[[Lease], object],
     ) -> None:
         super().__init__("fetcher")
         self._leases = leases

@@ -49,12 +49,20 @@ class CeleryAnnouncer:
         plan_id, error = decision.record.id, bare(decision.error)
         if isinstance(error, PlanCancelledError):
             request = {"id": plan_id, "args": (plan_id,), "kwargs": {}}
-            signals.task_revoked.send(self._task, request=request, terminated=False, signum=None, expired=False)
+            signals.task_revoked.send(
+                self._task, request=request, terminated=False, signum=None, expired=False
+            )
             self._send("task-revoked", uuid=plan_id, terminated=False, signum=None, expired=False)
             return
         einfo = _info(error)
         signals.task_failure.send(
-            self._task, task_id=plan_id, exception=error, args=(plan_id,), kwargs={}, traceback=None, einfo=einfo
+            self._task,
+            task_id=plan_id,
+            exception=error,
+            args=(plan_id,),
+            kwargs={},
+            traceback=None,
+            einfo=einfo,
         )
         told = saferepr(error, maxlen=LONGEST_RESULT)
         self._send("task-failed", uuid=plan_id, exception=told, traceback=einfo.traceback[:LONGEST_RESULT])

@@ -77,7 +77,13 @@ class ConsumerGuard(bootsteps.StartStopStep):  # type: ignore[misc]  # celery sh
         self._pause_s = 0.0
         self._started_at: float | None = None
         # A message that is no JSON, or not shaped like one, must not end the worker.
-        consumer.connection_errors = (*consumer.connection_errors, ValueError, TypeError, KeyError, AttributeError)
+        consumer.connection_errors = (
+            *consumer.connection_errors,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+        )
 
     def start(self, consumer: Consumer) -> None:  # noqa: ARG002 (the bootstep's signature)
         """Celery restarts the consumer at once, five times a second while Redis answers with errors."""
@@ -97,13 +103,20 @@ def _refuse_other_pools(worker: Worker) -> None:
     if asked == "threads" and issubclass(worker.pool_cls, TaskPool):
         return
     name = asked if asked != "threads" else worker.pool_cls.__module__.rpartition(".")[2]
-    _end([f"--pool {name} cannot carry plans out: use --pool threads, and more worker processes (dispatcher worker)"], 2)
+    _end(
+        [
+            f"--pool {name} cannot carry plans out: use --pool threads, and more worker processes (dispatcher worker)"
+        ],
+        2,
+    )
 
 
 def _pool_on_command_line() -> str | None:
     """The value of `--pool`, if it was given: Celery replaces `prefork` by the setting `worker_pool` in silence."""
     context = click.get_current_context(silent=True)
-    given = context is not None and context.get_parameter_source("pool") is click.core.ParameterSource.COMMANDLINE
+    given = (
+        context is not None and context.get_parameter_source("pool") is click.core.ParameterSource.COMMANDLINE
+    )
     if not given:
         return None
     arguments = sys.argv[1:]

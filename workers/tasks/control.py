@@ -38,10 +38,15 @@ def register(app: Celery, ledger: Ledger) -> None:
         """Revoke tasks by id (or list of ids). A plan is cancelled: its fault is stopped."""
         if state.app is not app:
             return builtin_revoke(state, task_id, terminate=terminate, **options)
-        return _revoke(ledger, task_id, lambda others: builtin_revoke(state, others, terminate=terminate, **options))
+        return _revoke(
+            ledger, task_id, lambda others: builtin_revoke(state, others, terminate=terminate, **options)
+        )
 
     @control_command(  # type: ignore[untyped-decorator]
-        name="terminate", variadic="task_id", args=[("signal", str)], signature="<signal> [id1 [id2 [... [idN]]]]"
+        name="terminate",
+        variadic="task_id",
+        args=[("signal", str)],
+        signature="<signal> [id1 [id2 [... [idN]]]]",
     )
     def terminate(state: ControlDispatch, signal: Any, task_id: Any, **options: Any) -> Any:
         """Terminate tasks by id (or list of ids). A plan is cancelled: its fault is stopped."""
@@ -64,7 +69,9 @@ def _revoke(ledger: Ledger, task_id: Any, builtin: Callable[[list[str]], Any]) -
     if others:
         logger.info("tasks %s are no plans: Celery revokes them", ", ".join(others))
         builtin(others)
-    return {"ok": f"plans cancelled: {', '.join(plans) or 'none'}; other tasks revoked: {', '.join(others) or 'none'}"}
+    return {
+        "ok": f"plans cancelled: {', '.join(plans) or 'none'}; other tasks revoked: {', '.join(others) or 'none'}"
+    }
 
 
 def _describe(state: ControlDispatch, **_: Any) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from celery import signals
 
-from dispatcher.ledger import connect, impatient_client, worker_client
 from dispatcher.leases import Leases, Named
+from dispatcher.ledger import connect, impatient_client, worker_client
 from dispatcher.messages import RUN_PLAN
 from dispatcher.results import ResultCodec
 from workers.breaker import SharedBreaker
@@ -64,7 +64,7 @@ class WorkerParts:
         self._task.engine = None
 
     def _claim_ahead(self, request: Any, **_: Any) -> None:
-        """A message has arrived: have its plan's lease ready for the task's body. A retry waits for its time."""
+        """A message has arrived: have the lease ready for the task's body. A retry waits for its time."""
         if request.task is not self._task:
             return
         request.send_received()

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
     """A message for `run_plan`. Its body returns when the plan is parked, which is no success yet.
 
-    `task-succeeded` is sent once the plan has ended. A retry that waits stays a retry for those who watch events.
+    `task-succeeded` is sent once the plan has ended. A retry that waits stays in the state RETRY.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -61,7 +61,7 @@ class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
             self.eventer.send(type, uuid=self.id, **fields)
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """Kombu's event loop starts at most 10 tasks with an eta in a turn, and may sleep before the next turn."""
+        """Kombu's event loop starts at most 10 tasks with an eta in a turn, and may sleep before the next."""
         super().on_accepted(pid, time_accepted)
         if self.eta is not None and self.task.hub is not None:
             self.task.hub.call_soon(_nothing)
@@ -136,12 +136,12 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
         problem = (
             f"a {callbacks} cannot hold {RUN_PLAN}: wait for the plan's handle, then send the next task"
             if callbacks
-            else f"the task id {self.request.id} is not the plan id {plan_id}: submit plans by Dispatcher.submit"
+            else f"task id {self.request.id} is not the plan id {plan_id}: submit plans by Dispatcher.submit"
         )
         return InvalidPlanError(f"{RUN_PLAN}: {problem}", [["plan_id", problem]])
 
     def _refuse_callbacks(self, plan_id: str) -> None:
-        """End what was to follow the plan with an error. The plan itself goes on, and its result is its own."""
+        """End what was to follow the plan with an error. The plan itself goes on, with a result of its own."""
         error = self._misaddressed(plan_id)
         logger.warning("plan %s: %s", plan_id, error)
         self.backend.mark_as_failure(plan_id, error, request=self.request, store_result=False)
@@ -162,12 +162,20 @@ def _plan_id(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     if len(given) == 1 and isinstance(given[0], str) and given != ("?",):
         return given[0]
     problem = "must be the only argument: the id of a submitted plan, as text"
-    raise InvalidPlanError(f"{RUN_PLAN}: plan_id {problem}. Submit plans by Dispatcher.submit", [["plan_id", problem]])
+    raise InvalidPlanError(
+        f"{RUN_PLAN}: plan_id {problem}. Submit plans by Dispatcher.submit", [["plan_id", problem]]
+    )
 
 
 def _callbacks(request: Any) -> str:
     """What Celery would do after the task. Empty if nothing."""
-    names = {"chain": "chain", "chord": "chord", "callbacks": "link (callback)", "errbacks": "link_error", "group": "group"}
+    names = {
+        "chain": "chain",
+        "chord": "chord",
+        "callbacks": "link (callback)",
+        "errbacks": "link_error",
+        "group": "group",
+    }
     return next((words for name, words in names.items() if getattr(request, name, None)), "")
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import kombu as _kombu
 import pytest
-
 from workers.bursts import LEAST_ROOM, Transport
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from support.breakers import rules
 from support.fake_driver import FakeDriver
 from support.plans import abort_plan
 from support.steps import take
+from workers.steps import Steps
 
 from dispatcher import (
     ExecutorClientConfig,
@@ -36,7 +37,6 @@ from workers.breaker import SharedBreaker
 from workers.breaker_rules import UNASKED, Outcome, Report
 from workers.channel import Channel
 from workers.metrics import measured
-from workers.steps import Steps
 from workers.verdicts import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:

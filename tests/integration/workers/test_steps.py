@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from support.fake_driver import FakeDriver
 from support.plans import abort_plan
 from support.steps import take
+from workers.steps import Steps
 
 from dispatcher import (
     CircuitOpenError,
@@ -31,7 +32,6 @@ from dispatcher.waits import Waiter, value_of
 from workers.breaker import SharedBreaker
 from workers.breaker_rules import BreakerState
 from workers.channel import Channel
-from workers.steps import Steps
 from workers.verdicts import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:

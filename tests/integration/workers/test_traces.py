@@ -12,6 +12,7 @@ from support.plans import abort_plan, plan_record
 from support.spans import Spans, ids
 from support.steps import take
 from support.stub_executor import StubExecutor
+from workers.steps import Steps
 
 from dispatcher import (
     Dispatcher,
@@ -30,7 +31,6 @@ from workers.breaker import SharedBreaker
 from workers.channel import open_channel
 from workers.local import HttpExecutorClient
 from workers.observers.base import Phase
-from workers.steps import Steps
 from workers.traces import own_trace_id, step_span
 from workers.verdicts import Fail, Finish, Park, Retry
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from dispatcher.wake_ups import WakeUp
 from pydantic import SecretStr
 from support.eventually import eventually
 from support.plans import abort_plan
 from support.redis_server import RedisServer
+from workers.waker import Waker
 
 from dispatcher import Settings
 from dispatcher.ledger import Submission, connect
 from dispatcher.record import Order
 from dispatcher.settings import WakerSettings
-from dispatcher.wake_ups import WakeUp
-from workers.waker import Waker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

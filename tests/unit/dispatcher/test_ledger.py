@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from dispatcher.wake_ups import WakeUp
 from pydantic import SecretStr
 from support.plans import abort_plan, delay_plan, plan_record
 from support.steps import finished, parked
@@ -24,7 +25,6 @@ from dispatcher import (
 from dispatcher.ledger import Ledger, Step, Submission, connect
 from dispatcher.record import Order
 from dispatcher.waits import Waiter, value_of
-from dispatcher.wake_ups import WakeUp
 
 if TYPE_CHECKING:
     from dispatcher import FaultPlan

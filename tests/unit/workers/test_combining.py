@@ -11,9 +11,9 @@ import fakeredis
 import pytest
 import redis
 from support.eventually import eventually
+from workers.combining import CombinedScripts
 
 from dispatcher.scripts import Call, Script, Scripts
-from workers.combining import CombinedScripts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.eventually import eventually
-
 from workers.one_core import MARGIN, Look, choose
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.eventually import eventually
-
 from workers.step_pool import StepPool
 
 if TYPE_CHECKING:
