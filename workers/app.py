@@ -13,8 +13,9 @@ from typing import Any
 from celery.signals import after_setup_logger, after_setup_task_logger
 
 from dispatcher.celery_app import make_celery
+from dispatcher.connection import impatient_client
 from dispatcher.errors import InvalidSettingsError
-from dispatcher.ledger import connect, impatient_client
+from dispatcher.ledger import connect
 from dispatcher.results import ResultCodec
 from dispatcher.settings import LogFormat, load_settings
 from workers import control as _control  # noqa: F401 (registers what a worker tells of itself)
