@@ -6,14 +6,16 @@ ENV MALLOC_ARENA_MAX=2 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE
     PIP_ROOT_USER_ACTION=ignore
 
 WORKDIR /app
-COPY pyproject.toml README.md ./
+COPY requirements/image.txt requirements/
+RUN pip install --require-hashes --requirement requirements/image.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY dispatcher dispatcher
 COPY workers workers
 COPY executor executor
 COPY conformance conformance
 COPY config config
 # A clone made under a strict umask is for its owner alone, who is nobody in here.
-RUN chmod -R a+rX . && pip install ".[executor,flower,otel]"
+RUN chmod -R a+rX . && pip install --no-deps --no-build-isolation .
 
 # Nobody needs to be root to wait for HTTP.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dispatcher

@@ -4,15 +4,21 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-EXTRAS := executor,flower,otel,embedded,examples,bench,dev
+UV     := $(BIN)/uv --system-certs pip
+COMPILE = $(UV) compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
+# Prints what a command says only if it fails.
+QUIETLY = sh -c 'said=$$("$$@" 2>&1) || { echo "$$said"; exit 1; }' --
+# Finds imports of packages that are in none but the named extras.
+UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check guard campaign in-flight bench bench-growth bench-breaker bench-transport fuzz
-.PHONY: docs format clean
+.PHONY: help demo test test-fast check guard campaign in-flight bench bench-growth bench-breaker bench-transport fuzz
+.PHONY: docs format lock upgrade clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
 	@echo "make test      set up, then lint, type-check and run every test"
+	@echo "make test-fast  the same with the unit tests alone, in less than 90 s"
 	@echo "make check     lint and type-check only"
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
 	@echo "make in-flight  what many plans in flight cost, and how long a killed worker holds them up"
@@ -24,20 +30,30 @@ help:
 	@echo "make fuzz      100,000 answers that are none"
 	@echo "make docs      write anew what is made from code: executor/openapi.yaml, docs/errors.md"
 	@echo "make format    format the code"
+	@echo "make lock      write requirements/ anew after a change of pyproject.toml"
+	@echo "make upgrade   the same with the newest version of everything"
 	@echo "make clean     remove the virtual environment and caches"
 
-$(VENV)/.ready: pyproject.toml
+# requirements/ holds every version that was tested, with its hash; nothing else is installed.
+$(VENV)/.ready: pyproject.toml requirements/uv.txt requirements/development.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "setting up $(VENV) ..."
-	@if command -v uv >/dev/null 2>&1; then \
-	  uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) \
-	  && uv pip install --quiet --python $(BIN)/python --editable '.[$(EXTRAS)]'; \
-	else \
-	  $(PYTHON) -m venv $(VENV) \
-	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'; \
-	fi
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
+	@$(UV) sync --quiet --python $(BIN)/python --require-hashes --no-build requirements/development.txt
+	@$(UV) install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# Both write requirements/ anew. `lock` changes only what pyproject.toml asks for; `upgrade` takes the newest versions.
+lock upgrade: $(VENV)/.ready
+	@$(COMPILE) --group installer --output-file requirements/uv.txt
+	@$(COMPILE) pyproject.toml --all-extras --group build --output-file requirements/development.txt
+	@$(COMPILE) pyproject.toml --extra executor --extra flower --extra otel --group build \
+	  --constraint requirements/development.txt --output-file requirements/image.txt
+	@$(COMPILE) pyproject.toml --all-extras --group build --resolution lowest-direct --upgrade --output-file .ci/lowest.txt
+
+upgrade: COMPILE += --upgrade
 
 demo: $(VENV)/.ready
 	@$(BIN)/dispatcher demo
@@ -45,11 +61,18 @@ demo: $(VENV)/.ready
 test: check
 	@$(BIN)/pytest --quiet --numprocesses 2 --dist worksteal
 
+test-fast: check
+	@$(BIN)/pytest --quiet --numprocesses 2 --dist worksteal tests/unit
+
 check: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports --no-logo
+	@$(QUIETLY) $(BIN)/lint-imports --no-logo
+	@$(QUIETLY) $(BIN)/deptry .
+	@$(QUIETLY) $(UNDECLARED) executor,flower,examples,bench,dev dispatcher
+	@$(QUIETLY) $(UNDECLARED) executor,flower,otel,embedded,examples,bench,dev workers conformance
+	@$(QUIETLY) $(UNDECLARED) flower,otel,embedded,examples,bench,dev executor
 
 campaign: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000 --peer

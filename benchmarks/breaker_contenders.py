@@ -21,7 +21,8 @@ from workers.steps import Steps
 from benchmarks.chaos_campaign import plan
 from dispatcher import CircuitOpenError, ExecutorClientConfig, ExecutorServerError, Settings
 from dispatcher.celery_app import make_celery
-from dispatcher.ledger import Submission, connect, impatient_client
+from dispatcher.connection import impatient_client
+from dispatcher.ledger import Submission, connect
 from dispatcher.record import Order
 from dispatcher.results import ResultCodec
 from workers.breaker import SharedBreaker

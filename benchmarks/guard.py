@@ -23,7 +23,8 @@ from benchmarks.stage import Command, Stage, stage
 from benchmarks.tap import Tap
 from dispatcher import Dispatcher, ExecutorClientConfig, FaultPlan, FaultType, RawObservation, Settings
 from dispatcher.celery_app import make_celery
-from dispatcher.ledger import Submission, connect, impatient_client
+from dispatcher.connection import impatient_client
+from dispatcher.ledger import Submission, connect
 from dispatcher.record import Order
 from dispatcher.results import ResultCodec
 from dispatcher.settings import WakerSettings

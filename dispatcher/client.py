@@ -55,7 +55,7 @@ class Dispatcher(ExecutorClient):
         self._access = Access(
             self._ledger,
             ResultCodec(self._celery),
-            Waiter(self._ledger),
+            Waiter(self._settings),
             AsyncWaiter(self._settings),
         )
 
@@ -67,6 +67,7 @@ class Dispatcher(ExecutorClient):
 
     def close(self) -> None:
         """Close all connections. Plans that were submitted go on."""
+        self._access.waiter.close()
         self._ledger.close()
         self._publisher.close()
         self._celery.close()
@@ -168,8 +169,8 @@ class Dispatcher(ExecutorClient):
         executor), `LedgerUnavailableError`, and `ResultTimeoutError` where no worker is there to check.
         """
         self._options(timeout_sec, None, executor, None)
-        answer = first_of(self._ledger, self._ledger.health_key(executor), timeout_sec)
-        found = Waiter(self._ledger).wait(answer, timeout_sec)
+        check = first_of(self._ledger.health_key(executor), timeout_sec)
+        found = self._access.waiter.wait(check, timeout_sec)
         if found is None:
             told = f"nobody checked executor {executor} within {timeout_sec:g} s: is a worker running?"
             raise ResultTimeoutError(told)

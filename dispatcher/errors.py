@@ -3,7 +3,9 @@
     ExecutorClientError
     ├── InvalidPlanError            the plan breaks a rule; nothing was sent
     ├── InvalidSettingsError        the configuration breaks a rule; nothing was started
-    ├── LedgerUnavailableError      Redis did not answer                  (also a ConnectionError)
+    ├── LedgerUnavailableError      Redis did not answer, or not for now  (also a ConnectionError)
+    │   └── LedgerRefusedError      Redis refused a command, and will do so again
+    ├── RecordUnreadableError       what is stored of a plan cannot be read by this version
     ├── PlanUnknownError            no plan has this id, or its record is gone
     ├── PlanConflictError           another plan has the id, or the target
     ├── PlanCancelledError          somebody cancelled the plan, or halted the dispatcher
@@ -43,11 +45,13 @@ __all__ = [
     "FaultLostError",
     "InvalidPlanError",
     "InvalidSettingsError",
+    "LedgerRefusedError",
     "LedgerUnavailableError",
     "PlanCancelledError",
     "PlanConflictError",
     "PlanExpiredError",
     "PlanUnknownError",
+    "RecordUnreadableError",
     "ResultTimeoutError",
 ]
 
@@ -115,11 +119,34 @@ class InvalidSettingsError(_RuleError):
 
 
 class LedgerUnavailableError(ExecutorClientError, builtins.ConnectionError):
-    """Redis did not answer. The call may have taken effect."""
+    """Redis did not answer, or refused a command for now. The call may have taken effect."""
 
-    advice = "See whether Redis runs and `redis_url` is right, then repeat the call with the same plan id."
+    advice = "Do what the message says about Redis, then repeat the call with the same plan id."
     exit_code = 3
     retry_safe = True
+
+
+class LedgerRefusedError(LedgerUnavailableError):
+    """Redis refused a command, and will again: a wrong password, no permission, a key of another type."""
+
+    advice = "See the message: are `redis_url` and `key_prefix` right? Else report the defect."
+    exit_code = 18
+    retry_safe = False
+
+
+class RecordUnreadableError(ExecutorClientError):
+    """What is stored of a plan cannot be read here: another version wrote it, or another program."""
+
+    advice = "Ask with the version that submitted the plan, or cancel it, and submit it as a new plan."
+    exit_code = 19
+
+    def __init__(self, message: str = "", plan_id: str = "", /) -> None:
+        super().__init__(message, plan_id)
+
+    @property
+    def plan_id(self) -> str:
+        """Id of the plan."""
+        return str(self.args[1])
 
 
 class PlanUnknownError(ExecutorClientError):

@@ -15,8 +15,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from dispatcher.connection import impatient_client
 from dispatcher.errors import InvalidSettingsError, LedgerUnavailableError
-from dispatcher.ledger import Ledger, impatient_client
+from dispatcher.ledger import Ledger
 from dispatcher.metrics import executor_counts
 from dispatcher.plan_counts import plan_counts
 

@@ -78,23 +78,21 @@ class PlanHandle:
         `PlanUnknownError`, `LedgerUnavailableError`.
         """
         if self._outcome is None:
-            state = self._access.waiter.wait(waits.end_of(self._access.ledger, self.id, timeout), timeout)
+            state, stored = self._access.waiter.wait(self._end(timeout), timeout)
             self._check(state, timeout)
-            self._outcome = self._access.waiter.wait(waits.value_of(self._result_key))
+            self._outcome = stored
         return self._decoded()
 
     async def result_async(self, timeout: float | None = None) -> RawObservation:  # noqa: ASYNC109
         """`result`, for asyncio."""
         if self._outcome is None:
-            waiter = self._access.async_waiter
-            state = await waiter.wait(waits.end_of(self._access.ledger, self.id, timeout), timeout)
+            state, stored = await self._access.async_waiter.wait(self._end(timeout), timeout)
             self._check(state, timeout)
-            self._outcome = await waiter.wait(waits.value_of(self._result_key))
+            self._outcome = stored
         return self._decoded()
 
-    @property
-    def _result_key(self) -> str:
-        return self._access.results.key(self.id)
+    def _end(self, timeout: float | None) -> waits.Wait[tuple[PlanState | None, str | None]]:
+        return waits.result_of(self._access.ledger, self.id, self._access.results.key(self.id), timeout)
 
     def _check(self, state: PlanState | None, timeout: float | None) -> None:
         if state is not None and not state.final:

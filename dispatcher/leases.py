@@ -1,7 +1,7 @@
 """The workers' side of the ledger: leases are granted, renewed and settled, many in one call.
 
-Each call is one Lua script on the server's clock; `lua/prelude.lua` has the schema of the keys. A decision under a
-lease that was lost changes nothing, and a decision may be sent again if its answer was lost.
+Each call is one Lua script on the server's clock; `lua/prelude.lua` has the schema of the keys. A decision
+under a lease that was lost changes nothing, and a decision may be sent again if its answer was lost.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from dispatcher.connection import RedisErrors
 from dispatcher.errors import ExecutorClientError
-from dispatcher.ledger import FIRST_DUE_MS, RECHECK_MS, RedisErrors
+from dispatcher.ledger import FIRST_DUE_MS, RECHECK_MS
 from dispatcher.record import PlanRecord
 from dispatcher.scripts import Call, Script, Scripts
 

@@ -11,38 +11,29 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import redis
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.retry import AbstractRetry, Retry
-
+from dispatcher.connection import RedisErrors, exchange, patient_client, replies_of
 from dispatcher.errors import (
     DispatchHaltedError,
     InvalidPlanError,
-    LedgerUnavailableError,
     PlanConflictError,
 )
 from dispatcher.record import Order, PlanRecord
 from dispatcher.scripts import Call, Script, Scripts
-from dispatcher.sockets import redis_client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    import redis
 
     from dispatcher.errors import ExecutorClientError
     from dispatcher.settings import Settings
 
 __all__ = [
     "Ledger",
-    "RedisErrors",
     "Submission",
     "connect",
-    "connection_options",
-    "impatient_client",
-    "worker_client",
 ]
 
-WAIT_SLICE_SEC = 2.0
-"""Those who wait look this often whether their plans are still known."""
 
 RECHECK_MS = 60_000
 """How often a plan that waits for its target looks by itself. It is due as soon as its turn comes."""
@@ -90,9 +81,6 @@ class Ledger:
 
         self.aside_key = f"{self._prefix}aside"
         """The hash of the plans that no worker of this version can read, each with the reason."""
-
-        self.slice_s = min(WAIT_SLICE_SEC, settings.redis_timeout_sec / 2)
-        """The longest that one command may block."""
 
     def submit(self, submissions: Sequence[Submission]) -> list[bool | ExecutorClientError]:
         """Take the plans on, in one call to Redis.
@@ -145,10 +133,7 @@ class Ledger:
 
     def read(self, plan_ids: Sequence[str]) -> list[PlanRecord | None]:
         """The plans as they stand. None for each that nobody knows."""
-        with self._redis_errors, self._client.pipeline(transaction=False) as pipe:
-            for plan_id in plan_ids:
-                pipe.hgetall(self._plan(plan_id))
-            found = pipe.execute()
+        found = self.execute_all([["HGETALL", self._plan(plan_id)] for plan_id in plan_ids])
         return [
             PlanRecord.from_fields(plan_id, fields) if fields else None
             for plan_id, fields in zip(plan_ids, found, strict=True)
@@ -177,17 +162,10 @@ class Ledger:
         with self._redis_errors:
             self._client.ping()
 
-    def execute(self, command: Sequence[Any]) -> Any:
-        """Carry out one Redis command, for those who wait."""
-        with self._redis_errors:
-            return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
-
     def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Carry out several Redis commands in one round trip; their replies."""
-        with self._redis_errors, self._client.pipeline(transaction=False) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-            return pipe.execute()
+        with self._redis_errors:
+            return replies_of(exchange(self._client, commands))
 
     def close(self) -> None:
         """Close the connections."""
@@ -241,64 +219,9 @@ class Ledger:
             return self._scripts.run([Call(script, keys, args)])[0]
 
 
-class RedisErrors:
-    """A block in which Redis's errors become ours. May be entered again, and by several threads at once."""
-
-    def __init__(self, address: str) -> None:
-        """`address` is told to people."""
-        self._address = address
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> None:
-        if isinstance(exc, redis.RedisError):
-            raise self.ours(exc) from exc
-
-    def ours(self, error: redis.RedisError) -> LedgerUnavailableError:
-        """What we say of it."""
-        told = f"Redis at {self._address} did not answer: {str(error).rstrip('.')}"
-        return LedgerUnavailableError(f"{told}. Is it running, and is redis_url right?")
-
-
 def connect(settings: Settings) -> Ledger:
     """A ledger on the Redis that the settings name. Nothing is sent yet."""
-    client = redis_client(settings.redis_url.get_secret_value(), **connection_options(settings, Retry))
-    return Ledger(client, settings)
-
-
-def impatient_client(settings: Settings) -> redis.Redis:
-    """A client for those who can do without Redis, and shall not wait for it for longer than a second."""
-    timeout_s = min(1.0, settings.redis_timeout_sec) / 2  # for it is tried twice
-    return redis_client(
-        settings.redis_url.get_secret_value(),
-        decode_responses=True,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), retries=1),
-    )
-
-
-def worker_client(settings: Settings) -> redis.Redis:
-    """A client for the loops of a worker, which repeat what failed by themselves, within the time of a lease."""
-    timeout_s = min(settings.redis_timeout_sec, settings.worker.lease_sec / 3)
-    return redis_client(
-        settings.redis_url.get_secret_value(),
-        decode_responses=True,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), retries=0),
-    )
-
-
-def connection_options(settings: Settings, retry: Callable[..., AbstractRetry[Any]]) -> dict[str, Any]:
-    """How to talk to Redis: in text, with bounded patience, and repeating what got no answer."""
-    return {
-        "decode_responses": True,
-        "socket_timeout": settings.redis_timeout_sec,
-        "socket_connect_timeout": settings.redis_timeout_sec,
-        "retry": retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
-    }
+    return Ledger(patient_client(settings), settings)
 
 
 def _outcome(submission: Submission, what: str, more: str = "") -> bool | ExecutorClientError:

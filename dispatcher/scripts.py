@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Self
 
-from hiredis import pack_command
 from redis.exceptions import NoScriptError, ResponseError
 
-from dispatcher.sockets import Pool
+from dispatcher.connection import exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +47,11 @@ class Call:
     then: Callable[[Any], None] | None = None
     """Hears the reply."""
 
+    @property
+    def command(self) -> list[str | float]:
+        """The command that calls it."""
+        return ["EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args]
+
 
 class Scripts:
     """Carries scripts out, over one client."""
@@ -79,14 +83,15 @@ class Scripts:
         Scripts that Redis has lost (it was restarted, or somebody flushed them) are loaded, and only the
         calls that missed them are made again. Raises `redis.RedisError` where nothing is answered.
         """
-        replies = _round_trip(self._client, calls)
-        missed = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        commands = [each.command for each in calls]
+        replies = exchange(self._client, commands)
+        missed = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if missed:
-            for text in {calls[index].script.text for index in missed}:
+            for text in {calls[number].script.text for number in missed}:
                 self._client.script_load(text)
-            again = _round_trip(self._client, [calls[index] for index in missed])
-            for index, reply in zip(missed, again, strict=True):
-                replies[index] = reply
+            again = exchange(self._client, [commands[number] for number in missed])
+            for number, reply in zip(missed, again, strict=True):
+                replies[number] = reply
         return replies
 
 
@@ -98,35 +103,3 @@ def told(calls: Sequence[Call], replies: list[Any]) -> list[Any]:
         if call.then is not None:
             call.then(reply)
     return replies
-
-
-def _round_trip(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-    """Their replies, errors among them. Not by the client's own commands, which cost twice as much."""
-    pool: Any = client.connection_pool
-    quick = isinstance(pool, Pool)
-    connection: Any = pool.borrow() if quick else pool.get_connection()
-    try:
-        replies: list[Any] = connection.retry.call_with_retry(
-            lambda: _exchange(connection, calls), lambda _: connection.disconnect()
-        )
-    except BaseException:  # interrupted halfway, it would give these answers to the next who asks
-        connection.disconnect()
-        raise
-    finally:
-        (pool.give_back if quick else pool.release)(connection)
-    return replies
-
-
-def _exchange(connection: Any, calls: Sequence[Call]) -> list[Any]:
-    commands: list[tuple[Any, ...]] = [
-        ("EVALSHA", each.script.sha, len(each.keys), *each.keys, *each.args) for each in calls
-    ]
-    connection.send_packed_command([b"".join(pack_command(each) for each in commands)])
-    return [_reply(connection) for _ in commands]
-
-
-def _reply(connection: Any) -> Any:
-    try:
-        return connection.read_response()
-    except ResponseError as exc:  # the answer to this call alone
-        return exc

@@ -143,7 +143,8 @@ class SharedBreaker(Breaker):
     def admitted(self) -> Admission | None:
         """The admission that the breaker gives unasked, by its last known state. None: it must be asked.
 
-        Redis returns the state with every lease and every settlement, so that it is as old as the last of these.
+        Redis returns the state with every lease and every settlement, so that it is as old as the last of
+        these.
         """
         return self._admitted_by(*self._known)
 

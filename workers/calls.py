@@ -38,8 +38,8 @@ class StepCalls:
     ) -> None:
         """`begun_ms` is the time at which the step began; `clock` tells in seconds how it goes on.
 
-        `repeats` is the call that failed in the step before, if one did. `patience_s` is how long an answer is
-        waited for in general: a call that is given less time and times out is no failure of the Executor.
+        `repeats` is the call that failed in the step before, if one did. `patience_s` is how long an answer
+        is waited for in general: a call that is given less time and times out is no failure of the Executor.
         """
         self._driver = driver
         self._observer = observer

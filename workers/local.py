@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import SecretStr
 
+from dispatcher.connection import impatient_client
 from dispatcher.endpoints import ExecutorClientConfig
 from dispatcher.errors import InvalidPlanError
 from dispatcher.executor_client import ExecutorClient
-from dispatcher.ledger import impatient_client
 from dispatcher.metrics import ExecutorClientMetrics, ExecutorCounts
 from dispatcher.record import PlanRecord
 from dispatcher.settings import Settings

@@ -11,8 +11,8 @@ import typer
 
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.options import Executor  # noqa: TC001 (typer reads the annotations)
+from dispatcher.connection import RedisErrors, impatient_client
 from dispatcher.errors import InvalidSettingsError
-from dispatcher.ledger import RedisErrors, impatient_client
 from dispatcher.settings import load_settings
 from workers.breaker import SharedBreaker
 from workers.breaker_rules import BreakerRules, BreakerState

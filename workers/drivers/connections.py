@@ -10,6 +10,10 @@ second would otherwise hold a step for as long as it likes.
 from __future__ import annotations
 
 import select
+import socket
+import ssl
+import struct
+import sys
 import time
 import weakref
 from collections import deque
@@ -21,10 +25,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.proxy import connection_requires_http_tunnel
 
-from dispatcher.sockets import bound
-
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
 
 __all__ = ["POOLS", "BrokenAnswerError", "Headers", "TooLongError", "Transfer", "TransferPool"]
@@ -260,3 +261,21 @@ class _HttpsPool(TransferPool, HTTPSConnectionPool):
 
 POOLS: dict[str, type[TransferPool]] = {"http": TransferPool, "https": _HttpsPool}
 """By URL scheme, for a urllib3 pool manager."""
+
+
+def bound(sock: socket.socket, seconds: float) -> None:
+    """Have each read and each write of the socket wait for `seconds` at most.
+
+    By the kernel where it can. With a timeout of its own, Python asks before each read and write whether it
+    would block: another system call, and one more time that all threads contend for the interpreter's lock.
+    What took too long is a `BlockingIOError` then, else a `TimeoutError`.
+    """
+    if sys.platform != "linux" or isinstance(sock, ssl.SSLSocket):
+        sock.settimeout(seconds)
+        return
+    if sock.gettimeout() is not None:
+        sock.settimeout(None)
+    whole, millionths = divmod(max(1, round(seconds * 1_000_000)), 1_000_000)
+    timeval = struct.pack("@ll", whole, millionths)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)

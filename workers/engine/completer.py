@@ -1,7 +1,7 @@
-"""The completer writes decisions down in batches, with the breakers' reports and the metrics, in one round trip.
+"""The completer writes decisions down in batches, with the breakers' reports and the metrics.
 
-(Databases know this as group commit.) A decision that Redis did not take is offered again, until its lease is lost:
-trouble with Redis is never a plan's failure.
+(Databases know this as group commit.) A decision that Redis did not take is offered again, until its lease is
+lost: trouble with Redis is never a plan's failure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from dispatcher.errors import LedgerUnavailableError
+from dispatcher.errors import LedgerRefusedError
 from dispatcher.leases import Settlement, Standing
 from workers.engine.loop import Loop
 from workers.verdicts import Fail, Finish, Park, Retry
@@ -154,9 +154,7 @@ class Completer(Loop):
         beside = list(self._recordings(batch))
         try:
             return self._leases.settle([item.settlement for item in batch], beside)
-        except LedgerUnavailableError:
-            raise
-        except Exception:
+        except LedgerRefusedError:
             if len(batch) == 1:
                 logger.exception("plan %s: its decision cannot be written", batch[0].settlement.plan_id)
                 return [LOST]

@@ -1,4 +1,4 @@
-"""The engine of a worker process: fetcher, executor, completer and lease keeper, around Celery's pool of threads."""
+"""The engine of a worker process: fetcher, executor, completer and lease keeper around Celery's pool."""
 
 from __future__ import annotations
 
@@ -118,7 +118,8 @@ class Engine:
     def attempt(self, lease: Lease) -> tuple[Execution, Standing | None]:
         """Carry out one step and have its decision written down.
 
-        A failure is waited for until the ledger has answered: the breaker knows of it before this thread calls again.
+        A failure is waited for until the ledger has answered: the breaker knows of it before this thread
+        calls again.
         """
         began = time.monotonic()
         self._note_breaker(lease)
@@ -161,7 +162,7 @@ class Engine:
                 self.announcer.retry(lease, decision)
 
     def _written(self, standing: Standing, plan_id: str, execution: Execution | None) -> None:
-        """The ledger has answered: the next turn of the fetcher comes in time for the plan, or the next in line."""
+        """The ledger has answered: the fetcher's next turn comes in time for what is due."""
         if standing.lost:
             return
         self.fetcher.expect(max(0, standing.due_ms) / 1000)

@@ -1,7 +1,7 @@
-"""The fetcher takes leases from the ledger: of plans whose messages have arrived, and of due plans, in one call.
+"""The fetcher takes leases from the ledger, of plans whose messages have arrived and of due plans.
 
-A message names its plan when Celery receives it, and the task's body collects the lease, which is ready by then.
-Claims one by one would cost a third of the throughput.
+A message names its plan when Celery receives it, and the task's body collects the lease, which is ready by
+then. Claims one by one would cost a third of the throughput.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Fetcher(Loop):
         self.expect()
 
     def collect(self, named: Named) -> Lease | Denial | None:
-        """The lease of a named plan, or why there is none. None if Redis or the worker's end holds it back."""
+        """The lease of a named plan, or why there is none. None if it does not come in time."""
         give_up_at = time.monotonic() + COLLECT_WITHIN_S
         with self._answered:
             while not self._stopping:

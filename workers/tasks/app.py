@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from celery.signals import after_setup_logger, after_setup_task_logger, celeryd_init
@@ -14,6 +13,8 @@ from workers.tasks.bootsteps import bootsteps_of
 from workers.tasks.run_plan import RunPlan
 
 if TYPE_CHECKING:
+    import logging
+
     from celery import Celery
 
     from dispatcher.settings import Settings

@@ -68,7 +68,7 @@ def bootsteps_of(settings: Settings) -> dict[str, list[type[bootsteps.Step]]]:
 
 
 class ConsumerGuard(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
-    """Keeps the consumer alive: a message that is none costs one reconnection, and reconnections keep a pace."""
+    """Keeps the consumer alive: a broken message costs one reconnection, and reconnections keep a pace."""
 
     name = "dispatcher.consumer_guard"
 
@@ -104,15 +104,13 @@ def _refuse_other_pools(worker: Worker) -> None:
         return
     name = asked if asked != "threads" else worker.pool_cls.__module__.rpartition(".")[2]
     _end(
-        [
-            f"--pool {name} cannot carry plans out: use --pool threads, and more worker processes (dispatcher worker)"
-        ],
+        [f"--pool {name} cannot carry plans out: use --pool threads, and more processes"],
         2,
     )
 
 
 def _pool_on_command_line() -> str | None:
-    """The value of `--pool`, if it was given: Celery replaces `prefork` by the setting `worker_pool` in silence."""
+    """The value of `--pool`, if it was given. Celery replaces `prefork` by the setting `worker_pool`."""
     context = click.get_current_context(silent=True)
     given = (
         context is not None and context.get_parameter_source("pool") is click.core.ParameterSource.COMMANDLINE

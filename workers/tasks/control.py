@@ -1,7 +1,7 @@
 """Celery's remote control of a worker.
 
-Celery keeps its control commands in one registry for the whole process. They are registered when a worker of ours
-starts, and commands for any other app go on to the ones that were there before.
+Celery keeps its control commands in one registry for the whole process. They are registered when a worker of
+ours starts, and commands for any other app go on to the ones that were there before.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def _revoke(ledger: Ledger, task_id: Any, builtin: Callable[[list[str]], Any]) -
         logger.info("tasks %s are no plans: Celery revokes them", ", ".join(others))
         builtin(others)
     return {
-        "ok": f"plans cancelled: {', '.join(plans) or 'none'}; other tasks revoked: {', '.join(others) or 'none'}"
+        "ok": f"plans cancelled: {', '.join(plans) or 'none'}; "
+        f"other tasks revoked: {', '.join(others) or 'none'}"
     }
 
 

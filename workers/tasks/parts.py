@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from celery import signals
 
+from dispatcher.connection import impatient_client, worker_client
 from dispatcher.leases import Leases, Named
-from dispatcher.ledger import connect, impatient_client, worker_client
+from dispatcher.ledger import connect
 from dispatcher.messages import RUN_PLAN
 from dispatcher.results import ResultCodec
 from workers.breaker import SharedBreaker

@@ -141,7 +141,7 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
         return InvalidPlanError(f"{RUN_PLAN}: {problem}", [["plan_id", problem]])
 
     def _refuse_callbacks(self, plan_id: str) -> None:
-        """End what was to follow the plan with an error. The plan itself goes on, with a result of its own."""
+        """End what was to follow the plan with an error. The plan goes on, with a result of its own."""
         error = self._misaddressed(plan_id)
         logger.warning("plan %s: %s", plan_id, error)
         self.backend.mark_as_failure(plan_id, error, request=self.request, store_result=False)

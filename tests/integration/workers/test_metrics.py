@@ -29,7 +29,8 @@ from dispatcher import (
     Settings,
 )
 from dispatcher.celery_app import make_celery
-from dispatcher.ledger import Submission, connect, impatient_client
+from dispatcher.connection import impatient_client
+from dispatcher.ledger import Submission, connect
 from dispatcher.metrics import CallKind, ExecutorCounts, executor_counts
 from dispatcher.record import Order
 from dispatcher.results import ResultCodec

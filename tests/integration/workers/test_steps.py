@@ -25,10 +25,10 @@ from dispatcher import (
     Settings,
 )
 from dispatcher.celery_app import make_celery
-from dispatcher.ledger import Submission, connect, impatient_client
+from dispatcher.connection import impatient_client
+from dispatcher.ledger import Submission, connect
 from dispatcher.record import Order
 from dispatcher.results import ResultCodec
-from dispatcher.waits import Waiter, value_of
 from workers.breaker import SharedBreaker
 from workers.breaker_rules import BreakerState
 from workers.channel import Channel
@@ -88,8 +88,13 @@ def make_due(client: redis.Redis) -> None:
     client.hset(PLAN_KEY, "due_ms", 0)
 
 
+def result(ledger: Ledger, plan_id: str) -> str | None:
+    [found] = ledger.execute_all([["GET", CODEC.key(plan_id)]])
+    return None if found is None else str(found)
+
+
 def stored(ledger: Ledger) -> str | None:
-    return Waiter(ledger).wait(value_of(CODEC.key("p1")))
+    return result(ledger, "p1")
 
 
 def test_a_plan_goes_its_whole_way(
@@ -244,10 +249,10 @@ def test_what_calls_show_opens_the_breaker_for_all(
     assert [type(verdict) for verdict in verdicts] == [Retry] * 5 + [Fail] * 3
     assert all(isinstance(each.error, CircuitOpenError) for each in verdicts if isinstance(each, Fail))
     assert driver.calls == ["apply"] * 5
-    result = Waiter(ledger).wait(value_of(CODEC.key("p7")))
-    assert result is not None
+    found = result(ledger, "p7")
+    assert found is not None
     with pytest.raises(CircuitOpenError) as caught:
-        CODEC.decode(result)
+        CODEC.decode(found)
     assert caught.value.retry_after_s == pytest.approx(63, abs=4)
 
 

@@ -22,8 +22,9 @@ from dispatcher import (
     InvalidPlanError,
 )
 from dispatcher.celery_app import make_celery
+from dispatcher.connection import impatient_client
 from dispatcher.endpoints import ServiceSettings
-from dispatcher.ledger import Ledger, Submission, connect, impatient_client
+from dispatcher.ledger import Ledger, Submission, connect
 from dispatcher.record import Order
 from dispatcher.results import ResultCodec
 from dispatcher.traces import TRACER

@@ -24,7 +24,6 @@ from dispatcher import (
 )
 from dispatcher.ledger import Ledger, Step, Submission, connect
 from dispatcher.record import Order
-from dispatcher.waits import Waiter, value_of
 
 if TYPE_CHECKING:
     from dispatcher import FaultPlan
@@ -54,7 +53,8 @@ def read(ledger: Ledger, plan_id: str = "p1") -> PlanRecord:
 
 
 def stored(ledger: Ledger, plan_id: str = "p1") -> str | None:
-    return Waiter(ledger).wait(value_of(f"result-{plan_id}"))
+    [found] = ledger.execute_all([["GET", f"result-{plan_id}"]])
+    return None if found is None else str(found)
 
 
 def begin(ledger: Ledger, plan_id: str = "p1", token: str = "t1", lease_ms: int = 60_000) -> Step:

@@ -1,0 +1,146 @@
+"""Clients outlive trouble with Redis, do not spin meanwhile, and end within their time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr
+from support.eventually import eventually
+from support.forwarder import Forwarder
+from support.plans import abort_plan as plan
+from support.redis_server import RedisServer
+
+from dispatcher import (
+    Dispatcher,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+    ResultTimeoutError,
+    Settings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from dispatcher import PlanHandle
+
+    Wait = Callable[[Dispatcher, PlanHandle, float], object]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that a test may spoil."""
+    server = RedisServer(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def dispatcher(server: RedisServer) -> Iterator[Dispatcher]:
+    with Dispatcher(Settings(redis_url=SecretStr(server.url))) as dispatcher:
+        yield dispatcher
+
+
+WAITS: dict[str, Wait] = {
+    "result": lambda _, handle, timeout: handle.result(timeout),
+    "result_async": lambda _, handle, timeout: asyncio.run(handle.result_async(timeout)),
+    "health": lambda dispatcher, _, timeout: dispatcher.health(timeout_sec=timeout),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_a_wait_asks_a_few_times_a_second_while_redis_refuses_writes(
+    wait: Wait, dispatcher: Dispatcher, server: RedisServer
+) -> None:
+    handle = dispatcher.submit(plan())
+    server.client.config_set("min-replicas-to-write", 1)
+    before = commands(server)
+    with pytest.raises(ResultTimeoutError):
+        wait(dispatcher, handle, 2)
+    assert commands(server) - before < 60
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_a_wait_ends_in_time_if_redis_hangs(wait: Wait, dispatcher: Dispatcher, server: RedisServer) -> None:
+    handle = dispatcher.submit(plan())
+    server.hang()
+    begun = time.monotonic()
+    with pytest.raises(LedgerUnavailableError, match="did not answer"):
+        wait(dispatcher, handle, 1)
+    assert time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_a_wait_with_a_wrong_password_ends_at_once(
+    wait: Wait, dispatcher: Dispatcher, server: RedisServer
+) -> None:
+    handle = dispatcher.submit(plan())
+    server.client.config_set("requirepass", "another")
+    server.client.client_kill_filter(skipme=True, _type="normal")
+    begun = time.monotonic()
+    with pytest.raises(LedgerRefusedError, match=r"NOAUTH|Authentication"):
+        wait(dispatcher, handle, 60)
+    assert time.monotonic() - begun < 10
+
+
+def test_a_wait_goes_on_once_redis_takes_writes_again(dispatcher: Dispatcher, server: RedisServer) -> None:
+    handle = dispatcher.submit(plan())
+    server.client.config_set("min-replicas-to-write", 1)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(handle.result, 20)
+        eventually(lambda: errors(server) > 1, within_s=10)
+        server.client.config_set("min-replicas-to-write", 0)
+        server.client.hset(f"{{dispatcher}}:plan:{handle.id}", "state", "failed")
+        assert type(waiting.exception(timeout=15)).__name__ == "PlanUnknownError"  # it has no result
+
+
+def test_the_error_says_what_redis_answered(dispatcher: Dispatcher, server: RedisServer) -> None:
+    server.client.config_set("min-replicas-to-write", 1)
+    with pytest.raises(LedgerUnavailableError, match="refused a command: NOREPLICAS Not enough"):
+        dispatcher.submit(plan())
+    server.client.config_set("min-replicas-to-write", 0)
+    server.client.config_set("maxmemory", 1)
+    with pytest.raises(LedgerUnavailableError, match="refused a command: OOM command not allowed"):
+        dispatcher.submit(plan())
+
+
+def test_clients_follow_a_primary_that_moves_behind_its_address(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    old, new = RedisServer(tmp_path / "old", "--repl-diskless-sync-delay", "0"), RedisServer(tmp_path / "new")
+    with closing(Forwarder(old.port)) as forwarder, ExitStack() as servers:
+        servers.callback(old.stop)
+        servers.callback(new.stop)
+        new.client.replicaof("127.0.0.1", old.port)
+        eventually(lambda: new.client.info("replication")["master_link_status"] == "up", within_s=20)
+        with Dispatcher(Settings(redis_url=SecretStr(forwarder.url))) as dispatcher:
+            before = dispatcher.submit(plan(api="/before"))
+            old.client.wait(1, 3000)
+            new.client.replicaof("NO", "ONE")
+            old.client.replicaof("127.0.0.1", new.port)
+            forwarder.target = new.port
+            after = dispatcher.submit(plan(api="/after"))  # a script
+            dispatcher.halt("a command")
+            assert dispatcher.halted() == "a command"
+            assert {status.id for status in dispatcher.in_flight()} == {before.id, after.id}
+            assert new.client.exists(f"{{dispatcher}}:plan:{after.id}")
+
+
+def test_many_threads_wait_over_one_dispatcher(dispatcher: Dispatcher) -> None:
+    handle = dispatcher.submit(plan())
+    with ThreadPoolExecutor(150) as threads:
+        waits = [threads.submit(handle.result, 2) for _ in range(150)]
+    assert {type(wait.exception()) for wait in waits} == {ResultTimeoutError}
+
+
+def commands(server: RedisServer) -> int:
+    return int(server.client.info("stats")["total_commands_processed"])
+
+
+def errors(server: RedisServer) -> int:
+    return int(server.client.info("stats")["total_error_replies"])
