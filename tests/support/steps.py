@@ -1,37 +1,123 @@
-"""Steps, and what a step writes, for those who want to know at once what came of it."""
+"""A worker's engine without its threads: one lease, one step, one settlement, each when the test says so."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from workers.steps import Steps
+from opentelemetry.trace import SpanKind
 
-    from dispatcher.ledger import Ledger, Settled
+from dispatcher.leases import Lease, Leases, Named, Settlement, Standing
+from dispatcher.settings import Settings
+from workers.engine.completer import Completer
+from workers.engine.executor import PlanExecutor
+from workers.engine.lease_keeper import LeaseKeeper
+from workers.traces import step_span
+from workers.verdicts import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import redis
+
     from dispatcher.record import PlanRecord
+    from dispatcher.results import ResultCodec
+    from workers.breaker import SharedBreaker
+    from workers.channel import Channel
     from workers.verdicts import Verdict
+
+MOST_DUE = 1000
+
+
+class Steps:
+    """Carries out steps in the calling thread."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        results: ResultCodec,
+        channels: Mapping[str, Channel],
+        breakers: Mapping[str, SharedBreaker],
+        expect: Callable[[int], object] = lambda _: None,
+        settings: Settings | None = None,
+    ) -> None:
+        """`expect` is called with the time in ms after which a plan is due that was let go."""
+        self.leases = Leases(client, settings or Settings())
+        self.channels = channels
+        self.breakers = breakers
+        self.executor = PlanExecutor(self.leases, channels, breakers)
+        keeper = LeaseKeeper(self.leases)
+        self.completer = Completer(self.leases, keeper, results, breakers, written=_nothing)
+        self.expect = expect
+        self.retries: Counter[str] = Counter()
+        """How many messages were sent for each plan after its first one."""
 
 
 def take(steps: Steps, plan_id: str) -> Verdict | None:
-    """Take a step. None where nothing came of it."""
-    heard: list[Verdict] = []
-    steps.take(plan_id, heard.append)
-    return heard[0] if heard else None
+    """Carry out the plan's step, if there is one. None if nothing came of it."""
+    lease = claim(steps.leases, plan_id, steps.retries[plan_id])
+    if lease is None:
+        return None
+    if lease.record.executor in steps.breakers:
+        steps.breakers[lease.record.executor].note_at(lease.granted_at, *lease.breaker)
+    with step_span(lease.record, SpanKind.CONSUMER):
+        execution = steps.executor.execute(lease)
+        answer = steps.completer.settle(lease, execution)
+        steps.completer.turn()
+    standing = answer.result(0)
+    if standing.lost:
+        return None
+    steps.retries[plan_id] += isinstance(execution.decision, Retry)
+    steps.expect(standing.due_ms)
+    return execution.decision
 
 
-def parked(ledger: Ledger, record: PlanRecord, token: str, after_ms: int, **more: Any) -> Settled:
-    """What the ledger says of a step that ends like this."""
-    heard: list[Settled] = []
-    ledger.park(record, token, after_ms, **more, then=heard.append)
-    [settled] = heard
-    return settled
+def claim(leases: Leases, plan_id: str, retries: int) -> Lease | None:
+    """The plan's lease: by the message that it waits for, or because it is due. None if it waits."""
+    fetched = leases.fetch([Named(plan_id, retries)], MOST_DUE)
+    found = [lease for lease in (*fetched.named, *fetched.due) if isinstance(lease, Lease)]
+    for other in found:
+        if other.plan_id != plan_id:
+            release(leases, other)
+    return next((lease for lease in found if lease.plan_id == plan_id), None)
+
+
+def release(leases: Leases, lease: Lease) -> None:
+    leases.settle([Settlement(lease.plan_id, lease.token, "release", [int(lease.first_step)])])
+
+
+def parked(leases: Leases, lease: Lease, after_ms: int, record: PlanRecord | None = None) -> Standing:
+    """How the ledger answers a step that ends like this."""
+    fields = _fields(record or lease.record)
+    [standing] = leases.settle([Settlement(lease.plan_id, lease.token, "snooze", [after_ms, *fields])])
+    return standing
+
+
+def retried(leases: Leases, lease: Lease, after_ms: int, grace_ms: int = 5_000) -> Standing:
+    """The same of a step whose next attempt is begun by a message."""
+    args = [after_ms, grace_ms, lease.record.retries + 1, *_fields(lease.record)]
+    [standing] = leases.settle([Settlement(lease.plan_id, lease.token, "retry", args)])
+    return standing
 
 
 def finished(
-    ledger: Ledger, record: PlanRecord, token: str, result: str = "the result", **more: Any
-) -> Settled:
+    leases: Leases,
+    lease: Lease,
+    record: PlanRecord | None = None,
+    result: str = "the result",
+    alive_ms: int = 0,
+) -> Standing:
     """The same of one that ends its plan. Its result is at `result-` and the plan's id."""
-    heard: list[Settled] = []
-    ledger.finish(record, token, f"result-{record.id}", result, **more, then=heard.append)
-    [settled] = heard
-    return settled
+    record = record or lease.record.observed()
+    how = [record.state, record.apply_id or "", record.cause or ""]
+    args = [*how, f"result-{lease.plan_id}", result, alive_ms]
+    [standing] = leases.settle([Settlement(lease.plan_id, lease.token, "end", args)])
+    return standing
+
+
+def _fields(record: PlanRecord) -> list[str | int]:
+    return [each for pair in record.to_fields().items() for each in pair]
+
+
+def _nothing(*_: Any) -> None:
+    """Nothing follows a settlement here."""

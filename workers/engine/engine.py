@@ -6,6 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from opentelemetry.trace import SpanKind
+
 from workers.engine.bulkhead import Bulkheads, Entry
 from workers.engine.completer import Completer
 from workers.engine.fetcher import Fetcher
@@ -123,7 +125,7 @@ class Engine:
         """
         began = time.monotonic()
         self._note_breaker(lease)
-        with step_span(lease.record):
+        with step_span(lease.record, SpanKind.CONSUMER):
             execution = self._executor.execute(lease)
             answer = self.completer.settle(lease, execution)
             if not isinstance(execution.decision, Retry | Fail):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -599,3 +600,67 @@ def a_second_passes(*breakers: SharedBreaker) -> None:
     for breaker in breakers:
         assert breaker._away_until > 0
         breaker._away_until = 1e-9
+
+
+def reported_together(breaker: SharedBreaker, reports: list[Report]) -> None:
+    """Calls that were admitted one after the other, and are reported in one call to Redis."""
+    admissions = [admitted(breaker) for _ in reports]
+    breaker._scripts.run(
+        [breaker.recording(list(zip(admissions, reports, strict=True)), {"apply:answered": 1})]
+    )
+
+
+def in_turn(breaker: SharedBreaker, reports: list[Report]) -> None:
+    for report in reports:
+        breaker.record(admitted(breaker), report)
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [
+        [SUCCEEDED] * 7,
+        [FAILED] * 4,
+        [FAILED] * 4 + [SUCCEEDED] * 2 + [FAILED] * 4,
+        [SUCCEEDED, FAILED] * 5 + [Report(Outcome.NONE)] * 3,
+        [Report(Outcome.SUCCESS, took_s=5.0)] * 3 + [SUCCEEDED] * 3,
+    ],
+)
+def test_reports_that_go_together_count_like_reports_that_go_one_by_one(
+    reports: list[Report], redis_client: redis.Redis
+) -> None:
+    stored = []
+    for send in (reported_together, in_turn):
+        redis_client.flushall()
+        breaker = SharedRig(redis_client).worker(rules(circuit_breaker_slow_call_sec=2.0))
+        assert isinstance(breaker, SharedBreaker)
+        send(breaker, reports)
+        fields = redis_client.hgetall("{dispatcher}:breaker:default")
+        windows = [value.split(" ")[1:] for name, value in fields.items() if name.startswith("w")]
+        calls = [sum(map(int, column)) for column in zip(*windows, strict=True)]
+        stored.append((fields.get("failures"), calls))
+    assert stored[0] == stored[1]
+
+
+def test_the_fifth_failure_of_one_batch_opens_the_breaker_and_the_rest_counts_no_more(
+    redis_client: redis.Redis,
+) -> None:
+    breaker = SharedRig(redis_client).worker(RULES)
+    assert isinstance(breaker, SharedBreaker)
+    reported_together(breaker, [FAILED] * 8)
+    status = breaker.status()
+    assert (status.state, status.opens) == (OPEN, 1)
+    assert breaker.admitted() is None  # the reply said so
+    assert redis_client.hget("{dispatcher}:metrics:default", "apply:answered") == "1"
+
+
+def test_a_newer_word_of_redis_on_the_breaker_is_kept(redis_client: redis.Redis) -> None:
+    breaker = SharedRig(redis_client).worker(RULES)
+    assert isinstance(breaker, SharedBreaker)
+    before = time.monotonic()
+    reported_together(breaker, [FAILED] * 5)
+    breaker.note_at(before, "", "0")  # a lease that was granted before
+    assert breaker.admitted() is None
+    breaker.note_at(time.monotonic(), "", "7")
+    found = breaker.admitted()
+    assert found is not None
+    assert found.epoch == "7"

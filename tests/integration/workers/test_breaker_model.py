@@ -234,7 +234,7 @@ def test_the_local_breaker_does_what_its_model_does() -> None:
 DEFECTS = {
     "outcomes of an earlier epoch count": (
         "RECORD",
-        "epoch ~= admitted_epoch or state == 'disabled'",
+        "epoch ~= admitted_epoch",
         "false",
     ),
     "a probe without its lease counts": ("RECORD", "redis.call('ZREM', probes_key, id) == 0 or", ""),

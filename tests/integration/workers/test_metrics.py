@@ -14,8 +14,7 @@ from pydantic import SecretStr
 from support.breakers import rules
 from support.fake_driver import FakeDriver
 from support.plans import abort_plan
-from support.steps import take
-from workers.steps import Steps
+from support.steps import Steps, take
 
 from dispatcher import (
     ExecutorClientConfig,
@@ -58,12 +57,18 @@ def driver() -> FakeDriver:
     return FakeDriver()
 
 
-def steps_on(ledger: Ledger, client: redis.Redis, driver: FakeDriver, **config: object) -> Steps:
-    """Of one worker, with p1 in the ledger."""
+def steps_on(
+    ledger: Ledger,
+    client: redis.Redis,
+    driver: FakeDriver,
+    leases_on: redis.Redis | None = None,
+    **config: object,
+) -> Steps:
+    """Of one worker, with p1 in the ledger. `leases_on` is for leases that are elsewhere than the breaker."""
     ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000))])
     channel = Channel.of("default", ExecutorClientConfig.model_validate(config), driver, poll_ms=500)
     breaker = SharedBreaker(client, "dispatcher", "default", channel.rules)
-    return Steps(ledger, CODEC, {"default": channel}, {"default": breaker}, expect=lambda ms: None)
+    return Steps(leases_on or client, CODEC, {"default": channel}, {"default": breaker})
 
 
 def counted(ledger: Ledger) -> dict[str, int]:
@@ -83,7 +88,7 @@ def latencies(ledger: Ledger) -> int:
 
 
 def make_due(client: redis.Redis) -> None:
-    client.hset(PLAN_KEY, "due_ms", 0)
+    client.zadd("{dispatcher}:due", {"p1": 0})
 
 
 def test_the_calls_of_a_plan_are_counted_by_kind(
@@ -227,7 +232,7 @@ def test_a_step_whose_breaker_is_out_of_reach_is_counted_all_the_same(
     ledger: Ledger, driver: FakeDriver, free_tcp_port: int, redis_client: redis.Redis
 ) -> None:
     gone = impatient_client(Settings(redis_url=SecretStr(f"redis://127.0.0.1:{free_tcp_port}/0")))
-    steps = steps_on(ledger, gone, driver)
+    steps = steps_on(ledger, gone, driver, redis_client)
     redis_client.hset("{dispatcher}:breaker:default", mapping={"state": "half_open", "epoch": 1})
     assert isinstance(take(steps, "p1"), Park)
     assert counted(ledger) == {"apply:answered": 1}
@@ -248,7 +253,7 @@ def test_what_a_stale_step_has_called_was_called(
 ) -> None:
     class OvertakenDriver(FakeDriver):
         def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
-            make_due(redis_client)  # the lease runs out during the call ...
+            make_due(redis_client)  # the lease ends during the call ...
             another = steps_on(ledger, redis_client, driver)
             assert isinstance(take(another, "p1"), Park)  # ... and another step takes over
             return super().apply(plan, key, within_s)
@@ -321,7 +326,7 @@ def test_counting_costs_a_step_no_round_trip(
     config: dict[str, object],
 ) -> None:
     nowhere = impatient_client(Settings(redis_url=SecretStr("redis://127.0.0.1:1/0")))  # never asked
-    steps = steps_on(real_ledger, nowhere, driver, **config)
+    steps = steps_on(real_ledger, nowhere, driver, real_redis, **config)
 
     def carry_out(plan_id: str) -> list[int]:
         """How many times the steps of two plans wait for Redis: apply, observe; apply, stop."""
@@ -330,9 +335,10 @@ def test_counting_costs_a_step_no_round_trip(
             real_ledger.submit([Submission(each, Order(plan=abort_plan(api=f"/{each}"), timeout_ms=30_000))])
         trips = [round_trips(kept), round_trips(stopped)]
         driver.end(f"fault-{kept}")
-        real_redis.hset(f"{{dispatcher}}:plan:{kept}", "due_ms", 0)
+        real_redis.zadd("{dispatcher}:due", {kept: 0})
+        trips.append(round_trips(kept))
         real_ledger.cancel([stopped], "")
-        return [*trips, round_trips(kept), round_trips(stopped)]
+        return [*trips, round_trips(stopped)]
 
     def round_trips(plan_id: str) -> int:
         sent.clear()
@@ -340,7 +346,7 @@ def test_counting_costs_a_step_no_round_trip(
         return len(sent)
 
     carry_out("first")  # connections are made, and scripts are loaded
-    assert carry_out("second") == [2, 2, 2, 2]  # begin; park or finish, and what there is to count
+    assert carry_out("second") == [2, 2, 2, 2]  # the lease; the decision, and what there is to count
     assert driver.calls == ["apply", "apply", "status", "metrics", "stop"] * 2
     sent.clear()
     assert told(real_ledger).total_requests == 10

@@ -9,8 +9,7 @@ import redis
 from pydantic import SecretStr
 from support.fake_driver import FakeDriver
 from support.plans import abort_plan
-from support.steps import take
-from workers.steps import Steps
+from support.steps import Steps, take
 
 from dispatcher import (
     CircuitOpenError,
@@ -52,7 +51,7 @@ def driver() -> FakeDriver:
 
 @pytest.fixture
 def waits() -> list[int]:
-    """What the waker heard, in ms."""
+    """After how many ms plans are due that were let go."""
     return []
 
 
@@ -67,7 +66,7 @@ def steps_on(
 ) -> Steps:
     way = channel(driver, **config)
     breakers = {"default": SharedBreaker(client, "dispatcher", "default", way.rules)}
-    return Steps(ledger, CODEC, {"default": way}, breakers, expect=waits.append)
+    return Steps(client, CODEC, {"default": way}, breakers, expect=waits.append)
 
 
 def channel(driver: FakeDriver, **config: object) -> Channel:
@@ -85,7 +84,7 @@ def record(ledger: Ledger) -> PlanRecord:
 
 
 def make_due(client: redis.Redis) -> None:
-    client.hset(PLAN_KEY, "due_ms", 0)
+    client.zadd("{dispatcher}:due", {"p1": 0})
 
 
 def result(ledger: Ledger, plan_id: str) -> str | None:
@@ -103,7 +102,7 @@ def test_a_plan_goes_its_whole_way(
     assert isinstance(take(steps, "p1"), Park)
     assert record(ledger).state is PlanState.RUNNING
     assert waits == [1000]
-    assert take(steps, "p1") is None  # not due: a duplicate wake-up leaves
+    assert take(steps, "p1") is None  # not due
     make_due(redis_client)
     driver.end("fault-p1")
     assert isinstance(take(steps, "p1"), Finish)
@@ -129,7 +128,8 @@ def test_a_retry_is_parked_with_its_cause(steps: Steps, ledger: Ledger, driver: 
     assert isinstance(take(steps, "p1"), Retry)
     waiting = record(ledger)
     assert (waiting.state, waiting.attempts, waiting.why) == (PlanState.QUEUED, 1, "down")
-    assert take(steps, "p1") is None  # not before its delay
+    assert waiting.retries == 1  # its message begins the next attempt
+    assert steps.leases.fetch([], 10).due == []
 
 
 def test_a_step_that_lost_its_lease_leaves_no_result(
@@ -137,7 +137,7 @@ def test_a_step_that_lost_its_lease_leaves_no_result(
 ) -> None:
     class OvertakenDriver(FakeDriver):
         def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
-            make_due(redis_client)  # the lease runs out during the call ...
+            make_due(redis_client)  # the lease ends during the call ...
             assert isinstance(take(steps, "p1"), Park)  # ... and another worker takes over
             raise ExecutorRejectedError("too late", 400, "")
 
@@ -171,31 +171,6 @@ def test_an_executor_that_the_worker_does_not_know_ends_the_plan(
     assert isinstance(verdict, Fail)
     assert isinstance(verdict.error, InvalidPlanError)
     assert "elsewhere" in str(verdict.error)
-
-
-def test_a_step_without_redis_ends_without_a_verdict(
-    driver: FakeDriver, redis_client: redis.Redis, free_tcp_port: int
-) -> None:
-    gone = connect(Settings(redis_url=SecretStr(f"redis://127.0.0.1:{free_tcp_port}/0")))
-    assert take(steps_on(gone, redis_client, driver, []), "p1") is None
-    assert driver.calls == []
-    gone.close()
-
-
-def test_a_wake_up_for_nobody_is_dropped(steps: Steps, driver: FakeDriver) -> None:
-    assert take(steps, "nobody") is None
-    assert driver.calls == []
-
-
-def test_a_lease_outlasts_the_longest_step(steps: Steps, ledger: Ledger, redis_client: redis.Redis) -> None:
-    class SlowDriver(FakeDriver):
-        def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
-            held_until = int(redis_client.hget(PLAN_KEY, "due_ms") or 0)
-            now_s, _ = redis_client.time()
-            assert held_until - now_s * 1000 > 3 * self.longest_call_s * 1000
-            return super().apply(plan, key, within_s)
-
-    assert isinstance(take(steps_on(ledger, redis_client, SlowDriver(), []), "p1"), Park)
 
 
 def trip(client: redis.Redis, driver: FakeDriver) -> SharedBreaker:
@@ -232,7 +207,7 @@ def test_a_closed_breaker_costs_a_step_no_round_trip(
     monkeypatch.setattr(redis.Connection, "send_packed_command", spy)
     driver.trouble([DOWN])
     assert isinstance(take(steps, "p1"), Retry)
-    assert len(sent) == 2  # begin, and park with what the breaker is to hear
+    assert len(sent) == 2  # the lease, and the decision with the breaker's report
     assert breaker_of(client, driver).status().failures == 2
     ledger.close()
     client.close()
@@ -350,7 +325,5 @@ def test_the_fleets_retries_are_counted_where_there_is_no_breaker(
     steps = steps_on(ledger, redis_client, driver, [], circuit_breaker_enabled=False)
     left = [plan.plan_id for plan in plans]
     while left:
-        for plan_id in left:
-            redis_client.hset(f"{{dispatcher}}:plan:{plan_id}", "due_ms", 0)
         left = [plan_id for plan_id in left if not isinstance(take(steps, plan_id), Fail)]
     assert 110 <= len(driver.calls) <= 112  # one for each plan, a reserve of ten, and what flows back

@@ -10,9 +10,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from support.plans import abort_plan, plan_record
 from support.spans import Spans, ids
-from support.steps import take
+from support.steps import Steps, take
 from support.stub_executor import StubExecutor
-from workers.steps import Steps
 
 from dispatcher import (
     Dispatcher,
@@ -24,7 +23,7 @@ from dispatcher import (
 from dispatcher.celery_app import make_celery
 from dispatcher.connection import impatient_client
 from dispatcher.endpoints import ServiceSettings
-from dispatcher.ledger import Ledger, Submission, connect
+from dispatcher.ledger import Ledger, Submission
 from dispatcher.record import Order
 from dispatcher.results import ResultCodec
 from dispatcher.traces import TRACER
@@ -61,14 +60,13 @@ def dispatcher(settings: Settings) -> Iterator[Dispatcher]:
 @pytest.fixture
 def steps(settings: Settings, stub: StubExecutor) -> Iterator[Steps]:
     """What a worker does with a plan, against the stub, in this process."""
-    ledger, client = connect(settings), impatient_client(settings)
+    client = impatient_client(settings)
     config = ExecutorClientConfig(base_url=stub.url)
     way = open_channel("default", config, {}, connections=2, poll_ms=500)
     breaker = SharedBreaker(client, settings.key_prefix, "default", way.rules)
     codec = ResultCodec(make_celery(settings))
-    yield Steps(ledger, codec, {"default": way}, {"default": breaker}, expect=lambda _: None)
+    yield Steps(client, codec, {"default": way}, {"default": breaker}, settings=settings)
     way.close()
-    ledger.close()
     client.close()
 
 
@@ -76,7 +74,7 @@ def carry_out(plan_id: str, steps: Steps, stub: StubExecutor, client: redis.Redi
     """The plan's two steps, without waiting for its fault."""
     assert isinstance(take(steps, plan_id), Park)
     stub.running[plan_id] = 0.0
-    client.hset(f"{{dispatcher}}:plan:{plan_id}", "due_ms", 0)
+    client.zadd("{dispatcher}:due", {plan_id: 0})
     verdict = take(steps, plan_id)
     assert isinstance(verdict, Finish)
     return verdict.observation
@@ -233,7 +231,7 @@ def test_a_traceparent_that_is_none_is_as_good_as_no_one(broken: str, spans: Spa
 
 def test_a_worker_without_an_sdk_passes_the_submitters_span_on(steps: Steps, stub: StubExecutor) -> None:
     record = plan_record("p1", traceparent=SUBMITTED_ELSEWHERE)
-    [way] = steps._channels.values()
+    [way] = steps.channels.values()
     with step_span(record):
         way.driver.apply(record.plan, "p1", 5.0)
     assert [headers["traceparent"] for headers in stub.headers] == [SUBMITTED_ELSEWHERE]

@@ -1,4 +1,4 @@
-"""The ledger against a small model of it, step by step, on a fake and on a real Redis."""
+"""The ledger and its leases against a small model, step by step, on a fake and on a real Redis."""
 
 from __future__ import annotations
 
@@ -19,42 +19,54 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from support.plans import abort_plan
-from support.steps import finished, parked
+from support.steps import finished, parked, release, retried
 
 from dispatcher import DispatchHaltedError, Settings
+from dispatcher.leases import Denial, Lease, Leases, Named
 from dispatcher.ledger import Ledger, Submission
 from dispatcher.record import Order
+from dispatcher.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dispatcher.ledger import Step
-
-LEASE_MS = WAIT_MS = 1_000_000
+WAIT_MS = 1_000_000
+MOST_RETRIES = 2
 PREFIX = "{dispatcher}:"
 
 
 @dataclass
 class Plan:
-    """What the model knows of a plan. Moments are not modelled: waiting is until `time_passes` says so."""
+    """What the model knows of a plan. Moments are not modelled: it waits until `due`."""
 
     target: str
-    waits: bool = False
-    holder: Step | None = None
-    leased: bool = False
-    """Whether a step began that did not come back, be it under way or lost."""
+    due: bool = False
+    awaits: int | None = 0
+    """The number of the message that begins its next step. None: no message does."""
 
-    cancelled: bool = False
+    holder: Lease | None = None
+    lost: bool = False
+    """Whether the worker of its last lease never came back."""
+
+    retries: int = 0
     begun: bool = False
+    applied: bool = False
+    doubtful: bool = False
+    cancelled: bool = False
     holds: bool = False
-    """Whether it has the target: one that is begun only to be cancelled does not."""
+    """Whether it has the target. A plan that is begun only to be cancelled does not."""
 
     ended: bool = False
-    stale: list[Step] = field(default_factory=list)
+    stale: list[Lease] = field(default_factory=list)
+
+    @property
+    def parked(self) -> bool:
+        """Whether it waits for its time alone."""
+        return self.holder is None and self.awaits is None and not self.lost
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Plans on two targets, workers that come, go and get lost, and somebody who cancels and halts."""
+    """Plans on two targets, messages, workers that come, go and get lost, cancels and halts."""
 
     connect: Callable[[], redis.Redis]
     ids = Bundle("ids")
@@ -64,10 +76,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.client = type(self).connect()
         self.client.flushall()
         self.ledger = Ledger(self.client, Settings())
+        self.leases = Leases(self.client, Settings(worker=WorkerSettings(lease_sec=600)))
         self.plans: dict[str, Plan] = {}
         self.lines: dict[str, list[str]] = {"/a": [], "/b": []}
         self.halted = False
-        self.steps = 0
 
     def teardown(self) -> None:
         self.client.close()
@@ -79,28 +91,33 @@ class LedgerMachine(RuleBasedStateMachine):
         [outcome] = self.ledger.submit([Submission(plan_id, order)])
         assert isinstance(outcome, DispatchHaltedError) is self.halted
         if self.halted:
-            return "nobody"
+            return "unknown"
         assert outcome is True
         assert self.ledger.submit([Submission(plan_id, order)]) == [False]
         self.plans[plan_id] = Plan(api)
         self.lines[api].append(plan_id)
         return plan_id
 
-    @rule(plan_id=ids)
-    def begin(self, plan_id: str) -> None:
-        self.steps += 1
-        step = self.ledger.begin(plan_id, f"token{self.steps}", LEASE_MS)
+    @rule(plan_id=ids, retries=st.integers(0, MOST_RETRIES))
+    def a_message_arrives(self, plan_id: str, retries: int) -> None:
+        [answer] = self.leases.fetch([Named(plan_id, retries)], 0).named
         plan = self.plans.get(plan_id)
-        if plan is None or plan.ended or plan.waits or plan.holder is not None:
-            assert step is None
-            return
-        if not (plan.begun or plan.cancelled or self.lines[plan.target][0] == plan_id):
-            assert step is None
-            plan.waits = True
-            return
-        assert step is not None
-        plan.holds = plan.holds or not (plan.begun or plan.cancelled)
-        plan.holder, plan.begun, plan.leased = step, True, True
+        if plan is None:
+            assert answer is Denial.UNKNOWN
+        elif plan.ended:
+            assert answer is Denial.OVER
+        elif plan.awaits != retries:
+            assert answer is Denial.ELSEWHERE
+        else:
+            self._asked_for(plan_id, plan, answer)
+
+    @rule()
+    def a_worker_fetches_what_is_due(self) -> None:
+        found = {lease.plan_id: lease for lease in self.leases.fetch([], 100).due}
+        due = {name: plan for name, plan in self.plans.items() if plan.due and not plan.ended}
+        assert set(found) == {name for name, plan in due.items() if self._may_begin(name, plan)}
+        for name, plan in due.items():
+            self._asked_for(name, plan, found.get(name, Denial.WAITS))
 
     @rule(plan_id=ids)
     def park(self, plan_id: str) -> None:
@@ -108,56 +125,83 @@ class LedgerMachine(RuleBasedStateMachine):
         if plan is None or plan.holder is None:
             return
         record = plan.holder.record.applied("f1", 1)
-        due_ms = parked(self.ledger, record, plan.holder.token, WAIT_MS)
-        assert due_ms == (0 if plan.cancelled else WAIT_MS)
-        plan.waits, plan.holder, plan.leased = not plan.cancelled, None, False
+        standing = parked(self.leases, plan.holder, WAIT_MS, record)
+        assert standing.due_ms == (0 if plan.cancelled else WAIT_MS)
+        plan.holder, plan.due, plan.applied, plan.doubtful = None, plan.cancelled, True, False
+
+    @rule(plan_id=ids)
+    def retry(self, plan_id: str) -> None:
+        plan = self.plans.get(plan_id)
+        if plan is None or plan.holder is None or plan.retries == MOST_RETRIES:
+            return
+        assert retried(self.leases, plan.holder, WAIT_MS).cancelled is plan.cancelled
+        plan.retries += 1
+        plan.holder, plan.due = None, plan.cancelled
+        plan.awaits = None if plan.cancelled else plan.retries
+
+    @rule(plan_id=ids)
+    def give_the_lease_back(self, plan_id: str) -> None:
+        plan = self.plans.get(plan_id)
+        if plan is None or plan.holder is None:
+            return
+        release(self.leases, plan.holder)
+        plan.begun = plan.begun and not plan.holder.first_step
+        plan.holder, plan.due = None, True
 
     @rule(plan_id=ids)
     def finish(self, plan_id: str) -> None:
         plan = self.plans.get(plan_id)
         if plan is None or plan.holder is None:
             return
-        assert finished(self.ledger, plan.holder.record.observed(), plan.holder.token, "r") == 0
-        plan.ended, plan.holder = True, None
-        line = self.lines[plan.target]
-        line.remove(plan_id)
-        if line and not self.plans[line[0]].begun and self.plans[line[0]].holder is None:
-            self.plans[line[0]].waits = False
+        assert finished(self.leases, plan.holder, result="r").due_ms == 0
+        plan.holder, plan.ended, plan.holds = None, True, False
+        self.lines[plan.target].remove(plan_id)
+        following = self.plans[line[0]] if (line := self._line(plan.target)) else None
+        if following is not None and following.parked and not following.begun:
+            following.due = True
 
     @rule(plan_id=ids)
     def lose_the_lease(self, plan_id: str) -> None:
         plan = self.plans.get(plan_id)
         if plan is None or plan.holder is None:
             return
-        self._due(plan_id)
+        self._pass_time(plan_id)
         plan.stale.append(plan.holder)
-        plan.holder = None
+        plan.holder, plan.lost, plan.due = None, True, True
 
     @rule(plan_id=ids)
     def time_passes(self, plan_id: str) -> None:
         plan = self.plans.get(plan_id)
-        if plan is not None and plan.waits and not plan.ended:
-            self._due(plan_id)
-            plan.waits = False
+        if plan is not None and plan.holder is None and not plan.ended:
+            self._pass_time(plan_id)
+            plan.due = True
 
     @rule(plan_id=ids)
     def a_stale_step_comes_back(self, plan_id: str) -> None:
         plan = self.plans.get(plan_id)
-        if plan is None or not plan.stale or plan.holder is None:
+        if plan is None or not plan.stale or plan.lost:
             return
         stale = plan.stale.pop()
-        assert parked(self.ledger, stale.record, stale.token, 0) is None
-        assert finished(self.ledger, stale.record.observed(), stale.token, "stale") is None
+        assert parked(self.leases, stale, 0).lost
+        assert finished(self.leases, stale, result="stale").lost
+        assert self.leases.renew({plan_id: stale.token}) == [plan_id]
+
+    @rule(plan_id=ids)
+    def a_worker_renews(self, plan_id: str) -> None:
+        plan = self.plans.get(plan_id)
+        if plan is not None and plan.holder is not None:
+            assert self.leases.renew({plan_id: plan.holder.token}) == []
 
     @rule(plan_id=ids)
     def cancel(self, plan_id: str) -> None:
-        [wake_up] = self.ledger.cancel([plan_id], "")
+        [answer] = self.ledger.cancel([plan_id], "")
         plan = self.plans.get(plan_id)
-        assert (wake_up is not None) is (plan is not None and not plan.ended)
+        assert answer is (None if plan is None else not plan.ended)
         if plan is None or plan.ended or plan.cancelled:
             return
         plan.cancelled = True
-        plan.waits = plan.waits and plan.leased
+        if plan.holder is None and not plan.lost:
+            plan.due, plan.awaits = True, None
 
     @precondition(lambda self: not self.halted)
     @rule()
@@ -172,24 +216,41 @@ class LedgerMachine(RuleBasedStateMachine):
         self.halted = False
 
     @invariant()
-    def whoever_has_not_ended_will_be_looked_at(self) -> None:
+    def a_plan_that_has_not_ended_is_in_the_ledgers_queue(self) -> None:
         assert set(self.ledger.in_flight()) == {name for name, plan in self.plans.items() if not plan.ended}
 
     @invariant()
-    def whoever_has_ended_has_one_result(self) -> None:
+    def a_plan_that_has_ended_has_one_result(self) -> None:
         for plan_id, plan in self.plans.items():
             assert (self.client.get(f"result-{plan_id}") == "r") is plan.ended
             assert self.client.llen(f"{PREFIX}ended:{plan_id}") == int(plan.ended)
 
     @invariant()
-    def the_line_is_who_came_first(self) -> None:
-        for target, line in self.lines.items():
+    def a_line_is_in_the_order_of_submission_behind_its_holder(self) -> None:
+        for target in self.lines:
             stored = self.client.zrange(f"{PREFIX}line:default:PaymentService:{target}", 0, -1)
-            holders = [plan_id for plan_id in line if self.plans[plan_id].holds]
-            assert len(holders) <= 1
-            assert stored == holders + [plan_id for plan_id in line if plan_id not in holders]
+            assert stored == self._line(target)
+            assert sum(self.plans[plan_id].holds for plan_id in self.lines[target]) <= 1
 
-    def _due(self, plan_id: str) -> None:
+    def _line(self, target: str) -> list[str]:
+        return sorted(self.lines[target], key=lambda plan_id: not self.plans[plan_id].holds)
+
+    def _may_begin(self, plan_id: str, plan: Plan) -> bool:
+        return plan.begun or plan.cancelled or self._line(plan.target)[0] == plan_id
+
+    def _asked_for(self, plan_id: str, plan: Plan, answer: Lease | Denial) -> None:
+        """The ledger was asked for a plan that waits for nothing but, perhaps, its target."""
+        plan.awaits, plan.due = None, False
+        if not self._may_begin(plan_id, plan):
+            assert answer is Denial.WAITS
+            return
+        assert isinstance(answer, Lease)
+        plan.doubtful = plan.doubtful or (plan.lost and plan.begun and not plan.applied)
+        assert (answer.first_step, answer.record.doubtful) == (not plan.begun, plan.doubtful)
+        plan.holds = plan.holds or not (plan.begun or plan.cancelled)
+        plan.holder, plan.begun, plan.lost = answer, True, False
+
+    def _pass_time(self, plan_id: str) -> None:
         self.client.hset(f"{PREFIX}plan:{plan_id}", "due_ms", 0)
         self.client.zadd(f"{PREFIX}due", {plan_id: 0})
 
@@ -209,8 +270,8 @@ def test_the_ledger_does_what_its_model_does(kind: str, request: pytest.FixtureR
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=30 if kind == "fake" else 100,
-            stateful_step_count=30,
+            max_examples=30 if kind == "fake" else 150,
+            stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

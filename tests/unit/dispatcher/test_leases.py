@@ -1,0 +1,564 @@
+"""The leases of plans, on a fake and on a real Redis. Time passes by shifting what is stored."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+from support.plans import abort_plan
+from support.steps import finished, parked, release, retried
+
+from dispatcher import ConflictPolicy, ExecutorClientError, PlanState, Settings
+from dispatcher.leases import Denial, Lease, Leases, Named, Settlement
+from dispatcher.ledger import Ledger, Submission
+from dispatcher.record import Order
+
+if TYPE_CHECKING:
+    from dispatcher import FaultPlan
+    from dispatcher.record import PlanRecord
+
+DUE = "{dispatcher}:due"
+COUNTS = "{dispatcher}:counts"
+QUEUE = "dispatcher"
+PLAN = abort_plan()
+
+
+@pytest.fixture
+def leases(redis_client: redis.Redis) -> Leases:
+    return Leases(redis_client, Settings(queue=QUEUE))
+
+
+def submit(ledger: Ledger, plan_id: str = "p1", plan: FaultPlan = PLAN, **options: Any) -> None:
+    names = ("expires_after_ms", "batch", "traceparent")
+    own = {name: options.pop(name) for name in names if name in options}
+    order = Order(plan=plan, **{"timeout_ms": 30_000, **options})
+    [outcome] = ledger.submit([Submission(plan_id, order, **own)])
+    assert not isinstance(outcome, ExecutorClientError), outcome
+
+
+def read(ledger: Ledger, plan_id: str = "p1") -> PlanRecord:
+    [record] = ledger.read([plan_id])
+    assert not isinstance(record, Exception)
+    assert record is not None
+    return record
+
+
+def named(leases: Leases, plan_id: str = "p1", retries: int = 0) -> Lease | Denial:
+    """What a message for the plan gets."""
+    [answer] = leases.fetch([Named(plan_id, retries)], 0).named
+    return answer
+
+
+def begin(leases: Leases, plan_id: str = "p1", retries: int = 0) -> Lease:
+    lease = named(leases, plan_id, retries)
+    assert isinstance(lease, Lease), lease
+    return lease
+
+
+def begin_due(leases: Leases, plan_id: str = "p1") -> Lease:
+    [lease] = leases.fetch([], 10).due
+    assert lease.plan_id == plan_id
+    return lease
+
+
+def pass_time(client: redis.Redis, plan_id: str, ms: int) -> None:
+    """Let `ms` pass for one plan."""
+    for field in ("due_ms", "started_ms", "expires_ms", "submitted_ms", "applied_ms"):
+        if client.hexists(f"{{dispatcher}}:plan:{plan_id}", field):
+            client.hincrby(f"{{dispatcher}}:plan:{plan_id}", field, -ms)
+    client.zincrby(DUE, -ms, plan_id)
+
+
+def counted(client: redis.Redis, name: str) -> int:
+    return int(client.hget(COUNTS, name) or 0)
+
+
+def test_a_message_gets_the_lease_of_its_plan(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger)
+    lease = begin(leases)
+    assert (lease.plan_id, lease.first_step, lease.record.state) == ("p1", True, PlanState.QUEUED)
+    assert lease.record.started_ms == lease.now_ms
+
+
+def test_a_message_for_no_plan_learns_so(leases: Leases) -> None:
+    assert named(leases, "nobody") is Denial.UNKNOWN
+
+
+def test_many_messages_are_answered_in_one_call_each_with_its_own_answer(
+    ledger: Ledger, leases: Leases
+) -> None:
+    for plan_id in ("p1", "p2", "p3"):
+        submit(ledger, plan_id, abort_plan(api=f"/{plan_id}"))
+    finished(leases, begin(leases, "p2"))
+    names = [Named("p1", 0), Named("nobody", 0), Named("p2", 0), Named("p3", 1), Named("p3", 0)]
+    first, *denials, last = leases.fetch(names, 0).named
+    assert isinstance(first, Lease)
+    assert denials == [Denial.UNKNOWN, Denial.OVER, Denial.ELSEWHERE]
+    assert isinstance(last, Lease)
+    assert (first.plan_id, last.plan_id) == ("p1", "p3")
+
+
+def test_a_plan_has_one_lease_at_a_time(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger)
+    begin(leases)
+    assert named(leases) is Denial.ELSEWHERE
+    assert leases.fetch([], 10).due == []
+
+
+def test_a_message_that_comes_twice_gets_one_lease(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger)
+    parked(leases, begin(leases), 1000)
+    assert named(leases) is Denial.ELSEWHERE
+
+
+def test_a_plan_with_a_start_time_waits_for_it_in_the_ledger(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger, plan=abort_plan(start_time=datetime.now(UTC) + timedelta(seconds=60)))
+    assert named(leases) is Denial.WAITS
+    assert leases.fetch([], 10).due == []
+    pass_time(redis_client, "p1", 60_000)
+    begin_due(leases)
+
+
+def test_a_new_plan_whose_message_is_lost_is_due_a_minute_after_its_submission(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    pass_time(redis_client, "p1", 59_000)
+    assert leases.fetch([], 10).due == []
+    pass_time(redis_client, "p1", 1_000)
+    begin_due(leases)
+    assert counted(redis_client, "messages_lost") == 1
+    assert named(leases) is Denial.ELSEWHERE  # should the message come after all
+
+
+def test_a_new_plan_waits_for_its_message_while_the_queue_holds_messages(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    redis_client.lpush(QUEUE, "a message")
+    for _ in range(5):
+        redis_client.zadd(DUE, {"p1": 0})
+        assert leases.fetch([], 10).due == []
+    redis_client.delete(QUEUE)
+    assert leases.fetch([], 10).due == []  # it was put off by a minute
+    pass_time(redis_client, "p1", 60_000)
+    begin_due(leases)
+
+
+def test_a_message_that_younger_ones_have_overtaken_is_lost_however_long_the_queue(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    submit(ledger, "p2", abort_plan(api="/other"))
+    redis_client.lpush(QUEUE, "a message")
+    redis_client.zadd(DUE, {"p1": 0})
+    pass_time(redis_client, "p1", 15_000)
+    assert leases.fetch([], 10).due == []
+    begin(leases, "p2")  # the message of a plan that was submitted 15 s later
+    redis_client.zadd(DUE, {"p1": 0})
+    begin_due(leases)
+
+
+def test_a_queue_of_another_kind_holds_nothing_up(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    redis_client.set(QUEUE, "no list")
+    pass_time(redis_client, "p1", 60_000)
+    begin_due(leases)
+
+
+def test_a_lease_that_ends_lets_another_worker_begin(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    assert not begin(leases).record.doubtful
+    pass_time(redis_client, "p1", 5_900)
+    assert leases.fetch([], 10).due == []
+    pass_time(redis_client, "p1", 100)
+    lease = begin_due(leases)
+    assert lease.record.doubtful  # the step that never came back may have applied the fault
+    assert not lease.first_step
+    assert counted(redis_client, "leases_lost") == 1
+
+
+def test_a_renewed_lease_does_not_end(ledger: Ledger, leases: Leases, redis_client: redis.Redis) -> None:
+    submit(ledger)
+    lease = begin(leases)
+    pass_time(redis_client, "p1", 5_000)
+    assert leases.renew({"p1": lease.token}) == []
+    pass_time(redis_client, "p1", 5_000)
+    assert leases.fetch([], 10).due == []
+
+
+def test_a_lease_that_was_lost_is_not_renewed(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    lost = begin(leases)
+    pass_time(redis_client, "p1", 6_000)
+    next_lease = begin_due(leases)
+    assert leases.renew({"p1": lost.token, "nobody": "token"}) == ["p1", "nobody"]
+    assert leases.renew({"p1": next_lease.token}) == []
+
+
+def test_a_stale_decision_changes_nothing(ledger: Ledger, leases: Leases, redis_client: redis.Redis) -> None:
+    submit(ledger)
+    stale = begin(leases)
+    pass_time(redis_client, "p1", 6_000)
+    begin_due(leases)
+    before = read(ledger)
+    assert parked(leases, stale, 1000, stale.record.applied("f1", 1)).lost
+    assert retried(leases, stale, 1000).lost
+    assert finished(leases, stale).lost
+    assert read(ledger) == before
+    assert redis_client.get("result-p1") is None
+
+
+def test_one_stale_decision_in_a_batch_spoils_no_other(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    submit(ledger, "p2", abort_plan(api="/other"))
+    stale, other = begin(leases), begin(leases, "p2")
+    pass_time(redis_client, "p1", 6_000)
+    begin_due(leases)
+    args = [1000, "apply_id", "f"]
+    both = [Settlement(each.plan_id, each.token, "snooze", args) for each in (stale, other)]
+    assert [standing.lost for standing in leases.settle(both)] == [True, False]
+    assert [read(ledger, plan_id).apply_id for plan_id in ("p1", "p2")] == [None, "f"]
+
+
+def test_a_parked_plan_waits_until_it_is_due(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    lease = begin(leases)
+    assert parked(leases, lease, 30_000, lease.record.applied("f1", 1)).due_ms == 30_000
+    assert leases.fetch([], 10).due == []
+    pass_time(redis_client, "p1", 30_000)
+    record = begin_due(leases).record
+    assert (record.state, record.apply_id) == (PlanState.RUNNING, "f1")
+    assert record.applied_ms is not None
+
+
+@pytest.mark.parametrize("ending", [parked, retried])
+def test_a_decision_sent_again_because_its_answer_was_lost_is_recognised(
+    ledger: Ledger, leases: Leases, ending: Any
+) -> None:
+    submit(ledger)
+    lease = begin(leases)
+    ending(leases, lease, 1000)
+    again = ending(leases, lease, 1000)
+    assert not again.lost
+    assert read(ledger).retries == (1 if ending is retried else 0)
+
+
+def test_an_end_sent_again_ends_the_plan_once(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    lease = begin(leases)
+    assert finished(leases, lease).due_ms == 0
+    assert finished(leases, lease).due_ms == 0
+    assert redis_client.llen("{dispatcher}:ended:p1") == 1
+    assert counted(redis_client, "observed") == 1
+
+
+def test_a_retry_is_begun_by_its_own_message_alone(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger)
+    assert retried(leases, begin(leases), 500).due_ms == 500
+    assert named(leases, retries=0) is Denial.ELSEWHERE
+    assert named(leases, retries=2) is Denial.ELSEWHERE
+    assert begin(leases, retries=1).record.retries == 1
+
+
+def test_a_retry_whose_message_is_lost_is_due_behind_its_time(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    retried(leases, begin(leases), 500, grace_ms=5_000)
+    assert (redis_client.zscore(DUE, "p1") or 0) - read(ledger).due_ms == 5_000
+    pass_time(redis_client, "p1", 5_400)
+    assert leases.fetch([], 10).due == []
+    pass_time(redis_client, "p1", 100)
+    begin_due(leases)
+    assert named(leases, retries=1) is Denial.ELSEWHERE
+    assert counted(redis_client, "messages_lost") == 1
+
+
+def test_a_released_lease_leaves_the_plan_as_if_it_had_not_begun(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger)
+    lease = begin(leases)
+    release(leases, lease)
+    assert read(ledger).started_ms is None
+    again = begin_due(leases)
+    assert (again.first_step, again.record.doubtful) == (True, False)
+
+
+def test_the_call_says_when_the_next_plan_is_due(ledger: Ledger, leases: Leases) -> None:
+    assert leases.fetch([], 10).next_due_s is None
+    submit(ledger)
+    assert leases.fetch([], 10).next_due_s == pytest.approx(60, abs=1)
+
+
+def test_no_more_due_plans_are_leased_than_asked_for(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    for number in range(5):
+        submit(ledger, f"p{number}", abort_plan(api=f"/{number}"))
+        pass_time(redis_client, f"p{number}", 60_000)
+    assert len(leases.fetch([], 3).due) == 3
+    assert len(leases.fetch([], 3).due) == 2
+
+
+def test_a_due_entry_without_a_plan_is_dropped(leases: Leases, redis_client: redis.Redis) -> None:
+    redis_client.zadd(DUE, {"ghost": 0})
+    assert leases.fetch([], 10).due == []
+    assert redis_client.zcard(DUE) == 0
+
+
+def test_the_result_and_the_end_are_one(ledger: Ledger, leases: Leases, redis_client: redis.Redis) -> None:
+    submit(ledger)
+    finished(leases, begin(leases))
+    assert read(ledger).state is PlanState.OBSERVED
+    assert redis_client.get("result-p1") == "the result"
+    assert redis_client.zcard(DUE) == 0
+    assert named(leases) is Denial.OVER
+
+
+def test_an_ended_plan_expires_with_all_its_keys(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger, batch="b1")
+    assert redis_client.ttl("{dispatcher}:plan:p1") == -1
+    finished(leases, begin(leases))
+    own = set(redis_client.keys("*")) - {COUNTS, "{dispatcher}:reached"}
+    assert "{dispatcher}:completions:b1" in own
+    assert all(0 < redis_client.ttl(key) <= 86_400 for key in own)
+
+
+def test_the_deadline_is_the_faults_own_time_and_the_timeout_after_the_first_step(
+    ledger: Ledger, leases: Leases
+) -> None:
+    submit(ledger, plan=abort_plan(duration_seconds=10, start_delay_ms=200))
+    lease = begin(leases)
+    assert lease.record.deadline_ms == lease.now_ms + 200 + 10_000 + 30_000
+
+
+def test_a_target_has_one_plan_at_a_time_first_come_first_served(ledger: Ledger, leases: Leases) -> None:
+    for plan_id in ("p1", "p2", "p3"):
+        submit(ledger, plan_id)
+    assert named(leases, "p2") is Denial.WAITS
+    assert read(ledger, "p2").cause == "waits for its target, which plan p1 holds"
+    first = begin(leases, "p1")
+    assert leases.fetch([], 10).due == []
+    assert named(leases, "p3") is Denial.WAITS
+    finished(leases, first)
+    second = begin_due(leases, "p2")
+    assert second.record.cause is None
+    finished(leases, second)
+    begin_due(leases, "p3")
+
+
+def test_a_plan_keeps_its_target_from_its_first_step_to_its_end(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2")
+    lease = begin(leases, "p1")
+    parked(leases, lease, 0, lease.record.applied("f1", 1))
+    assert named(leases, "p2") is Denial.WAITS
+    begin_due(leases, "p1")
+
+
+def test_the_budget_of_a_plan_that_waits_for_its_target_has_not_begun(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2")
+    begin(leases, "p1")
+    assert named(leases, "p2") is Denial.WAITS
+    assert read(ledger, "p2").started_ms is None
+
+
+def test_another_target_executor_or_policy_does_not_wait(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger, "p1")
+    begin(leases, "p1")
+    submit(ledger, "p2", abort_plan(api="/other"))
+    submit(ledger, "p3", executor="another")
+    submit(ledger, "p4", conflict_policy=ConflictPolicy.ALLOW)
+    for plan_id in ("p2", "p3", "p4"):
+        begin(leases, plan_id)
+
+
+def test_a_conflict_that_shows_only_at_the_start_time_is_part_of_the_lease(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    later = abort_plan(start_time=datetime.now(UTC) + timedelta(seconds=60))
+    submit(ledger, "p2", later, conflict_policy=ConflictPolicy.REJECT)
+    submit(ledger, "p1")
+    begin(leases, "p1")
+    pass_time(redis_client, "p2", 60_000)
+    assert begin_due(leases, "p2").record.in_the_way == "p1"
+    pass_time(redis_client, "p2", 60_000)
+    again = begin_due(leases, "p2").record  # the step was lost
+    assert (again.in_the_way, again.doubtful, again.started_ms) == ("p1", False, None)
+
+
+def test_a_plan_with_a_later_start_time_does_not_hold_others_up(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger, "p1", abort_plan(start_time=datetime.now(UTC) + timedelta(seconds=60)))
+    submit(ledger, "p2")
+    begin(leases, "p2")
+
+
+def test_a_plan_that_expires_in_the_line_gets_a_lease_to_end(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2", expires_after_ms=5_000)
+    begin(leases, "p1")
+    assert named(leases, "p2") is Denial.WAITS
+    assert read(ledger, "p2").due_ms == read(ledger, "p2").expires_ms
+    pass_time(redis_client, "p2", 5_000)
+    begin_due(leases, "p2")
+
+
+def test_a_target_whose_fault_may_be_alive_stays_reserved(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2")
+    lease = begin(leases, "p1")
+    finished(leases, lease, lease.record.ended(ValueError("gone")), alive_ms=5_000)
+    assert named(leases, "p2") is Denial.WAITS
+    redis_client.hincrby("{dispatcher}:plan:p1", "released_ms", -5_000)
+    pass_time(redis_client, "p2", 5_000)
+    begin_due(leases, "p2")
+
+
+def test_a_holder_that_vanished_does_not_block_its_target(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2")
+    begin(leases, "p1")
+    redis_client.delete("{dispatcher}:plan:p1")
+    begin(leases, "p2")
+
+
+def test_a_cancelled_plan_is_due_at_once(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger)
+    lease = begin(leases)
+    parked(leases, lease, 30_000, lease.record.applied("f1", 1))
+    assert ledger.cancel(["p1", "nobody"], "why not") == [True, None]
+    assert begin_due(leases).record.cancelled == "why not"
+
+
+def test_a_plan_cancelled_during_a_step_is_due_when_the_step_ends(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger)
+    lease = begin(leases)
+    ledger.cancel(["p1"], "")
+    assert leases.fetch([], 10).due == []
+    assert parked(leases, lease, 30_000, lease.record.applied("f1", 1)).due_ms == 0
+    begin_due(leases)
+
+
+def test_no_retry_is_sent_for_a_plan_that_was_cancelled_meanwhile(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger)
+    lease = begin(leases)
+    ledger.cancel(["p1"], "")
+    assert retried(leases, lease, 30_000).cancelled
+    begin_due(leases)
+
+
+def test_a_cancelled_plan_does_not_wait_for_its_message_or_its_target(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2")
+    begin(leases, "p1")
+    ledger.cancel(["p2"], "")
+    begin_due(leases, "p2")
+    assert named(leases, "p2") is Denial.ELSEWHERE
+
+
+def test_an_ended_plan_cannot_be_cancelled(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger)
+    finished(leases, begin(leases))
+    assert ledger.cancel(["p1"], "") == [False]
+    assert read(ledger).cancelled is None
+
+
+def test_only_plans_that_have_begun_are_cancelled_if_so_asked(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2")
+    begin(leases, "p1")
+    assert ledger.cancel(["p1", "p2"], "halted", only_begun=True) == [True, False]
+    assert [read(ledger, plan_id).cancelled for plan_id in ("p1", "p2")] == ["halted", None]
+
+
+def test_an_apply_that_must_not_be_repeated_is_announced_under_the_lease_alone(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    lost = begin(leases)
+    pass_time(redis_client, "p1", 6_000)
+    lease = begin_due(leases)
+    assert not leases.announce_apply(lost)
+    assert read(ledger).applying_ms is None
+    assert leases.announce_apply(lease)
+    assert read(ledger).applying_ms is not None
+
+
+def test_a_record_that_cannot_be_read_spoils_no_other(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    for plan_id in ("p1", "p2", "p3"):
+        submit(ledger, plan_id, abort_plan(api=f"/{plan_id}"))
+    redis_client.hset("{dispatcher}:plan:p1", "order", '{"version": 99}')
+    redis_client.hset("{dispatcher}:plan:p2", "v", "99")
+    fetched = leases.fetch([Named(plan_id, 0) for plan_id in ("p1", "p2", "p3")], 0)
+    assert fetched.named[:2] == [Denial.UNREADABLE, Denial.UNREADABLE]
+    assert isinstance(fetched.named[2], Lease)
+    [unreadable] = fetched.unreadable
+    assert unreadable.plan_id == "p1"
+    leases.settle([Settlement("p1", unreadable.token, "aside", [unreadable.why])])
+    aside = redis_client.hgetall("{dispatcher}:aside")
+    assert aside == {"p1": unreadable.why, "p2": "schema version 99"}
+    assert leases.fetch([], 10).due == []
+
+
+def test_a_plan_that_was_set_aside_goes_on_once_a_worker_can_read_it(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    redis_client.hset("{dispatcher}:plan:p1", "v", "99")
+    assert named(leases) is Denial.UNREADABLE
+    redis_client.hset("{dispatcher}:plan:p1", "v", "1")
+    pass_time(redis_client, "p1", 60_000)
+    begin_due(leases)
+    assert redis_client.hgetall("{dispatcher}:aside") == {}
+
+
+def test_the_breakers_state_comes_with_each_lease(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    redis_client.hset("{dispatcher}:breaker:default", mapping={"state": "open", "epoch": "7"})
+    submit(ledger, "p1", abort_plan(api="/1"))
+    submit(ledger, "p2", abort_plan(api="/2"), executor="other")
+    assert begin(leases, "p1").breaker == ("open", "7")
+    assert begin(leases, "p2").breaker == ("", "0")
+
+
+def test_a_plan_in_flight_costs_two_kilobytes_at_most(redis_url: str) -> None:
+    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    ledger, leases = Ledger(client, Settings()), Leases(client, Settings())
+    before = client.info("memory")["used_memory"]
+    for number in range(1_000):
+        plan_id = f"{number:032x}-{number}"
+        target = abort_plan(api=f"/api/v1/payment/process/{number}", start_delay_ms=200)
+        more = {"batch": "b" * 32, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+        submit(ledger, plan_id, target, expires_after_ms=60_000, **more)
+        lease = begin(leases, plan_id)
+        parked(leases, lease, 30_000, lease.record.applied(f"f-{number:032x}", 1_900_000_000_000))
+    assert (client.info("memory")["used_memory"] - before) / 1_000 <= 2_048
+    client.close()
