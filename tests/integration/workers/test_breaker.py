@@ -612,7 +612,7 @@ def reported_together(breaker: SharedBreaker, reports: list[Report]) -> None:
 
 def in_turn(breaker: SharedBreaker, reports: list[Report]) -> None:
     for report in reports:
-        breaker.record(admitted(breaker), report)
+        breaker.record(admitted(breaker.admit()), report)
 
 
 @pytest.mark.parametrize(
