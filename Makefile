@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+LOCK   := requirements/development.txt
 UV     := $(BIN)/uv --system-certs pip
 COMPILE = $(UV) compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 # Prints what a command says only if it fails.
@@ -12,7 +13,7 @@ QUIETLY = sh -c 'said=$$("$$@" 2>&1) || { echo "$$said"; exit 1; }' --
 UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check guard campaign in-flight bench bench-growth bench-breaker bench-transport fuzz
+.PHONY: help demo test test-fast unit check guard campaign in-flight bench bench-growth bench-breaker bench-transport fuzz
 .PHONY: docs format lock upgrade clean
 
 help:
@@ -35,13 +36,13 @@ help:
 	@echo "make clean     remove the virtual environment and caches"
 
 # requirements/ holds every version that was tested, with its hash; nothing else is installed.
-$(VENV)/.ready: pyproject.toml requirements/uv.txt requirements/development.txt
+$(VENV)/.ready: pyproject.toml requirements/uv.txt $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "setting up $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
-	@$(UV) sync --quiet --python $(BIN)/python --require-hashes --no-build requirements/development.txt
+	@$(UV) sync --quiet --python $(BIN)/python --require-hashes --no-build $(LOCK)
 	@$(UV) install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -61,7 +62,9 @@ demo: $(VENV)/.ready
 test: check
 	@$(BIN)/pytest --quiet --numprocesses 2 --dist worksteal
 
-test-fast: check
+test-fast: check unit
+
+unit: $(VENV)/.ready
 	@$(BIN)/pytest --quiet --numprocesses 2 --dist worksteal tests/unit
 
 check: $(VENV)/.ready

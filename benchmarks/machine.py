@@ -25,7 +25,7 @@ def description(packages: Sequence[str]) -> str:
         f"{int(_field('/proc/meminfo', 'MemTotal').split()[0]) / 1024**2:.0f} GB of memory",
         f"{platform.system()} {re.match(r'[0-9.]+', platform.release())[0]}",  # type: ignore[index]
         f"Python {platform.python_version()}",
-        f"Redis {_redis_version()} (append-only file, synced every second)",
+        f"{_redis_version()} (append-only file, synced every second)",
         *(f"{name} {version(name)}" for name in packages),
     ]
     return ", ".join(parts)
@@ -38,6 +38,7 @@ def _field(path: str, name: str) -> str:
 
 
 def _redis_version() -> str:
+    """Such as `Redis 7.0.15` or `Valkey 9.1.2`."""
     told = subprocess.run([redis_server(), "--version"], capture_output=True, text=True, check=True)  # noqa: S603 (ours)
-    found = re.search(r"v=([0-9.]+)", told.stdout)
-    return found[1] if found else "unknown"
+    found = re.search(r"(\w+) server v=([0-9.]+)", told.stdout)
+    return f"{found[1]} {found[2]}" if found else "an unknown Redis"

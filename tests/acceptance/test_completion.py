@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from support.command_line import DISPATCHER
+from support.programs import program
 from support.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -30,11 +30,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def shell(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iterator[Terminal]:
     """One that was started after `dispatcher --install-completion`."""
     name = str(request.param)
-    if shutil.which(name) is None:
-        pytest.skip(f"{name} is not installed")
     done = subprocess.run(
         [
-            name,
+            program(name),
             "-c",
             "dispatcher --install-completion; exit",
         ],  # with a second command, or it would be no child

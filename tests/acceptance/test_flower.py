@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +11,7 @@ from playwright.sync_api import sync_playwright
 from support.eventually import eventually
 from support.flower import Flower
 from support.plans import abort_plan
+from support.programs import program
 
 from dispatcher import ExecutorRejectedError, PlanCancelledError
 
@@ -49,9 +48,7 @@ def flower(worker: Process, redis_url: str, tmp_path: Path) -> Iterator[Flower]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None and "CI" not in os.environ:
-        pytest.skip("there is no Chromium on the PATH")
+    path = program("chromium", "chromium-browser", "google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser

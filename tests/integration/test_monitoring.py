@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from support.prometheus import program
+from support.programs import program
 
 from dispatcher.exporter import FleetCollector
 

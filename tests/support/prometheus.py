@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import requests
 from support.eventually import eventually
 from support.processes import Process
+from support.programs import program
 from support.redis_server import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def program(name: str) -> str:
-    """Where it is. Skips the test where it is not, unless that must not be."""
-    found = shutil.which(name)
-    if found is None and "CI" not in os.environ:
-        pytest.skip(f"there is no {name} on the PATH")
-    assert found is not None, f"there is no {name} on the PATH"
-    return found
 
 
 class Prometheus(Process):

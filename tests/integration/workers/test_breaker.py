@@ -604,10 +604,10 @@ def a_second_passes(*breakers: SharedBreaker) -> None:
 
 def reported_together(breaker: SharedBreaker, reports: list[Report]) -> None:
     """Calls that were admitted one after the other, and are reported in one call to Redis."""
-    admissions = [admitted(breaker) for _ in reports]
-    breaker._scripts.run(
-        [breaker.recording(list(zip(admissions, reports, strict=True)), {"apply:answered": 1})]
-    )
+    unasked = breaker.admitted()
+    assert unasked is not None
+    both = [(unasked, report) for report in reports]
+    breaker._scripts.run([breaker.recording(both, {"apply:answered": 1})])
 
 
 def in_turn(breaker: SharedBreaker, reports: list[Report]) -> None:

@@ -41,6 +41,11 @@ def test_what_is_wrong_with_a_redis_is_found(changes: dict[str, Any], what: str,
     assert levels(**changes)[what] is level
 
 
+def test_a_valkey_is_called_by_its_own_version() -> None:
+    version = redis_server(INFO | {"redis_version": "7.2.4", "valkey_version": "9.1.2"})[0]
+    assert (version.what, version.level, version.told) == ("redis version", Level.OK, "Valkey 9.1.2")
+
+
 @pytest.mark.parametrize(("ahead_s", "level"), [(0.2, Level.OK), (-5, Level.WARNING), (5, Level.WARNING)])
 def test_a_clock_that_is_off_is_found(ahead_s: float, level: Level) -> None:
     assert clock(ahead_s).level is level
