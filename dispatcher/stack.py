@@ -147,6 +147,7 @@ class Stack:
 
 def _worker_command(number: int) -> list[str]:
     command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker"]
+    command += ["--without-gossip", "--without-mingle"]  # workers need to know nothing of each other
     return [*command, "--hostname", f"worker{number}@%h", "--loglevel", "WARNING"]
 
 

@@ -40,6 +40,7 @@ def worker(
     steps = threads or settings.worker.threads
     command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker"]
     command += ["--concurrency", str(steps), "--loglevel", loglevel.upper()]
+    command += ["--without-gossip", "--without-mingle"]  # workers need to know nothing of each other
     if processes == 1:
         os.execv(sys.executable, command)  # noqa: S606 (our own command, and no shell)
     _run([[*command, "--hostname", f"worker{number}@%h"] for number in range(1, processes + 1)])

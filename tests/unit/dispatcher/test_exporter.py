@@ -89,12 +89,13 @@ def test_latencies_are_a_histogram_and_quantiles(value: Value, redis_client: red
     assert median == pytest.approx(0.022, rel=0.01)
 
 
-def test_plans_steps_and_wake_ups_are_told(value: Value, ledger: Ledger, redis_client: redis.Redis) -> None:
+def test_plans_and_steps_are_reported(value: Value, ledger: Ledger, redis_client: redis.Redis) -> None:
     ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000))])
     redis_client.hincrby("{dispatcher}:plan:p1", "due_ms", -90_000)
     for field, number in (("observed", 5), ("steps", 8), ("late_ms", 2500)):
         redis_client.hset(COUNTS, field, number)
-    redis_client.hset(COUNTS, mapping={"leases_lost": 1, "wake_ups": 7, "wake_ups_wasted": 2})
+    redis_client.hset(COUNTS, mapping={"leases_lost": 1, "messages_lost": 7})
+    redis_client.hset("{dispatcher}:aside", "p9", "schema version 99")
     ledger.halt("smoke")
     assert value("plans_submitted_total") == 1
     assert value("plans_ended_total", state="observed") == 5
@@ -102,7 +103,7 @@ def test_plans_steps_and_wake_ups_are_told(value: Value, ledger: Ledger, redis_c
     assert value("plans_waiting") == 1
     assert value("oldest_due_seconds") == pytest.approx(90, abs=0.5)
     assert (value("step_lag_seconds_count"), value("step_lag_seconds_sum")) == (8, 2.5)
-    assert (value("leases_lost_total"), value("wake_ups_total"), value("wake_ups_wasted_total")) == (1, 7, 2)
+    assert (value("leases_lost_total"), value("messages_lost_total"), value("plans_set_aside")) == (1, 7, 1)
     assert value("halted") == 1
 
 

@@ -1,4 +1,4 @@
-"""What the ledger counts, and how plans stand, on a fake and on a real Redis."""
+"""What the ledger counts, and how plans stand, on a fake and on real servers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.plans import abort_plan
-from support.steps import finished, parked
+from support.steps import finished, parked, retried
 
-from dispatcher import PlanCancelledError, PlanExpiredError, PlanState
+from dispatcher import PlanCancelledError, PlanExpiredError, PlanState, Settings
+from dispatcher.leases import Denial, Lease, Leases, Named
 from dispatcher.ledger import Submission
 from dispatcher.plan_counts import plan_counts
 from dispatcher.record import Order
@@ -17,10 +18,15 @@ from dispatcher.waits import PAGE
 if TYPE_CHECKING:
     import redis
 
-    from dispatcher.ledger import Ledger, Step
+    from dispatcher.ledger import Ledger
 
 DUE = "{dispatcher}:due"
-LEASE_MS = 60_000
+LEASE_MS = 6_000
+
+
+@pytest.fixture
+def leases(redis_client: redis.Redis) -> Leases:
+    return Leases(redis_client, Settings())
 
 
 def submit(ledger: Ledger, *ids: str) -> None:
@@ -29,10 +35,14 @@ def submit(ledger: Ledger, *ids: str) -> None:
     ledger.submit([Submission(plan_id, order) for plan_id, order in orders])
 
 
-def begin(ledger: Ledger, plan_id: str, token: str = "t1") -> Step:
-    step = ledger.begin(plan_id, token, LEASE_MS)
-    assert step is not None
-    return step
+def begin(leases: Leases, plan_id: str) -> Lease:
+    [lease] = leases.fetch([Named(plan_id, 0)], 0).named
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def begin_due(leases: Leases) -> dict[str, Lease]:
+    return {lease.plan_id: lease for lease in leases.fetch([], 10).due}
 
 
 def pass_time(client: redis.Redis, plan_id: str, ms: int) -> None:
@@ -44,7 +54,7 @@ def test_of_an_empty_ledger_all_is_zero(ledger: Ledger) -> None:
     counts = plan_counts(ledger)
     assert (counts.in_flight, counts.waiting, counts.oldest_due_s, counts.halted) == (0, 0, 0.0, False)
     assert (counts.submitted, counts.steps, counts.late_s, counts.leases_lost) == (0, 0, 0.0, 0)
-    assert (counts.wake_ups, counts.wake_ups_wasted) == (0, 0)
+    assert (counts.messages_lost, counts.set_aside) == (0, 0)
     assert set(counts.states.values()) | set(counts.ended.values()) == {0}
 
 
@@ -54,98 +64,94 @@ def test_a_plan_is_counted_once_however_often_it_is_submitted(ledger: Ledger) ->
     assert plan_counts(ledger).submitted == 2
 
 
-def test_a_step_is_counted_once_however_often_it_asks_for_its_lease(ledger: Ledger) -> None:
+def test_a_step_is_counted_with_its_lease_and_a_denial_is_none(ledger: Ledger, leases: Leases) -> None:
     submit(ledger, "p1")
-    begin(ledger, "p1", "t1")
-    begin(ledger, "p1", "t1")
-    assert (plan_counts(ledger).steps, plan_counts(ledger).wake_ups_wasted) == (1, 0)
+    begin(leases, "p1")
+    denials = leases.fetch([Named("p1", 0), Named("unknown", 0)], 10).named
+    assert denials == [Denial.ELSEWHERE, Denial.UNKNOWN]
+    assert plan_counts(ledger).steps == 1
 
 
-def test_how_late_a_step_begins_is_counted(ledger: Ledger, redis_client: redis.Redis) -> None:
+def test_how_late_a_step_begins_is_counted(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
     submit(ledger, "p1", "p2")
     for plan_id, ms in (("p1", 2_000), ("p2", 5_000)):
         pass_time(redis_client, plan_id, ms)
-        begin(ledger, plan_id)
-    assert plan_counts(ledger).late_s == pytest.approx(7.0, abs=0.5)
+        begin(leases, plan_id)
+    assert plan_counts(ledger).late_s == pytest.approx(7.0, abs=2.0)
 
 
-def test_wake_ups_that_find_nothing_to_do_are_wasted(ledger: Ledger) -> None:
-    submit(ledger, "p1")
-    step = begin(ledger, "p1")
-    assert ledger.begin("p1", "another", LEASE_MS) is None
-    finished(ledger, step.record.observed(), step.token)
-    assert ledger.begin("p1", "late", LEASE_MS) is None
-    assert ledger.begin("nobody", "t1", LEASE_MS) is None
-    assert plan_counts(ledger).wake_ups_wasted == 3
-
-
-def test_a_plan_that_takes_its_place_in_the_line_wastes_no_wake_up(ledger: Ledger) -> None:
-    orders = [Submission(f"p{n}", Order(plan=abort_plan(), timeout_ms=30_000)) for n in range(2)]
-    ledger.submit(orders)
-    begin(ledger, "p0")
-    assert ledger.begin("p1", "t1", LEASE_MS) is None
-    assert (plan_counts(ledger).steps, plan_counts(ledger).wake_ups_wasted) == (1, 0)
-
-
-def test_a_lease_that_ended_before_its_step_came_back_is_lost(
-    ledger: Ledger, redis_client: redis.Redis
+def test_a_lease_that_ended_before_its_step_was_settled_is_lost(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
     submit(ledger, "p1", "p2")
-    begin(ledger, "p1", "killed")
-    step = begin(ledger, "p2", "well")
-    parked(ledger, step.record, step.token, 0)
+    begin(leases, "p1")
+    parked(leases, begin(leases, "p2"), 0)
     pass_time(redis_client, "p1", LEASE_MS)
-    begin(ledger, "p1", "next")
-    begin(ledger, "p2", "next")
+    assert set(begin_due(leases)) == {"p1", "p2"}
     assert plan_counts(ledger).leases_lost == 1
 
 
 def test_a_lease_that_was_lost_after_the_apply_is_counted_too(
-    ledger: Ledger, redis_client: redis.Redis
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
     submit(ledger, "p1")
-    step = begin(ledger, "p1", "t1")
-    parked(ledger, step.record.applied("f1", step.now_ms), step.token, 0)
-    begin(ledger, "p1", "killed")
+    lease = begin(leases, "p1")
+    parked(leases, lease, 0, lease.record.applied("f1", lease.now_ms))
+    begin_due(leases)
     pass_time(redis_client, "p1", LEASE_MS)
-    record = begin(ledger, "p1", "next").record
-    assert record.doubtful_ms is None
+    assert begin_due(leases)["p1"].record.doubtful_ms is None
     assert plan_counts(ledger).leases_lost == 1
 
 
-def test_the_wakers_wake_ups_are_counted(ledger: Ledger, redis_client: redis.Redis) -> None:
+def test_a_step_that_begins_without_the_message_it_waited_for_is_counted(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
     submit(ledger, "p1", "p2", "p3")
-    assert ledger.claim_due().wake_ups == []
-    for plan_id in ("p1", "p2"):
-        pass_time(redis_client, plan_id, 2_000)
-    assert len(ledger.claim_due().wake_ups) == 2
-    assert plan_counts(ledger).wake_ups == 2
+    retried(leases, begin(leases, "p2"), 1_000)
+    parked(leases, begin(leases, "p3"), 0)
+    pass_time(redis_client, "p1", 60_000)
+    pass_time(redis_client, "p2", 6_000)
+    assert set(begin_due(leases)) == {"p1", "p2", "p3"}
+    assert plan_counts(ledger).messages_lost == 2
 
 
-def test_each_end_is_counted_once(ledger: Ledger) -> None:
+def test_plans_that_another_version_wrote_are_counted(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger, "p1")
+    redis_client.hset("{dispatcher}:plan:p1", "v", "99")
+    leases.fetch([Named("p1", 0)], 0)
+    assert plan_counts(ledger).set_aside == 1
+
+
+def test_each_end_is_counted_once(ledger: Ledger, leases: Leases) -> None:
     submit(ledger, "p1", "p2", "p3", "p4")
+    held = [begin(leases, plan_id) for plan_id in ("p1", "p2", "p3", "p4")]
     ends = [
-        begin(ledger, "p1").record.observed(),
-        begin(ledger, "p2").record.ended(ZeroDivisionError("oops")),
-        begin(ledger, "p3").record.ended(PlanCancelledError("enough")),
-        begin(ledger, "p4").record.ended(PlanExpiredError("late")),
+        held[0].record.observed(),
+        held[1].record.ended(ZeroDivisionError("oops")),
+        held[2].record.ended(PlanCancelledError("enough")),
+        held[3].record.ended(PlanExpiredError("late")),
     ]
-    for record in ends * 2:
-        assert finished(ledger, record, "t1") == 0
-    assert finished(ledger, ends[0], "stale") is None
+    for lease, record in list(zip(held, ends, strict=True)) * 2:
+        assert finished(leases, lease, record).due_ms == 0
     counts = plan_counts(ledger)
     assert set(counts.ended.values()) == {1}
     assert set(counts.ended) == {state for state in PlanState if state.final}
     assert counts.in_flight == 0
 
 
-def test_plans_in_flight_are_told_by_state_and_whether_a_step_is_at_work(ledger: Ledger) -> None:
+def test_plans_in_flight_are_counted_by_state_and_by_whether_a_worker_has_them(
+    ledger: Ledger, leases: Leases
+) -> None:
     submit(ledger, *(f"p{n}" for n in range(6)))
     for plan_id in ("p0", "p1", "p2"):
-        step = begin(ledger, plan_id)
-        applied = step.record.applied("f1", step.now_ms)
-        parked(ledger, applied.completed() if plan_id == "p2" else applied, step.token, LEASE_MS)
-    begin(ledger, "p3")
+        lease = begin(leases, plan_id)
+        applied = lease.record.applied("f1", lease.now_ms)
+        parked(leases, lease, LEASE_MS, applied.completed() if plan_id == "p2" else applied)
+    begin(leases, "p3")
     counts = plan_counts(ledger)
     assert counts.states == {PlanState.QUEUED: 3, PlanState.RUNNING: 2, PlanState.COMPLETED: 1}
     assert (counts.in_flight, counts.waiting) == (6, 5)
@@ -156,15 +162,22 @@ def test_more_plans_than_one_command_is_about_are_counted(ledger: Ledger) -> Non
     assert plan_counts(ledger).in_flight == PAGE + 1
 
 
-def test_the_oldest_due_plan_is_found_though_its_waker_sees_it_later(
-    ledger: Ledger, redis_client: redis.Redis
+def test_the_oldest_due_plan_is_found_though_its_message_is_still_awaited(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
     submit(ledger, "p1", "p2")
-    step = begin(ledger, "p2")
-    parked(ledger, step.record, step.token, LEASE_MS)
-    pass_time(redis_client, "p1", 90_000)
-    assert len(ledger.claim_due().wake_ups) == 1  # and nobody takes it up
-    assert plan_counts(ledger).oldest_due_s == pytest.approx(90.0, abs=0.5)
+    parked(leases, begin(leases, "p2"), LEASE_MS)
+    redis_client.hincrby("{dispatcher}:plan:p1", "due_ms", -90_000)
+    assert plan_counts(ledger).oldest_due_s == pytest.approx(90.0, abs=2.0)
+
+
+def test_a_plan_that_a_worker_has_in_hand_is_not_overdue(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger, "p1")
+    begin(leases, "p1")
+    redis_client.hincrby("{dispatcher}:plan:p1", "due_ms", -90_000)
+    assert plan_counts(ledger).oldest_due_s == 0.0
 
 
 def test_a_due_entry_without_a_plan_is_no_plan(ledger: Ledger, redis_client: redis.Redis) -> None:
@@ -172,7 +185,7 @@ def test_a_due_entry_without_a_plan_is_no_plan(ledger: Ledger, redis_client: red
     assert (plan_counts(ledger).in_flight, plan_counts(ledger).oldest_due_s) == (0, 0.0)
 
 
-def test_halt_is_told_until_resume(ledger: Ledger) -> None:
+def test_halt_is_reported_until_resume(ledger: Ledger) -> None:
     ledger.halt("smoke")
     assert plan_counts(ledger).halted
     ledger.resume()
