@@ -18,6 +18,7 @@ from dispatcher import (
     FaultFailedError,
     FaultLostError,
     InvalidPlanError,
+    LedgerRefusedError,
     LedgerUnavailableError,
     PlanState,
     errors,
@@ -43,7 +44,7 @@ NO_ANSWER: dict[type[Exception], str] = {
     ExecutorClientError: "defect",
     ZeroDivisionError: "defect",
 }
-NOT_SENT = [CircuitOpenError, InvalidPlanError, LedgerUnavailableError]
+NOT_SENT = [CircuitOpenError, InvalidPlanError, LedgerRefusedError, LedgerUnavailableError]
 OF_NO_DRIVER = {
     "DispatchHaltedError",
     "InvalidSettingsError",
@@ -51,6 +52,7 @@ OF_NO_DRIVER = {
     "PlanConflictError",
     "PlanExpiredError",
     "PlanUnknownError",
+    "RecordUnreadableError",
     "ResultTimeoutError",
 }
 
