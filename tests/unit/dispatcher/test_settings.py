@@ -104,7 +104,7 @@ def test_an_executor_is_found_by_host_and_port_or_by_url(monkeypatch: pytest.Mon
         ("DISPATCHER_KEY_PREFIX", "a{b}", "key_prefix"),
         ("DISPATCHER_RESULT_EXPIRES_SEC", "0", "result_expires_sec"),
         ("DISPATCHER_REDIS_TIMEOUT_SEC", "0.09", "redis_timeout_sec"),
-        ("DISPATCHER_WAKER__BATCH", "many", "waker.batch"),
+        ("DISPATCHER_WORKER__LEASE_SEC", "many", "worker.lease_sec"),
         ("DISPATCHER_LOGS__FORMAT", "xml", "logs.format"),
         ("DISPATCHER_EXECUTORS__DEFAULT__BASE_URL", "ftp://x", "executors.default.base_url"),
         ("DISPATCHER_EXECUTORS__DEFAULT__BASE_URL", "http://me:pa55@x", "executors.default.base_url"),
