@@ -50,6 +50,7 @@ def sent(client: redis.Redis) -> dict[str, Any]:
     return message
 
 
+@pytest.mark.every_server
 def test_a_wake_up_is_the_message_that_celery_would_send(settings: Settings, real_redis: redis.Redis) -> None:
     ours(settings, WAKE_UP)
     mine = sent(real_redis)
@@ -68,6 +69,7 @@ def test_a_wake_up_is_the_message_that_celery_would_send(settings: Settings, rea
     assert {name: value for name, value in mine["headers"].items() if value not in SAYS_NOTHING} == said
 
 
+@pytest.mark.every_server
 @pytest.mark.parametrize("after_s", [0.0, 1.5])
 def test_a_wake_up_says_when_its_worker_is_to_act(
     settings: Settings, real_redis: redis.Redis, after_s: float

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 from kombu.asynchronous import Hub
 
+pytestmark = pytest.mark.every_server
+
 kombu: Any = _kombu  # which ships no types
 QUEUE = kombu.Queue("bursts", routing_key="bursts")
 PREFETCH = 6

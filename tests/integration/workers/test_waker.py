@@ -10,7 +10,6 @@ import redis
 from pydantic import SecretStr
 from support.eventually import eventually
 from support.plans import abort_plan
-from support.redis_server import RedisServer
 
 from dispatcher import Settings
 from dispatcher.ledger import Submission, connect
@@ -21,9 +20,12 @@ from workers.waker import Waker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from support.redis_server import RedisServer
 
     from dispatcher.ledger import Ledger
+
+pytestmark = pytest.mark.every_server
 
 DUE = "{dispatcher}:due"
 PATIENT = WakerSettings(max_sleep_sec=2, idle_sleep_sec=2)
@@ -102,17 +104,15 @@ def test_a_wait_that_begins_while_the_waker_sleeps_is_seen_in_time(
         waker.stop()
 
 
-def test_wake_ups_whose_sending_breaks_off_are_no_error_and_later_ones_go(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path)
-    ledger = connect(Settings(redis_url=SecretStr(server.url)))
+def test_wake_ups_whose_sending_breaks_off_are_no_error_and_later_ones_go(own_redis: RedisServer) -> None:
+    ledger = connect(Settings(redis_url=SecretStr(own_redis.url)))
     ledger.wake([WakeUp("p1", "one")])
-    server.kill()
+    own_redis.kill()
     ledger.wake([WakeUp("p2", "two")])
-    server.start()
+    own_redis.start()
     ledger.wake([WakeUp("p3", "three")])
-    assert [message["id"] for message in messages(server)] == ["p3"]
+    assert [message["id"] for message in messages(own_redis)] == ["p3"]
     ledger.close()
-    server.stop()
 
 
 def test_a_waker_without_redis_looks_again_later(free_tcp_port: int) -> None:

@@ -1,4 +1,4 @@
-"""What the ledger counts, and how plans stand, on a fake and on a real Redis."""
+"""What the ledger counts, and how plans stand, on a fake Redis and on real ones."""
 
 from __future__ import annotations
 

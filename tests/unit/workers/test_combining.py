@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
-import fakeredis
 import pytest
 import redis
 from support.eventually import eventually
@@ -184,10 +183,9 @@ def test_who_hears_and_fails_holds_up_nobody(
     assert scripts.run([call("d")]) == ["d"]
 
 
-def test_many_threads_each_hear_what_their_own_calls_have_done() -> None:
-    client = fakeredis.FakeRedis(decode_responses=True)
-    scripts = CombinedScripts(client)
-    add = Script(ADD.text, client.script_load(ADD.text))
+def test_many_threads_each_hear_what_their_own_calls_have_done(redis_client: redis.Redis) -> None:
+    scripts = CombinedScripts(redis_client)
+    add = Script(ADD.text, redis_client.script_load(ADD.text))
     together = threading.Barrier(THREADS)
 
     def count(name: str) -> list[int]:
