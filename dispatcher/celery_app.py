@@ -11,13 +11,50 @@ from redis.connection import parse_url
 if TYPE_CHECKING:
     from dispatcher.settings import Settings
 
-__all__ = ["make_celery"]
+__all__ = ["IsolatedCelery", "make_celery"]
+
+LOADER = "celery.loaders.app:AppLoader"
+"""Celery's own default, unless CELERY_LOADER names another one."""
+
+
+class IsolatedCelery(Celery):  # type: ignore[misc]  # Celery has no types
+    """A Celery application whose broker and result backend no environment variable changes.
+
+    Celery prefers CELERY_BROKER_URL, CELERY_RESULT_BACKEND and their like to the settings of any application.
+    Here they belong to other programs.
+    """
+
+    def __init__(self, *args: Any, backend: str | None = None, **options: Any) -> None:
+        """`backend` is the URL of the result backend."""
+        super().__init__(*args, backend=backend, **options)
+        self.backend_cls = backend  # comes before the environment, which comes before the argument
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
+        """See Celery."""
+        return super().connection_for_read(url or self._broker_url, **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
+        """See Celery."""
+        return super().connection_for_write(url or self._broker_url, **options)
+
+    def connection(self, hostname: str | None = None, *args: Any, **options: Any) -> Any:
+        """See Celery."""
+        return super().connection(hostname or self._broker_url, *args, **options)
+
+    @property
+    def _broker_url(self) -> str:
+        return str(self.conf["broker_url"])  # the attribute of this name prefers the environment
 
 
 def make_celery(settings: Settings) -> Celery:
-    """A Celery application for either side. Nothing is sent yet."""
-    app = Celery("dispatcher", set_as_current=False)
-    app.conf.update(_settings(settings))
+    """A Celery application for either side. Nothing is sent yet.
+
+    Neither CELERY_* variables nor a `celeryconfig.py` change it.
+    """
+    configured = _settings(settings)
+    backend = configured["result_backend"]
+    app = IsolatedCelery("dispatcher", set_as_current=False, loader=LOADER, backend=backend)
+    app.config_from_object(configured)
     return app
 
 
@@ -33,7 +70,11 @@ def _settings(settings: Settings) -> dict[str, Any]:
         # Without these Celery would not check the certificate of a broker, and refuse a result backend.
         "broker_use_ssl": _tls(broker),
         "redis_backend_use_ssl": tls,
+        # The prefix separates fleets on one Redis: queue, results, control commands and events.
         "task_default_queue": settings.queue,
+        "result_backend_transport_options": {"global_keyprefix": f"{{{settings.key_prefix}}}:"},
+        "control_exchange": settings.key_prefix,
+        "event_exchange": f"{settings.key_prefix}.events",
         # A message is only a wake-up; the ledger brings a plan back whose message was lost. Without unacked
         # messages a worker survives a restart of Redis, and nothing waits for a visibility timeout.
         "task_acks_late": False,

@@ -21,6 +21,7 @@ def problems_of(error: ValidationError) -> list[list[str]]:
             _OWN_WORDS.get(detail["type"]) or _worded(detail["msg"]),
         ]
         for detail in error.errors(include_input=False, include_url=False, include_context=False)
+        if detail["type"] != "default_factory_not_called"  # what it needs is wrong, and is in the list
     ]
 
 

@@ -1,15 +1,16 @@
-"""Settings: a TOML file, then `DISPATCHER_*` environment variables over it.
+"""Settings: the TOML file that `DISPATCHER_CONFIG` names, if any, then `DISPATCHER_*` variables over it.
 
-The file is the one that `DISPATCHER_CONFIG` names, else `config/default.toml` below the working
-directory where there is one; without either, the same defaults as in that file hold.
+Nothing else is read: no file of the working directory, and no variable of another program.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -23,6 +24,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 from redis.connection import parse_url
@@ -30,6 +32,7 @@ from redis.connection import parse_url
 from dispatcher.endpoints import ExecutorClientConfig, ProbeSettings, Seconds, Section, ServiceSettings
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.problems import problems_of
+from dispatcher.variables import KnownVariables, warn_of_unknown_variables
 
 __all__ = ["WITHOUT_METRICS", "LogFormat", "Settings", "load_settings"]
 
@@ -39,8 +42,6 @@ WITHOUT_METRICS = {"policy_api"}
 
 CERTIFICATE_CHECKS = {"required", "optional", "none"}
 """How far the certificate of a Redis is looked at, as redis-py calls it."""
-
-DEFAULT_FILE = Path("config/default.toml")
 
 ExecutorName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
 
@@ -75,6 +76,10 @@ class LogSettings(Section):
     format: LogFormat = LogFormat.TEXT
 
 
+def _key_prefix(fields: dict[str, Any]) -> str:
+    return str(fields["key_prefix"])
+
+
 class Settings(BaseSettings):
     """All settings. Read them with `load_settings`, whose errors people can use."""
 
@@ -93,7 +98,11 @@ class Settings(BaseSettings):
     """The broker that carries Celery's messages, any that Celery supports. `redis_url` if absent."""
 
     key_prefix: str = Field(default="dispatcher", pattern=r"^[A-Za-z0-9._-]+$")
-    queue: str = Field(default="dispatcher", pattern=r"^[A-Za-z0-9._-]+$")
+    """Names this fleet: fleets with other prefixes share nothing, though they share a Redis."""
+
+    queue: str = Field(default_factory=_key_prefix, pattern=r"^[A-Za-z0-9._-]+$")
+    """The Celery queue of its messages. `key_prefix` if absent."""
+
     result_expires_sec: int = Field(default=86_400, ge=1)
     redis_timeout_sec: float = Field(default=5.0, ge=0.1, allow_inf_nan=False)
     worker: WorkerSettings = WorkerSettings()
@@ -140,40 +149,36 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (see `KnownVariables`)
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (no .env file is read)
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (nor a folder of secrets)
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         toml = TomlConfigSettingsSource(settings_cls, toml_file=_config_file())
-        return init_settings, env_settings, toml
+        return init_settings, KnownVariables(settings_cls), toml
 
 
 def load_settings() -> Settings:
-    """Settings from file and environment. Raises `InvalidSettingsError`."""
+    """Settings from file and environment. Raises `InvalidSettingsError`.
+
+    Warns of variables that begin with `DISPATCHER_` and are no settings.
+    """
+    warn_of_unknown_variables(Settings, PREFIX)
     try:
-        _refuse_unknown_variables()
         return Settings()
     except ValidationError as exc:
         problems = problems_of(exc)
-    except ValueError as exc:  # the file is no TOML, or a variable no JSON
-        problems = [["(whole)", str(exc)]]
+    except tomllib.TOMLDecodeError as exc:
+        problems = [[str(_config_file()), f"is no TOML: {exc}"]]
+    except SettingsError as exc:
+        field = re.search(r'field "(\w+)"', str(exc))
+        name = "(whole)" if field is None else PREFIX + field[1].upper()
+        problems = [[name, "must be JSON; or set a variable for each field, with __ between the names"]]
     told = "; ".join(f"{field} {problem}" for field, problem in problems)
     raise InvalidSettingsError(f"invalid settings: {told}", problems)
 
 
 def _config_file() -> Path | None:
     named = os.environ.get(f"{PREFIX}CONFIG")
-    if named is None:
-        return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
-    if not Path(named).is_file():
+    if named is not None and not Path(named).is_file():
         raise InvalidSettingsError(f"invalid settings: {PREFIX}CONFIG names {named}, which is no file")
-    return Path(named)
-
-
-def _refuse_unknown_variables() -> None:
-    """A misspelt variable would otherwise be passed over in silence."""
-    known = {name.upper() for name in Settings.model_fields} | {"CONFIG"}
-    for variable in os.environ:
-        section = variable.removeprefix(PREFIX).split("__", maxsplit=1)[0]
-        if variable.startswith(PREFIX) and section.upper() not in known:
-            raise InvalidSettingsError(f"invalid settings: there is no setting for {variable}")
+    return None if named is None else Path(named)

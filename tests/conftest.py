@@ -9,7 +9,7 @@ import fakeredis
 import pytest
 import redis
 from pydantic import SecretStr
-from support.redis_server import RedisServer, RedisServers, free_port, version_of, versions
+from support.redis_server import RedisServer, RedisServers, free_port, programs, version_of, versions
 from support.spans import Spans
 
 from dispatcher import Settings
@@ -19,6 +19,7 @@ from dispatcher.traces import TRACER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 pytest_plugins = ["support.skips"]
@@ -55,6 +56,16 @@ def redis_version() -> str:
 def redis_server(redis_servers: RedisServers, redis_version: str) -> RedisServer:
     """An empty real Redis, for tests that leave it running."""
     return redis_servers.empty(redis_version)
+
+
+@pytest.fixture
+def own_redis(redis_version: str, tmp_path: Path) -> Iterator[RedisServer]:
+    """A real Redis for one test, which may kill or spoil it."""
+    folder = tmp_path / "own-redis"
+    folder.mkdir()
+    server = RedisServer(folder, program=programs()[redis_version])
+    yield server
+    server.stop()
 
 
 @pytest.fixture

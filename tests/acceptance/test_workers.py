@@ -47,6 +47,13 @@ def worker(start: Workers, stub: StubExecutor) -> Process:
     return start(stub.url, **QUICK_RETRIES)
 
 
+def plain_celery(redis_url: str) -> Celery:
+    """An application of another program, which reads results."""
+    app = Celery(backend=redis_url, set_as_current=False)
+    app.conf.result_backend_transport_options = {"global_keyprefix": "{dispatcher}:"}
+    return app
+
+
 @pytest.mark.usefixtures("worker")
 def test_a_plan_whose_task_is_revoked_is_carried_out_all_the_same(
     dispatcher: Dispatcher, stub: StubExecutor
@@ -87,7 +94,7 @@ def test_anyone_with_plain_celery_can_read_an_observation(
     dispatcher: Dispatcher, stub: StubExecutor, redis_url: str
 ) -> None:
     handle = dispatcher.submit(abort_plan())
-    plain = Celery(backend=redis_url, set_as_current=False)
+    plain = plain_celery(redis_url)
     observed = AsyncResult(handle.id, app=plain).get(timeout=20)
     assert observed == handle.result(1).model_dump(mode="json")
     assert (observed["error_rate"], observed["status_code"]) == (1.0, 503)
@@ -101,7 +108,7 @@ def test_anyone_with_plain_celery_gets_the_typed_error(
 ) -> None:
     stub.answers.append((400, {"error": "invalid_input", "message": "no such api"}))
     handle = dispatcher.submit(abort_plan())
-    plain = Celery(backend=redis_url, set_as_current=False)
+    plain = plain_celery(redis_url)
     with pytest.raises(ExecutorRejectedError, match="no such api"):
         AsyncResult(handle.id, app=plain).get(timeout=20)
     with pytest.raises(ExecutorRejectedError) as caught:

@@ -36,6 +36,8 @@ def worker(
     """
     if log_format is not None:
         os.environ["DISPATCHER_LOGS__FORMAT"] = log_format
+    for variable in [name for name in os.environ if name.startswith("CELERY_WORKER_")]:
+        del os.environ[variable]  # another program's: celery would take it for an option of its command line
     settings = load_settings()
     steps = threads or settings.worker.threads
     command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker"]

@@ -1,4 +1,4 @@
-"""What the circuit breaker promises: the shared one on a fake and on a real Redis, and the local one."""
+"""What the circuit breaker promises: the shared one on a fake Redis and on real ones, and the local one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from support.breakers import (
     rules,
     succeeds,
 )
-from support.redis_server import RedisServer
+from support.redis_server import versions
 
 from dispatcher import (
     CircuitOpenError,
@@ -44,8 +44,9 @@ from workers.breaker import SharedBreaker
 from workers.breaker_rules import Admission, BreakerState, Outcome, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+
+    from support.redis_server import RedisServer, RedisServers
 
     from workers.breaker_rules import Breaker
 
@@ -56,7 +57,8 @@ OPEN, HALF_OPEN, CLOSED, DISABLED = (
     BreakerState.DISABLED,
 )
 RULES = rules()
-MANY = 1000
+MANY = 200
+"""Ten times as many calls as the default rules count before they act."""
 T = TypeVar("T")
 
 
@@ -65,9 +67,16 @@ def shared(redis_client: redis.Redis) -> SharedRig:
     return SharedRig(redis_client)
 
 
-@pytest.fixture(params=["fake_redis", "real_redis", None], ids=["fake", "real", "local"])
-def rig(request: pytest.FixtureRequest) -> Rig:
-    return SharedRig(request.getfixturevalue(request.param)) if request.param else LocalRig()
+@pytest.fixture(params=["fake", *versions(), "local"])
+def rig(request: pytest.FixtureRequest, redis_servers: RedisServers) -> Iterator[Rig]:
+    if request.param == "local":
+        yield LocalRig()
+    elif request.param == "fake":
+        yield SharedRig(request.getfixturevalue("fake_redis"))
+    else:
+        url = redis_servers.empty(request.param).url
+        with redis.Redis.from_url(url, decode_responses=True) as client:
+            yield SharedRig(client)
 
 
 def trip(rig: Rig, times: int = 5) -> Breaker:
@@ -501,32 +510,25 @@ def test_a_wiped_redis_means_a_fresh_breaker(shared: SharedRig) -> None:
     assert let_through(breaker, FAILED) == 5
 
 
-def test_a_worker_whose_clock_is_an_hour_off_changes_nothing(redis_url: str, real_redis: redis.Redis) -> None:
+@pytest.mark.every_server
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_worker_whose_clock_is_an_hour_off_changes_nothing(
+    hours: int, real_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig = SharedRig(real_redis)
-    for hours in (1, -1):
-        skewed = f"""
-import time
-now, now_ns = time.time, time.time_ns
-time.time = lambda: now() + {hours} * 3600
-time.time_ns = lambda: now_ns() + {hours} * 3600 * 10**9
-import redis
-from support.breakers import FAILED, SharedRig, goes, rules
-rig = SharedRig(redis.Redis.from_url({redis_url!r}, decode_responses=True))
-breaker = rig.worker(rules())
-print(sum(goes(breaker, FAILED) for _ in range(20)), breaker.admit().retry_after_s)
-"""
-        told = subprocess.run(
-            [sys.executable, "-c", skewed], cwd="tests", capture_output=True, text=True, check=True
-        )
-        through, after_s = told.stdout.split()
-        assert int(through) == 5
-        assert float(after_s) == pytest.approx(60, abs=0.5)
+    now, now_ns = time.time, time.time_ns
+    with monkeypatch.context() as skewed:
+        skewed.setattr(time, "time", lambda: now() + hours * 3600)
+        skewed.setattr(time, "time_ns", lambda: now_ns() + hours * 3600 * 10**9)
         breaker = rig.worker(RULES)
-        assert rejected(breaker.admit()).retry_after_s == pytest.approx(60, abs=1)
-        rig.time_passes(59, RULES)
-        rejected(breaker.admit())
-        rig.time_passes(1, RULES)
-        assert succeeds(breaker)
+        assert let_through(breaker, FAILED) == 5
+        assert rejected(breaker.admit()).retry_after_s == pytest.approx(60, abs=0.5)
+    breaker = rig.worker(RULES)
+    assert rejected(breaker.admit()).retry_after_s == pytest.approx(60, abs=1)
+    rig.time_passes(59, RULES)
+    rejected(breaker.admit())
+    rig.time_passes(1, RULES)
+    assert succeeds(breaker)
 
 
 def test_a_probe_whose_process_is_killed_frees_its_place_after_its_lease(
@@ -555,44 +557,44 @@ signal.pause()
     assert succeeds(breaker)
 
 
+@pytest.mark.every_server
 def test_without_redis_each_process_goes_by_itself_and_shares_again_once_it_is_back(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = RedisServer(tmp_path)
     client = redis.Redis.from_url(
-        server.url, decode_responses=True, socket_timeout=0.5, retry=Retry(NoBackoff(), 0)
+        own_redis.url, decode_responses=True, socket_timeout=0.5, retry=Retry(NoBackoff(), 0)
     )
     here, there = (SharedBreaker(client, "dispatcher", "default", RULES) for _ in range(2))
     under_way = admitted(here.admit())
-    server.kill()
+    own_redis.kill()
     here.record(under_way, FAILED)
     assert let_through(here, FAILED) == 4
     assert let_through(there, FAILED) == 5
     assert here.peek() is None
-    server.start()
+    own_redis.start()
     a_second_passes(here, there)
     assert sum(let_through(breaker, FAILED) for breaker in (here, there, here)) == 5
     assert caplog.text.count("goes by itself") == 2
     assert caplog.text.count("shares the breaker again") == 2
     client.close()
-    server.stop()
 
 
-def test_an_outcome_of_a_call_that_was_admitted_without_redis_stays_in_the_process(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path)
+@pytest.mark.every_server
+def test_an_outcome_of_a_call_that_was_admitted_without_redis_stays_in_the_process(
+    own_redis: RedisServer,
+) -> None:
     client = redis.Redis.from_url(
-        server.url, decode_responses=True, socket_timeout=0.5, retry=Retry(NoBackoff(), 0)
+        own_redis.url, decode_responses=True, socket_timeout=0.5, retry=Retry(NoBackoff(), 0)
     )
     breaker = SharedBreaker(client, "dispatcher", "default", RULES)
-    server.kill()
+    own_redis.kill()
     admissions = [admitted(breaker.admit()) for _ in range(10)]
-    server.start()
+    own_redis.start()
     a_second_passes(breaker)
     for admission in admissions:
         breaker.record(admission, FAILED)
     assert breaker.status().failures == 0
     client.close()
-    server.stop()
 
 
 def a_second_passes(*breakers: SharedBreaker) -> None:

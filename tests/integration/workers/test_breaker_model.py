@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from support.breakers import FAILED, KEY, SUCCEEDED, LocalRig, SharedRig, rules
+from support.redis_server import versions
 
 from dispatcher.scripts import Script
 from workers import breaker as shared_breaker
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from workers.breaker_rules import BreakerRules, Rejection
 
+EXAMPLES_ON_A_FAKE, EXAMPLES_ON_REAL_ONES = 20, 200
 TICK_S = 1000
 THRESHOLD, PROBES, SUCCESSES, LEASE, OPEN, MAX_OPEN, RESERVE = 2, 1, 2, 3, 2, 6, 2
 RULES = replace(
@@ -216,15 +218,17 @@ def fake() -> SharedRig:
 
 
 def test_the_shared_breaker_on_a_fake_redis_does_what_its_model_does() -> None:
-    run_against_model(fake, examples=60)
+    run_against_model(fake, examples=EXAMPLES_ON_A_FAKE)
 
 
+def emptied(client: redis.Redis) -> SharedRig:
+    client.flushall()  # the fixture's own
+    return SharedRig(client)
+
+
+@pytest.mark.every_server
 def test_the_shared_breaker_on_a_real_redis_does_what_its_model_does(real_redis: redis.Redis) -> None:
-    def emptied() -> SharedRig:
-        real_redis.flushall()  # the fixture's own
-        return SharedRig(real_redis)
-
-    run_against_model(emptied, examples=150)
+    run_against_model(lambda: emptied(real_redis), examples=EXAMPLES_ON_REAL_ONES // len(versions()))
 
 
 def test_the_local_breaker_does_what_its_model_does() -> None:
@@ -259,7 +263,9 @@ DEFECTS = {
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_the_model_catches_a_breaker_with_a_defect(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_catches_a_breaker_with_a_defect(
+    defect: str, real_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name, sound, broken = DEFECTS[defect]
     script: Script = getattr(shared_breaker, name)
     assert sound in script.text
@@ -267,7 +273,7 @@ def test_the_model_catches_a_breaker_with_a_defect(defect: str, monkeypatch: pyt
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     monkeypatch.setattr(shared_breaker, name, Script(text, sha))
     with pytest.raises(AssertionError):
-        run_against_model(fake, examples=300, seeded=True)
+        run_against_model(lambda: emptied(real_redis), examples=300, seeded=True)
 
 
 class CountsByHand(SharedBreaker):
@@ -287,10 +293,10 @@ class CountsByHand(SharedBreaker):
         super().record(admission, report, counts)
 
 
-def test_the_model_catches_a_breaker_that_counts_by_hand() -> None:
+def test_the_model_catches_a_breaker_that_counts_by_hand(real_redis: redis.Redis) -> None:
     class Rig(SharedRig):
         def worker(self, given: BreakerRules, draw: float = 0.0) -> SharedBreaker:
             return CountsByHand(self.client, "dispatcher", "default", given, draw=lambda: draw)
 
     with pytest.raises(AssertionError):
-        run_against_model(lambda: Rig(fake().client), examples=300, seeded=True)
+        run_against_model(lambda: Rig(emptied(real_redis).client), examples=300, seeded=True)

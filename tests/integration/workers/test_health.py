@@ -1,4 +1,4 @@
-"""The health check that the fleet shares, on a fake and on a real Redis."""
+"""The health check that the fleet shares, on a fake Redis and on real ones."""
 
 from __future__ import annotations
 

@@ -262,8 +262,8 @@ def test_what_a_stale_step_has_called_was_called(
     assert counted(ledger) == {"apply:answered": 2}
 
 
-def test_threads_and_workers_lose_no_count(ledger: Ledger, real_redis: redis.Redis) -> None:
-    del ledger
+@pytest.mark.every_server
+def test_threads_and_workers_lose_no_count(real_redis: redis.Redis) -> None:
     workers = [SharedBreaker(real_redis, "dispatcher", "default", rules()) for _ in range(2)]
     barrier = threading.Barrier(4)
 
@@ -317,6 +317,7 @@ def real_ledger(settings: Settings) -> Iterator[Ledger]:
     ledger.close()
 
 
+@pytest.mark.every_server
 @pytest.mark.parametrize("config", [{}, UNPROTECTED], ids=["protected", "unprotected"])
 def test_counting_costs_a_step_no_round_trip(
     real_ledger: Ledger,

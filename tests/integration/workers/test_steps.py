@@ -1,4 +1,4 @@
-"""One step of a plan, from the lease to the stored result, on a fake and on a real Redis."""
+"""One step of a plan, from the lease to the stored result, on a fake Redis and on real ones."""
 
 from __future__ import annotations
 
@@ -186,6 +186,7 @@ def an_hour_passes(client: redis.Redis) -> None:
     client.hset("{dispatcher}:breaker:default", "until_ms", 0)
 
 
+@pytest.mark.every_server
 def test_a_closed_breaker_costs_a_step_no_round_trip(
     driver: FakeDriver, waits: list[int], redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,8 @@ DUE = "{dispatcher}:due"
 COUNTS = "{dispatcher}:counts"
 QUEUE = "dispatcher"
 PLAN = abort_plan()
+MANY = 300
+"""So many plans that what Redis needs once, such as the scripts, is a small part of each."""
 
 
 @pytest.fixture
@@ -549,16 +551,15 @@ def test_the_breakers_state_comes_with_each_lease(
     assert begin(leases, "p2").breaker == ("", "0")
 
 
-def test_a_plan_in_flight_costs_two_kilobytes_at_most(redis_url: str) -> None:
-    client = redis.Redis.from_url(redis_url, decode_responses=True)
-    ledger, leases = Ledger(client, Settings()), Leases(client, Settings())
-    before = client.info("memory")["used_memory"]
-    for number in range(1_000):
+@pytest.mark.every_server
+def test_a_plan_in_flight_costs_two_kilobytes_at_most(real_redis: redis.Redis) -> None:
+    ledger, leases = Ledger(real_redis, Settings()), Leases(real_redis, Settings())
+    before = real_redis.info("memory")["used_memory"]
+    for number in range(MANY):
         plan_id = f"{number:032x}-{number}"
         target = abort_plan(api=f"/api/v1/payment/process/{number}", start_delay_ms=200)
         more = {"batch": "b" * 32, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
         submit(ledger, plan_id, target, expires_after_ms=60_000, **more)
         lease = begin(leases, plan_id)
         parked(leases, lease, 30_000, lease.record.applied(f"f-{number:032x}", 1_900_000_000_000))
-    assert (client.info("memory")["used_memory"] - before) / 1_000 <= 2_048
-    client.close()
+    assert (real_redis.info("memory")["used_memory"] - before) / MANY <= 2_048

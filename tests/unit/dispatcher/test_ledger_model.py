@@ -1,4 +1,4 @@
-"""The ledger and its leases against a small model, step by step, on a fake and on a real Redis."""
+"""The ledger and its leases against a small model, step by step, on a fake Redis and on real ones."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from support.plans import abort_plan
+from support.redis_server import versions
 from support.steps import finished, parked, release, retried
 
 from dispatcher import DispatchHaltedError, Settings
@@ -30,6 +31,7 @@ from dispatcher.settings import WorkerSettings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+EXAMPLES_ON_A_FAKE, EXAMPLES_ON_REAL_ONES = 10, 120
 WAIT_MS = 1_000_000
 MOST_RETRIES = 2
 PREFIX = "{dispatcher}:"
@@ -255,24 +257,29 @@ class LedgerMachine(RuleBasedStateMachine):
         self.client.zadd(f"{PREFIX}due", {plan_id: 0})
 
 
-@pytest.mark.parametrize("kind", ["fake", "real"])
-def test_the_ledger_does_what_its_model_does(kind: str, request: pytest.FixtureRequest) -> None:
-    server = fakeredis.FakeServer()
-
-    class Machine(LedgerMachine):
-        @staticmethod
-        def connect() -> redis.Redis:
-            if kind == "fake":
-                return fakeredis.FakeRedis(decode_responses=True, server=server)
-            url: str = request.getfixturevalue("redis_url")
-            return redis.Redis.from_url(url, decode_responses=True)
-
+def run_against_model(connect: Callable[[], redis.Redis], examples: int) -> None:
+    machine = type("Machine", (LedgerMachine,), {"connect": staticmethod(connect)})
     run_state_machine_as_test(
-        Machine,
+        machine,
         settings=settings(
-            max_examples=30 if kind == "fake" else 150,
+            max_examples=examples,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
+    )
+
+
+def test_the_ledger_on_a_fake_redis_does_what_its_model_does() -> None:
+    server = fakeredis.FakeServer()
+    run_against_model(
+        lambda: fakeredis.FakeRedis(decode_responses=True, server=server), examples=EXAMPLES_ON_A_FAKE
+    )
+
+
+@pytest.mark.every_server
+def test_the_ledger_on_a_real_redis_does_what_its_model_does(redis_url: str) -> None:
+    run_against_model(
+        lambda: redis.Redis.from_url(redis_url, decode_responses=True),
+        examples=EXAMPLES_ON_REAL_ONES // len(versions()),
     )

@@ -72,9 +72,7 @@ def test_a_step_is_counted_with_its_lease_and_a_denial_is_none(ledger: Ledger, l
     assert plan_counts(ledger).steps == 1
 
 
-def test_how_late_a_step_begins_is_counted(
-    ledger: Ledger, leases: Leases, redis_client: redis.Redis
-) -> None:
+def test_how_late_a_step_begins_is_counted(ledger: Ledger, leases: Leases, redis_client: redis.Redis) -> None:
     submit(ledger, "p1", "p2")
     for plan_id, ms in (("p1", 2_000), ("p2", 5_000)):
         pass_time(redis_client, plan_id, ms)

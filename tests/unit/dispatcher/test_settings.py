@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher import ExecutorClientConfig, InvalidSettingsError, RetryStrategy, load_settings
+from dispatcher import ExecutorClientConfig, InvalidSettingsError, RetryStrategy, load_settings, variables
 
 ROOT = Path(__file__).parents[3]
 ABSENT = {
+    "queue",
     "base_url",
     "token",
     "circuit_breaker_slow_call_sec",
@@ -23,18 +24,19 @@ ABSENT = {
     "latency_query",
     "status_query",
 }
-"""Settings whose default is to have none, which TOML cannot say."""
+"""Settings whose default TOML cannot say: to have none, or another setting."""
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(variables, "_warned", set())
 
 
 def test_the_default_file_says_every_setting_and_its_default() -> None:
     written = tomllib.loads((ROOT / "config/default.toml").read_text("utf-8"))
     settings = load_settings()
-    defaults = settings.model_dump(mode="json", exclude={"redis_url"}, exclude_none=True)
+    defaults = settings.model_dump(mode="json", exclude={"redis_url", "queue"}, exclude_none=True)
     assert written.pop("redis_url") == settings.redis_url.get_secret_value()
     assert written == defaults
     text = (ROOT / "config/default.toml").read_text("utf-8")
@@ -69,10 +71,81 @@ def test_a_token_that_fits_into_no_header_is_refused_and_not_repeated(
     assert token not in str(caught.value)
 
 
-def test_the_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ['queue = "here"', "[server]\nport = 8080", "port: = 8080"])
+def test_no_file_of_the_working_directory_is_read(tmp_path: Path, text: str) -> None:
     (tmp_path / "config").mkdir()
-    (tmp_path / "config/default.toml").write_text('queue = "here"')
-    assert load_settings().queue == "here"
+    for name in ("config/default.toml", "default.toml", ".env", "celeryconfig.py"):
+        (tmp_path / name).write_text(text)
+    assert load_settings().queue == "dispatcher"
+
+
+def test_the_queue_has_the_name_of_the_key_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPATCHER_KEY_PREFIX", "alpha")
+    assert load_settings().queue == "alpha"
+    monkeypatch.setenv("DISPATCHER_QUEUE", "beta")
+    assert load_settings().queue == "beta"
+
+
+def test_a_wrong_key_prefix_is_the_one_thing_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPATCHER_KEY_PREFIX", "a{b}")
+    with pytest.raises(InvalidSettingsError) as caught:
+        load_settings()
+    assert [field for field, _ in caught.value.problems] == ["key_prefix"]
+
+
+KUBERNETES = {
+    "DISPATCHER_SERVICE_HOST": "10.0.0.1",
+    "DISPATCHER_SERVICE_PORT": "80",
+    "DISPATCHER_SERVICE_PORT_HTTP": "80",
+    "DISPATCHER_PORT": "tcp://10.0.0.1:80",
+    "DISPATCHER_PORT_80_TCP": "tcp://10.0.0.1:80",
+    "DISPATCHER_PORT_80_TCP_ADDR": "10.0.0.1",
+    "DISPATCHER_WORKER_PORT_53_UDP_PROTO": "udp",
+    "DISPATCHER_REDIS_SERVICE_HOST": "10.0.0.2",
+}
+"""What it sets in every container for services with the names dispatcher, dispatcher-worker and so on."""
+
+
+def test_variables_of_kubernetes_change_nothing_and_are_not_mentioned(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    defaults = load_settings()
+    for name, value in KUBERNETES.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == defaults
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("DISPATCHER_REDIS_ULR", "DISPATCHER_REDIS_URL"),
+        ("DISPATCHER_WORKER__THREDS", "DISPATCHER_WORKER__THREADS"),
+        ("DISPATCHER_EXECUTORS__LAB__BASE_ULR", "DISPATCHER_EXECUTORS__LAB__BASE_URL"),
+        ("DISPATCHER_EXECUTERS__LAB__BASE_URL", "DISPATCHER_EXECUTORS__LAB__BASE_URL"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__OBSERVER__KINDS", "DISPATCHER_EXECUTORS__DEFAULT__OBSERVER__KIND"),
+        ("DISPATCHER_SERVICES__SHOP__HOST_HEADR", "DISPATCHER_SERVICES__SHOP__HOST_HEADER"),
+        ("DISPATCHER_COLOR", None),
+        ("DISPATCHER_EXECUTORS__DEFAULT__COLOR", None),
+    ],
+)
+def test_a_variable_that_is_no_setting_changes_nothing_but_is_named(
+    variable: str, meant: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    defaults = load_settings()
+    monkeypatch.setenv(variable, "7")
+    assert load_settings() == defaults
+    load_settings()
+    hint = "" if meant is None else f"; did you mean {meant}?"
+    assert caplog.messages == [f"{variable} is no setting, and changes nothing{hint}"]  # once
+
+
+def test_what_a_driver_wants_to_know_may_have_any_name(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DISPATCHER_EXECUTORS__DEFAULT__DRIVER_OPTIONS__COLOR", "red")
+    assert load_settings().executors["default"].driver_options == {"color": "red"}
+    assert not caplog.messages
 
 
 def test_a_named_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,8 +189,8 @@ def test_an_executor_is_found_by_host_and_port_or_by_url(monkeypatch: pytest.Mon
         ("DISPATCHER_EXECUTORS__DEFAULT__CIRCUIT_BREAKER_ON_OPEN", "ask", "circuit_breaker_on_open"),
         ("DISPATCHER_EXECUTORS__DEFAULT__RETRY_BUDGET_RATIO", "2", "retry_budget_ratio"),
         ("DISPATCHER_EXECUTORS__DEFAULT__HEALTH_CHECK_INTERVAL_SEC", "0", "health_check_interval_sec"),
-        ("DISPATCHER_EXECUTORS__DEFAULT__COLOR", "red", "executors.default.color"),
-        ("DISPATCHER_REDISURL", "redis://x", "DISPATCHER_REDISURL"),
+        ("DISPATCHER_WORKER", '{"color": "red"}', "worker.color"),
+        ("DISPATCHER_WORKER", "{", "DISPATCHER_WORKER must be JSON"),
         ("DISPATCHER_CONFIG", "nowhere.toml", "nowhere.toml"),
     ],
 )
@@ -134,7 +207,7 @@ def test_what_is_wrong_is_named(
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.toml").write_text("queue = ")
     monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
-    with pytest.raises(InvalidSettingsError):
+    with pytest.raises(InvalidSettingsError, match=r"mine\.toml is no TOML"):
         load_settings()
 
 
