@@ -12,9 +12,10 @@ from support.eventually import eventually
 from support.plans import abort_plan
 from support.redis_server import blocked_for
 
-from dispatcher import Dispatcher, PlanCancelledError, PlanUnknownError, ResultTimeoutError
+from dispatcher import Dispatcher, PlanCancelledError, PlanState, PlanUnknownError, ResultTimeoutError
 from dispatcher.celery_app import make_celery
-from dispatcher.ledger import connect
+from dispatcher.connection import worker_client
+from dispatcher.leases import Lease, Leases, Named, Settlement
 from dispatcher.results import ResultCodec
 from dispatcher.waits import PAGE, SHORTEST_BLOCK_SEC
 
@@ -135,15 +136,12 @@ def test_waits_end_within_a_slice_if_redis_was_wiped(settings: Settings, redis_s
 
 
 def end(settings: Settings, plan_ids: list[str]) -> None:
-    """End the plans, as workers do that see them cancelled."""
+    """End the plans, as workers do that find them cancelled."""
     error, results = PlanCancelledError("enough"), ResultCodec(make_celery(settings))
-    with closing(connect(settings)) as ledger:
-        for plan_id in plan_ids:
-            step = ledger.begin(plan_id, "token", 60_000)
-            assert step is not None
-            result = results.encode(plan_id, error)
-            ledger.finish(step.record.ended(error), step.token, results.key(plan_id), result, then=_settled)
-
-
-def _settled(answer: object) -> None:
-    assert answer == 0
+    with closing(worker_client(settings)) as client:
+        leases = Leases(client, settings)
+        for lease in leases.fetch([Named(plan_id, 0) for plan_id in plan_ids], 0).named:
+            assert isinstance(lease, Lease)
+            how = [PlanState.CANCELLED, "", str(error)]
+            args = [*how, results.key(lease.plan_id), results.encode(lease.plan_id, error), 0]
+            assert leases.settle([Settlement(lease.plan_id, lease.token, "end", args)]) == [(0,)]

@@ -95,7 +95,7 @@ def parked(leases: Leases, lease: Lease, after_ms: int, record: PlanRecord | Non
 
 def retried(leases: Leases, lease: Lease, after_ms: int, grace_ms: int = 5_000) -> Standing:
     """The same of a step whose next attempt is begun by a message."""
-    args = [after_ms, grace_ms, lease.record.retries + 1, *_fields(lease.record)]
+    args: list[str | int] = [after_ms, grace_ms, lease.record.retries + 1, *_fields(lease.record)]
     [standing] = leases.settle([Settlement(lease.plan_id, lease.token, "retry", args)])
     return standing
 
@@ -110,7 +110,7 @@ def finished(
     """The same of one that ends its plan. Its result is at `result-` and the plan's id."""
     record = record or lease.record.observed()
     how = [record.state, record.apply_id or "", record.cause or ""]
-    args = [*how, f"result-{lease.plan_id}", result, alive_ms]
+    args: list[str | int] = [*how, f"result-{lease.plan_id}", result, alive_ms]
     [standing] = leases.settle([Settlement(lease.plan_id, lease.token, "end", args)])
     return standing
 

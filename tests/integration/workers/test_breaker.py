@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
 import redis
@@ -636,7 +636,7 @@ def test_reports_that_go_together_count_like_reports_that_go_one_by_one(
         breaker = SharedRig(redis_client).worker(rules(circuit_breaker_slow_call_sec=2.0))
         assert isinstance(breaker, SharedBreaker)
         send(breaker, reports)
-        fields = redis_client.hgetall("{dispatcher}:breaker:default")
+        fields = cast("dict[str, str]", redis_client.hgetall("{dispatcher}:breaker:default"))
         windows = [value.split(" ")[1:] for name, value in fields.items() if name.startswith("w")]
         calls = [sum(map(int, column)) for column in zip(*windows, strict=True)]
         stored.append((fields.get("failures"), calls))

@@ -6,7 +6,7 @@ import random
 import statistics
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -62,7 +62,7 @@ def steps_on(
     client: redis.Redis,
     driver: FakeDriver,
     leases_on: redis.Redis | None = None,
-    **config: object,
+    **config: Any,
 ) -> Steps:
     """Of one worker, with p1 in the ledger. `leases_on` is for leases that are elsewhere than the breaker."""
     ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000))])

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import redis
 from support.plans import abort_plan
 from support.steps import finished, parked, release, retried
 
@@ -16,6 +15,8 @@ from dispatcher.ledger import Ledger, Submission
 from dispatcher.record import Order
 
 if TYPE_CHECKING:
+    import redis
+
     from dispatcher import FaultPlan
     from dispatcher.record import PlanRecord
 
@@ -229,7 +230,7 @@ def test_one_stale_decision_in_a_batch_spoils_no_other(
     stale, other = begin(leases), begin(leases, "p2")
     pass_time(redis_client, "p1", 6_000)
     begin_due(leases)
-    args = [1000, "apply_id", "f"]
+    args: list[str | int] = [1000, "apply_id", "f"]
     both = [Settlement(each.plan_id, each.token, "snooze", args) for each in (stale, other)]
     assert [standing.lost for standing in leases.settle(both)] == [True, False]
     assert [read(ledger, plan_id).apply_id for plan_id in ("p1", "p2")] == [None, "f"]
