@@ -193,7 +193,7 @@ def test_what_a_stop_meets_is_not_held_against_the_executor(
 def test_calls_are_counted_where_there_is_neither_breaker_nor_budget(
     ledger: Ledger, redis_client: redis.Redis, driver: FakeDriver
 ) -> None:
-    steps = steps_on(ledger, redis_client, driver, **UNPROTECTED)
+    steps = steps_on(ledger, redis_client, driver, None, **UNPROTECTED)
     driver.trouble([DOWN])
     assert isinstance(take(steps, "p1"), Retry)
     make_due(redis_client)
