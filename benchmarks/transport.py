@@ -17,7 +17,7 @@ import requests
 
 from benchmarks.chaos_campaign import Part, free_port
 from dispatcher import ExecutorClientConfig
-from workers.drivers.http import HttpTransport
+from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from workers.drivers.contract import SPOKEN, same_major, told_version
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from workers.drivers.http import Answer
+    from workers.drivers.answers import Answer
 
 __all__ = ["CASES", "IDEMPOTENT", "STOPS", "Case", "left_behind"]
 

@@ -26,10 +26,11 @@ from dispatcher.celery_app import make_celery
 from dispatcher.endpoints import PrometheusSettings
 from dispatcher.record import PlanRecord
 from dispatcher.results import ResultCodec
+from workers.drivers.answers import Answer
 from workers.drivers.base import FaultState
 from workers.drivers.faults_api import FaultsApiDriver
-from workers.drivers.http import Answer, HttpTransport
 from workers.drivers.policy_api import PolicyApiDriver
+from workers.drivers.transport import HttpTransport
 from workers.observers.prometheus import PrometheusObserver
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dispatcher.errors import ExecutorProtocolError
 
 if TYPE_CHECKING:
-    from workers.drivers.http import Answer
+    from workers.drivers.answers import Answer
 
 __all__ = ["SPOKEN", "same_major", "told_version"]
 
