@@ -113,6 +113,8 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     None if the header is absent, or is neither a number of seconds nor a date that a clock can hold.
     """
     value = headers.get("Retry-After", "").strip()
+    if not value:
+        return None
     if value.isascii() and value.isdigit():
         return min(float(value), LONGEST_RETRY_AFTER_S)
     try:

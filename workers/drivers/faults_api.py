@@ -12,7 +12,7 @@ from dispatcher.errors import ExecutorProtocolError, FaultFailedError, FaultLost
 from dispatcher.models import FaultPlan, FaultType, RawObservation
 from dispatcher.problems import problems_of
 from workers.drivers.base import Driver, FaultState
-from workers.drivers.contract import SPOKEN, told_version
+from workers.drivers.contract import SPOKEN, version_of
 from workers.drivers.transport import HttpTransport
 from workers.drivers.truncate import truncate_json, truncate_lines
 
@@ -121,7 +121,7 @@ class FaultsApiDriver(Driver):
             raise answer.error()
 
     def contract(self, within_s: float) -> str | None:
-        return told_version(self._transport.call("GET", "/v1/health", within_s=within_s))
+        return version_of(self._transport.call("GET", "/v1/health", within_s=within_s))
 
     def stop(self, apply_id: str) -> bool:
         answer = self._transport.call("DELETE", _path(apply_id))

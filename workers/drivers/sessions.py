@@ -92,18 +92,20 @@ class BoundedSession(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
-    """Makes connections that bound each answer to `max_bytes`."""
+    """Reaches one server, over connections that bound each answer to `max_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(pool_connections=1, pool_maxsize=1)
         self._max_bytes = max_bytes
+        self._pool: HTTPConnectionPool | None = None
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> HTTPConnectionPool:
-        """See `HTTPAdapter`. The pool's connections are of the classes below."""
-        pool = super().get_connection_with_tls_context(*args, **options)
-        pool.ConnectionCls = _HttpsConnection if pool.scheme == "https" else _HttpConnection
-        pool.conn_kw["max_bytes"] = self._max_bytes
-        return pool
+        """The pool of connections to the server. See `HTTPAdapter`, which looks it up for every call."""
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **options)
+            self._pool.ConnectionCls = _HttpsConnection if self._pool.scheme == "https" else _HttpConnection
+            self._pool.conn_kw["max_bytes"] = self._max_bytes
+        return self._pool
 
 
 class _Response(PlainResponse):
