@@ -201,7 +201,7 @@ class Chaos:
         self._fleet.start()
 
     def _misbehave(self, how: str) -> None:
-        asked = {"how": how, "seconds": EPISODE_S}
+        asked: dict[str, Any] = {"how": how, "seconds": EPISODE_S}
         requests.post(f"{self._fleet.executor_url}/misbehave", json=asked, timeout=2)
 
     def _drop_wake_ups(self) -> None:
