@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 from celery import bootsteps
 from celery.concurrency.thread import TaskPool
+from celery.exceptions import InvalidTaskError
+from kombu.exceptions import ContentDisallowed, DecodeError
 
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.trace_export import export_traces
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bootsteps_of"]
 
+FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 QUIET_S = 5.0
 """A consumer that ran for so long without a restart is well again."""
@@ -68,7 +72,7 @@ def bootsteps_of(settings: Settings) -> dict[str, list[type[bootsteps.Step]]]:
 
 
 class ConsumerGuard(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
-    """Keeps the consumer alive: a broken message costs one reconnection, and reconnections keep a pace."""
+    """Keeps the consumer alive. A message that kombu cannot read costs a reconnection; these keep a pace."""
 
     name = "dispatcher.consumer_guard"
 
@@ -76,25 +80,57 @@ class ConsumerGuard(bootsteps.StartStopStep):  # type: ignore[misc]  # celery sh
         super().__init__(consumer, **options)
         self._pause_s = 0.0
         self._started_at: float | None = None
-        # A message that is no JSON, or not shaped like one, must not end the worker.
-        consumer.connection_errors = (
-            *consumer.connection_errors,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-        )
+        self._broker_errors = _broker_errors(consumer)
+        self._broker_failed = False
+        consumer.strategies = Strategies(self._broker_errors)
+        consumer.connection_errors = (*consumer.connection_errors, Exception)
 
     def start(self, consumer: Consumer) -> None:  # noqa: ARG002 (the bootstep's signature)
         """Celery restarts the consumer at once, five times a second while Redis answers with errors."""
         now = time.monotonic()
-        restarted_soon = self._started_at is not None and now - self._started_at < QUIET_S
-        self._pause_s = min(LONGEST_PAUSE_S, max(0.1, 2 * self._pause_s)) if restarted_soon else 0.0
+        if self._started_at is None or now - self._started_at >= QUIET_S:
+            self._pause_s = 0.0
+        elif self._broker_failed:
+            self._pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, 2 * self._pause_s))
+        else:  # the fault of a message, which is gone
+            self._pause_s = FIRST_PAUSE_S
         time.sleep(self._pause_s)
         self._started_at = time.monotonic()
 
-    def stop(self, consumer: Consumer) -> None:
-        """Nothing is held."""
+    def stop(self, consumer: Consumer) -> None:  # noqa: ARG002 (the bootstep's signature)
+        """Note why the consumer restarts. Celery does that while it handles the error."""
+        self._broker_failed = isinstance(sys.exception(), self._broker_errors)
+
+
+class Strategies(dict[str, Any]):
+    """The consumer's strategies by task name. A message that one of them cannot take is refused.
+
+    Celery would reconnect, put the message back into the queue, and receive it again for ever.
+    """
+
+    def __init__(self, broker_errors: tuple[type[BaseException], ...]) -> None:
+        """`broker_errors` are not the message's fault."""
+        super().__init__()
+        self._passed_on = (*broker_errors, InvalidTaskError, ContentDisallowed, DecodeError)
+
+    def __getitem__(self, name: Any) -> Any:
+        if not isinstance(name, str):
+            raise KeyError(name)
+        return partial(self._handle, super().__getitem__(name))
+
+    def _handle(self, strategy: Any, message: Any, *args: Any) -> Any:
+        try:
+            return strategy(message, *args)
+        except self._passed_on:
+            raise
+        except Exception as exc:
+            raise InvalidTaskError(f"the message has the wrong shape: {exc!r}") from exc
+
+
+def _broker_errors(consumer: Consumer) -> tuple[type[BaseException], ...]:
+    """What the broker's failures raise. Kombu counts `KeyError` among them, which a message may cause, too."""
+    errors = (*consumer.connection_errors, *consumer.channel_errors)
+    return tuple(error for error in errors if not issubclass(error, LookupError))
 
 
 def _refuse_other_pools(worker: Worker) -> None:
