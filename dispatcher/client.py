@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -24,7 +23,7 @@ from dispatcher.ledger import Submission, connect
 from dispatcher.messages import Publisher
 from dispatcher.metrics import ExecutorClientMetrics, executor_counts
 from dispatcher.models import ActiveFault, ConflictPolicy, Health, PlanState
-from dispatcher.record import Order, budget_ms
+from dispatcher.record import PLAN_ID, Order, budget_ms
 from dispatcher.results import ResultCodec
 from dispatcher.settings import Settings, load_settings
 from dispatcher.traces import TRACER, describe, describe_plan, traceparent
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Dispatcher"]
 
-PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 ID_BYTES = 8
 """Of chance in an id that nobody has chosen: short enough to be read, and to fit into a table."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
     from dispatcher.errors import ExecutorClientError
 
-__all__ = ["Order", "PlanRecord", "budget_ms"]
+__all__ = ["PLAN_ID", "Order", "PlanRecord", "budget_ms"]
+
+PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What a whole plan id must match."""
 
 END_STATES: dict[type[Exception], PlanState] = {
     errors.PlanCancelledError: PlanState.CANCELLED,

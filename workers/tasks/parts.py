@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 
 from dispatcher.connection import impatient_client, worker_client
-from dispatcher.leases import Leases, Named
+from dispatcher.leases import Leases
 from dispatcher.ledger import connect
 from dispatcher.messages import RUN_PLAN
 from dispatcher.results import ResultCodec
@@ -62,15 +62,14 @@ class WorkerParts:
         self._lease_client.close()
         self._quick_client.close()
         self.ledger.close()
-        self._task.engine = None
 
     def _claim_ahead(self, request: Any, **_: Any) -> None:
         """A message has arrived: have the lease ready for the task's body. A retry waits for its time."""
         if request.task is not self._task:
             return
         request.send_received()
-        if request.eta is None and request.args == [request.id]:
-            self._engine.fetcher.name(Named(request.id, request.retries))
+        if request.named is not None:
+            self._engine.fetcher.name(request.named)
 
     def _open(self, name: str) -> Channel:
         return open_channel(

@@ -12,6 +12,7 @@ from celery.worker.request import Request
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, PlanCancelledError, PlanUnknownError
 from dispatcher.leases import Denial, Lease, Named
 from dispatcher.messages import RUN_PLAN
+from dispatcher.record import PLAN_ID
 from workers.verdicts import Fail, Retry
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ DENIALS = {
     None: "the plan waits in the ledger",
 }
 
+NO_MESSAGE = -1
+"""The number of retries that no message has: asks for a plan, and never for its lease."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -37,17 +41,25 @@ class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        try:
-            super().__init__(*args, **options)
-        except (ValueError, TypeError, KeyError) as exc:
-            raise InvalidTaskError(f"a message for {RUN_PLAN} has the wrong shape: {exc!r}") from exc
+        """Raises `InvalidTaskError` if the id or the number of retries is none."""
+        super().__init__(*args, **options)
+        self.id.encode()  # results are stored under it
+        self.retries: int = self.request_dict.get("retries") or 0
+        """How many messages were sent for the plan before this one."""
+
+        if not self.id or type(self.retries) is not int or self.retries < 0:
+            problem = f"id {self.id!r} and retries {self.retries!r} must be a text and a whole number"
+            raise InvalidTaskError(f"a message for {RUN_PLAN} is wrong: {problem}")
+        self.request_dict["retries"] = self.retries
         self.expires = None  # the plan has an expiry of its own
         self.request_dict.pop("expires", None)
 
     @property
-    def retries(self) -> int:
-        """How many messages were sent for the plan before this one."""
-        return int(self.request_dict.get("retries") or 0)
+    def named(self) -> Named | None:
+        """The plan that is to be claimed ahead. None if the task's body has to look at the message first."""
+        if self.eta is None and self.args == [self.id] and PLAN_ID.fullmatch(self.id):
+            return Named(self.id, self.retries)
+        return None
 
     def send_received(self) -> None:
         """Send `task-received`, except for a retry: it would hide the state RETRY while the retry waits."""
@@ -90,9 +102,13 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
 
         Raises `InvalidPlanError`, `PlanUnknownError`, and what ended the plan; `celery.exceptions.Retry`.
         """
-        plan_id = _plan_id(args, kwargs)
-        if self.request.id != plan_id:
-            raise self._misaddressed(plan_id)
+        try:
+            plan_id = self._plan_id(args, kwargs)
+        except InvalidPlanError as exc:
+            if not self._has_a_plan():
+                raise
+            logger.warning("plan %s: a message for it is wrong, and is dropped: %s", self.request.id, exc)
+            return "the message is wrong, the plan goes on"
         if _callbacks(self.request):
             self._refuse_callbacks(plan_id)
         if self.engine is None:
@@ -131,6 +147,19 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
             logger.warning("plan %s: its retry could not be sent, it begins later: %s", self.request.id, exc)
             return "the plan is retried without a message"
 
+    def _plan_id(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """The id of the plan. Raises `InvalidPlanError`."""
+        plan_id = _only_argument(args, kwargs)
+        if self.request.id != plan_id:
+            raise self._misaddressed(plan_id)
+        return plan_id
+
+    def _has_a_plan(self) -> bool:
+        """Whether the task's id is a plan's, so that the task's result is that plan's."""
+        if self.engine is None or not PLAN_ID.fullmatch(self.request.id):
+            return False
+        return self.engine.collect(Named(self.request.id, NO_MESSAGE)) is not Denial.UNKNOWN
+
     def _misaddressed(self, plan_id: str) -> InvalidPlanError:
         callbacks = _callbacks(self.request)
         problem = (
@@ -156,15 +185,19 @@ def bare(error: ExecutorClientError) -> ExecutorClientError:
     return error.saying(error.message)
 
 
-def _plan_id(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Raises `InvalidPlanError`."""
-    given = args if not kwargs else (*args, *(["?"] if set(kwargs) != {"plan_id"} else kwargs.values()))
-    if len(given) == 1 and isinstance(given[0], str) and given != ("?",):
-        return given[0]
+def _only_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The id of a plan. Raises `InvalidPlanError`."""
+    given = [*args, *kwargs.values()]
+    if len(given) == 1 and set(kwargs) <= {"plan_id"} and _is_plan_id(given[0]):
+        return str(given[0])
     problem = "must be the only argument: the id of a submitted plan, as text"
     raise InvalidPlanError(
         f"{RUN_PLAN}: plan_id {problem}. Submit plans by Dispatcher.submit", [["plan_id", problem]]
     )
+
+
+def _is_plan_id(given: object) -> bool:
+    return isinstance(given, str) and PLAN_ID.fullmatch(given) is not None
 
 
 def _callbacks(request: Any) -> str:
