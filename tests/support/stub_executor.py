@@ -25,6 +25,9 @@ class StubExecutor(LoopbackServer):
         self.bodies: list[Any] = []
         self.applied: Counter[str] = Counter()
         self.answers: deque[tuple[int, object]] = deque()
+        self.refusals: dict[str, deque[tuple[int, object]]] = {}
+        """The same for applies to one API."""
+
         self.running: dict[str, float] = {}
         self.requests: dict[str, object] = {}
         self.stopped: set[str] = set()
@@ -66,7 +69,13 @@ class StubExecutor(LoopbackServer):
             return self._apply(headers["idempotency-key"], body)
         return self._about(method, *map(unquote, path.removeprefix("/v1/faults/").split("/")))
 
+    def refuse(self, api: str, *answers: tuple[int, object]) -> None:
+        """Answer the next applies to this API like that."""
+        self.refusals[api] = deque(answers)
+
     def _apply(self, key: str, body: Any) -> tuple[int, object]:
+        if self.refusals.get(body["api"]):
+            return self.refusals[body["api"]].popleft()
         if body["api"] in self.hanging:
             self.let_go.wait(60)
         if self.requests.setdefault(key, body) != body:
