@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.eventually import eventually
-from support.fleet import Fleet, encoded
+from support.fleet import EMBED, Fleet, encoded
 
 from dispatcher import PlanState, RawObservation
 from dispatcher.messages import RUN_PLAN
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from support.stub_executor import StubExecutor
 
-EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-NOT_JSON = ["garbage", "", b"\xff\xfe\x00", "[" * 100_000]
+NOT_JSON: list[str | bytes] = ["garbage", "", b"\xff\xfe\x00", "[" * 100_000]
 NOT_SHAPED_LIKE_A_MESSAGE = ["null", "5", "[]", "{}", '"text"', "NaN"]
 WITHOUT_A_PART = ["body", "properties"]
 LATER = "2999-01-01T00:00:00+00:00"

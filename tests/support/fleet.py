@@ -1,4 +1,4 @@
-"""A whole system for the tests of one module: Redis, an Executor that counts, a worker, and clients of both kinds."""
+"""A whole system for the tests of one module: Redis, an Executor that counts, a worker and its clients."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from dispatcher import PlanHandle
 
 QUEUE = "dispatcher"
+EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+"""What no callback is, as a part of a message's body."""
+
 QUICK_RETRIES = {
     "DISPATCHER_EXECUTORS__DEFAULT__INITIAL_RETRY_DELAY_SEC": "0.3",
     "DISPATCHER_EXECUTORS__DEFAULT__MAX_RETRY_DELAY_SEC": "0.3",
@@ -116,9 +119,7 @@ class Fleet:
         message: dict[str, Any] = json.loads(str(self.redis.client.rpop("template")))
         message["properties"]["delivery_info"] = {"exchange": "", "routing_key": QUEUE}
         message["headers"] |= {"id": task_id, "root_id": task_id} | headers
-        message["body"] = encoded(
-            [args, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
-        )
+        message["body"] = encoded([args, {}, EMBED])
         return message
 
     def push(self, message: dict[str, Any] | str | bytes) -> None:

@@ -128,7 +128,7 @@ class Strategies(dict[str, Any]):
 
 
 def _broker_errors(consumer: Consumer) -> tuple[type[BaseException], ...]:
-    """What the broker's failures raise. Kombu counts `KeyError` among them, which a message may cause, too."""
+    """What the broker's failures raise. Kombu counts `KeyError` among them, which a message causes, too."""
     errors = (*consumer.connection_errors, *consumer.channel_errors)
     return tuple(error for error in errors if not issubclass(error, LookupError))
 
