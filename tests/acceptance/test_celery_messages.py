@@ -221,8 +221,8 @@ def test_wrong_arguments_under_a_plans_own_id_leave_its_result_alone(fleet: Flee
     handle = fleet.running()
     for arguments in ([handle.id, "more"], [], [5], ["another-plan"]):
         fleet.app.send_task(RUN_PLAN, args=arguments, task_id=handle.id)
-    log = f"plan {handle.id}: a message for it is wrong, and is dropped"
-    eventually(lambda: fleet.worker.output.count(log) == 4, within_s=20)
+    eventually(lambda: fleet.answered(handle) == 5, within_s=20)
+    assert fleet.worker.output.count(f"plan {handle.id}: a message for it is wrong, and is dropped") == 4
     assert fleet.task(handle.id).state == "PENDING"
     fleet.end(handle)
     assert handle.result(20).error_rate == 1.0
@@ -245,6 +245,8 @@ def test_options_of_a_message_change_nothing_for_its_plan(
 ) -> None:
     handle = fleet.running()
     fleet.app.send_task(RUN_PLAN, args=[handle.id], task_id=handle.id, **options)
+    eventually(lambda: fleet.answered(handle) == 2, within_s=20)
+    assert fleet.task(handle.id).state == "PENDING"
     fleet.end(handle)
     assert handle.result(20).error_rate == 1.0
     assert fleet.task(handle.id).state == "SUCCESS"
@@ -273,14 +275,24 @@ def test_a_message_for_an_ended_plan_leaves_its_end_alone(fleet: Fleet, stub: St
     handle = fleet.running()
     fleet.end(handle)
     observation = handle.result(20)
-    log = f"{RUN_PLAN}[{handle.id}] succeeded"
-    before = fleet.worker.output.count(log)
+    before = fleet.answered(handle)
     for retries in (0, 1, 7):
         fleet.push(fleet.message(handle.id, handle.id, retries=retries))
-    eventually(lambda: fleet.worker.output.count(log) == before + 3, within_s=20)
+    eventually(lambda: fleet.answered(handle) == before + 3, within_s=20)
     assert fleet.dispatcher.handle(handle.id).result(1) == observation
     assert fleet.task(handle.id).state == "SUCCESS"
     assert applies(stub, handle.id) == 1
+
+
+def test_a_message_for_a_cancelled_plan_leaves_its_state_alone(fleet: Fleet) -> None:
+    handle = fleet.running()
+    handle.cancel("enough")
+    eventually(lambda: fleet.task(handle.id).state == "REVOKED", within_s=20)
+    before = fleet.answered(handle)
+    for arguments in ([handle.id], [], [5]):
+        fleet.app.send_task(RUN_PLAN, args=arguments, task_id=handle.id)
+    eventually(lambda: fleet.answered(handle) == before + 3, within_s=20)
+    assert fleet.task(handle.id).state == "REVOKED"
 
 
 def test_duplicates_of_a_retrys_message_begin_one_attempt(fleet: Fleet, stub: StubExecutor) -> None:

@@ -131,6 +131,10 @@ class Fleet:
         """What Celery's users see of a task."""
         return AsyncResult(task_id, app=self.app)
 
+    def answered(self, handle: PlanHandle) -> int:
+        """How many messages of the plan the first worker has taken without an error."""
+        return self.worker.output.count(f"{RUN_PLAN}[{handle.id}] succeeded")
+
     def failure(self, task_id: str) -> str:
         """Type and message of the error that the task ended with."""
         task = self.task(task_id)

@@ -97,22 +97,32 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
     hub: Any = None
     """The worker's event loop, if it has one."""
 
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """Send a message. `get` waits for the plan's result, although the body's own is ignored."""
+        sent = super().apply_async(*args, **options)
+        sent.ignored = False
+        return sent
+
+    def apply(self, *args: Any, **options: Any) -> Any:  # noqa: ARG002 (the base class's)
+        """Raises `InvalidPlanError`: plans are carried out by workers."""
+        raise _in_workers_only()
+
     def run(self, *args: Any, **kwargs: Any) -> str:
         """Make the attempt of the plan whose id is the only argument; what came of it, in words.
 
         Raises `InvalidPlanError`, `PlanUnknownError`, and what ended the plan; `celery.exceptions.Retry`.
         """
+        if self.engine is None:
+            raise _in_workers_only()
         try:
             plan_id = self._plan_id(args, kwargs)
         except InvalidPlanError as exc:
-            if not self._has_a_plan():
+            if not self._has_a_plan(self.engine):
                 raise
             logger.warning("plan %s: a message for it is wrong, and is dropped: %s", self.request.id, exc)
             return "the message is wrong, the plan goes on"
-        if _callbacks(self.request):
-            self._refuse_callbacks(plan_id)
-        if self.engine is None:
-            raise InvalidPlanError(f"{RUN_PLAN} runs in workers only: submit plans by Dispatcher.submit")
+        if _followers(self.request):
+            self._refuse_followers(plan_id)
         lease = self.engine.collect(Named(plan_id, self.request.retries))
         if lease is Denial.UNKNOWN:
             raise PlanUnknownError(f"plan {plan_id} is unknown: its id is wrong, or its record has expired")
@@ -154,22 +164,22 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
             raise self._misaddressed(plan_id)
         return plan_id
 
-    def _has_a_plan(self) -> bool:
+    def _has_a_plan(self, engine: Engine) -> bool:
         """Whether the task's id is a plan's, so that the task's result is that plan's."""
-        if self.engine is None or not PLAN_ID.fullmatch(self.request.id):
+        if not _is_plan_id(self.request.id):
             return False
-        return self.engine.collect(Named(self.request.id, NO_MESSAGE)) is not Denial.UNKNOWN
+        return engine.collect(Named(self.request.id, NO_MESSAGE)) is not Denial.UNKNOWN
 
     def _misaddressed(self, plan_id: str) -> InvalidPlanError:
-        callbacks = _callbacks(self.request)
+        canvas = _followers(self.request) or ("group" if self.request.group else "")
         problem = (
-            f"a {callbacks} cannot hold {RUN_PLAN}: wait for the plan's handle, then send the next task"
-            if callbacks
+            f"a {canvas} cannot hold {RUN_PLAN}: wait for the plan's handle, then send the next task"
+            if canvas
             else f"task id {self.request.id} is not the plan id {plan_id}: submit plans by Dispatcher.submit"
         )
         return InvalidPlanError(f"{RUN_PLAN}: {problem}", [["plan_id", problem]])
 
-    def _refuse_callbacks(self, plan_id: str) -> None:
+    def _refuse_followers(self, plan_id: str) -> None:
         """End what was to follow the plan with an error. The plan goes on, with a result of its own."""
         error = self._misaddressed(plan_id)
         logger.warning("plan %s: %s", plan_id, error)
@@ -178,11 +188,16 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
             task_id = follower.get("options", {}).get("task_id")
             if task_id is not None:
                 self.backend.mark_as_failure(task_id, error)
+        self.request.update(callbacks=None, errbacks=None, chain=None, chord=None)
 
 
 def bare(error: ExecutorClientError) -> ExecutorClientError:
     """The error without its causes and tracebacks, which Celery would format at length."""
     return error.saying(error.message)
+
+
+def _in_workers_only() -> InvalidPlanError:
+    return InvalidPlanError(f"{RUN_PLAN} runs in workers only: submit plans by Dispatcher.submit")
 
 
 def _only_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -200,16 +215,10 @@ def _is_plan_id(given: object) -> bool:
     return isinstance(given, str) and PLAN_ID.fullmatch(given) is not None
 
 
-def _callbacks(request: Any) -> str:
+def _followers(request: Any) -> str:
     """What Celery would do after the task. Empty if nothing."""
-    names = {
-        "chain": "chain",
-        "chord": "chord",
-        "callbacks": "link (callback)",
-        "errbacks": "link_error",
-        "group": "group",
-    }
-    return next((words for name, words in names.items() if getattr(request, name, None)), "")
+    names = {"chain": "chain", "chord": "chord", "callbacks": "link (callback)", "errbacks": "link_error"}
+    return next((words for name, words in names.items() if getattr(request, name)), "")
 
 
 def _nothing() -> None:
