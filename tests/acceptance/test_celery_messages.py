@@ -220,7 +220,7 @@ def test_another_task_id_than_the_plans_ends_as_a_failure_and_the_plan_goes_on(
 def test_wrong_arguments_under_a_plans_own_id_leave_its_result_alone(fleet: Fleet) -> None:
     handle = fleet.running()
     for arguments in ([handle.id, "more"], [], [5], ["another-plan"]):
-        fleet.app.send_task(RUN_PLAN, args=arguments, task_id=handle.id)
+        fleet.app.send_task(RUN_PLAN, args=arguments, task_id=handle.id, ignore_result=False)
     eventually(lambda: fleet.answered(handle) == 5, within_s=20)
     assert fleet.worker.output.count(f"plan {handle.id}: a message for it is wrong, and is dropped") == 4
     assert fleet.task(handle.id).state == "PENDING"
@@ -233,6 +233,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "an expiry that has passed": {"expires": 0.001},
     "time limits": {"time_limit": 1, "soft_time_limit": 1},
     "a priority": {"priority": 9},
+    "a wish to store what the task returns": {"ignore_result": False},
     "another serializer's name": {"serializer": "json", "compression": "zlib"},
     "headers of one's own": {"headers": {"mine": "x"}},
     "a reply queue": {"reply_to": "nowhere"},
@@ -290,7 +291,7 @@ def test_a_message_for_a_cancelled_plan_leaves_its_state_alone(fleet: Fleet) -> 
     eventually(lambda: fleet.task(handle.id).state == "REVOKED", within_s=20)
     before = fleet.answered(handle)
     for arguments in ([handle.id], [], [5]):
-        fleet.app.send_task(RUN_PLAN, args=arguments, task_id=handle.id)
+        fleet.app.send_task(RUN_PLAN, args=arguments, task_id=handle.id, ignore_result=False)
     eventually(lambda: fleet.answered(handle) == before + 3, within_s=20)
     assert fleet.task(handle.id).state == "REVOKED"
 
