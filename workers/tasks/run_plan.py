@@ -51,6 +51,7 @@ class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
             problem = f"id {self.id!r} and retries {self.retries!r} must be a text and a whole number"
             raise InvalidTaskError(f"a message for {RUN_PLAN} is wrong: {problem}")
         self.request_dict["retries"] = self.retries
+        self.request_dict["ignore_result"] = True  # what the body returns is not the plan's result
         self.expires = None  # the plan has an expiry of its own
         self.request_dict.pop("expires", None)
 
