@@ -1,21 +1,19 @@
 """What a call to an Executor costs this process, beside plain `requests.Session.get`.
 
 `python -m benchmarks.transport`. CPU time, not wall time: blocks of calls in turns, the same answers from the
-same server. Exit code 0 where ours takes at most 0.6 of what the session takes.
+same server. Exit code 1 if ours takes more than 0.6 of what the session takes.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import requests
 
-from benchmarks.chaos_campaign import Part, free_port
+from benchmarks.stage import stage
 from dispatcher import ExecutorClientConfig
 from workers.drivers.http import HttpTransport
 
@@ -28,22 +26,15 @@ BOUND = 0.6
 
 
 def main() -> None:
-    """Measure, and say how it went."""
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="transport-") as folder:
-        counting = ["-m", "benchmarks.counting_executor", str(port), f"{folder}/journal"]
-        server = Part([sys.executable, *counting], {}, Path(folder) / "executor.log")
-        server.start()
-        try:
-            ratio = measure(f"http://127.0.0.1:{port}")
-        finally:
-            server.signal(9)
+    """Measure, print, and exit with 1 if the bound is broken."""
+    with stage() as made:
+        ratio = measure(made.executor_url)
     print(f"transport: cpu_ratio={ratio:.2f}")
     sys.exit(int(ratio > BOUND))
 
 
 def measure(url: str) -> float:
-    """Ours over the session's, the median of all blocks."""
+    """Processor time of our call over the session's, the median of all blocks."""
     transport = HttpTransport(ExecutorClientConfig(base_url=url), connections=1)
     session = requests.Session()
 
@@ -53,7 +44,6 @@ def measure(url: str) -> float:
     def theirs() -> None:
         session.get(f"{url}/v1/health", timeout=(5, 30)).json()
 
-    wait_for(theirs)
     pairs = [(cpu_us(ours), cpu_us(theirs)) for _ in range(BLOCKS)]
     mine, other = (statistics.median(each) for each in zip(*pairs, strict=True))
     print(f"CPU per call: {mine:.0f} us, requests.Session.get {other:.0f} us")
@@ -61,20 +51,11 @@ def measure(url: str) -> float:
 
 
 def cpu_us(call: Callable[[], None]) -> float:
-    """What one call takes of this process's CPU time, in microseconds."""
+    """CPU time that one call takes of this process, in microseconds."""
     begun = time.process_time()
     for _ in range(CALLS):
         call()
     return (time.process_time() - begun) / CALLS * 1e6
-
-
-def wait_for(call: Callable[[], None]) -> None:
-    """Returns once the call succeeds."""
-    while True:
-        try:
-            return call()
-        except requests.ConnectionError:
-            time.sleep(0.05)
 
 
 if __name__ == "__main__":
