@@ -45,13 +45,13 @@ STEPS_COUNTED = 50
 WITHIN_S = 120.0
 
 BOUNDS = {
-    "redis_round_trips": 6.0,
-    "redis_scripts": 6.0,
-    "redis_commands": 72.0,
-    "redis_bytes": 9_500.0,
+    "redis_round_trips": 3.4,
+    "redis_scripts": 3.6,
+    "redis_commands": 58.0,
+    "redis_bytes": 6_500.0,
     "http_calls": 3.0,
     "messages": 1.0,
-    "function_calls": 380.0,
+    "function_calls": 195.0,
 }
 """The most of each that one plan may take, workers and submitter together."""
 

@@ -5,7 +5,7 @@
     worker   one of the workers is killed for good in the middle of 1,000 plans: all have ended within 10 s
     redis    Redis is killed in the middle of 1,000 plans and comes back after 3 s: all have ended within 10 s
     memory   10,000 plans of 30 s in flight add less than 20 MB to both workers together
-    idle     a worker without plans uses less than 1 % of a core, and sends Redis less than 10 commands a second
+    idle     a worker without plans uses less than 1 % of a core, and sends less than 10 commands a second
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import measurements
 from benchmarks.contenders.ours import Ours
-from benchmarks.figures import quantile
+from benchmarks.figures import Figures, quantile
 from benchmarks.gauges import Usage
 from benchmarks.measurements import Scale, fleet
 from benchmarks.stage import until
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.contenders.base import Client
-    from benchmarks.figures import Figures
     from benchmarks.stage import Stage
 
 PLANS = 1000
@@ -33,7 +32,7 @@ REDIS_AWAY_S = 3.0
 IDLE_FOR_S = 10.0
 SCALE = Scale(burst=1_000, many=10_000, many_s=30)
 
-BOUNDS = {
+BOUNDS: dict[str, Figures] = {
     "worker": {"late_max_s": 10.0, "missing": 0, "doubled": 0},
     "redis": {"late_max_s": 10.0, "missing": 0, "doubled": 0},
     "memory": {"workers_grown_kb": 20_000, "missing": 0},
