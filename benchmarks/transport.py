@@ -1,7 +1,9 @@
 """What a call to an Executor costs this process, beside plain `requests.Session.get`.
 
 `python -m benchmarks.transport`. CPU time, not wall time: blocks of calls in turns, the same answers from the
-same server. Exit code 1 if ours takes more than 0.6 of what the session takes.
+same server. Both sides are requests. Ours sends copies of a prepared request and reads no environment, which
+saves about half. Its bounds of time and size, its span and its strict JSON take some of that again.
+Exit code 0 if ours takes at most 0.75 of what the session takes.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ import requests
 
 from benchmarks.stage import stage
 from dispatcher import ExecutorClientConfig
-from workers.drivers.http import HttpTransport
+from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 BLOCKS = 20
 CALLS = 100
-BOUND = 0.6
+BOUND = 0.75
 
 
 def main() -> None:
@@ -34,7 +36,7 @@ def main() -> None:
 
 
 def measure(url: str) -> float:
-    """Processor time of our call over the session's, the median of all blocks."""
+    """Our CPU time divided by the session's: the median of all blocks."""
     transport = HttpTransport(ExecutorClientConfig(base_url=url), connections=1)
     session = requests.Session()
 
@@ -51,7 +53,7 @@ def measure(url: str) -> float:
 
 
 def cpu_us(call: Callable[[], None]) -> float:
-    """CPU time that one call takes of this process, in microseconds."""
+    """The CPU time of this process for one call, in microseconds."""
     begun = time.process_time()
     for _ in range(CALLS):
         call()

@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from conformance.subject import NO_SUCH_METHOD, AbsentError, Subject, ViolationError, shown
-from workers.drivers.contract import SPOKEN, same_major, told_version
+from workers.drivers.contract import SPOKEN, same_major, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from workers.drivers.http import Answer
+    from workers.drivers.answers import Answer
 
 __all__ = ["CASES", "IDEMPOTENT", "STOPS", "Case", "left_behind"]
 
@@ -58,7 +58,7 @@ def case(expected: str) -> Callable[[Callable[[Subject], str]], Callable[[Subjec
 @case(f"200, and no contract version but {SPOKEN.partition('.')[0]}.x")
 def the_executor_is_healthy(subject: Subject) -> str:
     answer = subject.transport.call("GET", "/v1/health")
-    told = told_version(answer)
+    told = version_of(answer)
     return _held(answer.status == OK and (told is None or same_major(told, SPOKEN)), shown(answer))
 
 

@@ -14,7 +14,7 @@ from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.endpoints import Endpoint
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.problems import problems_of
-from workers.drivers.http import HttpTransport
+from workers.drivers.transport import HttpTransport
 from workers.uninterrupted import uninterrupted
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from dispatcher.errors import ExecutorClientError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workers.drivers.http import Answer, HttpTransport
+    from workers.drivers.answers import Answer
+    from workers.drivers.transport import HttpTransport
 
 __all__ = ["AbsentError", "Subject", "ViolationError", "shown"]
 

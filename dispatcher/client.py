@@ -9,9 +9,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry.trace import SpanKind
+from pydantic import ValidationError
 
 from dispatcher.celery_app import make_celery
-from dispatcher.errors import ExecutorClientError, InvalidPlanError, ResultTimeoutError
+from dispatcher.errors import (
+    ExecutorClientError,
+    InvalidPlanError,
+    RecordUnreadableError,
+    ResultTimeoutError,
+)
 from dispatcher.executor_client import ExecutorClient
 from dispatcher.handles import Access, PlanBatch, PlanHandle
 from dispatcher.ledger import Submission, connect
@@ -174,7 +180,11 @@ class Dispatcher(ExecutorClient):
         if found is None:
             told = f"nobody checked executor {executor} within {timeout_sec:g} s: is a worker running?"
             raise ResultTimeoutError(told)
-        return Health.model_validate_json(found)
+        try:
+            return Health.model_validate_json(found)
+        except ValidationError as exc:
+            told = f"the last check of executor {executor} cannot be read: another version has made it"
+            raise RecordUnreadableError(told) from exc
 
     def metrics(self, executor: str = "default") -> ExecutorClientMetrics:
         """What all workers' calls to the Executor have shown so far (specification 5.2).

@@ -104,7 +104,7 @@ class PlanHandle:
             raise self._unknown()
         if isinstance(self._outcome, ExecutorClientError):
             raise self._outcome
-        return self._access.results.decode(self._outcome)
+        return self._access.results.decode(self.id, self._outcome)
 
     def _unknown(self) -> PlanUnknownError:
         return PlanUnknownError(f"plan {self.id} is unknown: its id is wrong, or its record has expired")

@@ -77,6 +77,11 @@ class Lease:
         """Id of the plan."""
         return self.record.id
 
+    @property
+    def time_ms(self) -> int:
+        """The server's time at this moment, as far as this machine's monotonic clock knows."""
+        return self.now_ms + round((time.monotonic() - self.granted_at) * 1000)
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:

@@ -179,7 +179,7 @@ class RawObservation(BaseModel):
     """Log lines, as the Executor sent them."""
 
     truncated: list[Literal["trace_data", "logs"]] = Field(default_factory=list)
-    """Which of these were too long, and were cut."""
+    """Which of these were too long, and were truncated."""
 
     trace_id: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
     """The trace that all calls for the plan belonged to (W3C Trace Context): 32 hexadecimal digits."""

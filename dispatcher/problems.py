@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
+from pydantic import ValidationError
 
 _OWN_WORDS = {
     "missing": "is required",
@@ -23,6 +20,13 @@ def problems_of(error: ValidationError) -> list[list[str]]:
         for detail in error.errors(include_input=False, include_url=False, include_context=False)
         if detail["type"] != "default_factory_not_called"  # what it needs is wrong, and is in the list
     ]
+
+
+def in_words(error: ValueError) -> str:
+    """What is wrong with something that was stored, in one line."""
+    if isinstance(error, ValidationError):
+        return "; ".join(" ".join(each) for each in problems_of(error))
+    return str(error)
 
 
 def _worded(message: str) -> str:

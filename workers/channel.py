@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from dispatcher.endpoints import ProbeSettings, PrometheusSettings
-from dispatcher.errors import ExecutorClientError, InvalidSettingsError
+from dispatcher.errors import InvalidSettingsError
 from dispatcher.settings import WITHOUT_METRICS
 from workers.breaker_rules import BreakerRules, Rejection
 from workers.calls import StepCalls
 from workers.drivers.registry import open_driver
-from workers.endings import failed
+from workers.endings import defect
 from workers.metrics import repeated
 from workers.observers.probe import ProbeObserver
 from workers.observers.prometheus import PrometheusObserver
@@ -108,11 +108,7 @@ class Channel:
             return noted(self.runner.advance(record, calls, rejection))
         except Exception as exc:
             logger.exception("plan %s: a defect in the worker ends it", record.id)
-            error, now_ms = (
-                ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}"),
-                calls.now_ms,
-            )
-            return noted(failed(record.in_doubt(now_ms), error, now_ms))
+            return noted(defect(record, exc, calls.now_ms))
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -22,7 +22,7 @@ from workers.verdicts import Fail
 if TYPE_CHECKING:
     from dispatcher.record import PlanRecord
 
-__all__ = ["cancelled", "failed", "given_up", "has_passed", "hindrance", "may_have_arrived"]
+__all__ = ["cancelled", "defect", "failed", "given_up", "has_passed", "hindrance", "may_have_arrived"]
 
 
 def failed(record: PlanRecord, error: ExecutorClientError, now_ms: int, *, over: bool = False) -> Fail:
@@ -38,6 +38,12 @@ def failed(record: PlanRecord, error: ExecutorClientError, now_ms: int, *, over:
         told = f"{told}; the fault may be alive until {until}"
     error = error.saying(told)
     return Fail(record.ended(error), error, alive_ms)
+
+
+def defect(record: PlanRecord, exc: Exception, now_ms: int) -> Fail:
+    """The end of a plan that a defect in the worker ends. Its fault may have been applied."""
+    error = ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}")
+    return failed(record.in_doubt(now_ms), error, now_ms)
 
 
 def cancelled(record: PlanRecord) -> PlanCancelledError | None:

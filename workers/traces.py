@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dispatcher.record import PlanRecord
-    from workers.drivers.http import Answer
+    from workers.drivers.answers import Answer
     from workers.verdicts import Verdict
 
 __all__ = ["noted", "own_trace_id", "step_span", "step_under_way", "traced_call"]

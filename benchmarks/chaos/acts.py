@@ -109,7 +109,7 @@ class Chaos:
         self._stage.wait_until_ready()
 
     def _misbehave(self, how: str) -> None:
-        asked = {"how": how, "seconds": EPISODE_S}
+        asked: dict[str, str | float] = {"how": how, "seconds": EPISODE_S}
         requests.post(f"{self._stage.executor_url}/misbehave", json=asked, timeout=2)
 
     def _answer_with(self, error: str) -> None:

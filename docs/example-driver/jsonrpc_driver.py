@@ -5,7 +5,7 @@ from typing import Any
 
 from dispatcher import ExecutorClientConfig, FaultFailedError, FaultLostError, FaultPlan, RawObservation
 from workers.drivers.base import Driver, FaultState
-from workers.drivers.http import HttpTransport
+from workers.drivers.transport import HttpTransport
 
 UNKNOWN_FAULT = -32004
 

@@ -49,7 +49,7 @@ def test_a_worker_and_a_client_work_among_the_variables_of_another_program(
     for name, value in OF_ANOTHER_PROGRAM.items():
         monkeypatch.setenv(name, value)
     with Dispatcher(Settings(redis_url=SecretStr(redis_url))) as dispatcher:
-        eventually(lambda: " ready." in among_others.output or not among_others.alive(), within_s=30)
+        eventually(lambda: " ready." in among_others.output or not among_others.alive(), within_s=90)
         assert dispatcher.submit(abort_plan()).result(20).error_rate == 1.0, among_others.output
 
 

@@ -26,10 +26,11 @@ from dispatcher.celery_app import make_celery
 from dispatcher.endpoints import PrometheusSettings
 from dispatcher.record import PlanRecord
 from dispatcher.results import ResultCodec
+from workers.drivers.answers import Answer
 from workers.drivers.base import FaultState
 from workers.drivers.faults_api import FaultsApiDriver
-from workers.drivers.http import Answer, HttpTransport
 from workers.drivers.policy_api import PolicyApiDriver
+from workers.drivers.transport import HttpTransport
 from workers.observers.prometheus import PrometheusObserver
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class Outcomes:
 def check_value(value: object) -> object:
     """Raises where the contract knows none like it, or the backend makes another one of it."""
     if isinstance(value, RawObservation):
-        again = CODEC.decode(CODEC.encode("p1", value))
+        again = CODEC.decode("p1", CODEC.encode("p1", value))
         assert again == value, (again, value)
         assert len(value.model_dump_json()) < 2_000
     else:
@@ -214,7 +215,7 @@ def check_value(value: object) -> object:
 def check_error(error: ExecutorClientError) -> ExecutorClientError:
     """Raises where it is another one after its way through the ledger, or through the backend."""
     assert errors.from_json(errors.to_json(error)).args == error.args
-    again = _raised(lambda: CODEC.decode(CODEC.encode("p1", error)))
+    again = _raised(lambda: CODEC.decode("p1", CODEC.encode("p1", error)))
     assert (type(again), again.args) == (type(error), error.args), (again, error)
     assert error.message.isprintable(), error.message
     assert len(error.message) < 2_000

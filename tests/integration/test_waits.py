@@ -143,5 +143,10 @@ def end(settings: Settings, plan_ids: list[str]) -> None:
         for lease in leases.fetch([Named(plan_id, 0) for plan_id in plan_ids], 0).named:
             assert isinstance(lease, Lease)
             how = [PlanState.CANCELLED, "", str(error)]
-            args: list[str | int] = [*how, results.key(lease.plan_id), results.encode(lease.plan_id, error), 0]
+            args: list[str | int] = [
+                *how,
+                results.key(lease.plan_id),
+                results.encode(lease.plan_id, error),
+                0,
+            ]
             assert leases.settle([Settlement(lease.plan_id, lease.token, "end", args)]) == [(0,)]

@@ -203,7 +203,7 @@ HEADERS = [
         "long-header", around(lambda good: whole(good, "200 OK", "X-Long: " + "y" * 1_000_000)), CONNECTION
     ),
     Wrong("no-colon", around(lambda good: whole(good, "200 OK", "nonsense")), CONNECTION),
-    Wrong("nul-header", around(lambda good: whole(good, "200 OK", "X-Nul: \x00")), CONNECTION),
+    Wrong("nul-header", around(lambda good: whole(good, "200 OK", "X-Nul: \x00")), FINE),
     Wrong("html-type", around(lambda good: whole(good, "200 OK", "Content-Type: text/html")), FINE),
     Wrong(
         "odd-charset",
@@ -317,7 +317,7 @@ FIELDS = [
     Wrong("long-logs", changed(logs=["line " * 20] * 30_000), FINE, calls=("metrics",)),
     Wrong(
         "long-traces",
-        changed(trace_data={"resourceSpans": [{"n": n} for n in range(300_000)]}),
+        changed(trace_data={"resourceSpans": [{"n": n} for n in range(200_000)]}),
         FINE,
         calls=("metrics",),
     ),
@@ -335,7 +335,7 @@ TIMES = [
     Wrong("endless-headers", flood(b"HTTP/1.1 200 OK\r\n", b"X-More: y\r\n" * 1_000), CONNECTION),
     Wrong(
         "endless-trailers",
-        flood(head("200 OK", CHUNKED) + b"2\r\n{}\r\n0\r\n", b"X-More: y\r\n" * 1_000),
+        flood(head("200 OK", CHUNKED) + b"2\r\n{}\r\n0\r\n", b"X-More: %b\r\n" % (b"y" * 60_000)),
         CONNECTION,
     ),
     Wrong(

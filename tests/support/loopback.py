@@ -12,8 +12,11 @@ class LoopbackServer:
 
     url: str
     port: int
+    peers: set[tuple[str, int]]
+    """The other ends of the connections on which requests have come."""
 
     def __enter__(self) -> Self:
+        self.peers = set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.port = self._server.server_port
@@ -42,6 +45,7 @@ def _handler(server: LoopbackServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
+            server.peers.add(self.client_address)
             status, answer, kind = server.answer_bytes(self.command, self.path, headers, body)
             self.send_response(status)
             self.send_header("Content-Type", kind)

@@ -19,8 +19,8 @@ from dispatcher.ledger import connect
 from dispatcher.settings import load_settings
 from workers.commands.breaker import shared_breaker
 from workers.control import DESCRIBE
-from workers.drivers.http import HttpTransport
 from workers.drivers.registry import open_driver
+from workers.drivers.transport import HttpTransport
 from workers.examination import Finding, Level, clock, contract, latency, overdue, redis_server, worker_fleet
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from dispatcher.errors import ExecutorProtocolError
 
 if TYPE_CHECKING:
-    from workers.drivers.http import Answer
+    from workers.drivers.answers import Answer
 
-__all__ = ["SPOKEN", "same_major", "told_version"]
+__all__ = ["SPOKEN", "same_major", "version_of"]
 
 SPOKEN = "1.0"
 """`major.minor`, as in `executor/openapi.yaml`. Another major version is another language."""
@@ -19,7 +19,7 @@ LONGEST_VERSION = 20
 VERSION = re.compile(r"\d+(\.\d+)*")
 
 
-def told_version(answer: Answer) -> str | None:
+def version_of(answer: Answer) -> str | None:
     """What an answer of `GET /v1/health` says in `contract`. None where it says nothing."""
     try:
         fields = answer.json()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, Field, ValidationError
@@ -12,13 +12,13 @@ from dispatcher.errors import ExecutorProtocolError, FaultFailedError, FaultLost
 from dispatcher.models import FaultPlan, FaultType, RawObservation
 from dispatcher.problems import problems_of
 from workers.drivers.base import Driver, FaultState
-from workers.drivers.contract import SPOKEN, told_version
-from workers.drivers.cut import cut_json, cut_lines
-from workers.drivers.http import HttpTransport
+from workers.drivers.contract import SPOKEN, version_of
+from workers.drivers.transport import HttpTransport
+from workers.drivers.truncate import truncate_json, truncate_lines
 
 if TYPE_CHECKING:
     from dispatcher.endpoints import ExecutorClientConfig
-    from workers.drivers.http import Answer
+    from workers.drivers.answers import Answer
 
 __all__ = ["FaultsApiDriver"]
 
@@ -29,6 +29,9 @@ MAX_ID_LENGTH = 200
 LONGEST_REASON = 200
 
 T = TypeVar("T", bound=BaseModel)
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""Beyond that, JSON's readers differ (RFC 8259, section 6)."""
 
 
 class ApplyAnswer(BaseModel):
@@ -55,11 +58,9 @@ class MetricsAnswer(BaseModel):
     latency_ms: float = Field(ge=0, allow_inf_nan=False)
     error_rate: float = Field(ge=0, le=1)
     trace_data: Any
-    """It has come as JSON, and of a large one only a part is kept, and checked then."""
-
-    logs: list[str] | None
-    success_count: int | None = Field(default=None, ge=0)
-    error_count: int | None = Field(default=None, ge=0)
+    logs: list[str] | None = Field(fail_fast=True)
+    success_count: Count | None = None
+    error_count: Count | None = None
 
 
 class FaultsApiDriver(Driver):
@@ -99,9 +100,9 @@ class FaultsApiDriver(Driver):
         answer = self._about(apply_id, "metrics", within_s)
         metrics = _read(answer, MetricsAnswer)
         _check_id(answer, metrics.apply_id, apply_id)
-        trace_data, less_traces = cut_json(metrics.trace_data, self._max_trace_bytes)
-        logs, fewer_logs = cut_lines(metrics.logs or [], self._max_log_bytes)
-        return RawObservation(
+        trace_data, less_traces = truncate_json(metrics.trace_data, self._max_trace_bytes)
+        logs, fewer_logs = truncate_lines(metrics.logs or [], self._max_log_bytes)
+        observation = RawObservation(
             execution_id=apply_id,
             timestamp=datetime.now(UTC),
             status_code=metrics.status_code,
@@ -109,10 +110,10 @@ class FaultsApiDriver(Driver):
             error_rate=metrics.error_rate,
             success_count=metrics.success_count,
             error_count=metrics.error_count,
-            trace_data=trace_data,
             logs=logs,
             truncated=["trace_data"] * less_traces + ["logs"] * fewer_logs,
         )
+        return observation.model_copy(update={"trace_data": trace_data})  # JSON, and costly to check again
 
     def health(self, within_s: float) -> None:
         answer = self._transport.call("GET", "/v1/health", within_s=within_s)
@@ -120,7 +121,7 @@ class FaultsApiDriver(Driver):
             raise answer.error()
 
     def contract(self, within_s: float) -> str | None:
-        return told_version(self._transport.call("GET", "/v1/health", within_s=within_s))
+        return version_of(self._transport.call("GET", "/v1/health", within_s=within_s))
 
     def stop(self, apply_id: str) -> bool:
         answer = self._transport.call("DELETE", _path(apply_id))

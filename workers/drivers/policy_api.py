@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from dispatcher.errors import ExecutorClientError, FaultFailedError
 from dispatcher.models import FaultPlan, FaultType, RawObservation
 from workers.drivers.base import Driver, FaultState
-from workers.drivers.http import HttpTransport
+from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:
     from dispatcher.endpoints import ExecutorClientConfig
-    from workers.drivers.http import Answer
+    from workers.drivers.answers import Answer
 
 __all__ = ["PolicyApiDriver", "policy_body", "policy_name"]
 

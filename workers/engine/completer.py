@@ -121,10 +121,17 @@ class Completer(Loop):
         for item, answer in zip(batch, answers, strict=True):
             self._keeper.drop(item.settlement.plan_id, item.settlement.token)
             item.answer.set_result(answer)
-            with self._counting:
-                self._unanswered -= 1
-            self._written(answer, item.settlement.plan_id, item.execution)
+        for item, answer in zip(batch, answers, strict=True):
+            self._follow_up(item, answer)
+        with self._counting:
+            self._unanswered -= len(batch)
         return 0.0
+
+    def _follow_up(self, item: _Item, answer: Standing) -> None:
+        try:
+            self._written(answer, item.settlement.plan_id, item.execution)
+        except Exception:
+            logger.exception("plan %s: what follows its decision broke off", item.settlement.plan_id)
 
     def _put(self, item: _Item) -> Future[Standing]:
         with self._counting:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry.trace import SpanKind
 
+from workers.endings import defect
 from workers.engine.bulkhead import Bulkheads, Entry
 from workers.engine.completer import Completer
+from workers.engine.execution import Execution
 from workers.engine.fetcher import Fetcher
 from workers.engine.lease_keeper import LeaseKeeper
 from workers.traces import step_span
@@ -17,11 +19,11 @@ from workers.verdicts import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
 
     from dispatcher.leases import Denial, Lease, Leases, Named, Standing
     from dispatcher.results import ResultCodec
     from workers.breaker import SharedBreaker
-    from workers.engine.execution import Execution
     from workers.engine.executor import PlanExecutor
     from workers.verdicts import Verdict
 
@@ -74,6 +76,7 @@ class Engine:
         self._breakers = breakers
         self.announcer = announcer
         self._submit = submit
+        self._stopping = False
         self._bulkheads = Bulkheads(breakers, threads, share)
         self.keeper = LeaseKeeper(leases)
         self.completer = Completer(leases, self.keeper, results, breakers, written=self._written)
@@ -92,6 +95,7 @@ class Engine:
 
     def stop(self) -> None:
         """End: what has not begun goes back to the ledger, what has begun is finished."""
+        self._stopping = True
         self.fetcher.stop()
         for lease in self._bulkheads.drain():
             self.completer.release(lease)
@@ -126,8 +130,7 @@ class Engine:
         began = time.monotonic()
         self._note_breaker(lease)
         with step_span(lease.record, SpanKind.CONSUMER):
-            execution = self._executor.execute(lease)
-            answer = self.completer.settle(lease, execution)
+            execution, answer = self._execute(lease)
             if not isinstance(execution.decision, Retry | Fail):
                 _log(execution.decision, (time.monotonic() - began) * 1000)
                 return execution, None
@@ -138,10 +141,22 @@ class Engine:
                 _log(execution.decision, (time.monotonic() - began) * 1000)
         return execution, standing
 
+    def _execute(self, lease: Lease) -> tuple[Execution, Future[Standing]]:
+        """A defect ends the plan that meets it: its lease must not be renewed for ever."""
+        try:
+            execution = self._executor.execute(lease)
+            return execution, self.completer.settle(lease, execution)
+        except Exception as exc:
+            logger.exception("plan %s: a defect in the worker ends it", lease.plan_id)
+            execution = Execution(defect(lease.record, exc, lease.time_ms))
+            return execution, self.completer.settle(lease, execution)
+
     def _run_due(self, lease: Lease) -> None:
         """Carry out the step of a due plan, in a thread of the pool."""
         try:
-            if self.enter(lease):
+            if self._stopping:
+                self.completer.release(lease)
+            elif self.enter(lease):
                 self._run_entered(lease)
         finally:
             self.fetcher.finished()
@@ -152,7 +167,7 @@ class Engine:
             if standing is not None and not standing.lost:
                 self._announce(lease, execution.decision, standing)
         except Exception:
-            logger.exception("plan %s: a defect in the worker ended a step", lease.plan_id)
+            logger.exception("plan %s: what follows its step broke off", lease.plan_id)
         finally:
             self.leave(lease)
 

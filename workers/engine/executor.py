@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import InvalidPlanError, LedgerUnavailableError
@@ -39,8 +38,8 @@ class PlanExecutor:
         self._breakers = breakers
 
     def execute(self, lease: Lease) -> Execution:
-        """Advance the leased plan as far as it goes without waiting. No exception comes out of it."""
-        now_ms = lease.now_ms + round((time.monotonic() - lease.granted_at) * 1000)
+        """Advance the leased plan as far as it goes without waiting."""
+        now_ms = lease.time_ms
         record = lease.record._replace(started_ms=now_ms) if lease.first_step else lease.record
         channel = self._channels.get(record.executor)
         if channel is None:

@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from dispatcher.errors import LedgerUnavailableError
 from dispatcher.leases import Denial, Lease
 from workers.engine.loop import Loop
 
@@ -63,7 +64,9 @@ class Fetcher(Loop):
         self._completer = completer
         self._most_due = threads + AHEAD
         self._run_lease = run
-        self._named: dict[Named, None] = {}
+        self._named: dict[Named, bool] = {}
+        """What to ask for, and whether a task's body may still collect the answer."""
+
         self._answers: dict[Named, tuple[Lease | Denial, float]] = {}
         self._answered = threading.Condition()
         self._due_running = 0
@@ -71,7 +74,7 @@ class Fetcher(Loop):
 
     def name(self, named: Named) -> None:
         """A message has arrived: ask for its plan's lease."""
-        self._named[named] = None
+        self._named[named] = True
         self.expect()
 
     def collect(self, named: Named) -> Lease | Denial | None:
@@ -86,6 +89,7 @@ class Fetcher(Loop):
                     self.name(named)
                 left_s = give_up_at - time.monotonic()
                 if left_s <= 0:
+                    self._named[named] = False
                     return None
                 self._answered.wait(left_s)
         return None
@@ -120,27 +124,49 @@ class Fetcher(Loop):
         """End, and give back the leases that no task has collected."""
         super().stop()
         with self._answered:
-            uncollected = [answer for answer, _ in self._answers.values() if isinstance(answer, Lease)]
+            uncollected = [answer for answer, _ in self._answers.values()]
             self._answers.clear()
             self._answered.notify_all()
-        for lease in uncollected:
-            self._completer.release(lease)
+        for answer in (*uncollected, *self._last_answers()):
+            if isinstance(answer, Lease):
+                self._completer.release(answer)
+
+    def _last_answers(self) -> list[Lease | Denial]:
+        """Of messages that have just arrived: given back, their plans go on elsewhere at once."""
+        try:
+            answers = self._leases.fetch(list(self._named), 0).named
+        except LedgerUnavailableError as exc:
+            logger.warning("%d plans begin a minute after their submission: %s", len(self._named), exc)
+            return []
+        for answer in answers:
+            if isinstance(answer, Lease):
+                self._keeper.hold(answer)
+        return answers
 
     def _deliver(self, named: list[Named], answers: list[Lease | Denial]) -> None:
-        now = time.monotonic()
+        now, abandoned = time.monotonic(), []
         with self._answered:
             for each, answer in zip(named, answers, strict=True):
-                self._named.pop(each, None)
+                wanted = self._named.pop(each, True)
                 if isinstance(answer, Lease):
                     self._keeper.hold(answer)
-                self._answers[each] = answer, now
+                if wanted:
+                    self._answers[each] = answer, now
+                elif isinstance(answer, Lease):
+                    abandoned.append(answer)
             self._answered.notify_all()
+        for lease in abandoned:
+            self._begin(lease)
 
     def _begin(self, lease: Lease) -> None:
         self._keeper.hold(lease)
         with self._counting:
             self._due_running += 1
-        self._run_lease(lease)
+        try:
+            self._run_lease(lease)
+        except RuntimeError:  # the pool has been shut down
+            self._completer.release(lease)
+            self.finished()
 
     def _run_uncollected(self) -> None:
         """Forget answers that no task has collected; leases among them run as those of due plans do."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
+from dispatcher.errors import LedgerUnavailableError
 from workers.engine.loop import Loop
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ class LeaseKeeper(Loop):
         self._leases = leases
         self._every_s = leases.lease_s / 3
         self._held: dict[str, str] = {}
+        self._renewed_at = time.monotonic()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -39,7 +42,17 @@ class LeaseKeeper(Loop):
     def turn(self) -> float:
         held = dict(self._held)
         if held:
-            for plan_id in self._leases.renew(held):
+            for plan_id in self._renew(held):
                 logger.warning("plan %s: its lease was lost", plan_id, extra={"plan": plan_id})
                 self.drop(plan_id, held[plan_id])
+        self._renewed_at = time.monotonic()
         return self._every_s
+
+    def _renew(self, held: dict[str, str]) -> list[str]:
+        """Ids of the plans whose leases were lost. All are, if Redis did not take the call for too long."""
+        try:
+            return self._leases.renew(held)
+        except LedgerUnavailableError:
+            if time.monotonic() - self._renewed_at < self._leases.lease_s:
+                raise
+            return list(held)

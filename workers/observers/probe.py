@@ -17,7 +17,7 @@ from dispatcher.errors import (
     InvalidSettingsError,
 )
 from dispatcher.models import RawObservation
-from workers.drivers.http import HttpTransport
+from workers.drivers.transport import HttpTransport
 from workers.observers.base import Phase, Seen
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -11,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from dispatcher.errors import FaultLostError
 from dispatcher.models import RawObservation
-from workers.drivers.http import HttpTransport
+from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:
     from dispatcher.endpoints import PrometheusSettings
@@ -20,14 +21,20 @@ if TYPE_CHECKING:
 
 __all__ = ["PrometheusObserver"]
 
+STATUS = re.compile(r"[1-9][0-9][0-9]", re.ASCII)
+
+
+class _Labels(BaseModel):
+    code: str = ""
+
 
 class _Sample(BaseModel):
-    metric: dict[str, str]
+    metric: _Labels
     value: tuple[float, float] = Field(strict=False)  # the number comes as text
 
 
 class _Data(BaseModel):
-    result: list[_Sample]
+    result: list[_Sample] = Field(fail_fast=True)
 
 
 class _QueryAnswer(BaseModel):
@@ -85,9 +92,9 @@ class PrometheusObserver:
         if self._settings.status_query is None:
             return 0
         samples = self._ask(self._settings.status_query, record, within_s)
-        codes = [(each.value[1], each.metric.get("code", "")) for each in samples]
+        codes = [(each.value[1], each.metric.code) for each in samples]
         code = max(codes, default=(0.0, ""))[1]
-        return int(code) if code.isascii() and code.isdigit() else 0
+        return int(code) if STATUS.fullmatch(code) else 0
 
     def _ask(self, query: str, record: PlanRecord, within_s: float) -> list[_Sample]:
         ended_s = ((record.applied_ms or 0) + record.plan.duration_seconds * 1000) / 1000

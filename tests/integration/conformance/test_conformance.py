@@ -23,7 +23,7 @@ from conformance.report import Verdict
 from conformance.run import LAST, try_case
 from conformance.subject import Subject
 from dispatcher.endpoints import Endpoint
-from workers.drivers.http import HttpTransport
+from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable

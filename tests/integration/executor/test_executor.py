@@ -43,7 +43,7 @@ def abort(api: str, **changes: Any) -> dict[str, Any]:
 
 
 def call(
-    executor: ExecutorProcess, method: str, path: str, body: object = None, key: str | None = None
+    executor: ExecutorProcess, method: str, path: str, body: Any = None, key: str | None = None
 ) -> requests.Response:
     headers = {} if key is None else {"Idempotency-Key": key}
     return requests.request(method, f"{executor.url}/v1{path}", json=body, headers=headers, timeout=10)

@@ -29,7 +29,7 @@ def policy(name: str, **fault: Any) -> dict[str, Any]:
     }
 
 
-def call(executor: ExecutorProcess, method: str, path: str, body: object = None) -> requests.Response:
+def call(executor: ExecutorProcess, method: str, path: str, body: Any = None) -> requests.Response:
     return requests.request(method, f"{executor.url}/v1/policies{path}", json=body, timeout=10)
 
 

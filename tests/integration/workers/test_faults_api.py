@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import time
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from support.odd_json import ODD
 from support.plans import abort_plan, delay_plan
 from support.stub_executor import StubExecutor
 
@@ -144,16 +148,16 @@ def test_a_fault_that_is_over_needs_no_end_time_and_may_tell_more(
     assert driver.status("f1", 5) is FaultState.COMPLETED
 
 
-def test_traces_and_logs_that_are_too_long_are_cut_and_say_so(stub: StubExecutor) -> None:
+def test_traces_and_logs_that_are_too_long_are_truncated_and_say_so(stub: StubExecutor) -> None:
     config = ExecutorClientConfig(base_url=stub.url, max_trace_bytes=100, max_log_bytes=50)
     long = METRICS | {"trace_data": {"resourceSpans": [{"n": n} for n in range(100)]}, "logs": ["x" * 20] * 9}
     stub.answers.extend([(200, long), (200, METRICS)])
     driver = FaultsApiDriver(config, connections=1)
-    cut, whole = driver.metrics("f1", 5), driver.metrics("f1", 5)
+    less, whole = driver.metrics("f1", 5), driver.metrics("f1", 5)
     driver.close()
-    assert cut.truncated == ["trace_data", "logs"]
-    assert cut.trace_data == {"resourceSpans": [{"n": n} for n in range(9)]}
-    assert cut.logs == ["x" * 20] * 2
+    assert less.truncated == ["trace_data", "logs"]
+    assert less.trace_data == {"resourceSpans": [{"n": n} for n in range(10)]}
+    assert less.logs == ["x" * 20] * 2
     assert whole.truncated == []
 
 
@@ -230,3 +234,16 @@ def test_a_stop_that_fails_says_so(stub: StubExecutor, driver: FaultsApiDriver) 
     stub.answers.append((503, {}))
     with pytest.raises(ExecutorServerError):
         driver.stop("f1")
+
+
+@pytest.mark.parametrize("field", ["trace_data", "logs"])
+@pytest.mark.parametrize("name", ODD)
+def test_odd_metrics_of_5_mb_cost_seconds_of_cpu_at_most(stub: StubExecutor, name: str, field: str) -> None:
+    written = json.dumps({key: value for key, value in METRICS.items() if key != field}).encode()
+    stub.answers.append((200, written[:-1] + b', "%b": %b}' % (field.encode(), ODD[name])))
+    config = ExecutorClientConfig(base_url=stub.url, max_response_bytes=5_100_000)
+    with closing(FaultsApiDriver(config, connections=1)) as driver:
+        begun_s = time.thread_time()
+        with suppress(ExecutorProtocolError):
+            assert len(driver.metrics("f1", 60).model_dump_json()) < 2_500_000
+        assert time.thread_time() - begun_s < 3

@@ -108,7 +108,7 @@ def test_a_plan_goes_its_whole_way(
     assert isinstance(take(steps, "p1"), Finish)
     result = stored(ledger)
     assert result is not None
-    assert CODEC.decode(result).error_rate == 1.0
+    assert CODEC.decode("p1", result).error_rate == 1.0
     assert driver.calls == ["apply", "status", "metrics"]
 
 
@@ -119,7 +119,7 @@ def test_a_failure_is_stored_as_a_typed_error(steps: Steps, ledger: Ledger, driv
     result = stored(ledger)
     assert result is not None
     with pytest.raises(ExecutorRejectedError) as caught:
-        CODEC.decode(result)
+        CODEC.decode("p1", result)
     assert caught.value.executor_message == "bad api"
 
 
@@ -228,7 +228,7 @@ def test_what_calls_show_opens_the_breaker_for_all(
     found = result(ledger, "p7")
     assert found is not None
     with pytest.raises(CircuitOpenError) as caught:
-        CODEC.decode(found)
+        CODEC.decode("p1", found)
     assert caught.value.retry_after_s == pytest.approx(63, abs=4)
 
 

@@ -16,7 +16,7 @@ from dispatcher import (
     ExecutorTimeoutError,
     InvalidSettingsError,
 )
-from workers.drivers.http import HttpTransport
+from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +61,15 @@ def test_a_certificate_of_the_configured_authority_is_trusted(authority: trustme
         assert call(server.url, ca_file=ca_file) == 200
 
 
+def test_no_authority_is_taken_from_the_environment(
+    authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, str(ca_file))
+    with RawServer(OK, tls=server_side(authority)) as server:
+        tls_failure(server.url)
+
+
 def test_a_certificate_of_nobody_known_is_not(authority: trustme.CA, ca_file: Path) -> None:
     with RawServer(OK, tls=server_side(authority)) as server:
         assert "does its certificate fit" in tls_failure(server.url)
@@ -96,10 +105,12 @@ def test_a_worker_shows_its_own_certificate(
             call(server.url, ca_file=ca_file)
 
 
+@pytest.mark.parametrize(
+    "begin", [b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"]
+)
 def test_an_answer_that_drips_over_tls_is_given_up_when_its_time_is_over(
-    authority: trustme.CA, ca_file: Path
+    authority: trustme.CA, ca_file: Path, begin: bytes
 ) -> None:
-    begin = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
     with RawServer(begin, drip=b"x", tls=server_side(authority)) as server:
         began = time.monotonic()
         with pytest.raises(ExecutorTimeoutError):

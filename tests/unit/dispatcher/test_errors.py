@@ -44,7 +44,7 @@ def test_every_error_survives_pickling(error: ExecutorClientError) -> None:
 @pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: type(error).__name__)
 def test_every_error_survives_the_result_backend(error: ExecutorClientError, codec: ResultCodec) -> None:
     with pytest.raises(type(error)) as caught:
-        codec.decode(codec.encode("p1", error))
+        codec.decode("p1", codec.encode("p1", error))
     assert same(caught.value, error)
 
 

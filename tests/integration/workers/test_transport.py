@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
+from support.loopback import LoopbackServer
 from support.plans import plan_record
 from support.raw_server import RawServer
 from support.stub_executor import StubExecutor
@@ -18,13 +22,16 @@ from dispatcher import (
     ExecutorProtocolError,
     ExecutorServerError,
     ExecutorTimeoutError,
+    InvalidSettingsError,
 )
-from workers.drivers.http import HttpTransport
+from workers.drivers.transport import HttpTransport
 from workers.traces import own_trace_id, step_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from support.loopback import Answer
 
     Transports = Callable[..., HttpTransport]
 
@@ -122,6 +129,19 @@ def test_no_proxy_is_taken_from_the_environment(
     assert transport(stub.url).call("GET", "/v1/any").ok
 
 
+@pytest.mark.parametrize(
+    "proxy", ["http://me:pa55@", "http://me:pa55@a:b", "socks5://me:pa55@a:1", "ftp://me:pa55@a"]
+)
+def test_a_proxy_that_cannot_be_used_is_refused_before_the_first_call(
+    transport: Transports, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(InvalidSettingsError, match="needs a proxy that is a URL") as caught:
+        transport("http://executor.invalid", proxies_from_environment=True)
+    assert [field for field, _ in caught.value.problems] == ["proxies_from_environment"]
+    assert "pa55" not in str(caught.value)
+
+
 def test_a_proxy_is_taken_from_the_environment_where_that_is_configured(
     stub: StubExecutor, transport: Transports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,10 +179,51 @@ def test_every_call_of_a_plan_belongs_to_its_trace(stub: StubExecutor, transport
 
 def test_connections_are_kept_alive(stub: StubExecutor, transport: Transports) -> None:
     stub.answers.extend([(200, {}), (500, {}), (200, {})])
-    pooled = transport(stub.url)
+    kept = transport(stub.url)
     for _ in range(3):
-        pooled.call("GET", "/v1/any")
-    assert pooled._pool.num_connections == 1
+        kept.call("GET", "/v1/any")
+    assert len(stub.peers) == 1
+
+
+class TwoAtOnce(LoopbackServer):
+    """Answers a request once there is another one beside it."""
+
+    def __init__(self) -> None:
+        self._meeting = Barrier(2)
+
+    def answer_bytes(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        self._meeting.wait(10)
+        return 200, b"{}", "application/json"
+
+
+def test_calls_at_once_have_a_connection_each_whatever_threads_make_them(transport: Transports) -> None:
+    with TwoAtOnce() as server:
+        shared = transport(server.url)
+        for _ in range(3):
+            with ThreadPoolExecutor(2) as pool:
+                answers = [pool.submit(shared.call, "GET", "/v1/any") for _ in range(2)]
+                assert all(answer.result().ok for answer in answers)
+        assert len(server.peers) == 2
+
+
+def test_a_fork_shares_no_connection_with_its_parent(
+    stub: StubExecutor, transport: Transports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = transport(stub.url)
+    assert kept.call("GET", "/v1/health").ok
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    assert kept.call("GET", "/v1/health").ok
+    assert len(stub.peers) == 2
+
+
+def test_no_cookie_is_kept(transport: Transports) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"
+    with RawServer(answer) as server:
+        kept = transport(server.url)
+        for _ in range(2):
+            assert kept.call("GET", "/v1/any").ok
+        assert len(server.received) == 2
+        assert not any(b"cookie" in request.lower() for request in server.received)
 
 
 def test_a_token_is_sent_and_appears_in_no_error(stub: StubExecutor, transport: Transports) -> None:
@@ -179,6 +240,22 @@ def test_a_token_that_the_executor_repeats_goes_no_further(stub: StubExecutor, t
     stub.answers.append((401, {"message": "Bearer pa55 is unknown"}))
     answer = transport(stub.url, token="pa55").call("GET", "/v1/any")
     assert answer.json() == {"message": "Bearer [token] is unknown"}
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [
+        ('a/b"c', '{"message": "a\\/b\\u0022c is unknown"}'),
+        ("a<b", '{"message": "a\\u003Cb is unknown"}'),
+        ("a\\b", '{"message": "a\\\\b is unknown"}'),
+    ],
+)
+def test_nor_does_a_token_whose_characters_are_escaped(
+    stub: StubExecutor, transport: Transports, token: str, words: str
+) -> None:
+    stub.answers.append((401, words.encode()))
+    answer = transport(stub.url, token=token).call("GET", "/v1/any")
+    assert answer.json() == {"message": "[token] is unknown"}
 
 
 @pytest.mark.parametrize(
@@ -200,9 +277,12 @@ def test_the_executors_own_words_are_kept(
 
 
 DRIPS = {
+    "in the status line": (b"HTTP/1.1 200 ", b"O"),
+    "in interim answers": (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
     "in the headers": (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
     "in the body": (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x"),
     "in chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "in the trailers": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Long: ", b"x"),
 }
 
 
@@ -216,6 +296,77 @@ def test_an_answer_that_drips_is_given_up_when_its_time_is_over(
             transport(server.url, read_timeout_sec=0.5).call("GET", "/v1/any")
         assert 0.5 <= time.monotonic() - began < 2
         assert server.drops > 1
+
+
+def test_a_proxy_that_drips_is_given_up_when_the_time_to_connect_is_over(
+    transport: Transports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RawServer(b"HTTP/1.1 200 OK\r\nX-Long: ", drip=b"x") as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        tunnel = transport(
+            "https://executor.invalid", proxies_from_environment=True, connection_timeout_sec=0.5
+        )
+        began = time.monotonic()
+        with pytest.raises(ExecutorTimeoutError):
+            tunnel.call("GET", "/v1/any")
+        assert 0.5 <= time.monotonic() - began < 2
+        assert proxy.drops > 1
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: -2",
+        b"Content-Length: +2",
+        b"Content-Length: 2, 2",
+        b"Content-Length: 2\r\nContent-Length: 3",
+        b"Content-Length: 2\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: gzip, chunked",
+        b"Transfer-Encoding: identity",
+    ],
+)
+def test_an_answer_whose_end_is_not_clear_is_a_broken_connection(
+    transport: Transports, framing: bytes
+) -> None:
+    with RawServer(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n{}") as server:
+        assert reason(transport(server.url)) == "broken"
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X-More: y\r\n" * 1_000),
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", b"y" * 10_000),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000),
+        (CHUNKED + b"0\r\n", b"X-More: y\r\n" * 1_000),
+        (CHUNKED + b"0\r\nX-Long: ", b"y" * 10_000),
+        (CHUNKED + b"-1\r\n", b"y" * 10_000),
+        (CHUNKED + b"-5\r\n", b"y" * 10_000),
+    ],
+)
+def test_bytes_without_end_around_an_answer_break_the_connection(
+    transport: Transports, answer: bytes, drop: bytes
+) -> None:
+    with RawServer(answer + drop * 20, drip=drop) as server:
+        assert reason(transport(server.url, max_response_bytes=1_000)) == "broken"
+
+
+def test_an_answer_in_very_many_pieces_is_refused(transport: Transports) -> None:
+    answer = CHUNKED + b"5\r\n12345\r\n" * 100_001 + b"0\r\n\r\n"
+    with RawServer(answer) as server, pytest.raises(ExecutorProtocolError, match="more than 100,000 pieces"):
+        transport(server.url).call("GET", "/v1/any")
+
+
+@pytest.mark.parametrize("status", [200, 302])
+def test_an_encoded_answer_is_refused_unread(transport: Transports, status: int) -> None:
+    body = gzip.compress(b" " * 1_000_000)
+    head = f"HTTP/1.1 {status} OK\r\nLocation: /\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}"
+    answer = head.encode() + b"\r\n\r\n" + body[:10]
+    with RawServer(answer, drip=b"\x00") as server, pytest.raises(ExecutorProtocolError, match="is encoded"):
+        transport(server.url, read_timeout_sec=60).call("GET", "/v1/any")
 
 
 def test_each_answer_on_a_kept_connection_has_its_whole_time(
@@ -235,16 +386,25 @@ def test_each_answer_on_a_kept_connection_has_its_whole_time(
         ("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:50:07 GMT", 30.0),
         ("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:00:00 GMT", 0.0),
         ("Retry-After: soon", None),
+        (f"Retry-After: {'9' * 400}", 86_400.0),
+        ("Retry-After: 1e308", None),
+        ("Retry-After: Fri, 31 Dec 9999 23:59:59 -2359", 86_400.0),
+        (f"Retry-After: Fri, 31 Dec {'9' * 10} 23:59:59 GMT", None),
+        (f"Retry-After: Fri, 31 Dec {'9' * 5_000} 23:59:59 GMT", None),
+        (f"Date: Fri, 31 Dec {'9' * 10} 23:59:59 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:50:07 GMT", None),
+        ("Retry-After: Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
+        ("Retry-After: Sun, 06 Nov 1994 08:50:07 +9999999999999", None),
+        ("Retry-After: \u00b2", None),
         ("Retry-After: -1", None),
         ("Retry-After: 1e3", None),
         ("X-Other: 7", None),
     ],
 )
-def test_how_long_the_executor_asks_to_be_left_alone_is_heard(
+def test_how_long_the_executor_asks_to_be_left_alone_is_understood_or_passed_over(
     transport: Transports, headers: str, asked_s: float | None
 ) -> None:
     answer = f"HTTP/1.1 503 Service Unavailable\r\n{headers}\r\nContent-Length: 0\r\n\r\n"
-    with RawServer(answer.encode()) as server:
+    with RawServer(answer.encode("latin-1")) as server:
         error = transport(server.url).call("GET", "/v1/any").error()
     assert isinstance(error, ExecutorServerError)
     assert error.retry_after_s == asked_s

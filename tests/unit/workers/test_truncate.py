@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.drivers.cut import cut_json, cut_lines
+from workers.drivers.truncate import truncate_json, truncate_lines
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -24,10 +24,10 @@ def size(value: object) -> int:
 
 @given(JSON, st.integers(min_value=4, max_value=300))
 def test_what_is_kept_fits_and_whole_values_are_left_alone(value: Any, max_bytes: int) -> None:
-    kept, cut = cut_json(value, max_bytes)
+    kept, truncated = truncate_json(value, max_bytes)
     assert size(kept) <= max_bytes
-    assert cut == (size(value) > max_bytes)
-    if not cut:
+    assert truncated == (size(value) > max_bytes)
+    if not truncated:
         assert kept == value
 
 
@@ -35,11 +35,11 @@ def test_the_first_spans_are_kept_in_their_place() -> None:
     spans = [{"spanId": f"{number:016x}"} for number in range(100)]
     trace: Any = {"resourceSpans": [{"resource": {"a": 1}, "scopeSpans": [{"spans": spans}]}]}
     kept: Any
-    kept, cut = cut_json(trace, 1_000)
-    assert cut
+    kept, truncated = truncate_json(trace, 1_000)
+    assert truncated
     left = kept["resourceSpans"][0]["scopeSpans"][0]["spans"]
     assert left == spans[: len(left)]
-    assert len(left) == 30  # each takes 31 bytes
+    assert len(left) == 31  # 61 bytes around them, 30 for each, and commas
 
 
 @given(JSON, st.integers(min_value=4, max_value=300))
@@ -55,14 +55,14 @@ def test_nothing_is_lost_but_items_of_lists(value: Any, max_bytes: int) -> None:
         else:
             assert kept == whole
 
-    kept, _ = cut_json(value, max_bytes)
+    kept, _ = truncate_json(value, max_bytes)
     if kept is not None:
         assert_part_of(kept, value)
 
 
 @given(st.lists(st.text()), st.integers(min_value=0, max_value=200))
 def test_the_first_lines_are_kept(lines: list[str], max_bytes: int) -> None:
-    kept, cut = cut_lines(lines, max_bytes)
+    kept, truncated = truncate_lines(lines, max_bytes)
     assert kept == lines[: len(kept)]
-    assert cut == (len(kept) < len(lines))
+    assert truncated == (len(kept) < len(lines))
     assert not kept or size(kept) <= max_bytes + len("[]")
