@@ -13,8 +13,8 @@ QUIETLY = sh -c 'said=$$("$$@" 2>&1) || { echo "$$said"; exit 1; }' --
 UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast unit check guard campaign in-flight bench bench-growth bench-breaker bench-transport fuzz
-.PHONY: docs format lock upgrade clean
+.PHONY: help demo test test-fast unit check guard campaign in-flight retries
+.PHONY: bench bench-growth bench-breaker bench-transport fuzz docs format lock upgrade clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -22,7 +22,8 @@ help:
 	@echo "make test-fast  the same with the unit tests alone, in less than 90 s"
 	@echo "make check     lint and type-check only"
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
-	@echo "make in-flight  what many plans in flight cost, and how long a killed worker holds them up"
+	@echo "make in-flight  what many plans in flight cost, and how long a killed worker or Redis delays them"
+	@echo "make retries   how late retries begin, and what 6,000 of them leave in a worker's memory"
 	@echo "make bench     side by side with Taskiq, Dramatiq and plain Celery: 20 minutes, writes docs/performance.md"
 	@echo "make bench-growth  what more plans in flight, more workers and larger observations cost: 12 minutes"
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
@@ -83,6 +84,10 @@ campaign: $(VENV)/.ready
 
 in-flight: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.in_flight
+	@$(BIN)/python -m benchmarks.small_worker
+
+retries: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.retries
 
 bench: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.queues

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,32 +14,22 @@ import redis
 from purgatory import AsyncCircuitBreakerFactory, AsyncRedisUnitOfWork
 from purgatory.domain.model import OpenedState
 from pydantic import SecretStr
-from workers.steps import Steps
 
-from benchmarks.chaos_campaign import plan
+from benchmarks.steps import ScriptedDriver, Steps
 from dispatcher import CircuitOpenError, ExecutorClientConfig, ExecutorServerError, Settings
-from dispatcher.celery_app import make_celery
 from dispatcher.connection import impatient_client
-from dispatcher.ledger import Submission, connect
-from dispatcher.record import Order
-from dispatcher.results import ResultCodec
 from workers.breaker import SharedBreaker
 from workers.breaker_rules import BreakerRules
-from workers.channel import Channel
-from workers.drivers.base import Driver
 from workers.verdicts import Fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dispatcher import ExecutorClientError, FaultPlan, RawObservation
-    from workers.drivers.base import FaultState
-    from workers.verdicts import Verdict
-
 __all__ = ["DOWN", "Contender", "InStep", "OnItsOwn", "Purgatory", "Pybreaker", "Worker"]
 
 DOWN = ExecutorServerError("down", 503, "")
 OPEN_S = 60
+PLANS_AT_ONCE = 20
 
 
 class Worker(Protocol):
@@ -51,7 +39,7 @@ class Worker(Protocol):
     """How long the last attempt took, the call included."""
 
     def attempt(self, call: Callable[[], None]) -> bool:
-        """Make the call, which may raise `DOWN`, if the breaker lets it through. Whether it did."""
+        """Make the call, which may raise `DOWN`, if the breaker lets it through. Returns whether it did."""
         ...
 
 
@@ -69,76 +57,29 @@ class Contender(Protocol):
         ...
 
 
-@dataclass
-class ScriptedDriver(Driver):
-    """An Executor whose applies are the benchmark's calls, and that gets no further."""
-
-    call: Callable[[], None] = lambda: None
-    longest_call_s: float = 35.0
-
-    def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
-        """Make the call."""
-        del plan, within_s
-        self.call()
-        return key
-
-    def status(self, apply_id: str, within_s: float) -> FaultState:
-        """Never asked."""
-        raise NotImplementedError
-
-    def metrics(self, apply_id: str, within_s: float) -> RawObservation:
-        """Never asked."""
-        raise NotImplementedError
-
-    def health(self, within_s: float) -> None:
-        """Never asked."""
-        raise NotImplementedError
-
-
 class StepWorker:
     """A worker of ours: each attempt is the first step of a plan."""
 
-    numbers = itertools.count()
-
     def __init__(self, url: str, **config: Any) -> None:
-        settings = Settings(redis_url=SecretStr(url))
-        executor = ExecutorClientConfig.model_validate(config)
         self.took_s = 0.0
         self._driver = ScriptedDriver()
-        self._ledger = connect(settings)
-        channel = Channel.of("default", executor, self._driver, poll_ms=500)
-        breaker = SharedBreaker(impatient_client(settings), settings.key_prefix, "default", channel.rules)
-        results = ResultCodec(make_celery(settings))
-        self._steps = Steps(
-            self._ledger, results, {"default": channel}, {"default": breaker}, expect=lambda _: None
-        )
+        executor = ExecutorClientConfig.model_validate(config)
+        self._steps = Steps(Settings(redis_url=SecretStr(url)), executor, self._driver)
         self._plans: list[str] = []
-        self._submit_some()
 
     def attempt(self, call: Callable[[], None]) -> bool:
-        return not isinstance(self.outcome(call), CircuitOpenError)
-
-    def outcome(self, call: Callable[[], None]) -> ExecutorClientError | None:
-        """Make the call in a step of a plan; what the plan ended with, if it did."""
         if not self._plans:
-            self._submit_some()
+            self._plans = self._steps.submit(PLANS_AT_ONCE)
         plan_id = self._plans.pop()
-        self._driver.call = call
+        self._driver.on_apply = call
         begun = time.perf_counter()
-        verdicts: list[Verdict] = []
-        self._steps.take(plan_id, verdicts.append)
+        [decision] = self._steps.begin([plan_id])
         self.took_s = time.perf_counter() - begun
-        return next((verdict.error for verdict in verdicts if isinstance(verdict, Fail)), None)
-
-    def _submit_some(self) -> None:
-        numbers = list(itertools.islice(self.numbers, 20))
-        orders = {f"p{number}": Order(plan=plan(number), timeout_ms=30_000) for number in numbers}
-        self._ledger.submit([Submission(plan_id, order) for plan_id, order in orders.items()])
-        self._plans += orders
+        return not (isinstance(decision, Fail) and isinstance(decision.error, CircuitOpenError))
 
 
 class Ours:
-    """What both of ours have in common."""
+    """What both forms of ours have in common."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -195,7 +136,7 @@ class OnItsOwn(Ours):
 
 
 class PybreakerWorker:
-    """A worker with a breaker object of its own, for each lets only one thread in at a time."""
+    """A worker with a breaker object of its own, because each lets only one thread in at a time."""
 
     def __init__(self, breaker: pybreaker.CircuitBreaker) -> None:
         self.took_s = 0.0
@@ -237,7 +178,7 @@ class Pybreaker:
 
 
 class PurgatoryWorker:
-    """A worker with an event loop of its own, for purgatory works with asyncio's Redis only."""
+    """A worker with an event loop of its own, because purgatory works with asyncio's Redis only."""
 
     def __init__(self, url: str, threshold: int) -> None:
         self.took_s = 0.0

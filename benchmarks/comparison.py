@@ -1,4 +1,4 @@
-"""What comes of the runs: medians, ratios and tables."""
+"""Medians, ratios and tables of the runs of all contenders."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from benchmarks.figures import Figures, written
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from benchmarks.measurements import Figures
-
-__all__ = ["CPU_ROWS", "ROWS", "Row", "Runs", "told"]
-
-NOTHING = "-"
+__all__ = ["CPU_ROWS", "ROWS", "Row", "Runs"]
 
 
 @dataclass
@@ -27,17 +25,17 @@ class Runs:
     figures: dict[str, dict[str, list[Figures]]] = field(default_factory=dict)
 
     def add(self, measurement: str, name: str, figures: Figures) -> None:
-        """One run more."""
+        """Add a run."""
         self.figures.setdefault(measurement, {}).setdefault(name, []).append(figures)
 
     def median(self, measurement: str, name: str, figure: str) -> float:
-        """The median of all runs; not a number where there was none."""
+        """The median of all runs. Not a number if there was none."""
         runs = self.figures.get(measurement, {}).get(name, [])
         found = [run[figure] for run in runs if figure in run]
         return statistics.median(found) if found else math.nan
 
     def ratio(self, measurement: str, figure: str, name: str | None = None) -> float:
-        """Over the rival's, the median of all rounds in which both ran. Ours if `name` is absent."""
+        """The figure over the rival's, the median of all rounds in which both ran. Ours without a `name`."""
         runs = self.figures.get(measurement, {})
         pairs = zip(runs.get(name or self.names[0], []), runs.get(self.names[1], []), strict=False)
         ratios = [
@@ -62,10 +60,10 @@ class Row:
     digits: int = 0
     scale: float = 1.0
     ratio: bool = False
-    """Over the rival's."""
+    """Show the figure over the rival's."""
 
     otherwise: str = ""
-    """The measurement for contenders that did not take part in the first one."""
+    """The measurement for contenders that took no part in the first one."""
 
     def measured(self, runs: Runs) -> bool:
         """Whether there is anything to show."""
@@ -77,23 +75,23 @@ class Row:
 
     def _cell(self, runs: Runs, name: str) -> str:
         if self.ratio:
-            return told(runs.ratio(self.measurement, self.figures[0], name), 2)
+            return written(runs.ratio(self.measurement, self.figures[0], name), 2)
         took_part = name in runs.figures.get(self.measurement, {})
         measurement = self.measurement if took_part else self.otherwise
         values = [runs.median(measurement, name, figure) * self.scale for figure in self.figures]
-        return " / ".join(told(value, self.digits) for value in values)
+        return " / ".join(written(value, self.digits) for value in values)
 
 
 ROWS = [
-    Row("plans/s at duration 0", "throughput", ["per_s"]),
+    Row("4,000 plans of 1 s at once: plans/s", "throughput", ["per_s"]),
     Row("... over Taskiq's", "throughput", ["per_s"], ratio=True),
-    Row("... of 8,000 plans not back after two minutes", "throughput", ["missing"]),
+    Row("... plans not back after two minutes", "throughput", ["missing"]),
     Row("4,000 plans of 10 s at once: time, s", "burst", ["took_s"], 1),
     Row("... over the limit of 10 s, s", "burst", ["over_limit_s"], 1),
     Row("... over Taskiq's", "burst", ["took_s"], ratio=True),
     Row("lag after the fault's end, p50 / p95 / p99, ms", "lag", ["p50_ms", "p95_ms", "p99_ms"]),
     Row("plans submitted in a second", "submit_rate", ["per_s"]),
-    Row("CPU of a plan at duration 0, ms", "throughput", ["cpu_ms"], 2),
+    Row("CPU of a plan of 1 s, ms", "throughput", ["cpu_ms"], 2),
     Row("CPU of a plan of 10 s, ms", "burst", ["cpu_ms"], 2),
     Row("worker memory of a plan in flight, KB", "memory", ["worker_kb_a_plan"], 2, otherwise="burst"),
     Row("kill -9 of a worker, 1,000 in flight: ended / lost so far", "kill", ["ended", "lost"]),
@@ -108,8 +106,3 @@ CPU_ROWS = [
     Row("stub Executor", "throughput", ["share_executor"], scale=100),
     Row("everything else on the machine", "throughput", ["share_others"], scale=100),
 ]
-
-
-def told(value: float, digits: int) -> str:
-    """The number, as people read it."""
-    return NOTHING if math.isnan(value) else f"{value:,.{digits}f}"

@@ -1,64 +1,32 @@
 """How this project's cost grows: with plans in flight, worker processes and the size of observations.
 
 `python -m benchmarks.growth`. Writes its part of `docs/performance.md` and the curves beside it. Each point
-is one run with a fleet and a Redis of its own.
+is one run with workers and a Redis of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import measurements
-from benchmarks.comparison import told
+from benchmarks.apart import apart
 from benchmarks.contenders.ours import Ours
+from benchmarks.curves import Curve
 from benchmarks.machine import description
 from benchmarks.measurements import Scale
-from benchmarks.page import FOLDER, markdown_table, rewrite
-from benchmarks.queues import apart
+from benchmarks.page import FOLDER, rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from benchmarks.gauges import Figures
-
-__all__ = ["Curve"]
+    from benchmarks.figures import Figures
 
 PACKAGES = ["celery", "redis", "requests"]
 MEGABYTES = 200
-"""So much of traces goes through in each run with observations of some size, at most."""
-
-
-@dataclass
-class Curve:
-    """What grows, and how the figures grow with it."""
-
-    title: str
-    unit: str
-    columns: dict[str, tuple[str, int]]
-    """Of the table: which figure, and with how many digits."""
-
-    drawn: tuple[str, str]
-    """The columns that are worth a curve."""
-
-    points: list[tuple[int, Figures]] = field(default_factory=list)
-
-    def table(self) -> str:
-        """As Markdown."""
-        rows = [
-            [f"{size:,}", *(told(figures[name], digits) for name, digits in self.columns.values())]
-            for size, figures in self.points
-        ]
-        return markdown_table([self.unit, *self.columns], rows)
-
-    def add(self, size: int, figures: Figures) -> None:
-        """One point more."""
-        self.points.append((size, figures))
-        shown = " ".join(f"{name}={value:.4g}" for name, value in figures.items())
-        print(f"{self.title}: {size:,} {self.unit}: {shown}", flush=True)
+"""The most traces that go through in a run with observations of some size."""
 
 
 def main() -> None:
@@ -85,7 +53,7 @@ def main() -> None:
 
 
 def in_flight(sizes: Sequence[int]) -> Curve:
-    """So many plans at once, each so long that all of them are in flight together."""
+    """Plans submitted at once, each so long that all of them are in flight together."""
     columns = {
         "time over the plans' own, s": ("over_limit_s", 1),
         "CPU of a plan, ms": ("cpu_ms", 2),
@@ -103,7 +71,7 @@ def in_flight(sizes: Sequence[int]) -> Curve:
 
 
 def processes(counts: Sequence[int], plans: int) -> Curve:
-    """So many worker processes, and plans of 1 s at once."""
+    """Plans of 1 s at once, for more and more worker processes."""
     columns = {
         "plans/s": ("per_s", 0),
         "CPU of a plan, ms": ("cpu_ms", 2),
@@ -119,7 +87,7 @@ def processes(counts: Sequence[int], plans: int) -> Curve:
 
 
 def payloads(sizes: Sequence[int], plans: int) -> Curve:
-    """Plans of 1 s at once, whose observations have so many bytes of traces."""
+    """Plans of 1 s at once, with more and more bytes of traces in each observation."""
     columns = {
         "plans/s": ("per_s", 0),
         "MB/s": ("mb_per_s", 1),
@@ -137,7 +105,7 @@ def payloads(sizes: Sequence[int], plans: int) -> Curve:
 
 
 def with_megabytes(figures: Figures) -> Figures:
-    """And the same in the units of the tables."""
+    """The figures, and some of them in the units of the tables."""
     return figures | {
         "workers_mb": figures["workers_kb"] / 1024,
         "workers_percent": figures["share_workers"] * 100,
@@ -147,11 +115,11 @@ def with_megabytes(figures: Figures) -> Figures:
 
 def publish(curves: Sequence[Curve]) -> None:
     """Draw the curves, and write this benchmark's part of the page."""
-    from benchmarks.plots import draw_growth  # noqa: PLC0415 (matplotlib is nothing for the process of each run)
+    from benchmarks.plots import draw_growth  # noqa: PLC0415 (the process of each run needs no matplotlib)
 
     draw_growth(curves, FOLDER / "growth.png")
     parts = [
-        f"Measured on {description(PACKAGES)}; two worker processes where nothing else is said.",
+        f"Measured on {description(PACKAGES)}; two worker processes unless a table says otherwise.",
         "![Curves of time, throughput and memory](growth.png)",
     ]
     for curve in curves:

@@ -1,169 +1,124 @@
-"""Many plans in flight: what they cost, and how long a killed worker holds them up.
+"""What many plans in flight cost, and how long a killed worker or a killed Redis delays them.
 
-`python -m benchmarks.in_flight`. Each measurement has its bound:
+`python -m benchmarks.in_flight`. Two workers with default settings. Each measurement has its bound:
 
-    lag      how long after its fault's end a plan has its observation, at 50 plans a second
-    kill     the only worker is killed with 1,000 plans in flight, and started again a second later
-    memory   10,000 plans of 30 s in flight: what they add to the memory of a worker and of Redis
-    idle     what the wakers of 100 workers cost a Redis that has nothing to do
+    worker   one of the workers is killed for good in the middle of 1,000 plans: all have ended within 10 s
+    redis    Redis is killed in the middle of 1,000 plans and comes back after 3 s: all have ended within 10 s
+    memory   10,000 plans of 30 s in flight add less than 20 MB to both workers together
+    idle     a worker without plans uses less than 1 % of a core, and sends less than 10 commands a second
 """
 
 from __future__ import annotations
 
-import signal
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import redis
-from pydantic import SecretStr
-from workers.waker import Waker
-
-from benchmarks.chaos_campaign import Fleet, plan, spread
-from benchmarks.counting_executor import Journal
-from dispatcher import Dispatcher, RawObservation, Settings
-from dispatcher.ledger import connect
+from benchmarks import measurements
+from benchmarks.contenders.ours import Ours
+from benchmarks.figures import Figures, quantile
+from benchmarks.gauges import Usage
+from benchmarks.measurements import Scale, fleet
+from benchmarks.stage import until
 
 if TYPE_CHECKING:
-    from dispatcher.handles import PlanHandle
+    from collections.abc import Callable
 
-KILLED_AWAY_S = 1.0
-IDLE_WAKERS = 100
+    from benchmarks.contenders.base import Client
+    from benchmarks.stage import Stage
+
+PLANS = 1000
+REDIS_AWAY_S = 3.0
 IDLE_FOR_S = 10.0
+SCALE = Scale(burst=1_000, many=10_000, many_s=30)
+
+BOUNDS: dict[str, Figures] = {
+    "worker": {"late_max_s": 10.0, "missing": 0, "doubled": 0},
+    "redis": {"late_max_s": 10.0, "missing": 0, "doubled": 0},
+    "memory": {"workers_grown_kb": 20_000, "missing": 0},
+    "idle": {"cpu_percent": 1.0, "commands_per_s": 10.0},
+}
 
 
 def main() -> None:
-    """Run all; exit code 0 where every bound holds."""
-    held = [measured("lag", lag), measured("kill", kill), measured("memory", memory), measured("idle", idle)]
-    sys.exit(0 if all(held) else 1)
+    """Run all. Exit code 1 if a bound is broken."""
+    broken = [name for name in sys.argv[1:] or BOUNDS if not held(name)]
+    sys.exit(int(bool(broken)))
 
 
-def measured(name: str, measure: object) -> bool:
-    """One measurement in a fresh fleet; whether its bound holds."""
-    with tempfile.TemporaryDirectory(prefix="in-flight-") as folder:
-        fleet = Fleet(Path(folder))
-        try:
-            told, held = measure(fleet)  # type: ignore[operator]
-        finally:
-            fleet.end()
-    print(f"{name}: {told} {'ok' if held else 'BOUND BROKEN'}", flush=True)
-    return bool(held)
+def held(name: str) -> bool:
+    """Run one measurement and print its figures. Returns whether its bounds hold."""
+    found = MEASUREMENTS[name]()
+    broken = [figure for figure, bound in BOUNDS[name].items() if not found[figure] <= bound]
+    shown = " ".join(f"{figure}={value:.4g}" for figure, value in found.items())
+    print(f"{name}: {shown} {'BOUND BROKEN: ' + ', '.join(broken) if broken else 'ok'}", flush=True)
+    return not broken
 
 
-def lag(fleet: Fleet) -> tuple[str, bool]:
-    """A steady arrival of 50 plans a second, of 5 s each: p95 of the lag below 0.1 s."""
-    handles = []
-    with up(fleet) as dispatcher:
-        dispatcher.submit_many([plan(10_000 + number, 1) for number in range(50)]).results(60)  # warm
-        next_at = time.monotonic()
-        for number in range(500):
-            handles.append(dispatcher.submit(plan(number, 5)))
-            next_at += 0.02
-            time.sleep(max(0.0, next_at - time.monotonic()))
-        delays = delays_of(fleet, handles)
-    return f"p50 / p95 / max {spread(delays)} s (p95 < 0.1)", sorted(delays)[474] < 0.1
+def worker() -> Figures:
+    """kill -9 of one worker while it carries plans out."""
+    with fleet(Ours(), PLANS, SCALE) as (stage, client):
+        submitted = in_the_middle(stage, client)
+        stage.workers[0].kill()
+        return after(stage, client, submitted)
 
 
-def kill(fleet: Fleet) -> tuple[str, bool]:
-    """kill -9 of the only worker, a new one a second later: p95 of the added delay below 2 s."""
-    with up(fleet) as dispatcher:
-        batch = dispatcher.submit_many([plan(number, 15) for number in range(1000)])
-        until_applied(fleet, len(batch))
-        fleet.workers[0].signal(signal.SIGKILL)
-        time.sleep(KILLED_AWAY_S)
-        fleet.start()
-        delays = delays_of(fleet, batch.handles)
-    return f"added delay p50 / p95 / max {spread(delays)} s (p95 < 2)", sorted(delays)[949] < 2
+def redis() -> Figures:
+    """kill -9 of Redis while workers carry plans out."""
+    with fleet(Ours(), PLANS, SCALE) as (stage, client):
+        submitted = in_the_middle(stage, client)
+        stage.redis.kill()
+        time.sleep(REDIS_AWAY_S)
+        stage.start()
+        return after(stage, client, submitted)
 
 
-def memory(fleet: Fleet) -> tuple[str, bool]:
-    """10,000 plans of 30 s in flight: less than 20 MB more in the worker."""
-    with up(fleet) as dispatcher, redis.Redis(port=fleet.redis_port) as client:
-        dispatcher.submit_many([plan(10_000 + number, 1) for number in range(200)]).results(60)  # warm
-        before_kb, before = memory_kb(fleet), client.info("memory")["used_memory"]
-        begun = time.monotonic()
-        batch = dispatcher.submit_many([plan(number, 30) for number in range(10_000)])
-        submit_s = time.monotonic() - begun
-        peak_kb, peak = before_kb, before
-        while time.monotonic() - begun < 40:
-            peak_kb = max(peak_kb, memory_kb(fleet))
-            peak = max(peak, client.info("memory")["used_memory"])
-            time.sleep(1)
-        results = batch.results(120)
-        all_s = time.monotonic() - begun
-    observed = sum(isinstance(result, RawObservation) for result in results)
-    grown_mb = (peak_kb - before_kb) / 1024
-    told = (
-        f"{observed} of 10000 observed after {all_s:.1f} s, submitted in {submit_s:.1f} s; "
-        f"the worker grew by {grown_mb:.1f} MB (< 20), Redis by {(peak - before) / 10_000:.0f} bytes a plan"
-    )
-    return told, observed == len(results) and grown_mb < 20
+def memory() -> Figures:
+    """What plans in flight add to the memory of workers and of Redis."""
+    return measurements.memory(Ours(), SCALE)
 
 
-def idle(fleet: Fleet) -> tuple[str, bool]:
-    """The wakers of 100 workers, with nothing to do: below 1 % of one core in Redis."""
-    fleet.redis.start()
-    fleet.wait_for_redis()
-    settings = Settings(redis_url=SecretStr(fleet.redis_url))
-    ledger = connect(settings)
-    wakers = [Waker(ledger, settings.waker, take=print) for _ in range(IDLE_WAKERS)]
-    for waker in wakers:
-        waker.start()
-    with redis.Redis(port=fleet.redis_port) as client:
-        before = cpu_s(client)
+def idle() -> Figures:
+    """What a worker costs that has nothing to do."""
+    with fleet(Ours(), PLANS, SCALE) as (stage, _), stage.redis_client() as client:
+        usage, before = Usage(stage), client.info("stats")["total_commands_processed"]
         time.sleep(IDLE_FOR_S)
-        share = (cpu_s(client) - before) / IDLE_FOR_S
-    for waker in wakers:
-        waker.stop()
-    return f"{share:.2%} of one core (< 1 %)", share < 0.01
+        commands = client.info("stats")["total_commands_processed"] - before
+        workers = len(stage.workers)
+        return {
+            "cpu_percent": usage.figures(1)["cpu_ms_workers"] / 10 / IDLE_FOR_S / workers,
+            "commands_per_s": commands / IDLE_FOR_S / workers,
+        }
 
 
-def up(fleet: Fleet) -> Dispatcher:
-    """One worker, and somebody to submit plans."""
-    fleet.add_workers(
-        1,
-        "workers.app",
-        {
-            "DISPATCHER_REDIS_URL": fleet.redis_url,
-            "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": fleet.executor_url,
-        },
-    )
-    fleet.start()
-    fleet.wait_for_redis()
-    return Dispatcher(Settings(redis_url=SecretStr(fleet.redis_url)))
+def in_the_middle(stage: Stage, client: Client) -> list[object]:
+    """Submit plans of 1 s, and return once a third of them has been applied."""
+    applied = stage.counts().faults
+    submitted = client.submit_many([Ours().plan(number, 1) for number in range(PLANS)])
+    until(lambda: stage.counts().faults - applied >= PLANS // 3)
+    return list(submitted)
 
 
-def until_applied(fleet: Fleet, count: int) -> None:
-    """Returns once the Executor has `count` faults."""
-    while not fleet.journal.exists() or len(Journal(fleet.journal).faults) < count:
-        time.sleep(0.1)
+def after(stage: Stage, client: Client, submitted: list[object]) -> Figures:
+    """How long after this moment the plans have ended."""
+    begun = time.time()
+    missing = len(submitted) - client.wait(submitted, 120.0)
+    late_s = [ended.at - begun for ended in client.endings(submitted) if ended]
+    return {
+        "late_p50_s": quantile(late_s, 0.5),
+        "late_p95_s": quantile(late_s, 0.95),
+        "late_max_s": quantile(late_s, 1),
+        "missing": missing,
+        "doubled": stage.counts().doubled,
+    }
 
 
-def delays_of(fleet: Fleet, handles: list[PlanHandle]) -> list[float]:
-    """For each plan, how long after its fault's end it ended, in seconds."""
-    for handle in handles:
-        handle.result(120)
-    ends = {fault.key: fault.ends for fault in Journal(fleet.journal).faults.values()}
-    statuses = [handle.status() for handle in handles]
-    assert all(status.ended_at is not None for status in statuses)  # noqa: S101 (they have results)
-    return [status.ended_at.timestamp() - ends[status.id] for status in statuses if status.ended_at]
-
-
-def memory_kb(fleet: Fleet) -> int:
-    """Resident memory of the worker."""
-    process = fleet.workers[0].process
-    assert process is not None  # noqa: S101 (it is up)
-    lines = Path(f"/proc/{process.pid}/status").read_text("utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
-
-
-def cpu_s(client: redis.Redis) -> float:
-    """Processor time that Redis has used."""
-    used = client.info("cpu")
-    return float(used["used_cpu_user"] + used["used_cpu_sys"])
-
+MEASUREMENTS: dict[str, Callable[[], Figures]] = {
+    "worker": worker,
+    "redis": redis,
+    "memory": memory,
+    "idle": idle,
+}
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""What is measured of a contender. Each function wants a process of its own, and gives plain figures."""
+"""The measurements of a contender. Each function needs a process of its own, and returns plain figures."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from benchmarks.gauges import LOOK_EVERY_S, Figures, Memory, Usage
-from benchmarks.stage import stage
+from benchmarks.figures import Figures, quantile
+from benchmarks.gauges import LOOK_EVERY_S, Memory, Usage
+from benchmarks.stage import stage, until
 from benchmarks.stub_executor import applied_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from benchmarks.contenders.base import Client, Contender, Ended
     from benchmarks.stage import Stage
 
 __all__ = [
-    "Figures",
     "Scale",
     "burst",
     "executor_rate",
@@ -35,10 +35,7 @@ __all__ = [
 
 GIVE_UP_S = 120.0
 SETTLED = 0.05
-"""Workers that use less of a core than this have nothing to do."""
-
-SHORT_IN_FLIGHT = 400
-"""So many plans without a wait are in flight at most: more would only cost memory."""
+"""A worker that uses less of a core than this has nothing to do."""
 
 WARM_NUMBERS = 1_000_000
 """The targets of plans that warm up have numbers from here on."""
@@ -51,12 +48,15 @@ class Scale:
     warm: int = 300
     """Plans that go through each fleet before it is measured."""
 
-    plans: int = 8_000
-    """At duration 0, and submitted with nobody at work."""
+    plans: int = 4_000
+    """Of 1 s, submitted at once."""
+
+    submitted: int = 8_000
+    """Plans that are submitted while no worker runs."""
 
     burst: int = 4_000
     burst_s: int = 10
-    per_s: int = 200
+    per_s: int = 100
     steady_s: int = 20
     """How long each plan of the steady arrival lasts: `per_s * steady_s` are in flight."""
 
@@ -64,31 +64,28 @@ class Scale:
     """Plans in flight when a worker is killed, of `burst_s` each."""
 
     patience_s: float = 15.0
-    """How long after their faults' end those plans are waited for."""
+    """How long those plans are waited for after their faults have ended."""
 
     many: int = 20_000
-    """Plans in flight that tell what one of them takes, where that is next to nothing."""
+    """Plans in flight that show what one of them takes, because ours takes next to nothing."""
 
-    many_s: int = 120
+    many_s: int = 90
 
     trace_bytes: int = 0
-    """Traces that come with each observation."""
+    """Size of the traces in each observation."""
 
 
 def throughput(contender: Contender, scale: Scale) -> Figures:
-    """Plans that wait for nothing, submitted at once: from the first call to the last observation."""
-    with fleet(contender, SHORT_IN_FLIGHT, scale) as (stage, client):
-        plans = [contender.plan(number, contender.least_wait_s) for number in range(scale.plans)]
+    """Plans of 1 s, submitted at once: from the first call to the last observation."""
+    with fleet(contender, scale.plans, scale) as (stage, client):
+        plans = [contender.plan(number, 1) for number in range(scale.plans)]
         redis_before = stage.redis_memory()
         usage, begun = Usage(stage), time.time()
         submitted = client.submit_many(plans)
-        submit_s = time.time() - begun
         observed, took_s = until_observed(client, submitted, begun)
-        figures = usage.figures(scale.plans)
-        return figures | {
+        return usage.figures(scale.plans) | {
             "per_s": observed / took_s,
             "took_s": took_s,
-            "busy_submit_per_s": scale.plans / submit_s,
             "workers_kb": stage.worker_memory_kb(),
             "kept_kb_a_plan": (stage.redis_memory() - redis_before) / 1024 / scale.plans,
             "observed": observed,
@@ -108,37 +105,34 @@ def burst(contender: Contender, scale: Scale) -> Figures:
             submitted = client.submit_many(plans)
             observed, took_s = until_observed(client, submitted, begun)
             figures = usage.figures(scale.burst)
-        return (
-            figures
-            | memory.figures()
-            | {
-                "took_s": took_s,
-                "over_limit_s": took_s - scale.burst_s,
-                "missing": scale.burst - observed,
-            }
-        )
+        times = {"took_s": took_s, "over_limit_s": took_s - scale.burst_s}
+        return figures | memory.figures() | times | {"missing": scale.burst - observed}
 
 
 def memory(contender: Contender, scale: Scale) -> Figures:
-    """What very many plans in flight add to the workers' memory: malloc's whims are some hundred KB."""
+    """What very many plans add to the workers' memory, while they are in flight and once they have ended."""
     with fleet(contender, scale.many, scale) as (stage, client):
         warm(contender, client, scale.burst)
         settle(stage)
-        before = stage.counts().in_flight
+        before, before_kb = stage.counts().in_flight, stage.worker_memory_kb()
         with Memory(stage) as memory:
-            client.submit_many([contender.plan(number, scale.many_s) for number in range(scale.many)])
+            plans = [contender.plan(number, scale.many_s) for number in range(scale.many)]
+            submitted = client.submit_many(plans)
             until(lambda: stage.counts().in_flight - before >= scale.many)
             settle(stage)
             memory.forget()
             time.sleep(LOOK_EVERY_S * 8)
-        return memory.figures()
+        observed = client.wait(submitted, scale.many_s + GIVE_UP_S)
+        settle(stage)
+        left_kb = stage.worker_memory_kb() - before_kb
+        return memory.figures() | {"missing": scale.many - observed, "left_kb": left_kb}
 
 
 def lag(contender: Contender, scale: Scale) -> Figures:
     """How long after their faults' end plans have their observations, at a steady arrival.
 
-    Plans arrive whether or not the ones before have been carried out. Counted are those of the first
-    `steady_s`, all of which end while others still arrive and as many as planned are in flight.
+    Plans arrive whether or not the ones before have been carried out. Only those of the first `steady_s` are
+    counted: they end while others still arrive and as many as planned are in flight.
     """
     in_flight = scale.per_s * scale.steady_s
     with fleet(contender, in_flight * 5 // 4, scale) as (stage, client):
@@ -162,7 +156,7 @@ def lag(contender: Contender, scale: Scale) -> Figures:
 
 
 def arrive(client: Client, plans: Sequence[object], every_s: float) -> tuple[list[object], list[float]]:
-    """Submit one plan after the other, each at its time; and how late each was."""
+    """Submit each plan at its time. Returns the handles, and how late each plan was submitted, in seconds."""
     submitted: list[object] = []
     late_s: list[float] = []
     begun = time.monotonic()
@@ -175,10 +169,10 @@ def arrive(client: Client, plans: Sequence[object], every_s: float) -> tuple[lis
 
 
 def submit_rate(contender: Contender, scale: Scale) -> Figures:
-    """Plans handed over in a second, with nobody at work who would take processor time away."""
+    """Plans submitted in a second while no worker takes processor time away."""
     with stage() as made, contender.client(made) as client:
         client.submit_many([contender.plan(WARM_NUMBERS + number, 1) for number in range(scale.warm)])
-        plans = [contender.plan(number, 1) for number in range(scale.plans)]
+        plans = [contender.plan(number, 1) for number in range(scale.submitted)]
         usage, begun = Usage(made), time.monotonic()
         submitted = client.submit_many(plans)
         took_s = time.monotonic() - begun
@@ -186,10 +180,10 @@ def submit_rate(contender: Contender, scale: Scale) -> Figures:
 
 
 def kill(contender: Contender, scale: Scale) -> Figures:
-    """kill -9 of one of the two worker processes while all plans are in flight, and no call is.
+    """kill -9 of one worker process while all plans are in flight and no call is under way.
 
-    What has died is started again, as a supervisor would. Late is how long after its fault's end, by the
-    first apply, a plan has its observation.
+    A supervisor starts it again. A plan is late by the time from its fault's end, by the first apply, to its
+    observation.
     """
     with fleet(contender, scale.killed * 5 // 4, scale) as (stage, client):
         doubled = stage.counts().doubled
@@ -217,7 +211,7 @@ def late(ended: Ended, wait_s: float) -> float:
 
 
 def executor_rate(calls: int) -> Figures:
-    """What the stub Executor itself can do: 16 connections, each asking again once it has its answer."""
+    """What the stub Executor itself can do, with one request at a time on each of 16 connections."""
     request = b"POST /v1/faults/apply HTTP/1.1\r\nHost: stub\r\nContent-Length: 2\r\n\r\n{}"
     with stage() as made:
         url = urlsplit(made.executor_url)
@@ -236,8 +230,8 @@ def executor_rate(calls: int) -> Figures:
 
 @contextmanager
 def fleet(contender: Contender, in_flight: int, scale: Scale) -> Iterator[tuple[Stage, Client]]:
-    """A stage with workers that have carried out some plans, and a client that has submitted them."""
-    with stage(scale.trace_bytes) as made, contender.client(made) as client:
+    """A stage with workers that have carried out some plans, and the client that has submitted them."""
+    with stage(trace_bytes=scale.trace_bytes) as made, contender.client(made) as client:
         made.add_workers(contender.worker_commands(made, in_flight))
         warm(contender, client, scale.warm)
         settle(made)
@@ -245,7 +239,7 @@ def fleet(contender: Contender, in_flight: int, scale: Scale) -> Iterator[tuple[
 
 
 def until_observed(client: Client, submitted: Sequence[object], begun: float) -> tuple[int, float]:
-    """How many plans have observations, and how long that took; those that never come are not waited for."""
+    """How many plans have observations, and how long that took. Gives up on the others after two minutes."""
     observed = client.wait(submitted, GIVE_UP_S)
     if observed == len(submitted):
         return observed, time.time() - begun
@@ -254,38 +248,23 @@ def until_observed(client: Client, submitted: Sequence[object], begun: float) ->
 
 def warm(contender: Contender, client: Client, count: int) -> None:
     """Carry out `count` short plans."""
-    plans = [contender.plan(WARM_NUMBERS + number, contender.least_wait_s) for number in range(count)]
+    plans = [contender.plan(WARM_NUMBERS + number, 1) for number in range(count)]
     if not client.wait(client.submit_many(plans), GIVE_UP_S):
         raise RuntimeError(f"{contender.name} does not carry out plans")
 
 
 def settle(stage: Stage) -> None:
-    """Returns once the workers have nothing to do: the last of them is up, and all is tidied."""
+    """Return once the workers have nothing to do: all of them are up, and all is tidied."""
 
     def idle() -> bool:
         before = stage.cpu_s()["workers"]
         time.sleep(LOOK_EVERY_S)
-        return stage.cpu_s()["workers"] - before < SETTLED * LOOK_EVERY_S
+        return stage.cpu_s()["workers"] - before < SETTLED * LOOK_EVERY_S * len(stage.workers)
 
     until(idle)
 
 
-def until(reached: Callable[[], bool]) -> None:
-    """Returns once it is so."""
-    give_up_at = time.monotonic() + GIVE_UP_S
-    while not reached():
-        if time.monotonic() > give_up_at:
-            raise RuntimeError("the fleet does not get there")
-        time.sleep(0.02)
-
-
 def victim(stage: Stage) -> int:
-    """The worker process that has worked most; not one that merely starts others."""
-    spent = {pid: cpu for family in stage.workers for pid, cpu in family.spent().items()}
+    """The worker process that has worked most, which is none that merely starts others."""
+    spent = {pid: cpu for worker in stage.workers for pid, cpu in worker.cpu_s_by_process().items()}
     return max(spent, key=lambda pid: spent[pid])
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Which value that share of the values does not exceed."""
-    ranked = sorted(values)
-    return ranked[min(len(ranked) - 1, int(len(ranked) * share))] if ranked else float("nan")

@@ -1,10 +1,10 @@
-"""The parts of `docs/performance.md` that benchmarks write themselves."""
+"""The parts of `docs/performance.md` that benchmarks write."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.stage import REPOSITORY
+from benchmarks.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

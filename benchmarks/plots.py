@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
-from benchmarks.comparison import told
+from benchmarks.figures import written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from benchmarks.comparison import Runs
-    from benchmarks.growth import Curve
+    from benchmarks.curves import Curve
 
 __all__ = ["draw", "draw_growth"]
 
 mpl.use("Agg")
 
 COLOURS = ["#1f5fa8", "#d98324", "#8a8f98", "#a9adb4", "#c8cbd0"]
-WHO = {"workers": "workers", "redis": "Redis", "submitter": "submitter"}
+PARTS = {"workers": "workers", "redis": "Redis", "submitter": "submitter"}
 LIMIT_S = 10
 
 
 def draw(runs: Runs, path: Path) -> None:
-    """The four figures that matter most, as bars."""
+    """Draw the four figures that matter most, as bars."""
     figure, ((speed, time), (lag, cpu)) = plt.subplots(2, 2, figsize=(11, 6.5), layout="constrained")
-    _bars(speed, runs, "throughput", "per_s", "plans/s at duration 0 (more is better)")
+    _bars(speed, runs, "throughput", "per_s", "4,000 plans of 1 s at once, plans/s")
     _bars(time, runs, "burst", "took_s", "4,000 plans of 10 s at once, s")
     time.axvline(LIMIT_S, color="#c0392b", linestyle="--", linewidth=1)
     _bars(lag, runs, "lag", "p95_ms", "lag after the fault's end, p95, ms")
@@ -41,7 +41,7 @@ def draw(runs: Runs, path: Path) -> None:
 
 
 def draw_growth(curves: Sequence[Curve], path: Path) -> None:
-    """For each curve, two figures over its size."""
+    """Draw two figures of each curve over its size."""
     figure, rows = plt.subplots(
         len(curves), 2, figsize=(11, 3 * len(curves)), squeeze=False, layout="constrained"
     )
@@ -62,18 +62,18 @@ def draw_growth(curves: Sequence[Curve], path: Path) -> None:
 def _bars(axes: Axes, runs: Runs, measurement: str, name: str, title: str) -> None:
     values = [runs.median(measurement, each, name) for each in runs.names]
     bars = axes.barh(range(len(values)), np.nan_to_num(values), color=COLOURS)
-    axes.bar_label(bars, [told(value, 0 if value >= 100 else 1) for value in values], padding=3)
+    axes.bar_label(bars, [written(value, 0 if value >= 100 else 1) for value in values], padding=3)
     _dress(axes, runs, title)
 
 
 def _stacked(axes: Axes, runs: Runs) -> None:
     left = [0.0] * len(runs.names)
-    for (who, label), colour in zip(WHO.items(), ("#1f5fa8", "#c0392b", "#d9b324"), strict=True):
-        values = [runs.median("throughput", each, f"cpu_ms_{who}") for each in runs.names]
+    for (part, label), colour in zip(PARTS.items(), ("#1f5fa8", "#c0392b", "#d9b324"), strict=True):
+        values = [runs.median("throughput", each, f"cpu_ms_{part}") for each in runs.names]
         axes.barh(range(len(values)), values, left=left, label=label, color=colour)
         left = [each + value for each, value in zip(left, values, strict=True)]
     axes.legend(frameon=False)
-    _dress(axes, runs, "CPU of a plan at duration 0, ms")
+    _dress(axes, runs, "CPU of a plan of 1 s, ms")
 
 
 def _dress(axes: Axes, runs: Runs, title: str) -> None:

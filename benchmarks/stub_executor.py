@@ -1,26 +1,33 @@
 """An Executor that is never the limit: it injects nothing, and answers from templates.
 
-`python -m benchmarks.stub_executor PORT [TRACE_BYTES]`. It knows no time: a fault is completed whenever
-somebody asks. When a target's first apply arrived is part of the `apply_id`, which every observation carries,
-so that a measurement needs no journal. The same key has the same fault. With TRACE_BYTES each observation
-carries traces of about that size.
+`python -m benchmarks.stub_executor PORT [TRACE_BYTES]`. It has no clock for faults: each is completed as soon
+as it is asked for. The time at which a target's first apply arrived is part of the `apply_id`, which every
+observation carries, so that a measurement needs no journal. The same key has the same fault. With TRACE_BYTES
+each observation carries traces of about that size. The first apply of a target whose path begins with
+`/fails-once` is answered with 503; `GET /retries` lists when each such answer was sent and when the next
+apply arrived.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sys
 import time
 
 __all__ = ["applied_at"]
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+HEAD = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+OK = b"200 OK"
+UNAVAILABLE = b"503 Service Unavailable"
+DOWN = b'{"error": "unavailable", "message": "fails once"}'
+FAILS_ONCE = b"/fails-once"
 APPLIED = b'{"apply_id": "%s", "status": "applied"}'
 COMPLETED = b'{"apply_id": "%s", "status": "completed"}'
 OBSERVED = b'{"apply_id": "%s", "status_code": 503, "latency_ms": 1.5, "error_rate": 1.0, '
 OBSERVED += b'"trace_data": %s, "logs": []}'
-COUNTS = b'{"targets": %d, "faults": %d, "observed": %d}'
+COUNTS = b'{"targets": %d, "faults": %d, "observed": %d, "refused": %d}'
 SPAN = b'{"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": "GET /pay"}'
 TARGET = re.compile(rb'"api": ?"([^"]*)"')
 
@@ -37,32 +44,45 @@ class StubExecutor:
         self._traces = traces(trace_bytes)
         self._by_key: dict[bytes, bytes] = {}
         self._first: dict[bytes, float] = {}
+        self._refused: dict[bytes, float] = {}
+        self._retries: list[tuple[float, float]] = []
         self._faults = self._observed = 0
 
-    def answer(self, head: bytes, body: bytes) -> bytes:
-        """The body of the answer to a request."""
+    def answer(self, head: bytes, body: bytes) -> tuple[bytes, bytes]:
+        """Status and body of the answer to a request."""
         path = head.split(b" ", 2)[1]
         if path.endswith(b"/apply"):
-            return APPLIED % self._apply(header(head, b"idempotency-key"), body)
+            return self._apply(header(head, b"idempotency-key"), body)
+        return OK, self._get(path)
+
+    def _get(self, path: bytes) -> bytes:
         if path.endswith(b"/status"):
             return COMPLETED % path.split(b"/")[3]
         if path.endswith(b"/metrics"):
             self._observed += 1
             return OBSERVED % (path.split(b"/")[3], self._traces)
         if path == b"/counts":
-            return COUNTS % (len(self._first), self._faults, self._observed)
+            return COUNTS % (len(self._first), self._faults, self._observed, len(self._refused))
+        if path == b"/retries":
+            return json.dumps(self._retries).encode()
         return b'{"status": "healthy"}'
 
-    def _apply(self, key: bytes, body: bytes) -> bytes:
+    def _apply(self, key: bytes, body: bytes) -> tuple[bytes, bytes]:
         if key in self._by_key:
-            return self._by_key[key]
-        target = TARGET.search(body)
-        first_at = self._first.setdefault(target[1] if target else b"", time.time())
+            return OK, APPLIED % self._by_key[key]
+        found, now = TARGET.search(body), time.time()
+        target = found[1] if found else b""
+        if target.startswith(FAILS_ONCE):
+            if target not in self._refused:
+                self._refused[target] = now
+                return UNAVAILABLE, DOWN
+            self._retries.append((self._refused[target], now))
+        first_at = self._first.setdefault(target, now)
         self._faults += 1
         apply_id = b"f%d-%.6f" % (self._faults, first_at)
         if key:
             self._by_key[key] = apply_id
-        return apply_id
+        return OK, APPLIED % apply_id
 
 
 class Connection(asyncio.Protocol):
@@ -79,21 +99,21 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request that has arrived whole. Called by asyncio."""
+        """Answer each complete request. Called by asyncio."""
         unread = self._unread + data
         while (end := unread.find(b"\r\n\r\n") + 4) > 3:
             head = unread[:end]
             whole = end + int(header(head, b"content-length") or 0)
             if len(unread) < whole:
                 break
-            answer = self._executor.answer(head, unread[end:whole])
-            self._transport.write(HEAD % (len(answer), answer))
+            status, answer = self._executor.answer(head, unread[end:whole])
+            self._transport.write(HEAD % (status, len(answer), answer))
             unread = unread[whole:]
         self._unread = unread
 
 
 def header(head: bytes, name: bytes) -> bytes:
-    """The value of a header, given in lower case. Empty where there is none."""
+    """The value of a header, given in lower case. Empty if it is absent."""
     at = head.lower().find(b"\r\n%s:" % name)
     return b"" if at < 0 else head[at + len(name) + 3 : head.find(b"\r\n", at + 2)].strip()
 

@@ -1,4 +1,4 @@
-"""A tap on a line: passes all bytes on, and counts them and the exchanges that they make up."""
+"""A tap on a line: it passes all bytes on, and counts them and the round trips that they make up."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ CHUNK = 65_536
 class Traffic:
     """What has gone over a line."""
 
-    exchanges: int = 0
-    """How often somebody has asked and waited: requests sent together are one."""
+    round_trips: int = 0
+    """How often a client has sent something after an answer. Requests that are sent together are one."""
 
     asked_bytes: int = 0
     answered_bytes: int = 0
 
     def __sub__(self, earlier: Traffic) -> Traffic:
         return Traffic(
-            self.exchanges - earlier.exchanges,
+            self.round_trips - earlier.round_trips,
             self.asked_bytes - earlier.asked_bytes,
             self.answered_bytes - earlier.answered_bytes,
         )
@@ -37,17 +37,19 @@ class Traffic:
 class Tap:
     """Listens on `port`, for clients of the server at port `upstream`. A thread, until the context ends."""
 
-    def __init__(self, port: int, upstream: int) -> None:
-        self.port = port
+    port: int
+
+    def __init__(self, upstream: int) -> None:
         self._upstream = upstream
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tap", daemon=True)
-        self._exchanges = self._asked = self._answered = 0
+        self._round_trips = self._asked = self._answered = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
-        opening = asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
+        opening = asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
         self._server = asyncio.run_coroutine_threadsafe(opening, self._loop).result(5)
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -58,21 +60,23 @@ class Tap:
 
     @property
     def traffic(self) -> Traffic:
-        """All so far."""
-        return Traffic(self._exchanges, self._asked, self._answered)
+        """What has gone over the line so far."""
+        return Traffic(self._round_trips, self._asked, self._answered)
 
     async def _serve(self, asking: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         answering, ask = await asyncio.open_connection("127.0.0.1", self._upstream)
-        heard = [True]  # whether the client has heard from the server since it last asked
+        answered_since = True  # whether the server has answered since the client last sent something
 
         def asked(size: int) -> None:
+            nonlocal answered_since
             self._asked += size
-            self._exchanges += heard[0]
-            heard[0] = False
+            self._round_trips += answered_since
+            answered_since = False
 
         def answered(size: int) -> None:
+            nonlocal answered_since
             self._answered += size
-            heard[0] = True
+            answered_since = True
 
         with suppress(asyncio.CancelledError):  # the tap ends
             await asyncio.gather(_pass_on(asking, ask, asked), _pass_on(answering, answer, answered))
@@ -88,7 +92,7 @@ class Tap:
 async def _pass_on(
     source: asyncio.StreamReader, sink: asyncio.StreamWriter, note: Callable[[int], None]
 ) -> None:
-    """Until one side is gone, of which the other hears."""
+    """Pass bytes on until one side closes, then close the other."""
     with closing(sink), suppress(ConnectionError):
         while data := await source.read(CHUNK):
             note(len(data))

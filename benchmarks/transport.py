@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import requests
 
-from benchmarks.chaos_campaign import Part, free_port
+from benchmarks.stage import stage
 from dispatcher import ExecutorClientConfig
 from workers.drivers.transport import HttpTransport
 
@@ -30,16 +28,9 @@ BOUND = 0.75
 
 
 def main() -> None:
-    """Measure, and print the ratio."""
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="transport-") as folder:
-        counting = ["-m", "benchmarks.counting_executor", str(port), f"{folder}/journal"]
-        server = Part([sys.executable, *counting], {}, Path(folder) / "executor.log")
-        server.start()
-        try:
-            ratio = measure(f"http://127.0.0.1:{port}")
-        finally:
-            server.signal(9)
+    """Measure, print, and exit with 1 if the bound is broken."""
+    with stage() as made:
+        ratio = measure(made.executor_url)
     print(f"transport: cpu_ratio={ratio:.2f}")
     sys.exit(int(ratio > BOUND))
 
@@ -55,7 +46,6 @@ def measure(url: str) -> float:
     def theirs() -> None:
         session.get(f"{url}/v1/health", timeout=(5, 30)).json()
 
-    wait_for(theirs)
     pairs = [(cpu_us(ours), cpu_us(theirs)) for _ in range(BLOCKS)]
     mine, other = (statistics.median(each) for each in zip(*pairs, strict=True))
     print(f"CPU per call: {mine:.0f} us, requests.Session.get {other:.0f} us")
@@ -68,15 +58,6 @@ def cpu_us(call: Callable[[], None]) -> float:
     for _ in range(CALLS):
         call()
     return (time.process_time() - begun) / CALLS * 1e6
-
-
-def wait_for(call: Callable[[], None]) -> None:
-    """Returns once the call succeeds."""
-    while True:
-        try:
-            return call()
-        except requests.ConnectionError:
-            time.sleep(0.05)
 
 
 if __name__ == "__main__":

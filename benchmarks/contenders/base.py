@@ -1,4 +1,4 @@
-"""What measurements need of each way to carry out plans."""
+"""The interface of measurements to each way to carry out plans."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.chaos_campaign import body
+from benchmarks.plans import body
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from benchmarks.stage import Command, Stage
+    from benchmarks.processes import Command
+    from benchmarks.stage import Stage
 
 __all__ = ["WORKERS", "Client", "Contender", "Ended", "peer_environment"]
 
@@ -25,11 +26,11 @@ class Ended:
 
     apply_id: str
     at: float
-    """When its result was stored, in seconds since 1970. Peers say so just before they store it."""
+    """When its result was stored, in seconds since 1970. Peers take the time just before they store it."""
 
 
 class Client(ABC):
-    """The submitter's side. Plans are what `Contender.plan` makes; what submitting returns is its own."""
+    """The submitter's side. Plans are what `Contender.plan` makes; each client has its own type of handle."""
 
     @abstractmethod
     def submit(self, plan: Any) -> Any:
@@ -37,40 +38,37 @@ class Client(ABC):
 
     @abstractmethod
     def submit_many(self, plans: Sequence[Any]) -> Sequence[Any]:
-        """Hand over many plans, in the fastest way there is."""
+        """Hand over many plans, in the fastest way that the contender has."""
 
     @abstractmethod
     def wait(self, submitted: Sequence[Any], timeout_s: float) -> int:
-        """Wait until all have their observations here, or the time is over; how many have."""
+        """Wait until all have their observations here, or the time is over. Returns how many have."""
 
     @abstractmethod
     def endings(self, submitted: Sequence[Any]) -> list[Ended | None]:
-        """How each of them ended. None for one that has no observation."""
+        """How each of them ended. None if it has no observation."""
 
 
 class Contender(ABC):
     """One way to carry out plans."""
 
     name: str
-    least_wait_s: int = 0
-    """The shortest wait that a plan may ask for."""
-
     swift: bool = False
-    """Whether it takes part in every round, for ratios; the others would make the rounds long."""
+    """Whether it takes part in every round, for ratios. The others take long, and are measured once."""
 
     @abstractmethod
     def worker_commands(self, stage: Stage, in_flight: int) -> list[Command]:
         """How to start `WORKERS` worker processes that may have `in_flight` plans in flight together."""
 
     def plan(self, number: int, wait_s: int) -> Any:
-        """A plan as its submitter has it, with a target of its own. Peers: the request to the Executor."""
-        return body(number) | {"duration_seconds": wait_s}
+        """A plan of `wait_s` seconds as its submitter has it. Peers: the request to the Executor."""
+        return body(number, wait_s)
 
     @abstractmethod
     def client(self, stage: Stage) -> AbstractContextManager[Client]:
-        """A submitter. In a process of its own: some queues keep their settings in globals."""
+        """A submitter. It needs a process of its own, because some queues keep their settings in globals."""
 
 
 def peer_environment(stage: Stage) -> dict[str, str]:
-    """Where things are, for peers."""
+    """Where Redis and the Executor are, for peers."""
     return {"PEER_REDIS": stage.redis_url, "PEER_EXECUTOR": stage.executor_url}

@@ -1,7 +1,7 @@
 """Results of peers that keep each under a key of its own, fetched in bulk.
 
-Their own ways to collect many results ask for each one by itself, some again and again; that would measure
-the submitter. One MGET for some hundred keys is to their advantage.
+Their own ways to collect many results ask for each one by itself, some repeatedly, which would measure the
+submitter. One MGET for some hundred keys is to their advantage.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ LOOK_AGAIN_S = 0.05
 def fetch(
     client: redis.Redis, keys: Sequence[str], timeout_s: float, unfinished: bytes | None = None
 ) -> list[bytes | None]:
-    """What is stored under each key, once it is there. None for those that are not there in time.
+    """Wait for the values of all keys and return them. None for each that is absent when the time is over.
 
-    What contains `unfinished` is no result yet.
+    A value that contains `unfinished` is no result yet.
     """
     give_up_at = time.monotonic() + timeout_s
     found: list[bytes | None] = []

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import redis
 
-from benchmarks.contenders.base import WORKERS, Client, Contender, Ended
+from benchmarks.contenders.base import WORKERS, Client, Contender, Ended, peer_environment
 from benchmarks.contenders.bulk import fetch
-from benchmarks.stage import Command
+from benchmarks.stage import celery_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,22 +19,24 @@ if TYPE_CHECKING:
     from celery import Task
     from celery.result import AsyncResult
 
+    from benchmarks.processes import Command
     from benchmarks.stage import Stage
 
 __all__ = ["CeleryBlocking", "CeleryRetry"]
 
+APP = "benchmarks.peers.plain_celery"
 VISIBILITY_TIMEOUT_S = 3600
 """Celery's own default, which it recommends to keep above the longest wait."""
 
 
 class CeleryClient(Client):
-    """Sends all over one connection, as Celery's guide says. A plan is the id of its task."""
+    """Sends all over one connection, as Celery's guide recommends. The handle of a plan is its task's id."""
 
     def __init__(self, task: Task, stored: redis.Redis) -> None:
         self._task = task
         self._stored = stored
         self._results: list[AsyncResult] = []
-        """Kept to the end: each takes a call to Redis when it goes."""
+        """Kept to the end: deleting one costs a call to Redis."""
 
     def submit(self, plan: Any) -> str:
         return self.submit_many([plan])[0]
@@ -73,15 +74,13 @@ class CeleryBlocking(Contender):
         return in_flight // WORKERS
 
     def worker_commands(self, stage: Stage, in_flight: int) -> list[Command]:
-        environment = {**_environment(stage), "PLAIN_THREADS": str(self.threads(in_flight))}
-        worker = [sys.executable, "-m", "celery", "--app", "benchmarks.plain_celery", "worker"]
-        options = ["--loglevel", "WARNING", "--hostname"]
-        return [Command([*worker, *options, f"w{number}@%h"], environment) for number in range(WORKERS)]
+        environment = _environment(stage) | {"PEER_THREADS": str(self.threads(in_flight))}
+        return [celery_worker(APP, number, environment) for number in range(WORKERS)]
 
     @contextmanager
     def client(self, stage: Stage) -> Iterator[CeleryClient]:
         os.environ.update(_environment(stage))
-        from benchmarks import plain_celery  # noqa: PLC0415 (it reads the environment)
+        from benchmarks.peers import plain_celery  # noqa: PLC0415 (it reads the environment)
 
         with redis.Redis.from_url(stage.redis_url) as stored:
             client = CeleryClient(getattr(plain_celery, self.task), stored)
@@ -97,16 +96,12 @@ class CeleryRetry(CeleryBlocking):
     task = "carry_out"
 
     def threads(self, in_flight: int) -> int:  # noqa: ARG002 (a plan holds no thread while it waits)
-        """As many as this project has."""
+        """Of each worker: few are enough."""
         return 8
 
 
 def _environment(stage: Stage) -> dict[str, str]:
-    return {
-        "PLAIN_REDIS": stage.redis_url,
-        "PLAIN_EXECUTOR": stage.executor_url,
-        "PLAIN_VISIBILITY_TIMEOUT_S": str(VISIBILITY_TIMEOUT_S),
-    }
+    return peer_environment(stage) | {"PEER_VISIBILITY_TIMEOUT_S": str(VISIBILITY_TIMEOUT_S)}
 
 
 def _decoded(value: bytes) -> Ended | None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders.base import WORKERS, Client, Contender, Ended, peer_environment
-from benchmarks.stage import Command
+from benchmarks.processes import Command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ SLICE_MS = 2000
 
 
 class DramatiqClient(Client):
-    """Sends one message a call, and blocks for one result after the other: there is no other way."""
+    """Sends one message a call, and blocks for one result after the other: Dramatiq has no other way."""
 
     def __init__(self, send: Callable[[dict[str, Any]], pipeline]) -> None:
         self._send = send
@@ -67,7 +67,7 @@ def _ended(observed: dict[str, Any] | None) -> Ended | None:
 
 
 def _observed(submitted: pipeline, timeout_s: float) -> dict[str, Any] | None:
-    """The result of the last actor. None where it is not there in time, or is an error."""
+    """The result of the last actor. None if it is absent when the time is over, or is an error."""
     from dramatiq.results import ResultError, ResultMissing, ResultTimeout  # noqa: PLC0415 (after the environment)
 
     give_up_at = time.monotonic() + timeout_s

@@ -1,28 +1,25 @@
-"""This project, as it comes."""
+"""This project with its default settings."""
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
-from benchmarks.chaos_campaign import plan
 from benchmarks.contenders.base import WORKERS, Client, Contender, Ended
-from benchmarks.stage import Command
+from benchmarks.plans import plan
+from benchmarks.stage import celery_worker
 from dispatcher import (
     Dispatcher,
     ExecutorClientError,
     PlanBatch,
     RawObservation,
     ResultTimeoutError,
-    Settings,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from benchmarks.processes import Command
     from benchmarks.stage import Stage
     from dispatcher import FaultPlan, PlanHandle
 
@@ -52,7 +49,7 @@ class OurClient(Client):
         return [self._ending(handle) for handle in submitted]
 
     def _ending(self, handle: PlanHandle) -> Ended | None:
-        """By the ledger, whose clock is the machine's."""
+        """Its times are those of Redis, which runs on this machine."""
         status = handle.status()
         if status.state != "observed" or status.apply_id is None or status.ended_at is None:
             return None
@@ -60,31 +57,28 @@ class OurClient(Client):
 
 
 class Ours(Contender):
-    """The dispatcher, with the settings that it comes with."""
+    """The dispatcher with its default settings."""
 
     name = "this project"
-    least_wait_s = 1
     swift = True
 
-    def __init__(self, workers: int = WORKERS) -> None:
+    def __init__(self, workers: int = WORKERS, *options: str) -> None:
+        """`options` are more options of each worker's command line."""
         self._workers = workers
+        self._options = options
 
     def plan(self, number: int, wait_s: int) -> FaultPlan:
         return plan(number, wait_s)
 
     def worker_commands(self, stage: Stage, in_flight: int) -> list[Command]:  # noqa: ARG002 (no limit)
-        environment = {
-            "DISPATCHER_REDIS_URL": stage.redis_url,
-            "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stage.executor_url,
-        }
-        worker = [sys.executable, "-m", "celery", "--app", "workers.app", "worker", "--loglevel", "WARNING"]
         return [
-            Command([*worker, "--hostname", f"w{number}@%h"], environment) for number in range(self._workers)
+            celery_worker("workers.app", number, stage.environment, *self._options)
+            for number in range(self._workers)
         ]
 
     @contextmanager
     def client(self, stage: Stage) -> Iterator[OurClient]:
-        with Dispatcher(Settings(redis_url=SecretStr(stage.redis_url))) as dispatcher:
+        with Dispatcher(stage.settings) as dispatcher:
             yield OurClient(dispatcher)
 
 

@@ -1,4 +1,4 @@
-"""Taskiq + aiohttp: what one would pick today for thousands of waits at once."""
+"""Taskiq + aiohttp: the usual choice today for thousands of waits at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import uvloop
 
 from benchmarks.contenders.base import WORKERS, Client, Contender, Ended, peer_environment
 from benchmarks.contenders.bulk import fetch
-from benchmarks.stage import Command
+from benchmarks.processes import Command
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence

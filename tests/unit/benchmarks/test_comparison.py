@@ -1,4 +1,4 @@
-"""What comes of the runs."""
+"""Medians, ratios, tables and plots of the runs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.comparison import ROWS, Row, Runs
-from benchmarks.growth import Curve
+from benchmarks.contenders import CONTENDERS
+from benchmarks.curves import Curve
 from benchmarks.page import markdown_table, rewrite
 from benchmarks.plots import draw, draw_growth
+from benchmarks.queues import order
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +45,11 @@ def test_the_most_of_all_runs_is_found(runs: Runs) -> None:
     assert runs.most("share_others", "theirs") == 0.0
 
 
+def test_rounds_run_forwards_and_backwards_in_turns_and_the_slow_ones_once_at_the_end() -> None:
+    ours, rival, *slow = CONTENDERS
+    assert order(CONTENDERS, 4) == [ours, rival, rival, ours, ours, rival, rival, ours, *slow]
+
+
 def test_a_row_has_the_medians_of_all(runs: Runs) -> None:
     row = Row("speed", "throughput", ["per_s"], 1)
     assert row.cells(runs) == ["speed", "200.0", "150.0", "50.0"]
@@ -71,4 +78,4 @@ def test_only_the_part_between_its_marks_is_written_anew(tmp_path: Path, runs: R
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
-    assert "| plans/s at duration 0 | 200 | 150 | 50 |" in text
+    assert "| 4,000 plans of 1 s at once: plans/s | 200 | 150 | 50 |" in text

@@ -1,10 +1,9 @@
-"""What a user of plain Celery would write instead, in two forms.
+"""Celery, without this project, in two forms.
 
-`carry_out` waits by `self.retry(countdown=...)`, and holds no thread meanwhile; `carry_out_blocking` sleeps
-in its thread. Set up as Celery's documentation recommends for tasks that must not be lost: they are
-acknowledged late.
-`PLAIN_REDIS` and `PLAIN_EXECUTOR` say where Redis and the Executor are, `PLAIN_THREADS` how many threads a
-worker has, `PLAIN_VISIBILITY_TIMEOUT_S` when Redis delivers again what nobody has acknowledged.
+`carry_out` waits by `self.retry(countdown=...)` and holds no thread meanwhile; `carry_out_blocking` sleeps in
+its thread. Tasks are acknowledged late, as Celery's documentation recommends for tasks that must not be lost.
+`PEER_THREADS` is the number of threads of a worker, `PEER_VISIBILITY_TIMEOUT_S` the time after which Redis
+delivers an unacknowledged message again.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from celery import Celery
 from requests.adapters import HTTPAdapter
 
 VISIBILITY_TIMEOUT_S = 10
-THREADS = int(os.environ.get("PLAIN_THREADS", "8"))
+THREADS = int(os.environ.get("PEER_THREADS", "8"))
 
-app = Celery("plain", broker=os.environ.get("PLAIN_REDIS"), backend=os.environ.get("PLAIN_REDIS"))
+app = Celery("plain", broker=os.environ.get("PEER_REDIS"), backend=os.environ.get("PEER_REDIS"))
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
@@ -28,7 +27,7 @@ app.conf.update(
     worker_pool="threads",
     worker_concurrency=THREADS,
     broker_transport_options={
-        "visibility_timeout": int(os.environ.get("PLAIN_VISIBILITY_TIMEOUT_S", VISIBILITY_TIMEOUT_S))
+        "visibility_timeout": int(os.environ.get("PEER_VISIBILITY_TIMEOUT_S", VISIBILITY_TIMEOUT_S))
     },
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
@@ -87,4 +86,4 @@ def _observe(apply_id: str) -> dict[str, Any]:
 
 
 def _faults(path: str) -> str:
-    return f"{os.environ['PLAIN_EXECUTOR']}/v1/faults/{path}"
+    return f"{os.environ['PEER_EXECUTOR']}/v1/faults/{path}"

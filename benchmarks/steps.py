@@ -1,0 +1,123 @@
+"""A worker's engine without Celery and without threads: each step runs in the calling thread."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.plans import plan
+from dispatcher import RawObservation
+from dispatcher.celery_app import make_celery
+from dispatcher.connection import impatient_client, worker_client
+from dispatcher.leases import Lease, Leases, Named
+from dispatcher.ledger import Submission, connect
+from dispatcher.record import Order
+from dispatcher.results import ResultCodec
+from workers.breaker import SharedBreaker
+from workers.channel import Channel
+from workers.drivers.base import Driver, FaultState
+from workers.engine import completer
+from workers.engine.executor import PlanExecutor
+from workers.engine.lease_keeper import LeaseKeeper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dispatcher import ExecutorClientConfig, FaultPlan, Settings
+    from workers.verdicts import Verdict
+
+__all__ = ["ScriptedDriver", "Steps"]
+
+NUMBERS = itertools.count()
+
+
+@dataclass
+class ScriptedDriver(Driver):
+    """An Executor whose applies call `on_apply`, and whose faults are completed at once."""
+
+    on_apply: Callable[[], None] = lambda: None
+    longest_call_s: float = 35.0
+
+    def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+        """Call `on_apply`, which may raise."""
+        del plan, within_s
+        self.on_apply()
+        return key
+
+    def status(self, apply_id: str, within_s: float) -> FaultState:
+        """The fault is completed."""
+        del apply_id, within_s
+        return FaultState.COMPLETED
+
+    def metrics(self, apply_id: str, within_s: float) -> RawObservation:
+        """An observation without traces."""
+        del within_s
+        return RawObservation(
+            status_code=503,
+            latency_ms=1.5,
+            error_rate=1.0,
+            trace_data=None,
+            logs=[],
+            execution_id=apply_id,
+            timestamp=datetime.now(UTC),
+        )
+
+    def health(self, within_s: float) -> None:
+        """It is up."""
+        del within_s
+
+
+class Steps:
+    """Carries out steps of plans for the Executor `default`."""
+
+    def __init__(self, settings: Settings, config: ExecutorClientConfig, driver: Driver) -> None:
+        self._ledger = connect(settings)
+        self._client = worker_client(settings)
+        self._quick_client = impatient_client(settings)
+        channel = Channel.of("default", config, driver, poll_ms=500)
+        self._breaker = SharedBreaker(self._quick_client, settings.key_prefix, "default", channel.rules)
+        self._leases = Leases(self._client, settings)
+        channels, breakers = {"default": channel}, {"default": self._breaker}
+        self._executor = PlanExecutor(self._leases, channels, breakers)
+        results = ResultCodec(make_celery(settings))
+        keeper = LeaseKeeper(self._leases)
+        self._completer = completer.Completer(self._leases, keeper, results, breakers, written=_nothing)
+
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        for each in (self._ledger, self._client, self._quick_client):
+            each.close()
+
+    def submit(self, count: int) -> list[str]:
+        """Submit plans of 1 s without messages. Returns their ids."""
+        orders = {
+            f"p{number}": Order(plan=plan(number), timeout_ms=30_000)
+            for number in itertools.islice(NUMBERS, count)
+        }
+        self._ledger.submit([Submission(plan_id, order) for plan_id, order in orders.items()])
+        return list(orders)
+
+    def begin(self, plan_ids: Sequence[str]) -> list[Verdict]:
+        """Carry out the first step of each plan, as after its message."""
+        fetched = self._leases.fetch([Named(plan_id, 0) for plan_id in plan_ids], 0)
+        return self._carry_out([each for each in fetched.named if isinstance(each, Lease)])
+
+    def go_on(self, limit: int) -> list[Verdict]:
+        """Carry out the next step of so many due plans."""
+        return self._carry_out(self._leases.fetch([], limit).due)
+
+    def _carry_out(self, leases: Sequence[Lease]) -> list[Verdict]:
+        decisions = []
+        for lease in leases:
+            self._breaker.note_at(lease.granted_at, *lease.breaker)
+            execution = self._executor.execute(lease)
+            self._completer.settle(lease, execution)
+            decisions.append(execution.decision)
+        self._completer.turn()
+        return decisions
+
+
+def _nothing(*_: Any) -> None:
+    """Nothing follows a settlement here."""
