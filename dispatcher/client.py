@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
 from dispatcher.celery_app import make_celery
+from dispatcher.endpoints import MAX_SECONDS
 from dispatcher.errors import (
     ExecutorClientError,
     InvalidPlanError,
@@ -266,9 +267,9 @@ class Dispatcher(ExecutorClient):
     ) -> dict[str, Any]:
         """The options of an order. Raises `InvalidPlanError`."""
         problems = [
-            [name, "must be a number of seconds above 0"]
+            [name, f"must be a number of seconds above 0, and at most {MAX_SECONDS}"]
             for name, seconds in (("timeout_sec", timeout_sec), ("expires", expires))
-            if seconds is not None and not 0 < seconds < float("inf")
+            if seconds is not None and not 0 < seconds <= MAX_SECONDS
         ]
         if executor not in self._settings.executors:
             known = ", ".join(sorted(self._settings.executors))

@@ -230,7 +230,7 @@ def test_a_plan_for_later_waits_and_one_for_the_past_is_refused(stub: StubExecut
         direct.apply_and_observe(abort_plan(start_time=later))
 
 
-@pytest.mark.parametrize("timeout_sec", [0, -1, float("inf"), float("nan")])
+@pytest.mark.parametrize("timeout_sec", [0, -1, 1e308, float("inf"), float("nan")])
 def test_a_timeout_that_is_none_is_refused(stub: StubExecutor, client: Clients, timeout_sec: float) -> None:
     with pytest.raises(InvalidPlanError, match="timeout_sec"):
         client(stub.url).apply_and_observe(abort_plan(), timeout_sec)
