@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import fakeredis
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-pytest_plugins = ["support.skips"]
+# Tests start hundreds of processes, each of which would compile all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+pytest_plugins = ["support.leftovers", "support.skips"]
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +46,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServers]:
-    servers = RedisServers(tmp_path_factory.mktemp("redis"))
-    yield servers
-    servers.stop()
+    """All are started at once, so that no test has one started that outlives it."""
+    with RedisServers(tmp_path_factory.mktemp("redis")) as servers:
+        yield servers
 
 
 @pytest.fixture
@@ -53,9 +58,10 @@ def redis_version() -> str:
 
 
 @pytest.fixture
-def redis_server(redis_servers: RedisServers, redis_version: str) -> RedisServer:
+def redis_server(redis_servers: RedisServers, redis_version: str) -> Iterator[RedisServer]:
     """An empty real Redis, for tests that leave it running."""
-    return redis_servers.empty(redis_version)
+    with redis_servers.emptied(redis_version) as server:
+        yield server
 
 
 @pytest.fixture
@@ -63,9 +69,8 @@ def own_redis(redis_version: str, tmp_path: Path) -> Iterator[RedisServer]:
     """A real Redis for one test, which may kill or spoil it."""
     folder = tmp_path / "own-redis"
     folder.mkdir()
-    server = RedisServer(folder, program=programs()[redis_version])
-    yield server
-    server.stop()
+    with RedisServer(folder, program=programs()[redis_version]) as server:
+        yield server
 
 
 @pytest.fixture
@@ -96,8 +101,10 @@ def redis_client(request: pytest.FixtureRequest, redis_servers: RedisServers) ->
     if request.param == "fake":
         yield request.getfixturevalue("fake_redis")
         return
-    url = redis_servers.empty(request.param).url
-    with redis.Redis.from_url(url, decode_responses=True) as client:
+    with (
+        redis_servers.emptied(request.param) as server,
+        redis.Redis.from_url(server.url, decode_responses=True) as client,
+    ):
         yield client
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -114,10 +114,12 @@ def test_the_error_says_what_redis_answered(dispatcher: Dispatcher, server: Redi
 def test_clients_follow_a_primary_that_moves_behind_its_address(
     own_redis: RedisServer, redis_version: str, tmp_path: Path
 ) -> None:
-    old, new = own_redis, RedisServer(tmp_path, program=programs()[redis_version])
+    old = own_redis
     old.client.config_set("repl-diskless-sync-delay", 0)
-    with closing(Forwarder(old.port)) as forwarder, ExitStack() as servers:
-        servers.callback(new.stop)
+    with (
+        RedisServer(tmp_path, program=programs()[redis_version]) as new,
+        closing(Forwarder(old.port)) as forwarder,
+    ):
         new.client.replicaof("127.0.0.1", old.port)
         eventually(lambda: new.client.info("replication")["master_link_status"] == "up", within_s=20)
         with Dispatcher(Settings(redis_url=SecretStr(forwarder.url))) as dispatcher:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kombu import pools
 
 from dispatcher.celery_app import make_celery
 from dispatcher.ledger import connect
@@ -41,6 +42,7 @@ def celerys(settings: Settings, wake_up: WakeUp) -> None:
         ignore_result=True,
     )
     app.close()
+    pools.reset()  # type: ignore[no-untyped-call]
 
 
 def sent(client: redis.Redis) -> dict[str, Any]:
