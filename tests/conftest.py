@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import fakeredis
+import hypothesis
 import pytest
 import redis
 from pydantic import SecretStr
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 # Tests start hundreds of processes, each of which would compile all modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 pytest_plugins = ["support.leftovers", "support.skips"]
 
