@@ -54,7 +54,10 @@ class PlanHandle:
         return self._outcome if isinstance(self._outcome, ExecutorClientError) else None
 
     def status(self) -> PlanStatus:
-        """Where the plan stands. Raises `PlanUnknownError`, `LedgerUnavailableError`."""
+        """Where the plan stands.
+
+        Raises `PlanUnknownError`, `RecordUnreadableError`, `LedgerUnavailableError`.
+        """
         [record] = self._access.ledger.read([self.id])
         if record is None:
             raise self._unknown()

@@ -15,21 +15,29 @@ from typing import TYPE_CHECKING, Any, cast
 
 import redis
 
-from dispatcher.connection import RedisErrors, exchange, patient_client, replies_of
+from dispatcher.connection import (
+    RedisErrors,
+    exchange,
+    is_trouble,
+    patient_client,
+    replies_of,
+    reply_of,
+)
 from dispatcher.errors import (
     DispatchHaltedError,
+    ExecutorClientError,
     InvalidPlanError,
     LedgerUnavailableError,
     PlanConflictError,
+    RecordUnreadableError,
 )
-from dispatcher.record import Order, PlanRecord
+from dispatcher.record import Order, PlanRecord, read_record
 from dispatcher.scripts import Call, Script, Scripts
 from dispatcher.wake_ups import WakeUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from dispatcher.errors import ExecutorClientError
     from dispatcher.scripts import Outcome
     from dispatcher.settings import Settings
 
@@ -55,10 +63,13 @@ RECHECK_MS = 60_000
 
 logger = logging.getLogger(__name__)
 
-SUBMIT, BEGIN, PARK, FINISH, CANCEL, CLAIM_DUE = (
+SUBMIT, BEGIN, PARK, FINISH, CANCEL, CLAIM_DUE, HALT = (
     Script.of("dispatcher", "prelude", name)
-    for name in ("submit", "begin", "park", "finish", "cancel", "claim_due")
+    for name in ("submit", "begin", "park", "finish", "cancel", "claim_due", "halt")
 )
+
+LONGEST_REASON = 1_000
+"""Characters that are kept of why a plan was cancelled, or everything halted: a full Redis takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +243,7 @@ class Ledger:
 
     def cancel(self, plan_ids: Sequence[str], reason: str) -> list[WakeUp | None]:
         """Mark the plans as cancelled. For each: its wake-up, or None where it has ended or is unknown."""
-        answers = self._call(CANCEL, [self._due], [self._plan(""), reason, *plan_ids])
+        answers = self._call(CANCEL, [self._due], [self._plan(""), reason[:LONGEST_REASON], *plan_ids])
         return [
             _wake_up(plan_id, answer) if isinstance(answer, str) else None
             for plan_id, answer in zip(plan_ids, answers, strict=True)
@@ -253,9 +264,8 @@ class Ledger:
             logger.warning("wake-ups not sent, the waker will send them again: %s", exc)
 
     def halt(self, reason: str) -> None:
-        """Refuse new plans from now on."""
-        with self._redis_errors:
-            self._client.set(self.halt_key, reason)
+        """Refuse new plans from now on. Works on a Redis whose memory is full, too."""
+        self._call(HALT, [self.halt_key], [self._prefix, reason[:LONGEST_REASON]])
 
     def resume(self) -> bool:
         """Take plans again. False where they were not refused."""
@@ -278,12 +288,20 @@ class Ledger:
             return int(self._client.zcard(self._due))
 
     def read(self, plan_ids: Sequence[str]) -> list[PlanRecord | None]:
-        """The plans as they stand. None for each that nobody knows."""
-        found = self.execute_all([["HGETALL", self._plan(plan_id)] for plan_id in plan_ids])
-        return [
-            PlanRecord.from_fields(plan_id, fields) if fields else None
-            for plan_id, fields in zip(plan_ids, found, strict=True)
-        ]
+        """The plans as they are now. None for each that is unknown. Raises `RecordUnreadableError`."""
+        records: list[PlanRecord | None] = []
+        for record in self.try_read(plan_ids):
+            if isinstance(record, RecordUnreadableError):
+                raise record
+            records.append(record)
+        return records
+
+    def try_read(self, plan_ids: Sequence[str]) -> list[PlanRecord | RecordUnreadableError | None]:
+        """As `read`, but with the error in the place of each plan that cannot be read."""
+        commands = [["HGETALL", self._plan(plan_id)] for plan_id in plan_ids]
+        with self._redis_errors:
+            replies = exchange(self._client, commands)
+            return [_record(plan_id, reply) for plan_id, reply in zip(plan_ids, replies, strict=True)]
 
     def now_ms(self) -> int:
         """The server's time."""
@@ -302,6 +320,11 @@ class Ledger:
         """What the Redis server says of itself (`INFO`)."""
         with self._redis_errors:
             return dict(self._client.info())
+
+    def try_to_write(self) -> None:
+        """Raises `LedgerUnavailableError`, which says why, if Redis takes no writes."""
+        with self._redis_errors:
+            self._client.set(f"{self._prefix}write", "", px=1)
 
     def ping(self) -> None:
         """Raises `LedgerUnavailableError` unless Redis answers."""
@@ -381,6 +404,15 @@ def connect(settings: Settings, scripts: Callable[[redis.Redis], Scripts] = Scri
     return Ledger(patient_client(settings), settings, scripts)
 
 
+def _record(plan_id: str, reply: Any) -> PlanRecord | RecordUnreadableError | None:
+    """Raises `redis.ResponseError` for trouble with Redis."""
+    if isinstance(reply, redis.ResponseError):
+        if is_trouble(reply):
+            raise reply
+        return RecordUnreadableError(f"plan {plan_id} cannot be read: {reply_of(reply)}", plan_id)
+    return read_record(plan_id, reply) if reply else None
+
+
 def _outcome(submission: Submission, what: str, more: str = "") -> bool | ExecutorClientError:
     plan_id = submission.plan_id
     match what:
@@ -401,7 +433,11 @@ def _outcome(submission: Submission, what: str, more: str = "") -> bool | Execut
 
 
 def _wake_up(plan_id: str, order: str, *, urgent: bool = False) -> WakeUp:
-    return WakeUp(plan_id, str(Order.model_validate_json(order).plan), urgent)
+    try:
+        title = str(Order.model_validate_json(order).plan)
+    except (ExecutorClientError, ValueError):  # another version wrote it
+        title = plan_id
+    return WakeUp(plan_id, title, urgent)
 
 
 def _ms(seconds: float) -> int:

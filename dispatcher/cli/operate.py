@@ -40,15 +40,21 @@ def halt(
         str, typer.Argument(metavar="REASON", help="Told to whoever waits for a plan, or submits one.")
     ],
     *,
-    as_json: Annotated[bool, json_option("with halted, reason, cancelled (how many plans)")] = False,
+    as_json: Annotated[
+        bool, json_option("with halted, reason, cancelled (how many plans), unreadable (ids)")
+    ] = False,
 ) -> None:
     """Stop everything: cancel all plans in flight, and refuse new ones until resume."""
     with Dispatcher() as dispatcher:
         cancelled = dispatcher.halt(reason)
+        unreadable = dispatcher.unreadable()
     if as_json:
-        print_json({"halted": True, "reason": reason, "cancelled": cancelled})
+        ids = [error.plan_id for error in unreadable]
+        print_json({"halted": True, "reason": reason, "cancelled": cancelled, "unreadable": ids})
     else:
         typer.echo(f"halted: {cancelled} plan{'' if cancelled == 1 else 's'} in flight cancelled")
+    for error in unreadable:
+        typer.echo(f"warning: {error.message}. If its fault runs, stop it at the Executor.", err=True)
 
 
 def resume(

@@ -59,6 +59,8 @@ def _view(dispatcher: Dispatcher, height: int | None) -> Group:
     head = Text(f"{count} plan{'' if count == 1 else 's'} in flight")
     if halted is not None:
         head.append(f"; halted: {halted}", style="bold red")
+    for error in dispatcher.unreadable(rows):
+        head.append(f"\n{error.message}", style="red")
     return Group(head, _table(plans, now)) if plans else Group(head)
 
 
