@@ -26,6 +26,7 @@ from dispatcher.handles import Access, PlanBatch, PlanHandle
 from dispatcher.ledger import Submission, connect
 from dispatcher.metrics import ExecutorClientMetrics, executor_counts
 from dispatcher.models import ActiveFault, ConflictPolicy, Health, PlanState
+from dispatcher.printable import printable
 from dispatcher.record import Order, budget_ms
 from dispatcher.results import ResultCodec
 from dispatcher.settings import Settings, load_settings
@@ -235,6 +236,7 @@ class Dispatcher(ExecutorClient):
         Returns at once; `active` is empty once the last fault is stopped, but for those of plans that are
         `unreadable`. Works on a Redis whose memory is full, too.
         """
+        reason = printable(reason)
         self._ledger.halt(reason)
         cancelled = 0
         for page in pages(self._ledger.in_flight()):

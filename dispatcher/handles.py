@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dispatcher import waits
 from dispatcher.errors import ExecutorClientError, PlanUnknownError, ResultTimeoutError
+from dispatcher.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -69,7 +70,7 @@ class PlanHandle:
         Returns at once: the mark is durable, and `result` tells when the fault is stopped. Raises
         `PlanUnknownError`, `LedgerUnavailableError`.
         """
-        [wake_up] = self._access.ledger.cancel([self.id], reason)
+        [wake_up] = self._access.ledger.cancel([self.id], printable(reason))
         if wake_up is None:
             self.status()  # is it unknown, or over?
             return False
@@ -161,7 +162,7 @@ class PlanBatch:
         """Cancel every plan that has not ended."""
         ledger = self._access.ledger
         for page in waits.pages([handle.id for handle in self.handles]):
-            ledger.wake(each for each in ledger.cancel(page, reason) if each is not None)
+            ledger.wake(each for each in ledger.cancel(page, printable(reason)) if each is not None)
 
     def _completed(self, progress: _Progress, collect_s: float = 0.0) -> Iterator[PlanHandle]:
         """Each plan that ends. Those of `collect_s` seconds are fetched together."""

@@ -116,6 +116,28 @@ def test_a_cancelled_plan_ends_with_the_reason(cli: Cli, stub: StubExecutor) -> 
     assert cli("cancel", plan_id).stdout == f"{plan_id} had ended already\n"
 
 
+def test_a_reason_can_neither_steer_a_terminal_nor_forge_a_line(
+    cli: Cli, stub: StubExecutor, worker: Process
+) -> None:
+    reason = "no\x1b[2J\x07\x9b31m\u202e pod\r\n2026-01-01 ERROR forged"
+    cancelled, halted = submitted(cli, LONG, LONG | {"api": "/other"})
+    eventually(lambda: len(stub.running) == 2, within_s=10)
+    shown = [cli("cancel", cancelled, "--reason", reason)]
+    eventually(lambda: cli("result", cancelled, "--timeout-sec", "1").returncode == 8, within_s=20)
+    shown += [
+        cli("halt", reason, "--json"),
+        cli("watch", "--once"),
+        cli("submit", "-", text=json.dumps(PLAN)),
+    ]
+    shown += [cli("result", cancelled, halted), cli("result", cancelled, "--json")]
+    shown += [cli("status", cancelled), cli("status", cancelled, "--json"), cli("resume")]
+    shown += [cli("breaker", "open", "--reason", reason), cli("breaker", "show"), cli("doctor")]
+    printed = "".join(done.stdout + done.stderr for done in shown) + worker.output
+    assert printed.count("no\\x1b[2J") >= 8
+    assert not set(printed) & {"\x1b", "\x07", "\x9b", "\u202e", "\r"}
+    assert not any(line.startswith("2026-01-01 ERROR") for line in printed.splitlines())
+
+
 @pytest.mark.usefixtures("worker")
 def test_scripts_learn_what_became_of_each_plan_that_they_cancel(cli: Cli, stub: StubExecutor) -> None:
     ended, running = submitted(cli, PLAN, LONG | {"api": "/other"})

@@ -14,6 +14,7 @@ from kombu.exceptions import KombuError
 
 from dispatcher.celery_app import make_celery
 from dispatcher.cli.json_lines import json_option, print_json
+from dispatcher.cli.terminal import echo
 from dispatcher.connection import RedisErrors
 from dispatcher.endpoints import Endpoint
 from dispatcher.errors import ExecutorClientError, FaultLostError, LedgerUnavailableError
@@ -58,7 +59,7 @@ def doctor(
         if as_json:
             print_json(asdict(finding))
         else:
-            typer.echo(str(finding))
+            echo(str(finding))
     raise typer.Exit(int(Level.ERROR in levels))
 
 

@@ -21,8 +21,9 @@ from support.processes import ExecutorProcess, Process
 from conformance.cases import CASES
 from conformance.report import Verdict
 from conformance.run import LAST, try_case
-from conformance.subject import Subject
+from conformance.subject import Subject, shown
 from dispatcher.endpoints import Endpoint
+from workers.drivers.answers import Answer
 from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:
@@ -110,6 +111,11 @@ def test_ctrl_c_leaves_nothing_behind(executor: ExecutorProcess, tmp_path: Path)
     assert "nothing is left behind: expected no fault still running; got" in process.output
     states = {_status(executor, apply_id) for apply_id in seen}
     assert states == {"completed"}
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"\x1b[2J", b"\xff", b""])
+def test_any_answer_can_be_shown(body: bytes) -> None:
+    assert shown(Answer("GET /", 200, body)).isprintable()
 
 
 def _status(executor: ExecutorProcess, apply_id: str) -> str:
