@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from conformance.run import run
 from conformance.subject import Subject
 from dispatcher.cli.json_lines import json_option, print_json
+from dispatcher.cli.terminal import echo
 from dispatcher.endpoints import Endpoint
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.problems import problems_of
@@ -51,14 +52,14 @@ def conformance(
 
     def tell(finding: Finding) -> None:
         if not as_json:
-            typer.echo(str(finding))
+            echo(str(finding))
 
     subject = Subject(known, stranger, token is not None, service, api_prefix.rstrip("/"))
     report = uninterrupted(lambda interrupted: run(subject, url, tell, interrupted))
     if as_json:
         print_json(report.fields)
     else:
-        typer.echo(report.summary())
+        echo(report.summary())
     if junit is not None:
         junit.write_bytes(report.as_junit())
     raise typer.Exit(int(report.violated))

@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from dispatcher.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -82,7 +84,7 @@ class Report:
             case = ET.SubElement(
                 suite, "testcase", classname="conformance", name=each.case, time=f"{each.seconds:.3f}"
             )
-            told = _printable(f"expected {each.expected}; got {each.got}")
+            told = printable(f"expected {each.expected}; got {each.got}")
             if each.verdict is Verdict.VIOLATED:
                 ET.SubElement(case, "failure", message=told)
             elif each.verdict is Verdict.WITHOUT:
@@ -93,8 +95,3 @@ class Report:
 
 def _word(value: object) -> str:
     return str(value).lower()
-
-
-def _printable(text: str) -> str:
-    """Without the characters that XML cannot hold."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote
 
 from dispatcher.errors import ExecutorClientError
+from workers.drivers.answers import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,8 +160,8 @@ def shown(answer: Answer) -> str:
     """Status, and how the body begins."""
     body = answer.body.decode("utf-8", "backslashreplace")
     try:
-        body = json.dumps(json.loads(body), ensure_ascii=False)
+        body = json.dumps(parse_json(answer.body), ensure_ascii=False)
     except ValueError:
         body = repr(body)
-    cut = body if len(body) <= LONGEST_EXCERPT else f"{body[:LONGEST_EXCERPT]}..."
-    return f"{answer.status} {cut}"
+    excerpt = body if len(body) <= LONGEST_EXCERPT else f"{body[:LONGEST_EXCERPT]}..."
+    return f"{answer.status} {excerpt}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -11,6 +12,7 @@ from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
 from dispatcher.celery_app import make_celery
+from dispatcher.endpoints import MAX_SECONDS
 from dispatcher.errors import (
     ExecutorClientError,
     InvalidPlanError,
@@ -23,6 +25,7 @@ from dispatcher.ledger import Submission, connect
 from dispatcher.messages import Publisher
 from dispatcher.metrics import ExecutorClientMetrics, executor_counts
 from dispatcher.models import ActiveFault, ConflictPolicy, Health, PlanState
+from dispatcher.printable import printable
 from dispatcher.record import PLAN_ID, Order, budget_ms
 from dispatcher.results import ResultCodec
 from dispatcher.settings import Settings, load_settings
@@ -30,12 +33,14 @@ from dispatcher.traces import TRACER, describe, describe_plan, traceparent
 from dispatcher.waits import PAGE, AsyncWaiter, Waiter, first_of, pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from dispatcher.models import FaultPlan, PlanStatus, RawObservation
     from dispatcher.record import PlanRecord
 
 __all__ = ["Dispatcher"]
+
+logger = logging.getLogger(__name__)
 
 ID_BYTES = 8
 """Of chance in an id that nobody has chosen: short enough to be read, and to fit into a table."""
@@ -48,7 +53,7 @@ class Dispatcher(ExecutorClient):
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        """Settings come from `config/` and the environment where none are given.
+        """Settings come from `DISPATCHER_CONFIG` and `DISPATCHER_*` variables if none are given.
 
         Raises `InvalidSettingsError`. Nothing is sent yet.
         """
@@ -56,6 +61,7 @@ class Dispatcher(ExecutorClient):
         self._celery = make_celery(self._settings)
         self._ledger = connect(self._settings)
         self._publisher = Publisher(self._celery)
+        self._warned_of: set[str] = set()
         self._access = Access(
             self._ledger,
             ResultCodec(self._celery),
@@ -194,19 +200,27 @@ class Dispatcher(ExecutorClient):
         return ExecutorClientMetrics.of(counts)
 
     def active(self) -> list[ActiveFault]:
-        """The faults in flight, the oldest first."""
+        """The faults in flight, the oldest first. `unreadable` plans are left out, with a warning."""
         now_ms = self._ledger.now_ms()
-        records = itertools.chain.from_iterable(map(self._ledger.read, pages(self._ledger.in_flight())))
-        faults = [
-            _active(record, now_ms) for record in records if record and record.state is PlanState.RUNNING
-        ]
+        records = self._readable(self._ledger.in_flight())
+        faults = [_active(record, now_ms) for record in records if record.state is PlanState.RUNNING]
         return sorted(faults, key=lambda fault: -fault.age_seconds)
 
     def in_flight(self, limit: int | None = None) -> list[PlanStatus]:
-        """The plans that have not ended, those on which somebody must act soonest first; `limit` at most."""
-        ids = self._ledger.in_flight(limit)
-        records = itertools.chain.from_iterable(map(self._ledger.read, pages(ids)))
-        return [record.status() for record in records if record and not record.state.final]
+        """The plans that have not ended, those on which a worker must act soonest first; `limit` at most.
+
+        Plans that are `unreadable` are left out, with a warning.
+        """
+        records = self._readable(self._ledger.in_flight(limit))
+        return [record.status() for record in records if not record.state.final]
+
+    def unreadable(self, limit: int | None = None) -> list[RecordUnreadableError]:
+        """The plans in flight that this version cannot read, of all or of the first `limit` of `in_flight`.
+
+        They can be cancelled by their ids. Workers of this version do not stop their faults.
+        """
+        records = self._records(self._ledger.in_flight(limit))
+        return [record for record in records if isinstance(record, RecordUnreadableError)]
 
     def count_in_flight(self) -> int:
         """How many plans have not ended."""
@@ -219,8 +233,10 @@ class Dispatcher(ExecutorClient):
     def halt(self, reason: str) -> int:
         """Stop everything: refuse new plans until `resume`, and cancel all that are in flight; how many.
 
-        Returns at once; `active` tells when the last fault is stopped.
+        Returns at once; `active` is empty once the last fault is stopped, but for those of plans that are
+        `unreadable`. Works on a Redis whose memory is full, too.
         """
+        reason = printable(reason)
         self._ledger.halt(reason)
         cancelled: set[str] = set()
         for only_begun in (True, False):  # faults that run are stopped before plans that wait
@@ -236,6 +252,19 @@ class Dispatcher(ExecutorClient):
     def halted(self) -> str | None:
         """Why the dispatcher is halted. None where it is not."""
         return self._ledger.halted()
+
+    def _readable(self, plan_ids: Sequence[str]) -> Iterator[PlanRecord]:
+        """The plans that this version can read. Warns of each other one, once."""
+        for record in self._records(plan_ids):
+            if not isinstance(record, RecordUnreadableError):
+                yield record
+            elif record.plan_id not in self._warned_of:
+                self._warned_of.add(record.plan_id)
+                logger.warning("%s", record)
+
+    def _records(self, plan_ids: Sequence[str]) -> Iterator[PlanRecord | RecordUnreadableError]:
+        for page in pages(plan_ids):
+            yield from (record for record in self._ledger.try_read(page) if record is not None)
 
     def _submit(self, submissions: Sequence[Submission]) -> list[ExecutorClientError | None]:
         """Submit, and send the messages of the new plans; for each plan, why it was refused."""
@@ -265,9 +294,9 @@ class Dispatcher(ExecutorClient):
     ) -> dict[str, Any]:
         """The options of an order. Raises `InvalidPlanError`."""
         problems = [
-            [name, "must be a number of seconds above 0"]
+            [name, f"must be a number of seconds above 0, and at most {MAX_SECONDS}"]
             for name, seconds in (("timeout_sec", timeout_sec), ("expires", expires))
-            if seconds is not None and not 0 < seconds < float("inf")
+            if seconds is not None and not 0 < seconds <= MAX_SECONDS
         ]
         if executor not in self._settings.executors:
             known = ", ".join(sorted(self._settings.executors))

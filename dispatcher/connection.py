@@ -6,8 +6,10 @@ other error comes back however often the command is sent: a wrong password, a mi
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import redis
 import redis.asyncio
@@ -19,7 +21,7 @@ from redis.retry import Retry
 from dispatcher.errors import LedgerRefusedError, LedgerUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from dispatcher.settings import Settings
 
@@ -63,10 +65,15 @@ OTHER_SERVER = {"READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING", "MOVED"}
 IN_SCRIPT = re.compile(r": -([A-Z]+ .*)")
 """Redis 6 wraps what a command answers inside a script: `Error running script ...: 9: -OOM command ...`."""
 
+IN_PIPELINE = re.compile(r"^Command # \d+ \(.*?\) of pipeline caused error: ", re.DOTALL)
+"""What redis-py adds to a reply in a pipeline."""
+
 SCRIPT_NAME = re.compile(r"\.? script: [0-9a-f]{40}, on @user_script:\d+")
 """Redis 7 adds this to it."""
 
 CODE = re.compile(r"[A-Z]{3,}\b")
+
+_new_pools: WeakKeyDictionary[redis.Redis, Callable[[], redis.ConnectionPool]] = WeakKeyDictionary()
 
 
 def patient_client(settings: Settings) -> redis.Redis:
@@ -75,15 +82,13 @@ def patient_client(settings: Settings) -> redis.Redis:
     A broken connection is replaced, and the command is sent again, `RETRIES` times within a second. A command
     without an answer fails after `redis_timeout_sec`.
     """
-    options = _options(settings.redis_timeout_sec)
-    return redis.Redis.from_url(settings.redis_url.get_secret_value(), **options, retry=_retry(Retry))
+    return _client(settings, settings.redis_timeout_sec, _retry(Retry))
 
 
 def impatient_client(settings: Settings) -> redis.Redis:
     """A client that gives up within about a second."""
-    options = _options(impatient_timeout_s(settings))
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-    return redis.Redis.from_url(settings.redis_url.get_secret_value(), **options, retry=retry)
+    return _client(settings, impatient_timeout_s(settings), retry)
 
 
 def worker_client(settings: Settings) -> redis.Redis:
@@ -132,7 +137,7 @@ def replies_of(replies: list[Any]) -> list[Any]:
 
 def reply_of(error: redis.RedisError) -> str | None:
     """What Redis answered, its code first: `OOM command not allowed ...`. None if it did not answer."""
-    text = str(error)
+    text = IN_PIPELINE.sub("", str(error))
     if error.status_code is None and not isinstance(error, redis.ResponseError):
         return None
     wrapped = IN_SCRIPT.search(text)
@@ -192,6 +197,28 @@ class RedisErrors:
         else:
             happened = f"refused a command: {reply}"
         return kind(f"Redis at {self._address} {happened}. {advice_on(error)}")
+
+
+def _client(settings: Settings, timeout_s: float, retry: Retry) -> redis.Redis:
+    def new_pool() -> redis.ConnectionPool:
+        url = settings.redis_url.get_secret_value()
+        return redis.ConnectionPool.from_url(url, **_options(timeout_s), retry=retry)
+
+    client = redis.Redis.from_pool(new_pool())
+    _new_pools[client] = new_pool
+    return client
+
+
+def _replace_pools() -> None:
+    """After a fork, in the child: redis-py's pools begin anew by themselves, but for locks that were held.
+
+    Whichever thread of the parent held one at that moment, it is not in the child to let go of it.
+    """
+    for client, new_pool in list(_new_pools.items()):
+        client.connection_pool = new_pool()
+
+
+os.register_at_fork(after_in_child=_replace_pools)
 
 
 def _options(timeout_s: float) -> dict[str, Any]:

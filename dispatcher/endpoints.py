@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, field_validator, model_validator
 
 __all__ = [
+    "MAX_SECONDS",
     "Endpoint",
     "ExecutorClientConfig",
     "OnOpen",
@@ -22,7 +23,10 @@ __all__ = [
     "ServiceSettings",
 ]
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MAX_SECONDS = 31_536_000
+"""A year. Longer waits do not fit into every clock and socket."""
+
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
 class RetryStrategy(StrEnum):
@@ -217,7 +221,7 @@ class ExecutorClientConfig(Endpoint):
     circuit_breaker_failure_rate: float = Field(default=0.5, gt=0, le=1)
     """Share of failures in the window that opens the breaker."""
 
-    circuit_breaker_window_sec: float = Field(default=60.0, ge=1, allow_inf_nan=False)
+    circuit_breaker_window_sec: float = Field(default=60.0, ge=1, le=MAX_SECONDS, allow_inf_nan=False)
     circuit_breaker_min_calls: int = Field(default=20, ge=1)
     """Calls in the window before any share of them opens the breaker."""
 

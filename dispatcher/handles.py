@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dispatcher import waits
 from dispatcher.errors import ExecutorClientError, PlanUnknownError, ResultTimeoutError
+from dispatcher.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -54,7 +55,10 @@ class PlanHandle:
         return self._outcome if isinstance(self._outcome, ExecutorClientError) else None
 
     def status(self) -> PlanStatus:
-        """Where the plan stands. Raises `PlanUnknownError`, `LedgerUnavailableError`."""
+        """Where the plan stands.
+
+        Raises `PlanUnknownError`, `RecordUnreadableError`, `LedgerUnavailableError`.
+        """
         [record] = self._access.ledger.read([self.id])
         if record is None:
             raise self._unknown()
@@ -66,7 +70,7 @@ class PlanHandle:
         Returns at once: the mark is durable, and `result` tells when the fault is stopped. Raises
         `PlanUnknownError`, `LedgerUnavailableError`.
         """
-        [cancelled] = self._access.ledger.cancel([self.id], reason)
+        [cancelled] = self._access.ledger.cancel([self.id], printable(reason))
         if cancelled is None:
             raise self._unknown()
         return cancelled
@@ -156,7 +160,7 @@ class PlanBatch:
         """Cancel every plan that has not ended."""
         ledger = self._access.ledger
         for page in waits.pages([handle.id for handle in self.handles]):
-            ledger.cancel(page, reason)
+            ledger.cancel(page, printable(reason))
 
     def _completed(self, progress: _Progress, collect_s: float = 0.0) -> Iterator[PlanHandle]:
         """Each plan that ends. Those of `collect_s` seconds are fetched together."""

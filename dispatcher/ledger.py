@@ -11,21 +11,29 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from dispatcher.connection import RedisErrors, exchange, patient_client, replies_of
+import redis
+
+from dispatcher.connection import (
+    RedisErrors,
+    exchange,
+    is_trouble,
+    patient_client,
+    replies_of,
+    reply_of,
+)
 from dispatcher.errors import (
     DispatchHaltedError,
+    ExecutorClientError,
     InvalidPlanError,
     PlanConflictError,
+    RecordUnreadableError,
 )
-from dispatcher.record import Order, PlanRecord
+from dispatcher.record import Order, PlanRecord, read_record
 from dispatcher.scripts import Call, Script, Scripts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import redis
-
-    from dispatcher.errors import ExecutorClientError
     from dispatcher.settings import Settings
 
 __all__ = [
@@ -43,7 +51,10 @@ logger = logging.getLogger(__name__)
 FIRST_DUE_MS = 60_000
 """How long a new plan waits for its Celery message before a worker begins it without one."""
 
-SUBMIT, CANCEL = (Script.of("dispatcher", "prelude", name) for name in ("submit", "cancel"))
+SUBMIT, CANCEL, HALT = (Script.of("dispatcher", "prelude", name) for name in ("submit", "cancel", "halt"))
+
+LONGEST_REASON = 1_000
+"""Characters that are kept of why a plan was cancelled, or everything halted: a full Redis takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +114,13 @@ class Ledger:
         whose faults cannot run yet.
         """
         which = "begun" if only_begun else "all"
-        answers = self._call(CANCEL, [self._due], [self._prefix, reason, which, *plan_ids])
+        args = [self._prefix, reason[:LONGEST_REASON], which, *plan_ids]
+        answers = self._call(CANCEL, [self._due], args)
         return [None if answer < 0 else answer == 1 for answer in answers]
 
     def halt(self, reason: str) -> None:
-        """Refuse new plans from now on."""
-        with self._redis_errors:
-            self._client.set(self.halt_key, reason)
+        """Refuse new plans from now on. Works on a Redis whose memory is full, too."""
+        self._call(HALT, [self.halt_key], [self._prefix, reason[:LONGEST_REASON]])
 
     def resume(self) -> bool:
         """Take plans again. False where they were not refused."""
@@ -132,12 +143,20 @@ class Ledger:
             return int(self._client.zcard(self._due))
 
     def read(self, plan_ids: Sequence[str]) -> list[PlanRecord | None]:
-        """The plans as they stand. None for each that nobody knows."""
-        found = self.execute_all([["HGETALL", self._plan(plan_id)] for plan_id in plan_ids])
-        return [
-            PlanRecord.from_fields(plan_id, fields) if fields else None
-            for plan_id, fields in zip(plan_ids, found, strict=True)
-        ]
+        """The plans as they are now. None for each that is unknown. Raises `RecordUnreadableError`."""
+        records: list[PlanRecord | None] = []
+        for record in self.try_read(plan_ids):
+            if isinstance(record, RecordUnreadableError):
+                raise record
+            records.append(record)
+        return records
+
+    def try_read(self, plan_ids: Sequence[str]) -> list[PlanRecord | RecordUnreadableError | None]:
+        """As `read`, but with the error in the place of each plan that cannot be read."""
+        commands = [["HGETALL", self._plan(plan_id)] for plan_id in plan_ids]
+        with self._redis_errors:
+            replies = exchange(self._client, commands)
+            return [_record(plan_id, reply) for plan_id, reply in zip(plan_ids, replies, strict=True)]
 
     def now_ms(self) -> int:
         """The server's time."""
@@ -156,6 +175,11 @@ class Ledger:
         """What the Redis server says of itself (`INFO`)."""
         with self._redis_errors:
             return dict(self._client.info())
+
+    def try_to_write(self) -> None:
+        """Raises `LedgerUnavailableError`, which says why, if Redis takes no writes."""
+        with self._redis_errors:
+            self._client.set(f"{self._prefix}write", "", px=1)
 
     def ping(self) -> None:
         """Raises `LedgerUnavailableError` unless Redis answers."""
@@ -222,6 +246,15 @@ class Ledger:
 def connect(settings: Settings) -> Ledger:
     """A ledger on the Redis that the settings name. Nothing is sent yet."""
     return Ledger(patient_client(settings), settings)
+
+
+def _record(plan_id: str, reply: Any) -> PlanRecord | RecordUnreadableError | None:
+    """Raises `redis.ResponseError` for trouble with Redis."""
+    if isinstance(reply, redis.ResponseError):
+        if is_trouble(reply):
+            raise reply
+        return RecordUnreadableError(f"plan {plan_id} cannot be read: {reply_of(reply)}", plan_id)
+    return read_record(plan_id, reply) if reply else None
 
 
 def _outcome(submission: Submission, what: str, more: str = "") -> bool | ExecutorClientError:

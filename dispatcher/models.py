@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -38,6 +39,9 @@ __all__ = [
 ]
 
 MAX_DURATION_SECONDS = 86_400
+END_OF_TIME = 3000
+"""The year before which a plan begins. What is reckoned from there fits into every clock."""
+
 SERVICE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 API_PATH = re.compile(r"/[!\"$->@-~]{0,2047}")  # printable ASCII but for the space, # and ?
 
@@ -63,6 +67,12 @@ def _rfc3339(value: object) -> object:
     return value
 
 
+def _not_too_far(moment: datetime) -> datetime:
+    if moment.year >= END_OF_TIME:
+        raise ValueError(f"must be before the year {END_OF_TIME}")
+    return moment
+
+
 def _service_name(value: object) -> object:
     if not (isinstance(value, str) and SERVICE_NAME.fullmatch(value)):
         raise ValueError("must be a name of letters, digits, '.', '_' and '-', at most 253 long")
@@ -77,7 +87,7 @@ def _path(value: object) -> object:
 
 Int = Annotated[int, BeforeValidator(_number)]
 Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_not_too_far)]
 
 
 class FaultPlan(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["read_plans"]
 
 STANDARD_INPUT = "-"
+INTEGER, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+DECIMAL = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
 def read_plans(names: Iterable[str]) -> list[FaultPlan]:
@@ -118,7 +121,7 @@ def _json_lines(text: str) -> list[Any]:
 
 
 def _yaml(text: str) -> list[Any]:
-    return _flat([document for document in yaml.load_all(text, _UniqueKeys) if document is not None])
+    return _flat([document for document in yaml.load_all(text, _StrictLoader) if document is not None])
 
 
 def _flat(documents: list[Any]) -> list[Any]:
@@ -137,8 +140,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Safe YAML that refuses what would silently be overwritten."""
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML that refuses what would silently be overwritten, or read as another number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -146,6 +149,18 @@ class _UniqueKeys(yaml.SafeLoader):
         if twice is not None:
             raise ValueError(f"{twice!r} is given twice, line {node.start_mark.line + 1}")
         return super().construct_mapping(node, deep)
+
+
+def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    """A decimal number. YAML 1.1 also has 0144 for 100, 1:00 for 60 and 1_0 for 10."""
+    text = str(loader.construct_scalar(node))
+    if not DECIMAL.fullmatch(text):
+        raise ValueError(f"{text!r} is no plain decimal number, line {node.start_mark.line + 1}")
+    return int(text) if node.tag == INTEGER else float(text)
+
+
+for tag in (INTEGER, FLOAT):
+    _StrictLoader.add_constructor(tag, _number)
 
 
 def _shown(name: str) -> str:

@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict
 
 from dispatcher import errors
 from dispatcher.models import ConflictPolicy, FaultPlan, PlanState, PlanStatus
+from dispatcher.problems import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dispatcher.errors import ExecutorClientError
 
-__all__ = ["PLAN_ID", "Order", "PlanRecord", "budget_ms"]
+__all__ = ["PLAN_ID", "Order", "PlanRecord", "budget_ms", "read_record"]
 
 PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What a whole plan id must match."""
@@ -252,6 +253,19 @@ class PlanRecord(NamedTuple):
 
     def _went_well(self, **changes: Any) -> Self:
         return self._replace(attempts=0, failure=None, cause=None, **changes)
+
+
+def read_record(plan_id: str, fields: Mapping[str, str]) -> PlanRecord | errors.RecordUnreadableError:
+    """The record in a ledger hash, or why this version cannot read it, and where its fault may be."""
+    try:
+        return PlanRecord.from_fields(plan_id, fields)
+    except (errors.ExecutorClientError, LookupError, TypeError, ValueError) as exc:
+        why = in_words(exc) if isinstance(exc, ValueError) else f"{type(exc).__name__} {exc}"
+    where = (
+        "" if "target" not in fields else f" (target {fields['target']}, apply id {fields.get('apply_id')})"
+    )
+    told = f"plan {plan_id}{where} cannot be read: {why}"
+    return errors.RecordUnreadableError(told if told.isprintable() else ascii(told), plan_id)
 
 
 def budget_ms(plan: FaultPlan, timeout_ms: int) -> int:

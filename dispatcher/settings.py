@@ -29,7 +29,14 @@ from pydantic_settings import (
 )
 from redis.connection import parse_url
 
-from dispatcher.endpoints import ExecutorClientConfig, ProbeSettings, Seconds, Section, ServiceSettings
+from dispatcher.endpoints import (
+    MAX_SECONDS,
+    ExecutorClientConfig,
+    ProbeSettings,
+    Seconds,
+    Section,
+    ServiceSettings,
+)
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.problems import problems_of
 from dispatcher.variables import KnownVariables, warn_of_unknown_variables
@@ -103,8 +110,8 @@ class Settings(BaseSettings):
     queue: str = Field(default_factory=_key_prefix, pattern=r"^[A-Za-z0-9._-]+$")
     """The Celery queue of its messages. `key_prefix` if absent."""
 
-    result_expires_sec: int = Field(default=86_400, ge=1)
-    redis_timeout_sec: float = Field(default=5.0, ge=0.1, allow_inf_nan=False)
+    result_expires_sec: int = Field(default=86_400, ge=1, le=MAX_SECONDS)
+    redis_timeout_sec: float = Field(default=5.0, ge=0.1, le=MAX_SECONDS, allow_inf_nan=False)
     worker: WorkerSettings = WorkerSettings()
     logs: LogSettings = LogSettings()
     executors: dict[ExecutorName, ExecutorClientConfig] = Field(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import fakeredis
+import hypothesis
 import pytest
 import redis
 from pydantic import SecretStr
@@ -22,7 +24,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-pytest_plugins = ["support.skips"]
+# Tests start hundreds of processes, each of which would compile all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
+pytest_plugins = ["support.leftovers", "support.skips"]
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +53,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServers]:
-    servers = RedisServers(tmp_path_factory.mktemp("redis"))
-    yield servers
-    servers.stop()
+    """All are started at once, so that no test has one started that outlives it."""
+    with RedisServers(tmp_path_factory.mktemp("redis")) as servers:
+        yield servers
 
 
 @pytest.fixture
@@ -53,9 +65,10 @@ def redis_version() -> str:
 
 
 @pytest.fixture
-def redis_server(redis_servers: RedisServers, redis_version: str) -> RedisServer:
+def redis_server(redis_servers: RedisServers, redis_version: str) -> Iterator[RedisServer]:
     """An empty real Redis, for tests that leave it running."""
-    return redis_servers.empty(redis_version)
+    with redis_servers.emptied(redis_version) as server:
+        yield server
 
 
 @pytest.fixture
@@ -63,9 +76,8 @@ def own_redis(redis_version: str, tmp_path: Path) -> Iterator[RedisServer]:
     """A real Redis for one test, which may kill or spoil it."""
     folder = tmp_path / "own-redis"
     folder.mkdir()
-    server = RedisServer(folder, program=programs()[redis_version])
-    yield server
-    server.stop()
+    with RedisServer(folder, program=programs()[redis_version]) as server:
+        yield server
 
 
 @pytest.fixture
@@ -96,8 +108,10 @@ def redis_client(request: pytest.FixtureRequest, redis_servers: RedisServers) ->
     if request.param == "fake":
         yield request.getfixturevalue("fake_redis")
         return
-    url = redis_servers.empty(request.param).url
-    with redis.Redis.from_url(url, decode_responses=True) as client:
+    with (
+        redis_servers.emptied(request.param) as server,
+        redis.Redis.from_url(server.url, decode_responses=True) as client,
+    ):
         yield client
 
 

@@ -27,6 +27,7 @@ from dispatcher.errors import (
     ExecutorTimeoutError,
     LedgerUnavailableError,
 )
+from dispatcher.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -249,15 +250,15 @@ class Breaker(ABC):
 
     def open(self, reason: str) -> bool:
         """Let no call through until `close`. False where it was so already."""
-        return self.switch(BreakerState.OPEN, reason)
+        return self.switch(BreakerState.OPEN, printable(reason))
 
     def close(self, reason: str = "closed by hand") -> bool:
         """Let calls through again, and count from zero. False where nothing was in the way."""
-        return self.switch(BreakerState.CLOSED, reason)
+        return self.switch(BreakerState.CLOSED, printable(reason))
 
     def disable(self, reason: str) -> bool:
         """Let all calls through, whatever comes of them, until `close` or `open`."""
-        return self.switch(BreakerState.DISABLED, reason)
+        return self.switch(BreakerState.DISABLED, printable(reason))
 
     def can_attempt(self) -> bool:
         """Ask for one call from this thread (specification 5.1)."""
@@ -269,7 +270,7 @@ class Breaker(ABC):
 
     def record_failure(self, reason: str = "reported as failed") -> None:
         """This thread's call failed (specification 5.1)."""
-        self._tell(Outcome.FAILURE, reason)
+        self._tell(Outcome.FAILURE, printable(reason))
 
     def __enter__(self) -> Self:
         answer = self._ask()

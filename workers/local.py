@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 import uuid
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import SecretStr
 
 from dispatcher.connection import impatient_client
-from dispatcher.endpoints import ExecutorClientConfig
+from dispatcher.endpoints import MAX_SECONDS, ExecutorClientConfig
 from dispatcher.errors import InvalidPlanError
 from dispatcher.executor_client import ExecutorClient
 from dispatcher.metrics import ExecutorClientMetrics, ExecutorCounts
@@ -134,8 +133,8 @@ class HttpExecutorClient(ExecutorClient):
 
     def _record(self, plan: FaultPlan, timeout_sec: float | None) -> PlanRecord:
         """A new plan. Raises `InvalidPlanError`."""
-        if timeout_sec is not None and not 0 < timeout_sec < math.inf:
-            problem = "must be a number of seconds above 0"
+        if timeout_sec is not None and not 0 < timeout_sec <= MAX_SECONDS:
+            problem = f"must be a number of seconds above 0, and at most {MAX_SECONDS}"
             raise InvalidPlanError(f"invalid plan: timeout_sec {problem}", [["timeout_sec", problem]])
         now_ms = self._now_ms()
         begins_ms = now_ms if plan.start_time is None else round(plan.start_time.timestamp() * 1000)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
+from dispatcher.printable import OneLine
 from dispatcher.settings import LogFormat
 from dispatcher.traces import trace_id
 from workers.traces import step_under_way
@@ -62,7 +63,8 @@ def structure(logger: logging.Logger, lines: LogFormat, text: str, *, colorize: 
             handler.setFormatter(JsonLines())
         elif handler.formatter is not None:
             celerys: Any = type(handler.formatter)
-            handler.setFormatter(celerys(f"{text}%(fields)s", use_color=colorize))
+            of_one_line = type("OneLineOfCelery", (OneLine, celerys), {})
+            handler.setFormatter(of_one_line(f"{text}%(fields)s", use_color=colorize))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -72,4 +74,4 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 def _quoted(value: object) -> str:
     text = str(value)
-    return text if PLAIN.fullmatch(text) else json.dumps(text)
+    return text if PLAIN.fullmatch(text) and text.isprintable() else json.dumps(text)

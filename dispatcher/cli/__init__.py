@@ -14,9 +14,11 @@ from dispatcher.cli.demo import demo
 from dispatcher.cli.metrics import metrics
 from dispatcher.cli.operate import cancel, halt, health, resume
 from dispatcher.cli.plans import result, run, status, submit
+from dispatcher.cli.terminal import echo
 from dispatcher.cli.up import up
 from dispatcher.cli.watch import watch
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, InvalidSettingsError
+from dispatcher.printable import OneLine
 from dispatcher.trace_export import export_traces
 
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, 
 def main() -> NoReturn:
     """Run the command line. An error is a line or two on standard error, and the error's exit code."""
     _add_commands_of_packages()
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine("%(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
     try:
@@ -72,7 +76,7 @@ def _add_commands_of_packages() -> None:
 
 def _told(lines: list[str], exit_code: int) -> int:
     for line in lines:
-        typer.echo(f"error: {line}", err=True)
+        echo(f"error: {line}", error=True)
     return exit_code
 
 

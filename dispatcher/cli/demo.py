@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dispatcher.cli.outcomes import Outcome, collect, show, stderr
+from dispatcher.cli.outcomes import Outcome, collect, show
+from dispatcher.cli.terminal import stderr
 from dispatcher.client import Dispatcher
 from dispatcher.models import FaultPlan, FaultType, RawObservation
 from dispatcher.stack import Stack

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from pydantic import BaseModel
 
+from dispatcher.printable import printable_json
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,4 +24,4 @@ def json_option(what: str) -> Any:
 def print_json(thing: BaseModel | Mapping[str, object]) -> None:
     """Print one line. A field of a model that has no value is left out."""
     fields = thing.model_dump(mode="json", exclude_none=True) if isinstance(thing, BaseModel) else thing
-    typer.echo(json.dumps(fields, ensure_ascii=False))
+    typer.echo(printable_json(json.dumps(fields, ensure_ascii=False)))

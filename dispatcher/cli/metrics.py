@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dispatcher.cli.outcomes import stdout
+from dispatcher.cli.terminal import stdout
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.exporter import serving
 from dispatcher.ledger import connect

@@ -8,8 +8,8 @@ import typer
 
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.options import Executor, Ids  # noqa: TC001 (typer reads the annotations)
-from dispatcher.cli.outcomes import stdout
 from dispatcher.cli.plans import handles_of
+from dispatcher.cli.terminal import echo
 from dispatcher.client import Dispatcher
 
 __all__ = ["cancel", "halt", "health", "resume"]
@@ -32,7 +32,7 @@ def cancel(
             if as_json:
                 print_json({"id": handle.id, "cancelled": cancelled})
             else:
-                typer.echo(f"{handle.id} {'is cancelled' if cancelled else 'had ended already'}")
+                echo(f"{handle.id} {'is cancelled' if cancelled else 'had ended already'}")
 
 
 def halt(
@@ -40,15 +40,21 @@ def halt(
         str, typer.Argument(metavar="REASON", help="Told to whoever waits for a plan, or submits one.")
     ],
     *,
-    as_json: Annotated[bool, json_option("with halted, reason, cancelled (how many plans)")] = False,
+    as_json: Annotated[
+        bool, json_option("with halted, reason, cancelled (how many plans), unreadable (ids)")
+    ] = False,
 ) -> None:
     """Stop everything: cancel all plans in flight, and refuse new ones until resume."""
     with Dispatcher() as dispatcher:
         cancelled = dispatcher.halt(reason)
+        unreadable = dispatcher.unreadable()
     if as_json:
-        print_json({"halted": True, "reason": reason, "cancelled": cancelled})
+        ids = [error.plan_id for error in unreadable]
+        print_json({"halted": True, "reason": reason, "cancelled": cancelled, "unreadable": ids})
     else:
-        typer.echo(f"halted: {cancelled} plan{'' if cancelled == 1 else 's'} in flight cancelled")
+        echo(f"halted: {cancelled} plan{'' if cancelled == 1 else 's'} in flight cancelled")
+    for error in unreadable:
+        echo(f"warning: {error.message}. If its fault runs, stop it at the Executor.", error=True)
 
 
 def resume(
@@ -61,7 +67,7 @@ def resume(
     if as_json:
         print_json({"halted": False, "resumed": resumed})
     else:
-        typer.echo("plans are taken again" if resumed else "the dispatcher was not halted")
+        echo("plans are taken again" if resumed else "the dispatcher was not halted")
 
 
 def health(
@@ -78,5 +84,5 @@ def health(
     else:
         checked = found.checked_at.astimezone().isoformat(sep=" ", timespec="seconds")
         told = "is healthy" if found.healthy else f"is not healthy: {found.cause}"
-        stdout.print(f"{executor} {told} (checked {checked})", soft_wrap=True)
+        echo(f"{executor} {told} (checked {checked})")
     raise typer.Exit(int(not found.healthy))

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from dispatcher.cli.terminal import echo, stderr, stdout
 from dispatcher.errors import ExecutorClientError, LedgerUnavailableError, ResultTimeoutError
 from dispatcher.models import FaultPlan, FaultType, PlanState, RawObservation
 
@@ -33,9 +33,6 @@ SLICE_SEC = 0.5
 HINT_AFTER_SEC = 5.0
 AWAY_SEC = 30.0
 """How long Redis may be away before waiting for it is given up."""
-
-stdout = Console()
-stderr = Console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +158,7 @@ def show(outcomes: Iterable[Outcome], verdicts: Sequence[str] | None = None) -> 
     for outcome in outcomes:
         if isinstance(outcome.result, ExecutorClientError):
             name = type(outcome.result).__name__
-            stderr.print(f"plan {outcome.plan_id}: {name}: {outcome.result.message}", soft_wrap=True)
+            echo(f"plan {outcome.plan_id}: {name}: {outcome.result.message}", error=True)
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> int:

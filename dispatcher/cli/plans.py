@@ -9,10 +9,12 @@ from rich.table import Table
 
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.options import Executor, Ids  # noqa: TC001 (typer reads the annotations)
-from dispatcher.cli.outcomes import collect, exit_code, fields_of, show, stderr, stdout
+from dispatcher.cli.outcomes import collect, exit_code, fields_of, show
+from dispatcher.cli.terminal import echo, stderr, stdout
 from dispatcher.client import Dispatcher
 from dispatcher.models import ConflictPolicy
 from dispatcher.plan_files import read_plans
+from dispatcher.printable import printable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -98,9 +100,9 @@ def submit(
         if as_json:
             print_json(fields_of(handle.id, plan, refusal))
         elif refusal is None:
-            typer.echo(handle.id)
+            echo(handle.id)
         else:
-            typer.echo(f"error: {plan}: {refusal.message}", err=True)
+            echo(f"error: {plan}: {refusal.message}", error=True)
     raise typer.Exit(next((refusal.exit_code for refusal in refusals if refusal is not None), 0))
 
 
@@ -153,7 +155,7 @@ def _described(status: PlanStatus) -> Table:
     rows |= {name: _told(moment) for name, moment in moments.items()} | {"cause": status.cause or ""}
     for name, value in rows.items():
         if value:
-            table.add_row(name, value)
+            table.add_row(name, printable(value))
     return table
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli.json_lines import json_option, print_json
-from dispatcher.cli.outcomes import stderr, stdout
+from dispatcher.cli.terminal import stderr, stdout
 from dispatcher.stack import Stack
 
 __all__ = ["up"]

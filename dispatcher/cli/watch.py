@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from dispatcher.cli.json_lines import json_option, print_json
-from dispatcher.cli.outcomes import stdout
+from dispatcher.cli.terminal import stdout
 from dispatcher.client import Dispatcher
 from dispatcher.models import PlanState
+from dispatcher.printable import printable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -58,7 +59,9 @@ def _view(dispatcher: Dispatcher, height: int | None) -> Group:
     halted = dispatcher.halted()
     head = Text(f"{count} plan{'' if count == 1 else 's'} in flight")
     if halted is not None:
-        head.append(f"; halted: {halted}", style="bold red")
+        head.append(f"; halted: {printable(halted)}", style="bold red")
+    for error in dispatcher.unreadable(rows):
+        head.append(f"\n{printable(error.message)}", style="red")
     return Group(head, _table(plans, now)) if plans else Group(head)
 
 
@@ -72,7 +75,7 @@ def _table(plans: list[PlanStatus], now: datetime) -> Table:
     for plan in plans:
         what, _, where = str(plan.plan).partition(" % of ")
         target = where.rpartition(", ")[0]
-        cause = Text(plan.cause or "", style="yellow", overflow="ellipsis", no_wrap=True)
+        cause = Text(printable(plan.cause or ""), style="yellow", overflow="ellipsis", no_wrap=True)
         table.add_row(
             f"{target}\n{what} %",
             plan.state,

@@ -5,6 +5,7 @@
 local due_key = KEYS[1]
 local prefix, reason, which = ARGV[1], ARGV[2], ARGV[3]
 
+write_even_if_full(prefix)
 local now = server_ms()
 local answers = {}
 for index = 4, #ARGV do

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from kombu import pools
 from pydantic import SecretStr
 from support.processes import ExecutorProcess, Process, Workers, start_worker
 from support.stub_executor import StubExecutor
@@ -18,9 +21,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorProcess]:
-    process = ExecutorProcess(tmp_path_factory.mktemp("executor") / "executor.log")
-    yield process
-    process.stop()
+    with ExecutorProcess(tmp_path_factory.mktemp("executor") / "executor.log") as process:
+        yield process
 
 
 @pytest.fixture
@@ -32,17 +34,15 @@ def stub() -> Iterator[StubExecutor]:
 @pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Workers]:
     """Workers that end with the test."""
-    workers: list[Process] = []
+    numbers = itertools.count()
 
     def start_one(url: str, *options: str, **environment: str) -> Process:
-        log = tmp_path / f"worker{len(workers)}.log"
+        log = tmp_path / f"worker{next(numbers)}.log"
         address = {"DISPATCHER_REDIS_URL": redis_url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": url}
-        workers.append(start_worker(log, address | environment, *options))
-        return workers[-1]
+        return workers.enter_context(start_worker(log, address | environment, *options))
 
-    yield start_one
-    for worker in workers:
-        worker.stop()
+    with ExitStack() as workers:
+        yield start_one
 
 
 @pytest.fixture
@@ -50,3 +50,4 @@ def dispatcher(redis_url: str) -> Iterator[Dispatcher]:
     executors = {"default": ExecutorClientConfig()}  # where it is, only the workers know
     with Dispatcher(Settings(redis_url=SecretStr(redis_url), executors=executors)) as dispatcher:
         yield dispatcher
+    pools.reset()  # type: ignore[no-untyped-call] # what a test has sent through Celery itself

@@ -15,7 +15,7 @@ import pytest
 from support.command_line import DISPATCHER, dispatcher
 from support.eventually import eventually
 from support.plans import abort_plan
-from support.processes import Mark
+from support.processes import Mark, Process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,16 +38,14 @@ def test_the_demo_fits_its_plans_and_leaves_nothing_behind() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_demo_that_is_interrupted_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
     mark = Mark()
-    with (tmp_path / "log").open("w+") as log:
-        environment = {**os.environ, **mark.environment}
-        demo = subprocess.Popen([DISPATCHER, "demo"], stdout=log, stderr=log, env=environment)
-        eventually(lambda: "submitting 5" in (tmp_path / "log").read_text(), within_s=60)
+    with Process([DISPATCHER, "demo"], tmp_path / "log", mark.environment) as demo:
+        eventually(lambda: "submitting 5" in demo.output)
         assert any("envoy" in command for command in mark.running())
         demo.send_signal(number)
-        code = demo.wait(timeout=30)
+        code = demo.wait()
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    eventually(lambda: mark.running() == [], within_s=20)
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    eventually(lambda: mark.running() == [])
+    assert "Traceback" not in demo.output
 
 
 def test_run_prints_what_was_asked_and_what_was_observed(
@@ -140,18 +138,10 @@ def test_progress_is_shown_on_a_terminal_only(start: Workers, stub: StubExecutor
 
 
 def test_run_says_when_no_worker_takes_a_plan_up(redis_url: str, tmp_path: Path) -> None:
-    with (tmp_path / "log").open("w+") as log:
-        run = subprocess.Popen(
-            [DISPATCHER, "run", "-"],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "DISPATCHER_REDIS_URL": redis_url},
-        )
-        assert run.stdin is not None
-        with run.stdin as stdin:
-            stdin.write(json.dumps(PLAN).encode())
-        eventually(lambda: "Is one running?" in (tmp_path / "log").read_text(), within_s=20)
+    address = {"DISPATCHER_REDIS_URL": redis_url}
+    command = [DISPATCHER, "run", "-"]
+    with Process(command, tmp_path / "log", address, standard_input=json.dumps(PLAN)) as run:
+        eventually(lambda: "Is one running?" in run.output)
         run.send_signal(signal.SIGINT)
-        assert run.wait(timeout=10) == 130
-    assert "The plans that were submitted go on" in (tmp_path / "log").read_text()
+        assert run.wait() == 130
+    assert "The plans that were submitted go on" in run.output

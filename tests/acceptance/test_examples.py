@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.eventually import eventually
+from support.processes import Process
 
 if TYPE_CHECKING:
     from support.processes import ExecutorProcess, Workers
@@ -20,27 +19,31 @@ if TYPE_CHECKING:
 RECOMMENDER = Path(__file__).parents[2] / "examples" / "recommender.py"
 
 
-def recommender(redis_url: str, folder: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def recommender(redis_url: str, folder: Path, *options: str) -> Process:
+    """Prints into `folder`, and keeps its studies there."""
+    return Process(
         [sys.executable, "-u", str(RECOMMENDER), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        folder / "out",
+        {"DISPATCHER_REDIS_URL": redis_url},
+        errors=folder / "errors",
         cwd=folder,
-        env={**os.environ, "DISPATCHER_REDIS_URL": redis_url},
     )
 
 
-def outcome(process: subprocess.Popen[str]) -> tuple[int, list[str], str]:
-    out, err = process.communicate(timeout=90)
-    return process.returncode, out.splitlines(), err
+def outcome(redis_url: str, folder: Path, *options: str) -> tuple[int, list[str], str]:
+    """The exit code of a whole run, its lines, and its errors."""
+    for name in ("out", "errors"):
+        (folder / name).unlink(missing_ok=True)
+    with recommender(redis_url, folder, *options) as process:
+        code = process.wait()
+    return code, process.output.splitlines(), (folder / "errors").read_text()
 
 
 def test_the_recommender_finds_a_fault_that_hurts(
     start: Workers, executor: ExecutorProcess, redis_url: str, tmp_path: Path
 ) -> None:
     start(executor.url)
-    code, lines, err = outcome(recommender(redis_url, tmp_path, "--rounds", "3", "--seed", "7"))
+    code, lines, err = outcome(redis_url, tmp_path, "--rounds", "3", "--seed", "7")
     assert (code, err) == (0, "")
     *trials, last = lines
     harms = [float(line.rpartition(" ")[2]) for line in trials]
@@ -55,11 +58,11 @@ def test_a_recommender_that_was_killed_goes_on_with_its_search(
 ) -> None:
     start(stub.url)
     options = ["--rounds", "2", "--seed", "7", "--search", "monday"]
-    killed = recommender(redis_url, tmp_path, *options)
-    eventually(lambda: stub.requests, within_s=30)
-    killed.kill()
-    assert outcome(killed)[1] == []  # it has heard of no observation
-    code, lines, err = outcome(recommender(redis_url, tmp_path, *options))
+    with recommender(redis_url, tmp_path, *options) as killed:
+        eventually(lambda: stub.requests)
+        killed.kill()
+    assert killed.output == ""  # it has heard of no observation
+    code, lines, err = outcome(redis_url, tmp_path, *options)
     assert (code, err) == (0, "")
     assert lines[-1].startswith("worst of 6: ")
     assert set(stub.requests) == {f"monday-{number}" for number in range(6)}
@@ -72,12 +75,12 @@ def test_a_recommender_that_meets_a_halt_ends_and_goes_on_after_it(
     start(stub.url)
     options = ["--rounds", "1", "--seed", "7", "--search", "monday"]
     dispatcher.halt("a smoke test")
-    code, lines, err = outcome(recommender(redis_url, tmp_path, *options))
+    code, lines, err = outcome(redis_url, tmp_path, *options)
     assert (code, lines) == (1, [])
     assert err.startswith("the search is interrupted: the dispatcher is halted (a smoke test)")
     assert err.count("\n") == 1
     dispatcher.resume()
-    code, lines, err = outcome(recommender(redis_url, tmp_path, *options))
+    code, lines, err = outcome(redis_url, tmp_path, *options)
     assert (code, err, lines[-1][:10]) == (0, "", "worst of 3")
 
 
@@ -86,7 +89,7 @@ def test_a_fault_that_failed_for_other_reasons_gets_another_trial(
 ) -> None:
     start(stub.url, DISPATCHER_EXECUTORS__DEFAULT__MAX_RETRIES="0")
     stub.answers.extend([(503, {"message": "not now"})])
-    code, lines, err = outcome(recommender(redis_url, tmp_path, "--rounds", "2", "--seed", "7"))
+    code, lines, err = outcome(redis_url, tmp_path, "--rounds", "2", "--seed", "7")
     assert (code, err) == (0, "")
     told = [re.fullmatch(r"trial \d: (.+?)(: .+| -> harm .+)", line) for line in lines[:-1]]
     failed = [found[1] for found in told if found and "not now" in found[2]]

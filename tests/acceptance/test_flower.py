@@ -41,9 +41,8 @@ def worker(start: Workers, stub: StubExecutor) -> Process:
 @pytest.fixture
 def flower(worker: Process, redis_url: str, tmp_path: Path) -> Iterator[Flower]:
     environment = {"DISPATCHER_REDIS_URL": redis_url, "FLOWER_BASIC_AUTH": "operator:pa55"}
-    flower = Flower(tmp_path / "flower.log", environment)
-    yield flower
-    flower.stop()
+    with Flower(tmp_path / "flower.log", environment) as flower:
+        yield flower
 
 
 @pytest.fixture(scope="module")

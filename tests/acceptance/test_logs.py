@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.command_line import DISPATCHER
 from support.eventually import eventually
 from support.plans import abort_plan
+from support.processes import Process
 
 from dispatcher import Dispatcher, ExecutorRejectedError
 from workers.traces import own_trace_id
@@ -84,10 +82,8 @@ def test_the_command_starts_workers_that_log_as_it_is_told(
 ) -> None:
     address = {"DISPATCHER_REDIS_URL": redis_url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stub.url}
     command = [DISPATCHER, "worker", "--processes", str(processes), "--log-format", "json"]
-    with (tmp_path / "log").open("wb") as log:
-        worker = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **address})
-    eventually(lambda: (tmp_path / "log").read_text().count(" ready.") == processes, within_s=30)
-    worker.send_signal(signal.SIGTERM)
-    worker.wait(20)
-    told = [line["message"] for line in objects((tmp_path / "log").read_text())]
+    with Process(command, tmp_path / "log", address) as worker:
+        worker.wait_until(lambda: worker.output.count(" ready.") == processes)
+        worker.stop()
+    told = [line["message"] for line in objects(worker.output)]
     assert sum(message.endswith("stops, once its steps are done") for message in told) == processes

@@ -35,9 +35,8 @@ def fleet(start: Workers, stub: StubExecutor) -> list[Process]:
 
 @pytest.fixture
 def exporter(redis_url: str, tmp_path: Path) -> Iterator[Exporter]:
-    exporter = Exporter(tmp_path / "exporter.log", redis_url)
-    yield exporter
-    exporter.stop()
+    with Exporter(tmp_path / "exporter.log", redis_url) as exporter:
+        yield exporter
 
 
 @pytest.fixture
@@ -112,40 +111,37 @@ def test_plans_that_nobody_takes_up_are_seen(dispatcher: Dispatcher, exporter: E
 def test_the_exporter_outlives_redis_and_says_when_it_is_away(tmp_path: Path, stub: StubExecutor) -> None:
     server = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
     environment = {"DISPATCHER_REDIS_URL": server.url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stub.url}
-    worker = start_worker(tmp_path / "worker.log", environment)
-    exporter = Exporter(tmp_path / "exporter.log", server.url)
-    done = command("run", "-", text=json.dumps(abort_plan().model_dump(mode="json")), **environment)
-    assert done.returncode == 0, done.stderr
-    before = exporter.scrape()
-    server.kill()
-    assert exporter.scrape() == {"redis_up": 0}
-    assert command("metrics", **environment).returncode == 3
-    server.start()
-    name = 'executor_requests_total{call="apply",executor="default",outcome="answered"}'
-    eventually(lambda: exporter.scrape().get(name) == before[name] == 1, within_s=10)
-    assert exporter.output.count("did not answer") == 1
-    assert "Traceback" not in exporter.output
-    exporter.stop()
-    worker.stop()
-    server.stop()
+    with (
+        server,
+        start_worker(tmp_path / "worker.log", environment),
+        Exporter(tmp_path / "exporter.log", server.url) as exporter,
+    ):
+        done = command("run", "-", text=json.dumps(abort_plan().model_dump(mode="json")), **environment)
+        assert done.returncode == 0, done.stderr
+        before = exporter.scrape()
+        server.kill()
+        assert exporter.scrape() == {"redis_up": 0}
+        assert command("metrics", **environment).returncode == 3
+        server.start()
+        name = 'executor_requests_total{call="apply",executor="default",outcome="answered"}'
+        eventually(lambda: exporter.scrape().get(name) == before[name] == 1)
+        assert exporter.output.count("did not answer") == 1
+        assert "Traceback" not in exporter.output
 
 
 def test_a_redis_that_hangs_holds_a_scrape_up_for_a_moment_only(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path)
-    exporter = Exporter(tmp_path / "exporter.log", server.url)
-    assert exporter.scrape()["redis_up"] == 1
-    server.hang()
-    begun = time.monotonic()
-    assert exporter.scrape() == {"redis_up": 0}
-    assert time.monotonic() - begun < 4
-    exporter.stop()
-    server.stop()
+    with RedisServer(tmp_path) as server, Exporter(tmp_path / "exporter.log", server.url) as exporter:
+        assert exporter.scrape()["redis_up"] == 1
+        server.hang()
+        begun = time.monotonic()
+        assert exporter.scrape() == {"redis_up": 0}
+        assert time.monotonic() - begun < 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_exporter_ends_when_told_to(exporter: Exporter, number: signal.Signals) -> None:
-    exporter.child.send_signal(number)
-    assert exporter.child.wait(10) == 128 + number
+    exporter.send_signal(number)
+    assert exporter.wait() == 128 + number
     assert "Traceback" not in exporter.output
 
 

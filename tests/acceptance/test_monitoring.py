@@ -51,17 +51,13 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     """Of a fleet that carries plans out as long as it is asked, with a call that fails now and then."""
     folder = tmp_path_factory.mktemp("fleet")
     with ExitStack() as running:
-        redis = RedisServer(folder)
-        running.callback(redis.stop)
-        exporter = Exporter(folder / "exporter.log", redis.url)
-        running.callback(exporter.stop)
+        redis = running.enter_context(RedisServer(folder))
+        exporter = running.enter_context(Exporter(folder / "exporter.log", redis.url))
         scrapes = SCRAPES.format(rules=CONFIG / "prometheus/alerts.yml", exporter=exporter.address)
-        prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"), scrapes)
-        running.callback(prometheus.stop)
+        prometheus = running.enter_context(Prometheus(tmp_path_factory.mktemp("prometheus"), scrapes))
         stub = running.enter_context(StubExecutor())
         address = {"DISPATCHER_REDIS_URL": redis.url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stub.url}
-        worker = start_worker(folder / "worker.log", address | QUICK)
-        running.callback(worker.stop)
+        running.enter_context(start_worker(folder / "worker.log", address | QUICK))
         running.enter_context(busy(redis.url, stub))
         yield prometheus
 
@@ -80,9 +76,11 @@ def busy(redis_url: str, stub: StubExecutor) -> Iterator[None]:
 
     thread = threading.Thread(target=submit)
     thread.start()
-    yield
-    over.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=[panel["title"] for panel in PANELS])

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,13 +12,15 @@ import requests
 from support.command_line import DISPATCHER, dispatcher
 from support.eventually import eventually
 from support.plans import abort_plan
-from support.processes import Mark
+from support.processes import Mark, Process
+from support.terminal import Terminal
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
-    from support.processes import Process, Workers
+    from support.processes import Workers
     from support.stub_executor import StubExecutor
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -117,6 +116,28 @@ def test_a_cancelled_plan_ends_with_the_reason(cli: Cli, stub: StubExecutor) -> 
     assert cli("cancel", plan_id).stdout == f"{plan_id} had ended already\n"
 
 
+def test_a_reason_can_neither_steer_a_terminal_nor_forge_a_line(
+    cli: Cli, stub: StubExecutor, worker: Process
+) -> None:
+    reason = "no\x1b[2J\x07\x9b31m\u202e pod\r\n2026-01-01 ERROR forged"
+    cancelled, halted = submitted(cli, LONG, LONG | {"api": "/other"})
+    eventually(lambda: len(stub.running) == 2, within_s=10)
+    shown = [cli("cancel", cancelled, "--reason", reason)]
+    eventually(lambda: cli("result", cancelled, "--timeout-sec", "1").returncode == 8, within_s=20)
+    shown += [
+        cli("halt", reason, "--json"),
+        cli("watch", "--once"),
+        cli("submit", "-", text=json.dumps(PLAN)),
+    ]
+    shown += [cli("result", cancelled, halted), cli("result", cancelled, "--json")]
+    shown += [cli("status", cancelled), cli("status", cancelled, "--json"), cli("resume")]
+    shown += [cli("breaker", "open", "--reason", reason), cli("breaker", "show"), cli("doctor")]
+    printed = "".join(done.stdout + done.stderr for done in shown) + worker.output
+    assert printed.count("no\\x1b[2J") >= 8
+    assert not set(printed) & {"\x1b", "\x07", "\x9b", "\u202e", "\r"}
+    assert not any(line.startswith("2026-01-01 ERROR") for line in printed.splitlines())
+
+
 @pytest.mark.usefixtures("worker")
 def test_scripts_learn_what_became_of_each_plan_that_they_cancel(cli: Cli, stub: StubExecutor) -> None:
     ended, running = submitted(cli, PLAN, LONG | {"api": "/other"})
@@ -198,29 +219,12 @@ def test_watch_shows_what_is_in_flight_within_80_columns(cli: Cli, stub: StubExe
 @pytest.mark.usefixtures("worker")
 def test_watch_on_a_terminal_is_a_live_table_until_ctrl_c(redis_url: str, cli: Cli) -> None:
     [plan_id] = submitted(cli, LONG)
-    master, slave = pty.openpty()
-    environment = {
-        **os.environ,
-        "DISPATCHER_REDIS_URL": redis_url,
-        "COLUMNS": "80",
-        "LINES": "24",
-        "TERM": "xterm",
-    }
-    watch = subprocess.Popen([DISPATCHER, "watch"], stdout=slave, stderr=slave, env=environment)
-    os.close(slave)
-    seen = ""
-
-    def shown() -> bool:
-        nonlocal seen
-        seen += os.read(master, 65_536).decode("utf-8", "replace")
-        return plan_id[:20] in seen
-
-    eventually(shown, within_s=20)
-    watch.send_signal(signal.SIGINT)
-    os.set_blocking(master, False)
-    assert watch.wait(10) == 130
-    os.close(master)
-    assert "Traceback" not in seen
+    environment = {"DISPATCHER_REDIS_URL": redis_url, "TERM": "xterm"}
+    with Terminal([DISPATCHER, "watch"], environment) as watch:
+        watch.until_seen(plan_id[:20])
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait() == 130
+    assert "Traceback" not in watch.seen
     cli("halt", "the end")
 
 
@@ -271,53 +275,45 @@ def test_worker_starts_processes_that_carry_plans_out_and_ends_them_all(
 ) -> None:
     mark = Mark()
     address = {"DISPATCHER_REDIS_URL": redis_url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stub.url}
-    with (tmp_path / "log").open("wb") as log:
-        command = [DISPATCHER, "worker", "--processes", processes, "--threads", "3"]
-        environment = {**os.environ, **address, **mark.environment}
-        worker = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    try:
-        eventually(lambda: (tmp_path / "log").read_text().count(" ready.") == int(processes), within_s=30)
-        assert "concurrency: 3 (step_pool)" in (tmp_path / "log").read_text()
+    command = [DISPATCHER, "worker", "--processes", processes, "--threads", "3"]
+    with Process(command, tmp_path / "log", address | mark.environment) as worker:
+        worker.wait_until(lambda: worker.output.count(" ready.") == int(processes))
+        assert "concurrency: 3 (step_pool)" in worker.output
         assert cli("run", "-", text=json.dumps(PLAN)).returncode == 0
-    finally:
-        worker.terminate()
-        worker.wait(20)
-    eventually(lambda: mark.running() == [], within_s=20)
-    assert "Traceback" not in (tmp_path / "log").read_text()
+        worker.stop()
+    eventually(lambda: mark.running() == [])
+    assert "Traceback" not in worker.output
 
 
-def test_up_tells_scripts_where_everything_is() -> None:
+def test_up_tells_scripts_where_everything_is(tmp_path: Path) -> None:
     command = [DISPATCHER, "up", "--workers", "1", "--json"]
-    up = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert up.stdout is not None
-    is_up = json.loads(up.stdout.readline())
-    assert {"redis", "executor", "proxy"} <= set(is_up["addresses"])
-    done = dispatcher("run", "-", "--json", text=json.dumps(PLAN), **is_up["environment"])
-    assert "observation" in json.loads(done.stdout)
-    up.send_signal(signal.SIGINT)
-    assert up.communicate(timeout=30)[0] == ""
-    assert up.returncode == 130
+    with Process(command, tmp_path / "out", errors=tmp_path / "errors") as up:
+        up.wait_until(lambda: up.output.endswith("\n"))
+        is_up = json.loads(up.output)
+        assert {"redis", "executor", "proxy"} <= set(is_up["addresses"])
+        done = dispatcher("run", "-", "--json", text=json.dumps(PLAN), **is_up["environment"])
+        assert "observation" in json.loads(done.stdout)
+        up.send_signal(signal.SIGINT)
+        assert up.wait() == 130
+    assert json.loads(up.output) == is_up
 
 
 def test_up_prints_where_everything_is_and_leaves_nothing_behind(tmp_path: Path) -> None:
     mark = Mark()
-    with (tmp_path / "log").open("w") as log:
-        command, environment = [DISPATCHER, "up", "--workers", "1"], {**os.environ, **mark.environment}
-        up = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    eventually(lambda: "Ctrl-C ends it." in (tmp_path / "log").read_text(), within_s=60)
-    printed = (tmp_path / "log").read_text()
-    exports = dict(re.findall(r"export (\w+)=(\S+)", printed))
-    done = dispatcher("run", "-", text=json.dumps(PLAN), **exports)
-    assert done.returncode == 0, done.stderr
-    [(user, password, flower)] = re.findall(r"flower +http://(\w+):(\S+)@(\S+)", printed)
-    assert requests.get(f"http://{flower}/", timeout=5).status_code == 401
-    assert requests.get(f"http://{flower}/", auth=(user, password), timeout=5).ok
-    end_a_worker = f"http://{flower}/api/worker/shutdown/worker1"
-    assert requests.post(end_a_worker, auth=(user, password), timeout=5).status_code == 403
-    up.send_signal(signal.SIGINT)
-    assert up.wait(30) == 130
+    with Process([DISPATCHER, "up", "--workers", "1"], tmp_path / "log", mark.environment) as up:
+        up.wait_until(lambda: "Ctrl-C ends it." in up.output)
+        exports = dict(re.findall(r"export (\w+)=(\S+)", up.output))
+        done = dispatcher("run", "-", text=json.dumps(PLAN), **exports)
+        assert done.returncode == 0, done.stderr
+        [(user, password, flower)] = re.findall(r"flower +http://(\w+):(\S+)@(\S+)", up.output)
+        assert requests.get(f"http://{flower}/", timeout=30).status_code == 401
+        assert requests.get(f"http://{flower}/", auth=(user, password), timeout=30).ok
+        end_a_worker = f"http://{flower}/api/worker/shutdown/worker1"
+        assert requests.post(end_a_worker, auth=(user, password), timeout=30).status_code == 403
+        up.send_signal(signal.SIGINT)
+        assert up.wait() == 130
     assert mark.running() == []
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert "Traceback" not in up.output
 
 
 @pytest.mark.usefixtures("worker")

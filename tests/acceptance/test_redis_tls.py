@@ -61,8 +61,8 @@ def tls_redis(
         if "TLS support" not in str(exc) and "Bad directive" not in str(exc):
             raise
         pytest.skip("this machine has no Redis or Valkey with TLS, as servers in wheels are built without it")
-    yield f"rediss://127.0.0.1:{port}/0"
-    server.stop()
+    with server:
+        yield f"rediss://127.0.0.1:{port}/0"
 
 
 @pytest.fixture
@@ -86,17 +86,15 @@ def test_a_plan_is_carried_out_over_tls(url: str, ca_file: Path, stub: StubExecu
         "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stub.url,
         "FLOWER_BASIC_AUTH": "operator:pa55",
     }
-    worker = start_worker(tmp_path / "worker.log", environment, "--task-events")
-    flower = Flower(tmp_path / "flower.log", environment)
-    try:
+    with (
+        start_worker(tmp_path / "worker.log", environment, "--task-events") as worker,
+        Flower(tmp_path / "flower.log", environment) as flower,
+    ):
         done = dispatcher("run", "-", "--json", text=json.dumps(PLAN), **environment)
         assert (done.returncode, done.stderr) == (0, "")
         assert dispatcher("doctor", **environment).returncode == 0
-        eventually(lambda: [task["state"] for task in flower.tasks().values()] == ["SUCCESS"], within_s=20)
+        eventually(lambda: [task["state"] for task in flower.tasks().values()] == ["SUCCESS"])
         assert "Traceback" not in worker.output + flower.output
-    finally:
-        flower.stop()
-        worker.stop()
 
 
 def assert_refused(url: str, why: str) -> None:

@@ -34,10 +34,9 @@ PLANTED = ("planted-t0ken", "planted-passw0rd", "planted-l0gin", "planted-k3y")
 
 @pytest.fixture
 def guarded_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.client.config_set("requirepass", PASSWORD)
-    yield server
-    server.stop()
+    with RedisServer(tmp_path) as server:
+        server.client.config_set("requirepass", PASSWORD)
+        yield server
 
 
 @pytest.fixture
@@ -65,16 +64,15 @@ def environment(
 
 @pytest.fixture
 def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Process]:
-    worker = start_worker(tmp_path / "worker.log", environment, "--loglevel", "DEBUG", "--task-events")
-    yield worker
-    worker.stop()
+    options = ("--loglevel", "DEBUG", "--task-events")
+    with start_worker(tmp_path / "worker.log", environment, *options) as worker:
+        yield worker
 
 
 @pytest.fixture
 def flower(worker: Process, environment: dict[str, str], tmp_path: Path) -> Iterator[Flower]:
-    flower = Flower(tmp_path / "flower.log", environment)
-    yield flower
-    flower.stop()
+    with Flower(tmp_path / "flower.log", environment) as flower:
+        yield flower
 
 
 def test_no_secret_is_in_any_log_span_error_task_result_or_page(

@@ -38,13 +38,17 @@ def is_running(dispatcher: Dispatcher, plan_id: str) -> bool:
     return dispatcher.handle(plan_id).status().state is PlanState.RUNNING
 
 
+def connected(server: RedisServer) -> Dispatcher:
+    return Dispatcher(Settings(redis_url=SecretStr(server.url)))
+
+
 def test_a_restart_of_redis_kills_no_worker_and_loses_no_plan(
     start: Workers, stub: StubExecutor, tmp_path: Path
 ) -> None:
     (tmp_path / "redis").mkdir()
-    server = RedisServer(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "everysec")
-    workers = [start(stub.url, DISPATCHER_REDIS_URL=server.url) for _ in range(2)]
-    with Dispatcher(Settings(redis_url=SecretStr(server.url))) as dispatcher:
+    options = ("--appendonly", "yes", "--appendfsync", "everysec")
+    with RedisServer(tmp_path / "redis", *options) as server, connected(server) as dispatcher:
+        workers = [start(stub.url, DISPATCHER_REDIS_URL=server.url) for _ in range(2)]
         plans = [abort_plan(api=f"/{number}", duration_seconds=3) for number in range(50)]
         batch = dispatcher.submit_many(plans)
         eventually(lambda: len(stub.applied) == 50 and len(dispatcher.active()) == 50, within_s=15)
@@ -53,17 +57,14 @@ def test_a_restart_of_redis_kills_no_worker_and_loses_no_plan(
         server.start()
         assert all(observation.error_rate == 1.0 for observation in batch.results(60))  # type: ignore[union-attr]
         assert set(stub.applied.values()) == {1}
-    assert all(worker.alive() for worker in workers)
-    for worker in workers:
-        worker.stop()
-    server.stop()
+        assert all(worker.alive() for worker in workers)
 
 
 def test_callers_wait_for_a_redis_that_is_away(start: Workers, stub: StubExecutor, tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
-    server = RedisServer(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "always")
-    start(stub.url, DISPATCHER_REDIS_URL=server.url)
-    with Dispatcher(Settings(redis_url=SecretStr(server.url))) as dispatcher:
+    options = ("--appendonly", "yes", "--appendfsync", "always")
+    with RedisServer(tmp_path / "redis", *options) as server, connected(server) as dispatcher:
+        start(stub.url, DISPATCHER_REDIS_URL=server.url)
         handle = dispatcher.submit(abort_plan(duration_seconds=2))
         batch = dispatcher.submit_many([abort_plan(api="/other", duration_seconds=2)])
         with ThreadPoolExecutor(3) as pool:
@@ -81,7 +82,6 @@ def test_callers_wait_for_a_redis_that_is_away(start: Workers, stub: StubExecuto
             [other] = many.result()
             assert isinstance(other, RawObservation)
             assert one.result() == awaited.result()
-    server.stop()
 
 
 def test_callers_hear_within_seconds_that_everything_was_wiped(

@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorProcess]:
     """The reference Executor with Envoy, and no traffic but the test's own."""
-    process = ExecutorProcess(tmp_path_factory.mktemp("executor") / "executor.log", traffic_rps=0)
-    yield process
-    process.stop()
+    log = tmp_path_factory.mktemp("executor") / "executor.log"
+    with ExecutorProcess(log, traffic_rps=0) as process:
+        yield process

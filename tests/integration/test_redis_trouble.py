@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr
@@ -19,13 +24,13 @@ from dispatcher import (
     Dispatcher,
     LedgerRefusedError,
     LedgerUnavailableError,
+    RecordUnreadableError,
     ResultTimeoutError,
     Settings,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from dispatcher import PlanHandle
 
@@ -114,10 +119,12 @@ def test_the_error_says_what_redis_answered(dispatcher: Dispatcher, server: Redi
 def test_clients_follow_a_primary_that_moves_behind_its_address(
     own_redis: RedisServer, redis_version: str, tmp_path: Path
 ) -> None:
-    old, new = own_redis, RedisServer(tmp_path, program=programs()[redis_version])
+    old = own_redis
     old.client.config_set("repl-diskless-sync-delay", 0)
-    with closing(Forwarder(old.port)) as forwarder, ExitStack() as servers:
-        servers.callback(new.stop)
+    with (
+        RedisServer(tmp_path, program=programs()[redis_version]) as new,
+        closing(Forwarder(old.port)) as forwarder,
+    ):
         new.client.replicaof("127.0.0.1", old.port)
         eventually(lambda: new.client.info("replication")["master_link_status"] == "up", within_s=20)
         with Dispatcher(Settings(redis_url=SecretStr(forwarder.url))) as dispatcher:
@@ -147,3 +154,86 @@ def commands(server: RedisServer) -> int:
 
 def errors(server: RedisServer) -> int:
     return int(server.client.info("stats")["total_error_replies"])
+
+
+@pytest.mark.every_server
+def test_cancel_and_halt_work_on_a_redis_whose_memory_is_full(
+    dispatcher: Dispatcher, server: RedisServer
+) -> None:
+    one, other = dispatcher.submit(plan(api="/one")), dispatcher.submit(plan(api="/other"))
+    server.client.config_set("maxmemory", 1)
+    assert one.cancel("first " * 1000)
+    assert dispatcher.halt("everybody out") == 2
+    assert dispatcher.halted() == "everybody out"
+    reasons = [server.client.hget(f"{{dispatcher}}:plan:{each.id}", "cancelled") for each in (one, other)]
+    assert [reason and reason[:10] for reason in reasons] == ["first firs", "halted: ev"]
+    assert len(reasons[0] or "") == 1000
+    assert dispatcher.resume()
+    with pytest.raises(LedgerUnavailableError, match="OOM command not allowed"):
+        dispatcher.submit(plan(api="/new"))
+
+
+TROUBLES = {
+    "full": (["CONFIG", "SET", "maxmemory", "1"], "OOM command not allowed"),
+    "a replica": (["REPLICAOF", "127.0.0.1", "1"], "READONLY You can't write against a read only replica"),
+    "alone": (["CONFIG", "SET", "min-replicas-to-write", "1"], "NOREPLICAS Not enough good replicas"),
+}
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(("command", "reply"), TROUBLES.values(), ids=TROUBLES)
+def test_the_doctor_says_why_redis_takes_no_writes(
+    command: list[str], reply: str, server: RedisServer, free_tcp_port: int
+) -> None:
+    server.client.execute_command(*command)  # type: ignore[no-untyped-call]
+    executor = f"http://127.0.0.1:{free_tcp_port}"
+    settings = {"DISPATCHER_REDIS_URL": server.url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": executor}
+    ran = subprocess.run(
+        [Path(sys.executable).with_name("dispatcher"), "doctor", "--json"],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (1, "")
+    findings = {each["what"]: each for each in map(json.loads, ran.stdout.splitlines())}
+    for what in ("redis writes", "workers"):
+        assert findings[what]["level"] == "error"
+        assert reply in str(findings[what])
+
+
+SPOILT = {
+    "another version": {"order": json.dumps({"version": 99, "plan": {"wave": 1}})},
+    "no JSON": {"order": "x"},
+    "another state": {"state": "frozen"},
+    "no number": {"submitted_ms": "soon"},
+    "an unknown error": {"failure": '["NoSuchError", "x"]'},
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT.values(), ids=SPOILT)
+def test_an_unreadable_record_is_set_aside_and_named(
+    spoilt: dict[Any, Any], dispatcher: Dispatcher, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    handles = [dispatcher.submit(plan(api=f"/{number}"), plan_id=f"p{number}") for number in range(3)]
+    server.client.hset("{dispatcher}:plan:p1", mapping=spoilt | {"apply_id": "a1"})
+    for _ in range(2):
+        assert {status.id for status in dispatcher.in_flight()} == {"p0", "p2"}
+    assert dispatcher.active() == []
+    [warning] = caplog.messages
+    assert warning.startswith("plan p1 (target default:PaymentService:/1, apply id a1) cannot be read: ")
+    [error] = dispatcher.unreadable()
+    assert (error.plan_id, error.message) == ("p1", warning)
+    with pytest.raises(RecordUnreadableError, match="plan p1"):
+        handles[1].status()
+    assert dispatcher.halt("everybody out") == 3
+    assert server.client.hget("{dispatcher}:plan:p1", "cancelled") == "halted: everybody out"
+
+
+def test_a_key_of_another_type_is_an_unreadable_record(dispatcher: Dispatcher, server: RedisServer) -> None:
+    dispatcher.submit(plan(), plan_id="p1")
+    server.client.zadd("{dispatcher}:due", {"p2": 0})
+    server.client.set("{dispatcher}:plan:p2", "a string")
+    assert [status.id for status in dispatcher.in_flight()] == ["p1"]
+    assert [error.plan_id for error in dispatcher.unreadable()] == ["p2"]

@@ -22,7 +22,8 @@ def test_the_machine_has_each_version_that_is_to_be_tested(version: str) -> None
 def test_a_server_has_the_version_that_stands_in_the_test_ids(
     version: str, redis_servers: RedisServers
 ) -> None:
-    info = redis_servers.empty(version).client.info("server")
+    with redis_servers.emptied(version) as server:
+        info = server.client.info("server")
     name, _, number = version.partition("-")
     assert str(info[f"{name}_version"]).startswith(f"{number}.")
     assert name == info.get("server_name", "redis")

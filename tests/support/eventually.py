@@ -10,11 +10,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+GENEROUS_S = 60.0
+"""Longer than anything takes that is waited for here, on a machine whose cores are all busy."""
+
 LOOK_EVERY_S = 0.02
 
 
-def eventually(condition: Callable[[], T], within_s: float) -> T:
-    """What `condition` returns, as soon as that is true. Fails after `within_s` seconds."""
+def eventually(condition: Callable[[], T], within_s: float = GENEROUS_S) -> T:
+    """What `condition` returns, as soon as that is true. Fails after `within_s` seconds.
+
+    Give `within_s` only if it is what the test is about.
+    """
     give_up_at = time.monotonic() + within_s
     while not (value := condition()):
         assert time.monotonic() < give_up_at, f"not within {within_s} s"

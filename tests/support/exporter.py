@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 from support.command_line import DISPATCHER
-from support.eventually import eventually
 from support.processes import Process
 
 if TYPE_CHECKING:
@@ -20,8 +19,7 @@ class Exporter(Process):
     def __init__(self, log: Path, redis_url: str) -> None:
         command = [DISPATCHER, "metrics", "--serve", "--port", "0"]
         super().__init__(command, log, {"DISPATCHER_REDIS_URL": redis_url})
-        eventually(lambda: "/metrics\n" in self.output or not self.alive(), within_s=20)
-        assert self.alive(), self.output
+        self.wait_until(lambda: "/metrics\n" in self.output)
         self.url = self.output.split()[-1]
         self.address = self.url.removeprefix("http://").removesuffix("/metrics")
 

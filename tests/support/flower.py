@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import requests
-from support.eventually import eventually
 from support.processes import Process
 from support.redis_server import free_port
 
@@ -27,14 +26,13 @@ class Flower(Process):
         command = [sys.executable, "-m", "celery", "--app", "workers.app", "flower", "--address=127.0.0.1"]
         command += [f"--port={port}", f"--tasks-columns={FLOWER_COLUMNS}", "--read-only"]
         super().__init__(command, log, environment)
-        eventually(self._sees_a_worker, within_s=40)
+        self.wait_until(self._sees_a_worker)
 
     def tasks(self) -> dict[str, dict[str, object]]:
         """All tasks as it shows them to programs, by id."""
         return dict(requests.get(f"{self.url}/api/tasks", auth=self.login, timeout=5).json())
 
     def _sees_a_worker(self) -> bool:
-        assert self.alive(), self.output
         try:
             answer = requests.get(f"{self.url}/api/workers", auth=self.login, timeout=5)
         except requests.ConnectionError:

@@ -16,6 +16,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from support.loopback import ThreadingServer
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -362,14 +364,13 @@ class HostileExecutor:
     """Requests that no honest client would send."""
 
     def __enter__(self) -> Self:
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._server = ThreadingServer(_handler(self))
+        self._server.__enter__()
+        self.url = self._server.url
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.__exit__()
 
     def answer(self, method: str, path: str, key: str, body: bytes) -> tuple[str, str, bytes]:
         """Which call it is, about which API, and the good answer."""
@@ -409,14 +410,6 @@ def wrong_for(call: str, api: str) -> Wrong | None:
     _, _, told = api.partition("/hostile/")
     named, _, kind = told.partition("/")
     return KINDS[kind.partition("/")[0]] if named == call else None
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """The client has had enough."""
 
 
 def _handler(executor: HostileExecutor) -> type[socketserver.BaseRequestHandler]:

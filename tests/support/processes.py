@@ -8,28 +8,80 @@ import signal
 import subprocess
 import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
-from support.eventually import eventually
+from support.eventually import GENEROUS_S, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 class Process:
-    """A child of the test, with its output in a file."""
+    """A child of the test, with its output in a file. It ends with this context manager at the latest.
 
-    def __init__(self, command: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
+    `errors` is the file for its standard error, if that is not to be in `log` too.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        standard_input: str = "",
+        errors: Path | None = None,
+        cwd: Path | None = None,
+    ) -> None:
         self._log = log
-        with log.open("ab") as out:
+        with log.open("ab") as out, (errors or log).open("ab") as err:
             self.child = subprocess.Popen(
-                command, stdout=out, stderr=out, env={**os.environ, **(environment or {})}
+                command,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=err,
+                env={**os.environ, **(environment or {})},
+                cwd=cwd,
+                text=True,
             )
+        assert self.child.stdin is not None
+        with suppress(BrokenPipeError), self.child.stdin as stdin:
+            stdin.write(standard_input)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.kill()
 
     @property
     def output(self) -> str:
+        """What the process has printed so far."""
         return self._log.read_text("utf-8")
 
     def alive(self) -> bool:
         return self.child.poll() is None
+
+    def wait_until(self, ready: Callable[[], object]) -> None:
+        """Wait until the process is ready. If it ends before, or takes too long, kill it and fail."""
+        try:
+            eventually(lambda: ready() or not self.alive())
+            assert self.alive(), self.output
+        except BaseException:
+            self.kill()
+            raise
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self.child.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for the process to end; its exit code. If it does not end, kill it and fail."""
+        try:
+            return self.child.wait(GENEROUS_S)
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """kill -9"""
@@ -37,10 +89,10 @@ class Process:
         self.child.wait()
 
     def stop(self) -> int:
-        """Ask it to end; its exit code."""
+        """Ask the process to end; its exit code."""
         if self.alive():
-            self.child.send_signal(signal.SIGTERM)
-        return self.child.wait(timeout=20)
+            self.send_signal(signal.SIGTERM)
+        return self.wait()
 
 
 class Workers(Protocol):
@@ -54,8 +106,7 @@ def start_worker(log: Path, environment: dict[str, str], *options: str) -> Proce
     command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker", "--loglevel", "INFO"]
     command += ["--hostname", f"{log.stem}@%h", *options]
     worker = Process(command, log, environment)
-    eventually(lambda: " ready." in worker.output or not worker.alive(), within_s=30)
-    assert worker.alive(), worker.output
+    worker.wait_until(lambda: " ready." in worker.output)
     return worker
 
 
@@ -65,16 +116,16 @@ class ExecutorProcess(Process):
     def __init__(self, log: Path, *, traffic_rps: float = 40) -> None:
         command = [sys.executable, "-m", "executor", "--sample", "--port", "0", "--proxy-port", "0"]
         super().__init__([*command, "--traffic-rps", str(traffic_rps)], log)
-        line = eventually(self._ready_line, within_s=30) or {}
+        self.wait_until(self._ready_line)
+        line = self._ready_line()
         self.url = str(line["executor"])
         self.proxy = str(line["proxy"])
         self.admin = str(line["admin"])
         self.envoy_pid = int(str(line["envoy_pid"]))
 
-    def _ready_line(self) -> dict[str, object] | None:
-        assert self.alive(), self.output
-        lines = [line for line in self.output.splitlines() if line.startswith('{"executor"')]
-        return json.loads(lines[0]) if lines else None
+    def _ready_line(self) -> dict[str, object]:
+        lines = [line for line in self.output.splitlines(keepends=True) if line.startswith('{"executor"')]
+        return json.loads(lines[0]) if lines and lines[0].endswith("\n") else {}
 
 
 class Mark:

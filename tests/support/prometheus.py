@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import requests
-from support.eventually import eventually
 from support.processes import Process
 from support.programs import program
 from support.redis_server import free_port
@@ -24,7 +23,7 @@ class Prometheus(Process):
         command = [program("prometheus"), *options, f"--web.listen-address=127.0.0.1:{port}"]
         super().__init__(command, folder / "log")
         self.url = f"http://127.0.0.1:{port}"
-        eventually(lambda: self.alive() and self._ready(), within_s=30)
+        self.wait_until(self._ready)
 
     def query(self, expression: str) -> list[Any]:
         """The samples of an instant vector. An expression that it does not take fails the test."""

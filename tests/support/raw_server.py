@@ -2,67 +2,62 @@
 
 from __future__ import annotations
 
-import socket
+import socketserver
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from support.loopback import ThreadingServer
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
+DROP_EVERY_S = 0.05
 
-class RawServer:
+
+class RawServer(ThreadingServer):
     """`answer` None accepts connections and never says a word. `drip` follows it bit by bit, without end.
 
     With `tls` it speaks TLS.
     """
 
     def __init__(self, answer: bytes | None, *, drip: bytes = b"", tls: ssl.SSLContext | None = None) -> None:
+        self.drops = 0
+        self.received: list[bytes] = []
         self._answer = answer
         self._drip = drip
         self._tls = tls
-        self.drops = 0
-        self.received: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
         self._closed = threading.Event()
-        self._open: list[socket.socket] = []
-        scheme = "http" if tls is None else "https"
-        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
+        server = self
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                server.talk(self.request)
+
+        super().__init__(Handler)
+        if tls is not None:
+            self.url = f"https://127.0.0.1:{self.port}"
 
     def __exit__(self, *exc_info: object) -> None:
         self._closed.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in self._open:
-            connection.close()
+        super().__exit__()
 
-    def _serve(self) -> None:
-        try:
-            while True:
-                connection, _ = self._listener.accept()
-                self._open.append(connection)
-                if self._answer is not None:
-                    self._talk(connection, self._answer)
-        except OSError:
+    def talk(self, connection: socket.socket) -> None:
+        """Say on this connection what there is to say."""
+        if self._tls is None:
+            self._say(connection)
             return
+        with self._tls.wrap_socket(connection, server_side=True) as secured:
+            self.opened(secured)
+            self._say(secured)
 
-    def _talk(self, connection: socket.socket, answer: bytes) -> None:
-        try:
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)
-                self._open.append(connection)
-            self.received.append(connection.recv(65_536))
-            connection.sendall(answer)
-            self._drip_into(connection)
-        except OSError:  # the other side does not trust us, or has had enough
-            pass
-        finally:
-            connection.close()
-
-    def _drip_into(self, connection: socket.socket) -> None:
-        while self._drip and not self._closed.wait(0.05):
+    def _say(self, connection: socket.socket) -> None:
+        request = connection.recv(65_536)
+        self.received.append(request)
+        if self._answer is None:
+            self._closed.wait()
+            return
+        connection.sendall(self._answer)
+        while self._drip and not self._closed.wait(DROP_EVERY_S):
             connection.sendall(self._drip)
             self.drops += 1

@@ -8,8 +8,8 @@ import shutil
 import signal
 import socket
 import subprocess
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Self
 
 import redis
 from support.eventually import eventually
@@ -36,7 +36,10 @@ class ServerEndedError(AssertionError):
 
 
 class RedisServer:
-    """Started on a free loopback port, in a folder of its own. It keeps nothing on disk unless told to."""
+    """Started on a free loopback port, in a folder of its own. It keeps nothing on disk unless told to.
+
+    It ends with this context manager at the latest.
+    """
 
     def __init__(self, folder: Path, *options: str, program: str = "") -> None:
         """`program` defaults to the server that the product starts. Raises `ServerEndedError`."""
@@ -62,10 +65,20 @@ class RedisServer:
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
         self.client = redis.Redis(port=self.port, decode_responses=True)
-        eventually(lambda: self._process.poll() is not None or self._answers(), within_s=10)
+        try:
+            eventually(lambda: self._process.poll() is not None or self._answers())
+        except BaseException:
+            self.kill()
+            raise
         if self._process.poll() is not None:
             self.client.close()
             raise ServerEndedError(log.read_text("utf-8", "replace")[-1000:])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
 
     def kill(self) -> None:
         """kill -9"""
@@ -88,26 +101,34 @@ class RedisServer:
 
 
 class RedisServers:
-    """One server of each version, started when a test first asks for it, and shared by all later ones."""
+    """One server of each version, shared by tests. They end with this context manager."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._started = ExitStack()
         self._running: dict[str, RedisServer] = {}
 
-    def empty(self, version: str) -> RedisServer:
+    def __enter__(self) -> Self:
+        with ExitStack() as started:
+            for version, program in programs().items():
+                folder = self._folder / version
+                folder.mkdir()
+                self._running[version] = started.enter_context(RedisServer(folder, program=program))
+            self._started = started.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._started.close()
+
+    @contextmanager
+    def emptied(self, version: str) -> Iterator[RedisServer]:
         """The server of one of the `versions()`, without data. Tests leave it running."""
-        if version not in self._running:
-            folder = self._folder / version
-            folder.mkdir()
-            self._running[version] = RedisServer(folder, program=programs()[version])
         server = self._running[version]
         server.client.flushall()  # ours alone: this run started it
-        return server
-
-    def stop(self) -> None:
-        """End them all."""
-        for server in self._running.values():
-            server.stop()
+        try:
+            yield server
+        finally:
+            server.client.close()  # until the next test needs it
 
 
 def versions() -> list[str]:

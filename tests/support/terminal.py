@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import subprocess
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from support.eventually import eventually
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Mapping
 
 
@@ -35,12 +37,26 @@ class Terminal:
         self._process.wait()
         os.close(self._master)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for the program to end; its exit code. What it prints at last is in `seen`."""
+
+        def ended() -> bool:
+            self._read()  # a program that prints more than its terminal holds would wait for its reader
+            return self._process.poll() is not None
+
+        eventually(ended)
+        self._read()
+        return self._process.wait()
+
     def type(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
     def until_seen(self, text: str) -> str:
         """Wait for the text; what came before it. The next wait begins behind it."""
-        eventually(lambda: text in self._read(), within_s=20)
+        eventually(lambda: text in self._read())
         before, _, self._unread = self._unread.partition(text)
         return before
 
@@ -52,4 +68,7 @@ class Terminal:
                 self._unread += text
         except BlockingIOError:
             pass
+        except OSError as exc:
+            if exc.errno != errno.EIO:  # which is how Linux says that the program has closed its terminal
+                raise
         return self._unread

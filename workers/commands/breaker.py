@@ -11,6 +11,7 @@ import typer
 
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.options import Executor  # noqa: TC001 (typer reads the annotations)
+from dispatcher.cli.terminal import echo
 from dispatcher.connection import RedisErrors, impatient_client
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.settings import load_settings
@@ -46,7 +47,7 @@ def show(*, as_json: States = False) -> None:
         if as_json:
             print_json(asdict(status))
         else:
-            typer.echo(_line(status))
+            echo(_line(status))
 
 
 @breaker.command("open")
@@ -116,7 +117,7 @@ def _tell(executor: str, state: BreakerState, more: str = "", *, changed: bool, 
     if as_json:
         print_json({"executor": executor, "state": state, "changed": changed})
     else:
-        typer.echo(f"{executor} is {state}{more}" if changed else f"{executor} was {state} already")
+        echo(f"{executor} is {state}{more}" if changed else f"{executor} was {state} already")
 
 
 def _line(status: BreakerStatus) -> str:

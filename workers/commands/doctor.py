@@ -10,9 +10,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from kombu.exceptions import KombuError
 
 from dispatcher.celery_app import make_celery
 from dispatcher.cli.json_lines import json_option, print_json
+from dispatcher.cli.terminal import echo
+from dispatcher.connection import RedisErrors
 from dispatcher.endpoints import Endpoint
 from dispatcher.errors import ExecutorClientError, FaultLostError, LedgerUnavailableError
 from dispatcher.ledger import connect
@@ -56,7 +59,7 @@ def doctor(
         if as_json:
             print_json(asdict(finding))
         else:
-            typer.echo(str(finding))
+            echo(str(finding))
     raise typer.Exit(int(Level.ERROR in levels))
 
 
@@ -68,7 +71,11 @@ def _findings(settings: Settings, flower: str | None) -> Iterator[Finding]:
             yield Finding("redis", Level.ERROR, exc.message)
         else:
             yield Finding("redis", Level.OK, f"answers at {settings.redis_address}")
-            yield from _by_redis(settings, ledger)
+            yield _writes(ledger)
+            try:
+                yield from _by_redis(settings, ledger)
+            except LedgerUnavailableError as exc:
+                yield Finding("redis", Level.ERROR, exc.message)
     for name in settings.executors:
         yield from _executor(settings, name)
     yield _flower(flower)
@@ -82,7 +89,7 @@ def _by_redis(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     halted = ledger.halted()
     if halted is not None:
         yield Finding("halt", Level.WARNING, f"no plans are taken: {halted}", "dispatcher resume")
-    yield from worker_fleet(_workers(settings), settings.queue, version("fault-dispatcher"))
+    yield from _workers(settings)
     for name in settings.executors:
         with shared_breaker(settings, name) as breaker:
             status = breaker.status()
@@ -97,7 +104,25 @@ def _took_ms(call: Callable[[], None]) -> float:
     return (time.monotonic() - begun) * 1000
 
 
-def _workers(settings: Settings) -> dict[str, Any]:
+def _writes(ledger: Ledger) -> Finding:
+    """Whether Redis takes writes: it may be full, a replica, without its replicas or without a disk."""
+    try:
+        ledger.try_to_write()
+    except LedgerUnavailableError as exc:
+        return Finding("redis writes", Level.ERROR, exc.message)
+    return Finding("redis writes", Level.OK, "are taken")
+
+
+def _workers(settings: Settings) -> list[Finding]:
+    try:
+        with RedisErrors(settings.redis_address):
+            replies = _replies(settings)
+    except (LedgerUnavailableError, KombuError, OSError) as exc:
+        return [Finding("workers", Level.ERROR, f"cannot be asked: {exc}")]
+    return worker_fleet(replies, settings.queue, version("fault-dispatcher"))
+
+
+def _replies(settings: Settings) -> dict[str, Any]:
     """What each worker says of itself. One of another version may not know the question."""
     with closing(make_celery(settings)) as app:
         inspect = app.control.inspect(timeout=WORKERS_WITHIN_SEC)

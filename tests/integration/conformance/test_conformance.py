@@ -16,13 +16,14 @@ import pytest
 import requests
 from support.eventually import eventually
 from support.meddler import Exchange, Meddler
-from support.processes import ExecutorProcess
+from support.processes import ExecutorProcess, Process
 
 from conformance.cases import CASES
 from conformance.report import Verdict
 from conformance.run import LAST, try_case
-from conformance.subject import Subject
+from conformance.subject import Subject, shown
 from dispatcher.endpoints import Endpoint
+from workers.drivers.answers import Answer
 from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:
@@ -56,12 +57,9 @@ def test_with_its_token_it_passes_too_and_the_token_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EXECUTOR_TOKEN", "pa55w0rd")
-    guarded = ExecutorProcess(tmp_path / "executor.log", traffic_rps=0)
-    try:
+    with ExecutorProcess(tmp_path / "executor.log", traffic_rps=0) as guarded:
         assert check(guarded.url).returncode == 1
         done = check(guarded.url, "--json", EXECUTOR_TOKEN="pa55w0rd")
-    finally:
-        guarded.stop()
     report = json.loads(done.stdout)
     assert done.returncode == 0
     assert {each["verdict"] for each in report["cases"]} == {"ok"}
@@ -95,7 +93,7 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
     assert "pa55" not in done.stderr
 
 
-def test_ctrl_c_leaves_nothing_behind(executor: ExecutorProcess) -> None:
+def test_ctrl_c_leaves_nothing_behind(executor: ExecutorProcess, tmp_path: Path) -> None:
     seen: list[str] = []
 
     def remember(exchange: Exchange) -> Exchange:
@@ -103,15 +101,21 @@ def test_ctrl_c_leaves_nothing_behind(executor: ExecutorProcess) -> None:
             seen.append(json.loads(exchange.body)["apply_id"])
         return exchange
 
-    with Meddler(executor.url, remember) as watched:
-        process = subprocess.Popen([*COMMAND, watched.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        eventually(lambda: len(seen) >= 3, within_s=20)
+    with (
+        Meddler(executor.url, remember) as watched,
+        Process([*COMMAND, watched.url], tmp_path / "log") as process,
+    ):
+        eventually(lambda: len(seen) >= 3)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=30)
-    assert process.returncode != 0
-    assert b"nothing is left behind: expected no fault still running; got" in out
+        assert process.wait() != 0
+    assert "nothing is left behind: expected no fault still running; got" in process.output
     states = {_status(executor, apply_id) for apply_id in seen}
     assert states == {"completed"}
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"\x1b[2J", b"\xff", b""])
+def test_any_answer_can_be_shown(body: bytes) -> None:
+    assert shown(Answer("GET /", 200, body)).isprintable()
 
 
 def _status(executor: ExecutorProcess, apply_id: str) -> str:

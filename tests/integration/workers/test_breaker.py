@@ -74,8 +74,10 @@ def rig(request: pytest.FixtureRequest, redis_servers: RedisServers) -> Iterator
     elif request.param == "fake":
         yield SharedRig(request.getfixturevalue("fake_redis"))
     else:
-        url = redis_servers.empty(request.param).url
-        with redis.Redis.from_url(url, decode_responses=True) as client:
+        with (
+            redis_servers.emptied(request.param) as server,
+            redis.Redis.from_url(server.url, decode_responses=True) as client,
+        ):
             yield SharedRig(client)
 
 
@@ -561,9 +563,7 @@ signal.pause()
 def test_without_redis_each_process_goes_by_itself_and_shares_again_once_it_is_back(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = redis.Redis.from_url(
-        own_redis.url, decode_responses=True, socket_timeout=0.5, retry=Retry(NoBackoff(), 0)
-    )
+    client = redis.Redis.from_url(own_redis.url, decode_responses=True, retry=Retry(NoBackoff(), 0))
     here, there = (SharedBreaker(client, "dispatcher", "default", RULES) for _ in range(2))
     under_way = admitted(here.admit())
     own_redis.kill()
@@ -583,9 +583,7 @@ def test_without_redis_each_process_goes_by_itself_and_shares_again_once_it_is_b
 def test_an_outcome_of_a_call_that_was_admitted_without_redis_stays_in_the_process(
     own_redis: RedisServer,
 ) -> None:
-    client = redis.Redis.from_url(
-        own_redis.url, decode_responses=True, socket_timeout=0.5, retry=Retry(NoBackoff(), 0)
-    )
+    client = redis.Redis.from_url(own_redis.url, decode_responses=True, retry=Retry(NoBackoff(), 0))
     breaker = SharedBreaker(client, "dispatcher", "default", RULES)
     own_redis.kill()
     admissions = [admitted(breaker.admit()) for _ in range(10)]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.eventually import eventually
 from support.plans import abort_plan
+from support.processes import Process
 from support.stub_executor import StubExecutor
 
 from dispatcher import (
@@ -36,6 +35,7 @@ from workers.local import HttpExecutorClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     import redis
     from support.processes import ExecutorProcess
@@ -230,7 +230,7 @@ def test_a_plan_for_later_waits_and_one_for_the_past_is_refused(stub: StubExecut
         direct.apply_and_observe(abort_plan(start_time=later))
 
 
-@pytest.mark.parametrize("timeout_sec", [0, -1, float("inf"), float("nan")])
+@pytest.mark.parametrize("timeout_sec", [0, -1, 1e308, float("inf"), float("nan")])
 def test_a_timeout_that_is_none_is_refused(stub: StubExecutor, client: Clients, timeout_sec: float) -> None:
     with pytest.raises(InvalidPlanError, match="timeout_sec"):
         client(stub.url).apply_and_observe(abort_plan(), timeout_sec)
@@ -246,15 +246,14 @@ HttpExecutorClient(ExecutorClientConfig(base_url=sys.argv[1])).apply_and_observe
 """
 
 
-def test_ctrl_c_stops_the_fault(stub: StubExecutor) -> None:
+def test_ctrl_c_stops_the_fault(stub: StubExecutor, tmp_path: Path) -> None:
     plan = json.dumps(abort_plan(duration_seconds=60).model_dump(mode="json", exclude_none=True))
-    command = [sys.executable, "-c", PROGRAM, stub.url, plan]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ})
-    eventually(lambda: stub.running, within_s=20)
-    eventually(lambda: process.poll() is None and len(stub.calls) == 1, within_s=5)
-    process.send_signal(signal.SIGINT)
-    process.wait(10)
-    assert len(stub.stopped) == 1
+    with Process([sys.executable, "-c", PROGRAM, stub.url, plan], tmp_path / "log") as process:
+        eventually(lambda: stub.running)
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    assert process.output.splitlines()[-1] == "KeyboardInterrupt"
+    assert stub.stopped == set(stub.running)
 
 
 def test_a_retry_is_logged_with_its_plan(

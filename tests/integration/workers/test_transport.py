@@ -217,7 +217,7 @@ def test_a_fork_shares_no_connection_with_its_parent(
 
 
 def test_no_cookie_is_kept(transport: Transports) -> None:
-    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n"
+    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     with RawServer(answer) as server:
         kept = transport(server.url)
         for _ in range(2):

@@ -18,6 +18,10 @@ REPLIES = {
     redis.ResponseError("NOREPLICAS Not enough good replicas to write."): (
         "NOREPLICAS Not enough good replicas to write"
     ),
+    redis.exceptions.OutOfMemoryError(
+        "Command # 1 (LLEN x) of pipeline caused error: command not allowed when used memory > 'maxmemory'",
+        status_code="OOM",
+    ): "OOM command not allowed when used memory > 'maxmemory'",
     redis.ResponseError("MISCONF Redis is configured to save RDB snapshots"): (
         "MISCONF Redis is configured to save RDB snapshots"
     ),

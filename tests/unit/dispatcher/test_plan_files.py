@@ -85,6 +85,17 @@ def test_every_wrong_field_of_every_plan_is_named_with_its_place(tmp_path: Path)
         ("a.json", "[" * 100_000, "cannot be read"),
         ("a.jsonl", '{}\n{"a"}', "line 2"),
         ("a.yaml", "service: a\nservice: b", "'service' is given twice"),
+        ("a.yaml", "percentage: 0144", "'0144' is no plain decimal number, line 1"),
+        ("a.yaml", "a: 1\nabort_http_status: 0767", "'0767' is no plain decimal number, line 2"),
+        ("a.yaml", "duration_seconds: 1:00", "'1:00' is no plain decimal number"),
+        ("a.yaml", "duration_seconds: -1:00.5", "'-1:00.5' is no plain decimal number"),
+        ("a.yaml", "percentage: 0x64", "'0x64' is no plain decimal number"),
+        ("a.yaml", "percentage: 0b11", "'0b11' is no plain decimal number"),
+        ("a.yaml", "duration_seconds: 1_0", "'1_0' is no plain decimal number"),
+        ("a.yaml", "delay_seconds: .inf", "'.inf' is no plain decimal number"),
+        ("a.yaml", "delay_seconds: 00.5", "'00.5' is no plain decimal number"),
+        ("a.yaml", "percentage: !!int '0144'", "'0144' is no plain decimal number"),
+        ("a.yaml", f"percentage: {'9' * 5_000}", "cannot be read"),
         ("a.yaml", "a: [", "cannot be read"),
         ("a.yaml", "!!python/object/apply:os.getcwd []", "cannot be read"),
         ("a.yaml", "", "holds no plan"),
@@ -97,6 +108,19 @@ def test_a_bad_file_is_named_with_what_is_wrong(name: str, text: str, told: str,
     [(where, problem)] = problems([str(tmp_path / name)])
     assert str(tmp_path / name) in where
     assert told in problem
+
+
+@pytest.mark.parametrize("written", ["7", "+7", "7.0", "7.", "!!int '7'", "!!float 7"])
+def test_a_number_in_yaml_is_the_number_that_is_written(written: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(YAML.replace("percentage: 100", f"percentage: {written}"))
+    assert [plan.percentage for plan in read_plans([str(tmp_path / "a.yaml")])] == [7]
+
+
+@pytest.mark.parametrize("written", ["0.5", ".5", "5.0e-1"])
+def test_so_is_a_fraction(written: str, tmp_path: Path) -> None:
+    delay = YAML.replace("abort_http_status: 503", f"delay_seconds: {written}").replace("abort", "delay")
+    (tmp_path / "a.yaml").write_text(delay)
+    assert [plan.delay_seconds for plan in read_plans([str(tmp_path / "a.yaml")])] == [0.5]
 
 
 def test_a_file_that_is_not_there_is_named() -> None:

@@ -75,6 +75,19 @@ def test_values_with_spaces_are_quoted_in_text(logger: Loggers) -> None:
     assert ' apply_id="f 1\\" plan=p2" attempt=1 ' in written.getvalue()
 
 
+EVIL = "no\x1b[2J\x9b31m\u202e\r\n2026-01-01 ERROR forged"
+STEERING = {"\x1b", "\x9b", "\u202e", "\r"}
+
+
+@pytest.mark.parametrize("lines", LogFormat)
+def test_no_message_can_steer_a_terminal_or_forge_a_line(logger: Loggers, lines: LogFormat) -> None:
+    shaped, written = logger(lines)
+    with step_span(plan_record("p1", apply_id="f\x1b[2J")):
+        shaped.error("it said %s", EVIL, exc_info=ValueError(EVIL))
+    assert not set(written.getvalue()) & STEERING
+    assert all(line.startswith(("ERROR ", "  ", "{")) for line in written.getvalue().splitlines())
+
+
 def test_a_line_of_json_has_them_as_members(logger: Loggers) -> None:
     programs, written = logger(LogFormat.JSON)
     with step_span(RECORD):

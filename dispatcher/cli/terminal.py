@@ -1,0 +1,32 @@
+"""What commands print to people. Text from outside steers no terminal, and is no markup."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+
+from dispatcher.printable import printable
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["echo", "stderr", "stdout"]
+
+
+class _PlainConsole(Console):
+    """Prints strings as they are, but for characters that could steer the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """See `Console`, which calls it for every string that it prints, those in tables included."""
+        return super().render_str(printable(text, keep="\n"), **options)
+
+
+stdout = _PlainConsole(markup=False, emoji=False)
+stderr = _PlainConsole(markup=False, emoji=False, stderr=True)
+
+
+def echo(line: str, *, error: bool = False) -> None:
+    """Print one line as it is, whatever the width of the terminal."""
+    typer.echo(printable(line), err=error)
