@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dispatcher import Settings
 
-__all__ = ["BadMessages"]
+__all__ = ["BODIES", "BadMessages", "message"]
 
 NO_MESSAGES = ["garbage", "null", "5", '"text"', "[]", "[1]", "{}", ""]
 """Not JSON, or not the object that kombu expects."""
@@ -46,7 +46,7 @@ class BadMessages:
 
     def throw(self, plan_ids: Sequence[str]) -> None:
         """One message of each kind, in random order. `plan_ids` are of plans that were submitted."""
-        raw = [*NO_MESSAGES, *map(self._with_body, BODIES)]
+        raw = [*NO_MESSAGES, *(message(RUN_PLAN, self._queue, body) for body in BODIES)]
         acts: list[Callable[[], object]] = [partial(self._client.lpush, self._queue, text) for text in raw]
         acts += [self._foreign_tasks, self._unknown_plan]
         acts += [partial(self._wrong_task_id, plan_ids), partial(self.duplicate, plan_ids, 1)]
@@ -75,21 +75,18 @@ class BadMessages:
     def _send(self, task: str, argument: str, task_id: str) -> None:
         self._app.send_task(task, [argument], task_id=task_id, ignore_result=True)
 
-    def _with_body(self, body: Any) -> str:
-        """A message of Celery's for the one task, with another body."""
-        task_id = uuid.uuid4().hex
-        message = {
+
+def message(task: str, queue: str, body: Any) -> str:
+    """A message as Celery sends it over Redis, but with any body."""
+    task_id = uuid.uuid4().hex
+    delivery = {"delivery_mode": 2, "delivery_info": {"exchange": "", "routing_key": queue}, "priority": 0}
+    tags = {"correlation_id": task_id, "body_encoding": "base64", "delivery_tag": uuid.uuid4().hex}
+    return json.dumps(
+        {
             "body": base64.b64encode(json.dumps(body).encode()).decode(),
             "content-encoding": "utf-8",
             "content-type": "application/json",
-            "headers": {"lang": "py", "task": RUN_PLAN, "id": task_id, "root_id": task_id, "retries": 0},
-            "properties": {
-                "correlation_id": task_id,
-                "delivery_mode": 2,
-                "delivery_info": {"exchange": "", "routing_key": self._queue},
-                "priority": 0,
-                "body_encoding": "base64",
-                "delivery_tag": uuid.uuid4().hex,
-            },
+            "headers": {"lang": "py", "task": task, "id": task_id, "root_id": task_id, "retries": 0},
+            "properties": delivery | tags,
         }
-        return json.dumps(message)
+    )

@@ -150,6 +150,8 @@ class Fetcher(Loop):
                 wanted = self._named.pop(each, True)
                 if isinstance(answer, Lease):
                     self._keeper.hold(answer)
+                elif self._has_lease_for(each):  # a copy of the message came before the first task has run
+                    continue
                 if wanted:
                     self._answers[each] = answer, now
                 elif isinstance(answer, Lease):
@@ -157,6 +159,10 @@ class Fetcher(Loop):
             self._answered.notify_all()
         for lease in abandoned:
             self._begin(lease)
+
+    def _has_lease_for(self, named: Named) -> bool:
+        answer = self._answers.get(named)
+        return answer is not None and isinstance(answer[0], Lease)
 
     def _begin(self, lease: Lease) -> None:
         self._keeper.hold(lease)

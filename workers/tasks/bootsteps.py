@@ -18,6 +18,7 @@ from dispatcher.errors import InvalidSettingsError
 from dispatcher.trace_export import export_traces
 from workers.tasks import control
 from workers.tasks.parts import WorkerParts
+from workers.tasks.strategy import STRATEGY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,8 @@ def bootsteps_of(settings: Settings) -> dict[str, list[type[bootsteps.Step]]]:
 
         def create(self, worker: Worker) -> WorkerParts:
             _refuse_other_pools(worker)
+            for task in worker.app.tasks.values():  # Celery's own tasks too, which are objects of this app
+                task.Strategy = STRATEGY
             try:
                 return WorkerParts(worker, settings)
             except InvalidSettingsError as exc:

@@ -1,0 +1,52 @@
+"""The fetcher, on a real Redis, one turn at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.plans import abort_plan
+
+from dispatcher import Settings
+from dispatcher.celery_app import make_celery
+from dispatcher.leases import Lease, Leases, Named
+from dispatcher.ledger import Ledger, Submission
+from dispatcher.record import Order
+from dispatcher.results import ResultCodec
+from workers.engine.completer import Completer
+from workers.engine.fetcher import Fetcher
+from workers.engine.lease_keeper import LeaseKeeper
+
+if TYPE_CHECKING:
+    import redis
+
+FIRST = Named("p1", 0)
+
+
+@pytest.fixture
+def fetcher(real_redis: redis.Redis) -> Fetcher:
+    settings = Settings()
+    leases = Leases(real_redis, settings)
+    keeper = LeaseKeeper(leases)
+    completer = Completer(leases, keeper, ResultCodec(make_celery(settings)), {}, written=_nothing)
+    order = Order(plan=abort_plan(), timeout_ms=30_000)
+    Ledger(real_redis, settings).submit([Submission(FIRST.plan_id, order)])
+    return Fetcher(leases, keeper, completer, threads=1, run=_nothing)
+
+
+def test_the_lease_of_a_message_is_ready_for_its_task(fetcher: Fetcher) -> None:
+    fetcher.name(FIRST)
+    fetcher.turn()
+    assert isinstance(fetcher.collect(FIRST), Lease)
+
+
+def test_a_message_that_comes_again_before_its_task_runs_takes_no_lease_away(fetcher: Fetcher) -> None:
+    fetcher.name(FIRST)
+    fetcher.turn()
+    fetcher.name(FIRST)
+    fetcher.turn()
+    assert isinstance(fetcher.collect(FIRST), Lease)
+
+
+def _nothing(*_: Any) -> None:
+    """Nothing follows here."""
