@@ -113,7 +113,7 @@ def _settings(settings: Settings) -> dict[str, Any]:
 
 
 def _tls(redis_url: str) -> dict[str, Any] | None:
-    """The `ssl_...` options in a `rediss://` URL. None where there is no TLS."""
+    """The `ssl_...` options in a `rediss://` URL. None if there is no TLS."""
     if not redis_url.startswith("rediss://"):
         return None
     options = {name: value for name, value in parse_url(redis_url).items() if name.startswith("ssl_")}  # type: ignore[no-untyped-call]

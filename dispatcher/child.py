@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, whatever ends it."""
+"""Child processes that end with their parent, even after kill -9."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ class Child:
         self._give(standard_input)
 
     def check(self) -> None:
-        """Raises `StackError`, with the last lines of its log, where the process has ended."""
+        """Raises `StackError`, with the last lines of its log, if the process has ended."""
         code = self._process.poll()
         if code is not None:
             raise StackError(f"{self._name} ended with exit code {code}: {self._last_lines() or 'no log'}")
 
     def wait_until(self, ready: Callable[[], bool], within_sec: float) -> None:
-        """Wait for `ready()`. Raises `StackError` where the process ends, or takes longer."""
+        """Wait for `ready()`. Raises `StackError` if the process ends, or takes longer."""
         give_up_at = time.monotonic() + within_sec
         while not ready():
             self.check()

@@ -43,7 +43,7 @@ __all__ = ["Dispatcher"]
 logger = logging.getLogger(__name__)
 
 ID_BYTES = 8
-"""Of chance in an id that nobody has chosen: short enough to be read, and to fit into a table."""
+"""Of chance in an id that the caller has not chosen: short enough to be read, and to fit into a table."""
 
 
 class Dispatcher(ExecutorClient):
@@ -99,7 +99,7 @@ class Dispatcher(ExecutorClient):
         what the plan may take beyond its fault's own time (the Executor's `default_timeout_sec` if absent).
         `expires` is how many seconds it may wait for a worker and its target (no limit if absent); past that
         it ends with `PlanExpiredError` and is never applied. `executor` is a name from the configuration.
-        `conflict_policy` says what to do where another plan has the target: `queue` (if absent), `reject` or
+        `conflict_policy` says what to do if another plan has the target: `queue` (if absent), `reject` or
         `allow`.
 
         Raises `InvalidPlanError`, `PlanConflictError`, `DispatchHaltedError`, `LedgerUnavailableError`.
@@ -155,7 +155,7 @@ class Dispatcher(ExecutorClient):
         """Submit the plan and wait for its observation (specification 5.1).
 
         `timeout_sec` bounds the wait for a worker, and again what the plan takes beyond its fault's own
-        time. Raises what ended the plan, or `ResultTimeoutError` where no worker is there to end it; the
+        time. Raises what ended the plan, or `ResultTimeoutError` if no worker ends it; the
         plan is cancelled then.
         """
         handle = self.submit(plan, timeout_sec=timeout_sec, expires=timeout_sec)
@@ -175,14 +175,14 @@ class Dispatcher(ExecutorClient):
     def health(self, executor: str = "default", timeout_sec: float = 30.0) -> Health:
         """What the fleet knows of the Executor, from a check that is `health_check_interval_sec` old at most.
 
-        Waits for `timeout_sec` seconds where no check has been made yet. Raises `InvalidPlanError` (no such
-        executor), `LedgerUnavailableError`, and `ResultTimeoutError` where no worker is there to check.
+        Waits for `timeout_sec` seconds if no check has been made yet. Raises `InvalidPlanError` (no such
+        executor), `LedgerUnavailableError`, and `ResultTimeoutError` if no worker checks it.
         """
         self._options(timeout_sec, None, executor, None)
         check = first_of(self._ledger.health_key(executor), timeout_sec)
         found = self._access.waiter.wait(check, timeout_sec)
         if found is None:
-            told = f"nobody checked executor {executor} within {timeout_sec:g} s: is a worker running?"
+            told = f"no worker checked executor {executor} within {timeout_sec:g} s: is a worker running?"
             raise ResultTimeoutError(told)
         try:
             return Health.model_validate_json(found)
@@ -246,11 +246,11 @@ class Dispatcher(ExecutorClient):
         return len(cancelled)
 
     def resume(self) -> bool:
-        """Take plans again. False where the dispatcher was not halted."""
+        """Take plans again. False if the dispatcher was not halted."""
         return self._ledger.resume()
 
     def halted(self) -> str | None:
-        """Why the dispatcher is halted. None where it is not."""
+        """Why the dispatcher is halted. None if it is not."""
         return self._ledger.halted()
 
     def _readable(self, plan_ids: Sequence[str]) -> Iterator[PlanRecord]:
@@ -279,7 +279,7 @@ class Dispatcher(ExecutorClient):
         return [each if isinstance(each, ExecutorClientError) else None for each in told]
 
     def _unobservable(self, order: Order) -> InvalidPlanError | None:
-        """Why nobody would see what the plan does, where nobody would."""
+        """Why the plan could have no observation. None if it could."""
         problem = self._settings.why_unobservable(order.executor, order.plan.service)
         if problem is None:
             return None

@@ -114,7 +114,7 @@ def exchange(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[Any
     """Send the commands in one round trip; the reply to each, which may be a `redis.ResponseError`.
 
     Those that another server may take are sent once more, over a new connection: a primary that became a
-    replica keeps its connections, and refuses whatever comes over them. Raises `redis.RedisError` if there
+    replica keeps its connections, and refuses all that comes over them. Raises `redis.RedisError` if there
     are no replies. All commands may have been carried out even so.
     """
     replies = _send(client, commands)
@@ -175,7 +175,7 @@ class RedisErrors:
     """A block in which Redis's errors become ours. May be entered again, and by several threads at once."""
 
     def __init__(self, address: str) -> None:
-        """`address` is where Redis is, for people."""
+        """`address` is Redis's address, as people know it."""
         self._address = address
 
     def __enter__(self) -> None:
@@ -212,7 +212,8 @@ def _client(settings: Settings, timeout_s: float, retry: Retry) -> redis.Redis:
 def _replace_pools() -> None:
     """After a fork, in the child: redis-py's pools begin anew by themselves, but for locks that were held.
 
-    Whichever thread of the parent held one at that moment, it is not in the child to let go of it.
+    A thread of the parent may have held one at that moment; the child lacks that thread, so nothing would
+    release it.
     """
     for client, new_pool in list(_new_pools.items()):
         client.connection_pool = new_pool()

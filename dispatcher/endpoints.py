@@ -74,7 +74,7 @@ class Endpoint(Section):
     """The certificate by which the server knows a worker (PEM)."""
 
     client_key_file: Path | None = None
-    """Its private key, where that is not in the same file."""
+    """Its private key, if that is not in the same file."""
 
     proxies_from_environment: bool = False
     """Whether HTTP_PROXY, HTTPS_PROXY and NO_PROXY apply."""
@@ -131,7 +131,7 @@ class ServiceSettings(Endpoint):
     """`http://host:port`, to which a plan's `api` is added."""
 
     host_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._:-]+$")
-    """What the service is called where `base_url` is a gateway to many."""
+    """The service's name, if `base_url` is a gateway to many."""
 
 
 class ProbeSettings(Section):
@@ -157,7 +157,7 @@ class PrometheusSettings(Endpoint):
     """Mean latency of the target's answers, in milliseconds."""
 
     status_query: str | None = None
-    """Its largest sample's label `code` is the most frequent status. 0 is observed where there is none."""
+    """Its largest sample's label `code` is the most frequent status. 0 is observed if there is none."""
 
 
 Observer = Annotated[ProbeSettings | PrometheusSettings, Field(discriminator="kind")]
@@ -167,17 +167,17 @@ class ExecutorClientConfig(Endpoint):
     """One Executor: where it is, and how patiently it is called (specification 5.1)."""
 
     driver: str = "faults_api"
-    """Which API the Executor speaks: the name of an entry point in the group `fault_dispatcher.drivers`."""
+    """The Executor's API: the name of an entry point in the group `fault_dispatcher.drivers`."""
 
     driver_options: dict[str, JsonValue] = {}
     """What a driver from elsewhere wants to know."""
 
     observer: Observer | None = None
-    """Who observes the target, for an Executor that has no metrics."""
+    """What observes the target, if the Executor has no metrics."""
 
     idempotent_apply: bool = True
-    """Whether the Executor takes a second apply with the same key for the first one. Where it does not, an
-    apply without an answer is never repeated."""
+    """Whether the Executor takes a second apply with the same key for the first one. If not, an apply without
+    an answer is never repeated."""
 
     executor_host: str = Field(default="localhost", pattern=r"^[^\s/]+$")
     executor_port: int = Field(default=8000, ge=1, le=65535)
@@ -233,7 +233,7 @@ class ExecutorClientConfig(Endpoint):
 
     circuit_breaker_on_open: OnOpen = OnOpen.FAIL
     circuit_breaker_max_defer_sec: Seconds = 3600.0
-    """The longest that a plan is put off before it expires, where it has no `expires` of its own."""
+    """The longest that a plan is put off before it expires, if it has no `expires` of its own."""
 
     circuit_breaker_recovery_per_sec: Seconds = 50.0
     """How many of the plans that waited for the breaker come back in a second."""

@@ -4,11 +4,11 @@
     ├── InvalidPlanError            the plan breaks a rule; nothing was sent
     ├── InvalidSettingsError        the configuration breaks a rule; nothing was started
     ├── LedgerUnavailableError      Redis did not answer, or not for now  (also a ConnectionError)
-    │   └── LedgerRefusedError      Redis refused a command, and will do so again
+    │   └── LedgerRefusedError      Redis refused a command, and will again
     ├── RecordUnreadableError       what is stored of a plan cannot be read by this version
     ├── PlanUnknownError            no plan has this id, or its record is gone
     ├── PlanConflictError           another plan has the id, or the target
-    ├── PlanCancelledError          somebody cancelled the plan, or halted the dispatcher
+    ├── PlanCancelledError a person cancelled the plan, or halted the dispatcher
     ├── DispatchHaltedError         the dispatcher is halted and takes no plans
     ├── PlanExpiredError            no worker took the plan up in time; it was never applied
     ├── ResultTimeoutError          the caller stopped waiting; the plan goes on  (also a TimeoutError)
@@ -74,7 +74,7 @@ class ExecutorClientError(Exception):
     """What the command line exits with when this error ends it."""
 
     retry_safe: ClassVar[bool] = False
-    """True where the same request may succeed later and repeating it does no harm."""
+    """True if the same request may succeed later and repeating it does no harm."""
 
     def __init__(self, message: str = "", /, *details: object) -> None:
         super().__init__(message, *details)
@@ -160,7 +160,7 @@ class RecordUnreadableError(ExecutorClientError):
 class PlanUnknownError(ExecutorClientError):
     """No plan has this id, or its record and result have expired or were lost."""
 
-    advice = "Check the id. Where its record has gone (after `result_expires_sec`), submit the plan again."
+    advice = "Check the id. If its record has gone (after `result_expires_sec`), submit the plan again."
     exit_code = 4
 
 
@@ -180,7 +180,7 @@ class PlanConflictError(ExecutorClientError):
 
 
 class PlanCancelledError(ExecutorClientError):
-    """Somebody cancelled the plan, or halted the dispatcher. The fault is over, or the message says when."""
+    """A person cancelled the plan, or halted the dispatcher. The fault is over, or the message says when."""
 
     advice = "Nothing; or submit it as a new plan."
     exit_code = 8
@@ -309,7 +309,7 @@ class ExecutorProtocolError(ExecutorClientError):
 
     @property
     def apply_id(self) -> str:
-        """The fault that a broken answer to an apply speaks of all the same. Empty where it names none."""
+        """The fault that a broken answer to an apply names all the same. Empty if it names none."""
         return str(self.args[1])
 
 

@@ -50,12 +50,12 @@ class FleetCollector(Collector):
         self._up = True
 
     def collect(self) -> Iterator[Metric]:
-        """All there is to tell. While Redis is away, that it is."""
+        """All metrics. While Redis is away, only that it is."""
         try:
             counts = executor_counts(self._ledger, self._executors)
             plans = plan_counts(self._ledger)
         except LedgerUnavailableError as exc:
-            self._log(f"nothing to tell for now: {exc}", up=False)
+            self._log(f"no metrics for now: {exc}", up=False)
             yield _redis(up=False)
             return
         self._log("Redis answers again", up=True)
@@ -75,9 +75,9 @@ class FleetCollector(Collector):
 
 @contextmanager
 def serving(settings: Settings, host: str, port: int) -> Iterator[int]:
-    """Answers scrapes as long as this lasts. Gives the port, which is chosen where 0 was asked for.
+    """Answers scrapes as long as this lasts. Gives the port, which is chosen if 0 was asked for.
 
-    Raises `InvalidSettingsError` where it cannot listen there.
+    Raises `InvalidSettingsError` if it cannot listen there.
     """
     with closing(Ledger(impatient_client(settings), settings)) as ledger:
         registry = CollectorRegistry(auto_describe=False)
@@ -85,7 +85,7 @@ def serving(settings: Settings, host: str, port: int) -> Iterator[int]:
         try:
             server, thread = start_http_server(port, host, registry)
         except OSError as exc:
-            problem = f"{port} of {host} is not to be had: {exc.strerror}"
+            problem = f"{port} of {host} is not available: {exc.strerror}"
             raise InvalidSettingsError(f"invalid arguments: port {problem}", [["port", problem]]) from exc
         try:
             yield server.server_port

@@ -41,7 +41,7 @@ class PlanHandle:
     def __init__(
         self, plan_id: str, access: Access, outcome: str | ExecutorClientError | None = None
     ) -> None:
-        """`outcome` is the stored result, or why the plan was refused, where that is known already."""
+        """`outcome` is the stored result, or why the plan was refused, if that is known already."""
         self.id = plan_id
         self._access = access
         self._outcome = outcome
@@ -51,23 +51,20 @@ class PlanHandle:
 
     @property
     def refusal(self) -> ExecutorClientError | None:
-        """Why the plan was refused when it was submitted among many. None where it was taken."""
+        """Why the plan was refused when it was submitted among many. None if it was taken."""
         return self._outcome if isinstance(self._outcome, ExecutorClientError) else None
 
     def status(self) -> PlanStatus:
-        """Where the plan stands.
-
-        Raises `PlanUnknownError`, `RecordUnreadableError`, `LedgerUnavailableError`.
-        """
+        """Its state. Raises `PlanUnknownError`, `RecordUnreadableError`, `LedgerUnavailableError`."""
         [record] = self._access.ledger.read([self.id])
         if record is None:
             raise self._unknown()
         return record.status()
 
     def cancel(self, reason: str = "") -> bool:
-        """Stop the plan's fault and end the plan with `PlanCancelledError`. False where it has ended already.
+        """Stop the plan's fault and end the plan with `PlanCancelledError`. False if it has ended already.
 
-        Returns at once: the mark is durable, and `result` tells when the fault is stopped. Raises
+        Returns at once: the mark is durable, and `result` returns or raises once the fault is stopped. Raises
         `PlanUnknownError`, `LedgerUnavailableError`.
         """
         [cancelled] = self._access.ledger.cancel([self.id], printable(reason))
@@ -78,7 +75,7 @@ class PlanHandle:
     def result(self, timeout: float | None = None) -> RawObservation:
         """The plan's observation, waiting up to `timeout` seconds for it (for ever if None).
 
-        Raises the error that ended the plan, `ResultTimeoutError` where it has not ended in time,
+        Raises the error that ended the plan, `ResultTimeoutError` if it has not ended in time,
         `PlanUnknownError`, `LedgerUnavailableError`.
         """
         if self._outcome is None:
@@ -131,7 +128,7 @@ class PlanBatch:
     def as_completed(self, timeout: float | None = None) -> Iterator[PlanHandle]:
         """Each plan as it ends, with its result at hand. May be called again, and then begins anew.
 
-        Raises `ResultTimeoutError` where not all have ended after `timeout` seconds.
+        Raises `ResultTimeoutError` if not all have ended after `timeout` seconds.
         """
         yield from self._completed(_Progress(self, timeout))
 
@@ -149,7 +146,7 @@ class PlanBatch:
     def results(self, timeout: float | None = None) -> list[RawObservation | ExecutorClientError]:
         """Each plan's observation, or the error that ended it, in the order of submission.
 
-        Raises `ResultTimeoutError` where not all have ended after `timeout` seconds.
+        Raises `ResultTimeoutError` if not all have ended after `timeout` seconds.
         """
         progress = _Progress(self, timeout)
         ended = self._completed(progress, collect_s=COLLECT_S)

@@ -22,7 +22,8 @@ ACCURACY = 0.01
 """How far a latency that is read may be from the true one, as a share of it."""
 
 FLOOR_US = 10.0
-"""In microseconds: all that is quicker is in the first bucket, and nobody asks by how much."""
+"""In microseconds: all that is quicker is in the first bucket, because no reader needs to know by how
+much."""
 
 GROWTH = (1 + ACCURACY) / (1 - ACCURACY)
 TOTAL = "latency_us"
@@ -63,11 +64,11 @@ class Latencies:
 
     @property
     def mean_ms(self) -> float:
-        """0 where there are none."""
+        """0 if there are none."""
         return self.total_us / self.count / 1000 if self.buckets else 0.0
 
     def quantile_ms(self, share: float) -> float:
-        """What a `share` of them does not exceed, as `numpy.percentile` has it. 0 where there are none.
+        """What a `share` of them does not exceed, as `numpy.percentile` has it. 0 if there are none.
 
         Between two neighbours it is reckoned linearly; each is within `ACCURACY`, and so is the result.
         """

@@ -1,6 +1,6 @@
 """The plan ledger: the truth about every plan, in Redis.
 
-Each change is one Lua script on the server's clock; the schema of the keys stands in `lua/prelude.lua`.
+Each change is one Lua script on the server's clock; the schema of the keys is in `lua/prelude.lua`.
 Each call may be repeated if its answer was lost. Workers take plans from the ledger by leases: see `Leases`.
 """
 
@@ -76,7 +76,7 @@ class Submission:
 
 
 class Ledger:
-    """Each method raises `LedgerUnavailableError` where Redis does not answer, unless it says otherwise."""
+    """Each method raises `LedgerUnavailableError` if Redis does not answer, unless it says otherwise."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._client = client
@@ -96,7 +96,7 @@ class Ledger:
     def submit(self, submissions: Sequence[Submission]) -> list[bool | ExecutorClientError]:
         """Take the plans on, in one call to Redis.
 
-        For each: True where it is new, False where it is known already, else why it was refused:
+        For each: True if it is new, False if it is known already, else why it was refused:
         `PlanConflictError` (the id belongs to another plan, or the target to one), `InvalidPlanError` (its
         `start_time` has passed), `DispatchHaltedError`.
         """
@@ -123,12 +123,12 @@ class Ledger:
         self._call(HALT, [self.halt_key], [self._prefix, reason[:LONGEST_REASON]])
 
     def resume(self) -> bool:
-        """Take plans again. False where they were not refused."""
+        """Take plans again. False if they were not refused."""
         with self._redis_errors:
             return bool(self._client.delete(self.halt_key))
 
     def halted(self) -> str | None:
-        """Why the dispatcher is halted. None where it is not."""
+        """Why the dispatcher is halted. None if it is not."""
         with self._redis_errors:
             return cast("str | None", self._client.get(self.halt_key))
 

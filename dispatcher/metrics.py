@@ -9,9 +9,9 @@ numbers that are only ever added to:
     latency_us           how long they took, all together, in microseconds
     latency:<bucket>     how many latencies fell into this bucket, see `dispatcher.latency`
 
-A call is what a driver does for a plan: apply, status, metrics or stop. Latencies are those of the calls that
-the Executor answered, whatever its answer, and of those that it did not answer in time: these took at least
-as long as was waited for them. A connection that failed has no latency.
+A call is what a driver does for a plan: apply, status, metrics or stop. Latencies are those of the calls with
+any answer of the Executor, and of those without an answer in time, which took at least as long as the wait. A
+connection that failed has no latency.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class ExecutorCounts:
 
     @classmethod
     def of(cls, counts: Mapping[str, str | int], breaker: Mapping[str, str | int]) -> Self:
-        """From the fields of the two hashes in Redis, or of what stands in for them."""
+        """From the fields of the two hashes in Redis, or of what replaces them."""
         return cls(
             requests={
                 (kind, outcome): int(counts.get(f"{kind}:{outcome}", 0))
@@ -161,11 +161,11 @@ class ExecutorClientMetrics:
         )
 
     def get_success_rate(self) -> float:
-        """The share of calls that succeeded, between 0 and 1. 0 where there were none."""
+        """The share of calls that succeeded, between 0 and 1. 0 if there were none."""
         return self.successful_requests / self.total_requests if self.total_requests else 0.0
 
     def get_retry_rate(self) -> float:
-        """The share of calls that were retries, between 0 and 1. 0 where there were none."""
+        """The share of calls that were retries, between 0 and 1. 0 if there were none."""
         return self.total_retries / self.total_requests if self.total_requests else 0.0
 
     def to_dict(self) -> dict[str, Any]:

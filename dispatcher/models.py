@@ -1,4 +1,4 @@
-"""What a Recommender hands over and gets back: frozen values, validated where they are made."""
+"""What a Recommender hands over and gets back: frozen values, validated when they are made."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _number(value: object) -> object:
 
 
 def _rfc3339(value: object) -> object:
-    """A bare number would be read as seconds since 1970, which nobody means."""
+    """A bare number would be read as seconds since 1970, which is never meant."""
     if not isinstance(value, str | datetime):
         raise ValueError("must be a date and time as in RFC 3339, such as 2030-01-31T12:00:00Z")
     return value
@@ -177,10 +177,10 @@ class RawObservation(BaseModel):
     """Share of the target's answers that were errors, 0 to 1."""
 
     success_count: int | None = Field(default=None, ge=0)
-    """How many answers were not errors, where the Executor counts them."""
+    """How many answers were not errors, if the Executor counts them."""
 
     error_count: int | None = Field(default=None, ge=0)
-    """How many answers were errors, where the Executor counts them."""
+    """How many answers were errors, if the Executor counts them."""
 
     trace_data: JsonValue = None
     """Traces of the target's requests as OpenTelemetry JSON, as the Executor sent them."""
@@ -209,7 +209,7 @@ class ConflictPolicy(StrEnum):
 
 
 class PlanState(StrEnum):
-    """Where a plan stands. The last four are final."""
+    """State of a plan. The last four are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -251,7 +251,7 @@ class PlanStatus(BaseModel):
     """When its fault should be over. None before it is applied."""
 
     next_step_at: AwareDatetime | None
-    """Nobody acts on the plan before this. None once it has ended."""
+    """No worker acts on the plan before this. None once it has ended."""
 
     ended_at: AwareDatetime | None
 

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 def otlp_provider(service: str, collector: str) -> TracerProvider:
     """Exports in batches, from a thread of its own. All but the name is left to the `OTEL_*` variables.
 
-    `collector` is what people are told of where the spans go. Raises `ValueError` and `RuntimeError` for
-    variables that the SDK cannot do with.
+    `collector` is the spans' destination, as the log names it. Raises `ValueError` and `RuntimeError` for
+    variables that the SDK does not accept.
     """
     own = {SERVICE_NAME: service, SERVICE_VERSION: version("fault-dispatcher")}
     resource = Resource.create(own | dict(OTELResourceDetector().detect().attributes))

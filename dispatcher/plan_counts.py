@@ -1,4 +1,4 @@
-"""How the plans of the fleet stand, and what the ledger has counted of them."""
+"""The states of the fleet's plans, and what the ledger has counted of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["PlanCounts", "plan_counts"]
 
 @dataclass(frozen=True, slots=True)
 class PlanCounts:
-    """Numbers of plans, steps and wake-ups. What is a total counts from when Redis was empty."""
+    """Numbers of plans and steps. What is a total counts from when Redis was empty."""
 
     states: Mapping[PlanState, int]
     """How many plans in flight are in each state."""
@@ -55,7 +55,7 @@ class PlanCounts:
 
 
 def plan_counts(ledger: Ledger) -> PlanCounts:
-    """How all plans stand. Raises `LedgerUnavailableError`."""
+    """The states of all plans, and the counts. Raises `LedgerUnavailableError`."""
     counts, halted, aside = ledger.execute_all(
         [["HGETALL", ledger.counts_key], ["GET", ledger.halt_key], ["HLEN", ledger.aside_key]]
     )

@@ -26,11 +26,12 @@ DECIMAL = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]
 
 
 def read_plans(names: Iterable[str]) -> list[FaultPlan]:
-    """All plans in the named files; `-` is standard input, and `*`, `?` and `**` stand for names.
+    """All plans in the named files; `-` is standard input, and `*`, `?` and `**` are part of names that they
+    match.
 
-    A `.yaml`, `.yml`, `.json`, `.jsonl` or `.ndjson` file is what its name says; anything else is told apart
-    by how it begins. Each holds one plan, or a list or sequence of plans. Raises `InvalidPlanError`, which
-    names every wrong field of every plan.
+    A `.yaml`, `.yml`, `.json`, `.jsonl` or `.ndjson` file is what its name says; the kind of anything else
+    follows from its first character. Each holds one plan, or a list or sequence of plans. Raises
+    `InvalidPlanError`, which names every wrong field of every plan.
     """
     plans: list[FaultPlan] = []
     problems: list[list[str]] = []
@@ -50,7 +51,7 @@ def read_plans(names: Iterable[str]) -> list[FaultPlan]:
 
 
 def _matching(name: str) -> list[str]:
-    """The files that a name with wildcards stands for. Raises `InvalidPlanError` where there are none."""
+    """The files that a name with wildcards matches. Raises `InvalidPlanError` if there are none."""
     if not glob.has_magic(name) or Path(name).exists():
         return [name]
     matching = glob.glob(name, recursive=True)  # noqa: PTH207 (a Path's own takes no absolute pattern)

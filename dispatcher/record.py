@@ -26,11 +26,11 @@ END_STATES: dict[type[Exception], PlanState] = {
     errors.PlanCancelledError: PlanState.CANCELLED,
     errors.PlanExpiredError: PlanState.EXPIRED,
 }
-"""Where a plan stands that ends with one of these errors."""
+"""The final state of a plan that ends with one of these errors."""
 
 
 class Order(BaseModel):
-    """What was submitted. As text it tells whether two submissions are the same."""
+    """What was submitted. Its text shows whether two submissions are the same."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,14 +65,14 @@ class PlanRecord(NamedTuple):
     applied_ms: int | None = None
     ended_ms: int | None = None
     released_ms: int | None = None
-    """Until when it keeps its target, where it ended while its fault might be alive."""
+    """Until when it keeps its target, if it ended while its fault might be alive."""
 
     apply_id: str | None = None
     cause: str | None = None
     """Why it waits, or why it ended."""
 
     failure: ExecutorClientError | None = None
-    """Why the last attempt failed, where it will be tried again."""
+    """Why the last attempt failed, if there will be another one."""
 
     cancelled: str | None = None
     """Why it was cancelled, once it was."""
@@ -81,7 +81,7 @@ class PlanRecord(NamedTuple):
     """What it will end with, once its fault is stopped."""
 
     doubtful_ms: int | None = None
-    """When the last apply may have reached the Executor whose answer nobody has."""
+    """When the last apply without an answer may have reached the Executor."""
 
     applying_ms: int | None = None
     """When an apply began that must not be repeated."""
@@ -93,7 +93,7 @@ class PlanRecord(NamedTuple):
     """The plan that holds the target, for a step of a plan that does not wait for it."""
 
     traceparent: str = ""
-    """The span that submitted it (W3C Trace Context). Empty where there was none."""
+    """The span that submitted it (W3C Trace Context). Empty if there was none."""
 
     @classmethod
     def from_fields(cls, plan_id: str, fields: Mapping[str, str], in_the_way: str = "") -> Self:
@@ -144,12 +144,12 @@ class PlanRecord(NamedTuple):
         return None if begins_ms is None else begins_ms + budget_ms(self.plan, 0)
 
     def alive_ms(self, now_ms: int) -> int:
-        """How much longer the fault may be alive where nobody stops it."""
+        """How much longer the fault may be alive if it is not stopped."""
         return max(0, (self.fault_ends_ms or now_ms) - now_ms)
 
     @property
     def why(self) -> str | None:
-        """What people are told about a plan that does not go on, or has ended."""
+        """Why a plan does not go on, or has ended, for people."""
         return self.cause or (None if self.failure is None else str(self.failure))
 
     @property
@@ -164,7 +164,7 @@ class PlanRecord(NamedTuple):
 
     @property
     def doubtful(self) -> bool:
-        """Whether nobody knows if its fault was applied."""
+        """Whether it is unknown if its fault was applied."""
         return self.doubtful_ms is not None
 
     def to_fields(self) -> dict[str, str | int]:
@@ -212,7 +212,7 @@ class PlanRecord(NamedTuple):
         return self._replace(attempts=self.attempts + 1, failure=failure, cause=None)
 
     def in_doubt(self, now_ms: int) -> Self:
-        """The record once an apply may have arrived whose answer nobody has."""
+        """The record once an apply without an answer may have arrived."""
         return self._replace(doubtful_ms=now_ms, applying_ms=self.applying_ms or now_ms)
 
     def held_back(self, cause: str) -> Self:
@@ -256,7 +256,7 @@ class PlanRecord(NamedTuple):
 
 
 def read_record(plan_id: str, fields: Mapping[str, str]) -> PlanRecord | errors.RecordUnreadableError:
-    """The record in a ledger hash, or why this version cannot read it, and where its fault may be."""
+    """The record in a ledger hash, or why this version cannot read it, and what is known of its fault."""
     try:
         return PlanRecord.from_fields(plan_id, fields)
     except (errors.ExecutorClientError, LookupError, TypeError, ValueError) as exc:

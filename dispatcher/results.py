@@ -57,7 +57,7 @@ class ResultCodec:
     def decode(self, plan_id: str, stored: str) -> RawObservation:
         """The observation in a stored result. Raises the error that is stored in its place.
 
-        What is stored is data: whatever it names, nothing is imported or called, and only errors of
+        What is stored is data: nothing that it names is imported or called, and only errors of
         `dispatcher.errors` are raised. Raises `RecordUnreadableError` if it cannot be read.
         """
         try:

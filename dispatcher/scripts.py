@@ -1,4 +1,4 @@
-"""Lua scripts, several in one round trip, whatever scripts Redis happens to have loaded."""
+"""Lua scripts, several in one round trip, even if Redis has not loaded the scripts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Call:
     keys: Sequence[str]
     args: Sequence[str | float]
     then: Callable[[Any], None] | None = None
-    """Hears the reply."""
+    """Called with the reply."""
 
     @property
     def command(self) -> list[str | float]:
@@ -62,26 +62,26 @@ class Scripts:
     def run(self, calls: Sequence[Call]) -> list[Any]:
         """Carry out the calls in one round trip; their replies.
 
-        Raises `redis.RedisError`; where one call fails, all are carried out even so.
+        Raises `redis.RedisError`; if one call fails, all are carried out even so.
         """
         return told(calls, self.exchange(calls))
 
     def post(self, calls: Sequence[Call], then: Callable[[Outcome], None]) -> None:
-        """Have the calls carried out in one round trip. `then` hears what `run` would return, or raise.
+        """Have the calls carried out in one round trip. `then` gets what `run` would return, or raise.
 
         Here that is before this returns. Others may have another thread carry them out, and call `then`.
         """
         try:
             outcome: Outcome = self.run(calls)
-        except Exception as exc:  # noqa: BLE001 (`then` hears it)
+        except Exception as exc:  # noqa: BLE001 (`then` gets it)
             outcome = exc
         then(outcome)
 
     def exchange(self, calls: Sequence[Call]) -> list[Any]:
         """What Redis answers to each call: a reply, or a `redis.ResponseError`.
 
-        Scripts that Redis has lost (it was restarted, or somebody flushed them) are loaded, and only the
-        calls that missed them are made again. Raises `redis.RedisError` where nothing is answered.
+        Scripts that Redis has lost (it was restarted, or a person flushed them) are loaded, and only the
+        calls that missed them are made again. Raises `redis.RedisError` if there is no answer.
         """
         commands = [each.command for each in calls]
         replies = exchange(self._client, commands)
@@ -96,7 +96,7 @@ class Scripts:
 
 
 def told(calls: Sequence[Call], replies: list[Any]) -> list[Any]:
-    """The replies, once the calls have heard them. Raises what Redis answers to a call that failed."""
+    """The replies, once the calls' `then` have run. Raises what Redis answers to a call that failed."""
     for call, reply in zip(calls, replies, strict=True):
         if isinstance(reply, ResponseError):
             raise reply

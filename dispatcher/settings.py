@@ -45,10 +45,10 @@ __all__ = ["WITHOUT_METRICS", "LogFormat", "Settings", "load_settings"]
 
 PREFIX = "DISPATCHER_"
 WITHOUT_METRICS = {"policy_api"}
-"""Drivers of Executors that inject faults and tell nothing of what they did."""
+"""Drivers of Executors that inject faults and report nothing of their effect."""
 
 CERTIFICATE_CHECKS = {"required", "optional", "none"}
-"""How far the certificate of a Redis is looked at, as redis-py calls it."""
+"""How far the certificate of a Redis is checked, in redis-py's words."""
 
 ExecutorName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
 
@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     )
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    """Broker, ledger and result backend. A secret, for it may hold a password.
+    """Broker, ledger and result backend. A secret, because it may hold a password.
 
     `rediss://` is over TLS: the server's certificate is verified against the public authorities, or those in
     the file that `?ssl_ca_certs=` names.
@@ -118,7 +118,7 @@ class Settings(BaseSettings):
         default={"default": ExecutorClientConfig()}, min_length=1
     )
     services: dict[str, ServiceSettings] = {}
-    """Where the services are that faults hit, for observers that send requests to them."""
+    """The addresses of services that faults hit; observers send requests to them."""
 
     def why_unobservable(self, executor: str, service: str) -> str | None:
         """Why a plan for this service could have no observation, and what to add to the settings."""
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
 
     @property
     def redis_address(self) -> str:
-        """Where Redis is, without its password: `redis://127.0.0.1:6379/0`."""
+        """Redis's address without its password: `redis://127.0.0.1:6379/0`."""
         url = urlsplit(self.redis_url.get_secret_value())
         return f"{url.scheme}://{url.hostname}:{url.port or 6379}{url.path}"
 

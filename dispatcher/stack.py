@@ -42,13 +42,13 @@ class Stack:
     def __init__(self, *, workers: int, traffic_rps: float, flower: bool = False) -> None:
         """`traffic_rps` requests a second go to each target while a fault is on it.
 
-        `flower` starts Flower as well, where it is installed.
+        `flower` starts Flower as well, if it is installed.
         """
         self._workers = workers
         self._traffic_rps = traffic_rps
         self._flower = flower and find_spec("flower") is not None
         self.addresses: dict[str, str] = {}
-        """Where the parts are, once the system is up."""
+        """The addresses of the parts, once the system is up."""
 
         self.environment: dict[str, str] = {}
         """What other programs need to use it."""
@@ -72,7 +72,7 @@ class Stack:
         self._stop()
 
     def check(self) -> None:
-        """Raises `StackError` where a part has ended by itself."""
+        """Raises `StackError` if a part has ended by itself."""
         for child in self._children:
             child.check()
 

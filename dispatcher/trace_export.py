@@ -1,4 +1,4 @@
-"""Traces go to an OpenTelemetry collector where the environment names one. Needs the extra `otel`."""
+"""Traces go to an OpenTelemetry collector if the environment names one. Needs the extra `otel`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 def export_traces(service: str) -> Callable[[], None]:
     """Send this process's spans to the collector that the environment names; what sends the last of them.
 
-    `service` is the name of the process where the environment has none. Nothing is done without a collector,
-    where tracing is switched off, and in a process that has a tracer provider already.
+    `service` is the name of the process if the environment has none. Nothing is done without a collector, if
+    tracing is switched off, and in a process that has a tracer provider already.
     """
     foreign = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
     if foreign or not _setting("ENDPOINT") or _switched_off():
@@ -42,7 +42,7 @@ def export_traces(service: str) -> Callable[[], None]:
 
 
 def _provider(service: str) -> TracerProvider | None:
-    """None where spans cannot be exported. That is said in the log, and keeps nobody from work."""
+    """None if spans cannot be exported. The log says so, and the process works without traces."""
     try:
         collector = _collector()
         from dispatcher.otlp import otlp_provider  # noqa: PLC0415 (the SDK is an extra)
@@ -56,7 +56,7 @@ def _provider(service: str) -> TracerProvider | None:
 
 
 def _collector() -> str:
-    """Where it is, without a path, and without the secrets that a URL may hold. Raises `ValueError`."""
+    """Its address without a path, and without the secrets that a URL may hold. Raises `ValueError`."""
     if _setting("PROTOCOL") not in {"", "http/protobuf"}:
         raise ValueError(f"{VARIABLE}_PROTOCOL must be http/protobuf")
     try:

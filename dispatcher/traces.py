@@ -23,14 +23,14 @@ W3C = TraceContextTextMapPropagator()
 
 
 def traceparent() -> str:
-    """The current span, as that header names it. Empty where there is none."""
+    """The current span, as that header names it. Empty if there is none."""
     headers: dict[str, str] = {}
     W3C.inject(headers)
     return headers.get("traceparent", "")
 
 
 def trace_id() -> str | None:
-    """The trace of the current span, in 32 hexadecimal digits. None where there is none."""
+    """The trace of the current span, in 32 hexadecimal digits. None if there is none."""
     context = trace.get_current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else None
 

@@ -132,7 +132,7 @@ def completions(
 
 
 def first_of(key: str, timeout_sec: float) -> Wait[str | None]:
-    """The first element of the list under `key`, where it stays. None once `timeout_sec` have passed."""
+    """The first element of the list under `key`, which stays there. None once `timeout_sec` have passed."""
     give_up_at = time.monotonic() + timeout_sec
     while True:
         found: str | None = yield Read(["LINDEX", key, 0])

@@ -30,7 +30,7 @@ app = typer.Typer(
     name="dispatcher",
     help="Sends fault plans to a fleet of workers, and brings back what was observed.",
     epilog="An error is a line or two on standard error, and has an exit code of its own: 2 for input that "
-    "breaks a rule, 3 where Redis does not answer, the others as in docs/errors.md.",
+    "breaks a rule, 3 if Redis does not answer, the others as in docs/errors.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # fills the lines of a help text
@@ -81,5 +81,5 @@ def _told(lines: list[str], exit_code: int) -> int:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 (a signal handler's signature)
-    """End as after Ctrl-C: whatever was started is stopped on the way out."""
+    """End as after Ctrl-C: all that was started is stopped on the way out."""
     sys.exit(128 + number)

@@ -45,7 +45,7 @@ def demo() -> None:
     """Start the whole system on this machine, send fault plans through it, and show what came back.
 
     A real Redis, the reference Executor with Envoy and two workers are started on free loopback ports, and
-    ended again. Exits with 0 only where every plan ended with an observation that fits it.
+    ended again. Exits with 0 only if every plan ended with an observation that fits it.
     """
     stderr.print(f"starting Redis, the Executor with Envoy, and {WORKERS} workers ...")
     with Stack(workers=WORKERS, traffic_rps=TRAFFIC_RPS) as stack, Dispatcher(stack.settings) as dispatcher:
@@ -73,17 +73,17 @@ def _misfits(outcomes: Sequence[Outcome]) -> list[str | None]:
 
 
 def fits(plan: FaultPlan, observation: RawObservation, baseline_ms: float) -> str | None:
-    """None where the observation is what the plan should have caused, else what is odd about it."""
+    """None if the observation is what the plan should have caused, else what is odd about it."""
     share = plan.percentage / 100
     if not (observation.success_count or observation.error_count):
         return "no request met the fault"
     expected_errors = share if plan.fault_type is FaultType.ABORT else 0.0
     tolerance = ERROR_RATE_TOLERANCE if 0 < expected_errors < 1 else 0.0
     if round(abs(observation.error_rate - expected_errors), 6) > tolerance:
-        return f"error rate {observation.error_rate:.2f} where {expected_errors:.2f} was asked for"
+        return f"error rate {observation.error_rate:.2f} instead of {expected_errors:.2f}"
     if expected_errors == 1 and observation.status_code != plan.abort_http_status:
-        return f"status {observation.status_code} where {plan.abort_http_status} was asked for"
+        return f"status {observation.status_code} instead of {plan.abort_http_status}"
     held_ms = share * (plan.start_delay_ms + (plan.delay_seconds or 0.0) * 1000)
     if observation.latency_ms < baseline_ms * bool(plan.delay_seconds) + 0.7 * held_ms:
-        return f"mean latency {observation.latency_ms:.0f} ms where {held_ms:.0f} ms more was asked for"
+        return f"mean latency {observation.latency_ms:.0f} ms, although {held_ms:.0f} ms were added"
     return None

@@ -1,4 +1,4 @@
-"""What scripts read: with `--json` each command prints one line of JSON for each thing that it tells of."""
+"""What scripts read: with `--json` each command prints one line of JSON for each plan or finding."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def metrics(
     executor: Annotated[str, typer.Option(help="Which of the configured Executors.")] = "default",
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
     serve: Annotated[bool, typer.Option(help="Serve those of all Executors to Prometheus.")] = False,
-    host: Annotated[str, typer.Option(help="Where to listen, with --serve.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on, with --serve.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The same; 0 chooses one.")] = 9808,
 ) -> None:
     """Show what all workers have counted so far, or serve it to Prometheus until Ctrl-C."""

@@ -14,7 +14,7 @@ from dispatcher.client import Dispatcher
 
 __all__ = ["cancel", "halt", "health", "resume"]
 
-Reason = Annotated[str, typer.Option(help="Told to whoever waits for them.")]
+Reason = Annotated[str, typer.Option(help="Shown to those who wait for them.")]
 
 
 def cancel(
@@ -22,7 +22,7 @@ def cancel(
     *,
     reason: Reason = "",
     as_json: Annotated[
-        bool, json_option("for each plan: id, cancelled (false where it had ended already)")
+        bool, json_option("for each plan: id, cancelled (false if it had ended already)")
     ] = False,
 ) -> None:
     """Stop the faults of plans, and end the plans. Nothing is cancelled unless all of them are known."""
@@ -37,7 +37,7 @@ def cancel(
 
 def halt(
     reason: Annotated[
-        str, typer.Argument(metavar="REASON", help="Told to whoever waits for a plan, or submits one.")
+        str, typer.Argument(metavar="REASON", help="Shown to those who wait for a plan, or submit one.")
     ],
     *,
     as_json: Annotated[
@@ -59,7 +59,7 @@ def halt(
 
 def resume(
     *,
-    as_json: Annotated[bool, json_option("with halted, resumed (false where it was not halted)")] = False,
+    as_json: Annotated[bool, json_option("with halted, resumed (false if it was not halted)")] = False,
 ) -> None:
     """Take plans again after halt."""
     with Dispatcher() as dispatcher:
@@ -76,7 +76,7 @@ def health(
     timeout_sec: Annotated[float, typer.Option(help="How long to wait for a worker's check.")] = 30.0,
     as_json: Annotated[bool, json_option("with executor, healthy, cause, checked_at")] = False,
 ) -> None:
-    """Say whether an Executor is up, as a worker has found. Exits with 1 where it is not."""
+    """Say whether an Executor is up, as a worker has found. Exits with 1 if it is not."""
     with Dispatcher() as dispatcher:
         found = dispatcher.health(executor, timeout_sec)
     if as_json:

@@ -102,7 +102,7 @@ class _Wait:
         self._hint_at: float | None = time.monotonic() + HINT_AFTER_SEC
 
     def for_end_of(self, handle: PlanHandle) -> RawObservation | ExecutorClientError:
-        """How the plan has ended. Raises `LedgerUnavailableError` where Redis stays away."""
+        """How the plan has ended. Raises `LedgerUnavailableError` if Redis stays away."""
         while True:
             try:
                 return handle.result(SLICE_SEC)
@@ -118,7 +118,7 @@ class _Wait:
             self._check()
 
     def _bear_with_redis(self) -> None:
-        """Wait before Redis is asked again. Raises the current error where it has been away for too long."""
+        """Wait before Redis is asked again. Raises the current error if it has been away for too long."""
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
@@ -162,7 +162,7 @@ def show(outcomes: Iterable[Outcome], verdicts: Sequence[str] | None = None) -> 
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> int:
-    """0 where every plan has its observation, else the exit code of the first error."""
+    """0 if every plan has its observation, else the exit code of the first error."""
     errors = (outcome.result for outcome in outcomes if isinstance(outcome.result, ExecutorClientError))
     return next((error.exit_code for error in errors), 0)
 

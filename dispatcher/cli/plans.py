@@ -57,8 +57,8 @@ def run(
 ) -> None:
     """Send the plans in FILE through the running system, and wait for their observations.
 
-    Nothing is sent unless every plan in every file is valid. Exits with 0 where every plan has its
-    observation, else with the code of the first error.
+    Nothing is sent unless every plan in every file is valid. Exits with 0 if every plan has its observation,
+    else with the code of the first error.
     """
     plans = read_plans(files)
     with Dispatcher() as dispatcher:
@@ -84,11 +84,11 @@ def submit(
     timeout_sec: Timeout = None,
     expires: Expires = None,
     conflict_policy: Conflict = ConflictPolicy.QUEUE,
-    as_json: Annotated[bool, json_option("for each plan: id, plan, and error where it is refused")] = False,
+    as_json: Annotated[bool, json_option("for each plan: id, plan, and error if it is refused")] = False,
 ) -> None:
-    """Hand the plans in FILE over, and print their ids. They end without anybody waiting for them.
+    """Hand the plans in FILE over, and print their ids. They end even if no process waits for them.
 
-    Nothing is sent unless every plan in every file is valid. Exits with 0 where every plan is taken, else
+    Nothing is sent unless every plan in every file is valid. Exits with 0 if every plan is taken, else
     with the code of the first refusal.
     """
     plans = read_plans(files)
@@ -116,7 +116,7 @@ def result(
 ) -> None:
     """Print what was observed of plans that were submitted, waiting for those that have not ended.
 
-    Exits with 0 where every plan has its observation, else with the code of the first error.
+    Exits with 0 if every plan has its observation, else with the code of the first error.
     """
     with Dispatcher() as dispatcher:
         handles = [dispatcher.handle(plan_id) for plan_id in ids]
@@ -130,7 +130,7 @@ def result(
 
 
 def status(ids: Ids, *, as_json: States = False) -> None:
-    """Say where plans stand."""
+    """Show the state of plans."""
     with Dispatcher() as dispatcher:
         found = [dispatcher.handle(plan_id).status() for plan_id in ids]
     if as_json:

@@ -28,5 +28,5 @@ stderr = _PlainConsole(markup=False, emoji=False, stderr=True)
 
 
 def echo(line: str, *, error: bool = False) -> None:
-    """Print one line as it is, whatever the width of the terminal."""
+    """Print one line as it is, even if the terminal is narrower."""
     typer.echo(printable(line), err=error)

@@ -26,7 +26,7 @@ def up(
 ) -> None:
     """Start the whole system on this machine, and keep it until Ctrl-C.
 
-    Redis, the reference Executor with Envoy in front of sample services, workers and, where it is installed,
+    Redis, the reference Executor with Envoy in front of sample services, workers and, if it is installed,
     Flower. All listen on free loopback ports, which are printed.
     """
     stderr.print("starting ...")

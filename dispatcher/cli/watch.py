@@ -34,9 +34,9 @@ def watch(
     interval_sec: Annotated[float, typer.Option(min=0.1, help="Between two looks.")] = 1.0,
     as_json: Annotated[bool, json_option("for each plan, as status does, and end")] = False,
 ) -> None:
-    """Show the plans in flight, those on which somebody must act soonest first, until Ctrl-C.
+    """Show the plans in flight, those that are due soonest first, until Ctrl-C.
 
-    Prints once where standard output is no terminal.
+    Prints once if standard output is no terminal.
     """
     with Dispatcher() as dispatcher:
         if as_json:
@@ -87,6 +87,6 @@ def _table(plans: list[PlanStatus], now: datetime) -> Table:
 
 
 def _left(plan: PlanStatus, now: datetime) -> str:
-    """Until the fault should be over; until the next step, where it is not applied."""
+    """Until the fault should be over; until the next step, if it is not applied."""
     moment = plan.ends_at if plan.state is PlanState.RUNNING else plan.next_step_at
     return "" if moment is None else f"{max(0.0, (moment - now).total_seconds()):.0f} s"

@@ -27,7 +27,7 @@
 --                               stops waiting for that message
 --         'held <token>'        a worker carries a step out; `due` holds the lease's end
 --         'parked'              the plan waits for its time in `due`
--- Behind 'message <n>' and 'parked' stands the token of the step that wrote it, so that the same decision, sent again
+-- The token of the step that wrote it follows 'message <n>' and 'parked', so that the same decision, sent again
 -- because its answer was lost, is recognised.
 --
 -- released_ms is for a plan that ended while its fault may still be alive: it keeps its target until then.

@@ -149,4 +149,4 @@ def test_a_port_that_is_taken_is_a_line(exporter: Exporter, redis_url: str) -> N
     port = exporter.address.rpartition(":")[2]
     done = command("metrics", "--serve", "--port", port, DISPATCHER_REDIS_URL=redis_url)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: port: {port} of 127.0.0.1 is not to be had: Address already in use\n"
+    assert done.stderr == f"error: port: {port} of 127.0.0.1 is not available: Address already in use\n"

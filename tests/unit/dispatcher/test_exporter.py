@@ -134,7 +134,7 @@ def test_it_is_served_as_long_as_asked(settings: Settings) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
 def test_where_it_cannot_listen_it_says_so(settings: Settings, host: str) -> None:
-    told = f"of {host} is not to be had: "
+    told = f"of {host} is not available: "
     with (
         serving(settings, "127.0.0.1", 0) as taken,
         pytest.raises(InvalidSettingsError, match=f"{taken} {told}"),
