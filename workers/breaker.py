@@ -1,7 +1,7 @@
 """The circuit breaker of one Executor that the whole fleet shares.
 
 Its state is in Redis, on the server's clock, changed by `lua/admit.lua`, `lua/record.lua` and, by a person's
-hand, `lua/switch.lua`; the schema stands in `lua/breaker.lua`. Nothing is held while a call is under way.
+hand, `lua/switch.lua`; the schema is in `lua/breaker.lua`. Nothing is held while a call is under way.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def _merged(rows: Sequence[_Row]) -> Iterator[_Row]:
 
 
 class SharedBreaker(Breaker):
-    """See `Breaker`. No call raises for Redis: while that is out of reach, this process goes by itself.
+    """See `Breaker`. No call raises an error of Redis: a process that cannot reach it falls back to a local
+    breaker.
 
     The client must decode responses, and give up on Redis within the time that a call may be held up.
     """
@@ -199,7 +200,7 @@ class SharedBreaker(Breaker):
         return {name: str(number) for name, number in zip(names, found, strict=True) if number is not None}
 
     def switch(self, state: BreakerState, reason: str) -> bool:
-        """Raises `redis.RedisError`: whoever turns a switch must know whether it was turned."""
+        """Raises `redis.RedisError`, because a person must know whether the switch was turned."""
         changed = bool(self._scripts.run([Call(SWITCH, self._keys, [self.executor, state, reason])])[0])
         if changed:
             self._entered(state, reason)
@@ -211,7 +212,7 @@ class SharedBreaker(Breaker):
         self._entered(BreakerState.CLOSED, reason)
 
     def status(self) -> BreakerStatus:
-        """How it stands. Raises `redis.RedisError`."""
+        """Its present state. Raises `redis.RedisError`."""
         fields = cast("dict[str, str]", self._client.hgetall(self._keys[0]))
 
         def number(name: str) -> int | None:
@@ -239,14 +240,14 @@ class SharedBreaker(Breaker):
         logger.warning("executor %s: circuit breaker %s: %s", self.executor, state, reason)
 
     def _reach(self, ask: Callable[[], T]) -> T | None:
-        """What Redis says. None where it is out of reach, or was a moment ago."""
+        """What Redis answers. None if it is out of reach, or was a moment ago."""
         if time.monotonic() < self._away_until:
             return None
         try:
             answer = ask()
         except redis.RedisError as exc:
             if not self._away_until:
-                logger.warning("executor %s: this worker goes by itself: %s", self.executor, exc)
+                logger.warning("executor %s: falls back to a local breaker: %s", self.executor, exc)
             self._away_until = time.monotonic() + AWAY_S
             return None
         if self._away_until:

@@ -49,17 +49,17 @@ __all__ = [
 ]
 
 FAILURES = (ExecutorTimeoutError, ExecutorConnectionError, ExecutorServerError, ExecutorProtocolError)
-"""What speaks against an Executor. Any other answer of its own, even one that says no, speaks for it."""
+"""What counts as a failure of an Executor. Any other answer, even a rejection, counts as success."""
 
 NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 
 UNCOUNTED = "-"
-"""The epoch of calls that no breaker hears of, for it is switched off in the settings, or was not asked."""
+"""The epoch of calls that no breaker counts, because it is switched off in the settings, or was not asked."""
 
 WINDOW_SLICES = 10
 
 HALF_OPEN_WAIT_MS = 1000
-"""How long after a rejection another try is worth it, where no better time is known."""
+"""How long after a rejection another try is worth it, if no better time is known."""
 
 
 class BreakerState(StrEnum):
@@ -90,7 +90,7 @@ class Admission:
     """Of the breaker's state. Once that has changed, the call's outcome no longer counts."""
 
     local: bool = False
-    """Whether this process gave it by itself, for Redis was out of reach."""
+    """Whether this process gave it by itself, because Redis was out of reach."""
 
 
 UNASKED = Admission("", UNCOUNTED)
@@ -160,7 +160,7 @@ class BreakerRules:
     success_threshold: int
     half_open_probes: int
     lease_ms: int
-    """How long a probe keeps its place, should nobody hear of it again."""
+    """How long a probe keeps its place if its outcome is never reported."""
 
     open_ms: int
     max_open_ms: int
@@ -207,9 +207,9 @@ class BreakerRules:
 
 
 class Breaker(ABC):
-    """Says whether an Executor may be called, and hears what came of it. Safe to share between threads.
+    """Decides whether an Executor may be called, and learns how calls ended. Safe to share between threads.
 
-    Used as a context manager around one call it raises `CircuitOpenError`, or hears how the call ended.
+    Used as a context manager around one call, it raises `CircuitOpenError`, or learns how the call ended.
     """
 
     def __init__(self, executor: str, rules: BreakerRules) -> None:
@@ -219,45 +219,46 @@ class Breaker(ABC):
 
     @abstractmethod
     def admit(self, *, retry: bool = False, place: bool = False) -> Admission | Rejection:
-        """Ask for one call. Whoever gets it must `record` what came of it.
+        """Ask for one call. A caller that gets it must `record` its outcome.
 
-        A `retry` also takes one of the retries that the fleet has left. Whoever will wait and ask again wants
-        a `place`: then `retry_after_s` is a moment of its own, behind all who asked before.
+        A `retry` also takes one of the retries that the fleet has left. A caller that will wait and ask again
+        wants a `place`: then `retry_after_s` is a moment of its own, behind all who asked before.
         """
 
     @abstractmethod
     def record(self, admission: Admission, report: Report, counts: Mapping[str, int] = NO_COUNTS) -> None:
-        """Tell what came of an admitted call. One from an earlier state of the breaker changes nothing.
+        """Report the outcome of an admitted call. One from an earlier state of the breaker changes nothing.
 
-        `counts` are added to the fleet's metrics, where there is a fleet.
+        `counts` are added to the fleet's metrics, if there is a fleet.
         """
 
     @abstractmethod
     def peek(self) -> Admission | None:
-        """What lets a caller that was not asked for tell what it saw. None while that does not count."""
+        """An admission for a call that the breaker was not asked for. None while its outcome would not
+        count."""
 
     @abstractmethod
     def changes(self) -> Mapping[str, str | int]:
-        """How often it has changed its state: `opens`, `half_opens`, `closes`, each absent where it is 0."""
+        """How often it has changed its state: `opens`, `half_opens`, `closes`, each absent if it is 0."""
 
     @abstractmethod
     def switch(self, state: BreakerState, reason: str) -> bool:
-        """Open, close or disable by hand. False where it was so already."""
+        """Open, close or disable by hand. False if it was so already."""
 
     @abstractmethod
     def reset(self, reason: str = "reset by hand") -> None:
         """Let calls through, and forget what was counted."""
 
     def open(self, reason: str) -> bool:
-        """Let no call through until `close`. False where it was so already."""
+        """Let no call through until `close`. False if it was so already."""
         return self.switch(BreakerState.OPEN, printable(reason))
 
     def close(self, reason: str = "closed by hand") -> bool:
-        """Let calls through again, and count from zero. False where nothing was in the way."""
+        """Let calls through again, and count from zero. False if nothing was in the way."""
         return self.switch(BreakerState.CLOSED, printable(reason))
 
     def disable(self, reason: str) -> bool:
-        """Let all calls through, whatever comes of them, until `close` or `open`."""
+        """Let all calls through, even if they fail, until `close` or `open`."""
         return self.switch(BreakerState.DISABLED, printable(reason))
 
     def can_attempt(self) -> bool:
@@ -285,7 +286,7 @@ class Breaker(ABC):
         self.record(admission, Report.of(error, time.monotonic() - began))
 
     def error(self, rejection: Rejection) -> CircuitOpenError:
-        """A rejection as what a caller is told."""
+        """A rejection as the error that a caller gets."""
         wait_s = max(0.0, rejection.retry_after_s)
         told = rejection.told(self.executor)
         return CircuitOpenError(f"{told}: try again in {math.ceil(wait_s)} s", wait_s)

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class StepCalls:
-    """A driver for one step. Stopping a fault is never held against anybody: it leaves no report."""
+    """A driver for one step. Stopping a fault never counts as a failure: it leaves no report."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class StepCalls:
         repeats: CallKind | None = None,
         patience_s: float = 0.0,
     ) -> None:
-        """`begun_ms` is the time at which the step began; `clock` tells in seconds how it goes on.
+        """`begun_ms` is the time at which the step began; `clock` returns the seconds that pass meanwhile.
 
         `repeats` is the call that failed in the step before, if one did. `patience_s` is how long an answer
         is waited for in general: a call that is given less time and times out is no failure of the Executor.
@@ -56,7 +56,7 @@ class StepCalls:
 
     @property
     def now_ms(self) -> int:
-        """The time, by the clock of whoever began the step."""
+        """The time, by the clock that the step began with."""
         return self._begun_ms + round((self._clock() - self._begun) * 1000)
 
     def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
@@ -72,7 +72,7 @@ class StepCalls:
         return self._watch(CallKind.STATUS, lambda: self._driver.status(apply_id, within_s), within_s)
 
     def metrics(self, record: PlanRecord, apply_id: str, within_s: float) -> RawObservation:
-        """See `Driver.metrics`, and `Observer.observation` where there is an observer."""
+        """See `Driver.metrics`, and `Observer.observation` if there is an observer."""
         if self._observer is not None:
             return self._observer.observation(record, within_s)
         return self._watch(CallKind.METRICS, lambda: self._driver.metrics(apply_id, within_s), within_s)

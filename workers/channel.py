@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Channel", "open_channel"]
 
 CALLS_A_STEP = 3
-"""The most calls that one step makes: status, metrics, and stop where they fail."""
+"""The most calls that one step makes: status, metrics, and stop if they fail."""
 
 LOOKS_A_STEP = 2
 """The most looks that one step takes at a target: before the fault, and at its begin."""
@@ -89,10 +89,10 @@ class Channel:
     def ask(
         self, record: PlanRecord, breaker: Breaker, admitted: Admission | None = None
     ) -> Admission | Rejection | None:
-        """May the plan's next step call the Executor? None where it has nothing to ask it.
+        """May the plan's next step call the Executor? None if it makes no call.
 
-        Whoever knows already that the breaker lets calls through brings what it has `admitted`. A retry needs
-        the fleet's budget besides.
+        A caller that knows already that the breaker lets calls through passes what it has `admitted`. A retry
+        needs the fleet's budget besides.
         """
         if record.ends:
             return None
@@ -136,7 +136,7 @@ def open_channel(
     """
     driver = open_driver(name, config, connections)
     if config.driver in WITHOUT_METRICS and config.observer is None:
-        problem = f"is required, for {config.driver} has no metrics"
+        problem = f"is required, because {config.driver} has no metrics"
         raise InvalidSettingsError(problem, [["observer", problem]]).within(f"executors.{name}")
     observer = _observer(name, config, services, connections)
     return Channel.of(name, config, driver, observer, poll_ms=poll_ms)

@@ -1,4 +1,4 @@
-"""What a worker tells of itself when it is asked over Celery's remote control."""
+"""What a worker reports of itself over Celery's remote control."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ __all__ = ["cancelled", "defect", "failed", "given_up", "has_passed", "hindrance
 
 
 def failed(record: PlanRecord, error: ExecutorClientError, now_ms: int, *, over: bool = False) -> Fail:
-    """The end of a plan. Its error tells which plan it was, and until when the fault may be alive.
+    """The end of a plan. Its error says which plan it was, and until when the fault may be alive.
 
     `over` says that the fault is known to be over.
     """
@@ -55,7 +55,7 @@ def cancelled(record: PlanRecord) -> PlanCancelledError | None:
 
 
 def hindrance(record: PlanRecord, now_ms: int, *, idempotent: bool) -> ExecutorClientError | None:
-    """Why a plan that is not applied, for all we know, shall not be any more. None where it may be.
+    """Why a plan that is not known to be applied must not be applied any more. None if it may be.
 
     `idempotent` says whether an apply that may have arrived can be sent again.
     """
@@ -84,7 +84,7 @@ def given_up(record: PlanRecord, why: str) -> ExecutorTimeoutError:
 
 
 def has_passed(moment_ms: int | None, now_ms: int) -> bool:
-    """Whether it is time. Never, where there is no such moment."""
+    """Whether it is time. Never, if there is no such moment."""
     return moment_ms is not None and now_ms >= moment_ms
 
 

@@ -102,14 +102,14 @@ def latency(round_trip_ms: float) -> Finding:
 
 
 def contract(executor: str, told: str | None, spoken: str) -> Finding:
-    """Which version of the contract an Executor says it keeps, beside the one that its driver speaks."""
+    """The version of the contract that an Executor says it keeps, and the one that its driver knows."""
     what, conformance = f"contract of {executor}", "dispatcher conformance URL checks it"
     if told is None:
-        return Finding(what, Level.OK, f"tells no contract version; {conformance}")
+        return Finding(what, Level.OK, f"names no contract version; {conformance}")
     if same_major(told, spoken):
-        return Finding(what, Level.OK, f"version {told}, and {spoken} is spoken here")
+        return Finding(what, Level.OK, f"version {told}, and the driver's is {spoken}")
     fix = f"Bring it and this fleet to the same major version; {conformance}"
-    return Finding(what, Level.WARNING, f"version {told!r}, but {spoken} is spoken here", fix)
+    return Finding(what, Level.WARNING, f"version {told!r}, but the driver's is {spoken}", fix)
 
 
 def overdue(late_s: float | None, in_flight: int) -> Finding:
@@ -117,7 +117,7 @@ def overdue(late_s: float | None, in_flight: int) -> Finding:
     if late_s is None or late_s <= LATE_S:
         return Finding("plans", Level.OK, f"{in_flight} in flight, none of them late")
     told = f"{in_flight} in flight, one of them due for {late_s:.0f} s"
-    return Finding("plans", Level.ERROR, told, "Nobody takes them up: start workers, or more of them")
+    return Finding("plans", Level.ERROR, told, "No worker takes them up: start workers, or more of them")
 
 
 def worker_fleet(replies: Mapping[str, Mapping[str, Any]], queue: str, own_version: str) -> list[Finding]:

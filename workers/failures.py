@@ -1,7 +1,7 @@
 """The specification's table of errors (section 5.2), as data.
 
-Each row says what happened to a call, which error that is, and what to do about it. Whether a retry is
-worth it stands on the error's class (`retry_safe`).
+Each row says what happened to a call, which error that is, and what to do about it. The error's class says
+whether a retry is worth it (`retry_safe`).
 """
 
 from __future__ import annotations

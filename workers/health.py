@@ -38,7 +38,7 @@ class HealthCheck:
     def __init__(
         self, client: redis.Redis, key: str, driver: Driver, breaker: Breaker, *, interval_s: float
     ) -> None:
-        """`key` is where the answer goes. `interval_s` lies between two checks, in seconds."""
+        """The answer is stored under `key`. `interval_s` lies between two checks, in seconds."""
         self._client = client
         self._key = key
         self._turn_key = f"{key}:turn"
@@ -65,7 +65,7 @@ class HealthCheck:
 
 
 def check(driver: Driver, breaker: Breaker) -> Health:
-    """Ask the Executor. A failure speaks against it; a success alone does not close its breaker."""
+    """Ask the Executor. A failure counts for its breaker; a success alone does not close it."""
     admission = breaker.peek()
     error: ExecutorClientError | None = None
     try:

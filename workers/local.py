@@ -64,7 +64,7 @@ class HttpExecutorClient(ExecutorClient):
     ) -> None:
         """With a `redis_url` the circuit breaker is the one that the fleet shares for `executor`.
 
-        `services` are where targets are, for an observer that probes them. Raises `InvalidSettingsError`.
+        `services` are the addresses of targets, if an observer probes them. Raises `InvalidSettingsError`.
         """
         self._config = config or ExecutorClientConfig()
         settings = Settings() if redis_url is None else Settings(redis_url=SecretStr(redis_url))

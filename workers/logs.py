@@ -40,7 +40,7 @@ class StepFields(logging.Filter):
 
 
 class JsonLines(JsonFormatter):
-    """One object a line, whatever the message holds."""
+    """One object a line, even if the message has several."""
 
     def add_fields(
         self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What the calls of one step add to the fleet's metrics. See `dispatcher.metrics` for where they go."""
+"""What the calls of one step add to the fleet's metrics. See `dispatcher.metrics` for the keys."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ OUTCOMES: tuple[tuple[type[Exception], CallOutcome], ...] = (
 def measured(kind: CallKind, error: Exception | None, took_s: float, *, retry: bool) -> dict[str, int]:
     """What to add for a call that raised `error`, or returned, after so many seconds.
 
-    `retry` says that it repeated one that had failed. Nothing where nothing was sent.
+    `retry` says that it repeated one that had failed. Nothing if nothing was sent.
     """
     if isinstance(error, NOT_SENT):
         return {}
@@ -58,7 +58,7 @@ def measured(kind: CallKind, error: Exception | None, took_s: float, *, retry: b
 
 
 def repeated(record: PlanRecord) -> CallKind | None:
-    """Which call the plan's next step repeats, where its last one failed. A step repeats one call at most."""
+    """Which call the plan's next step repeats, if its last one failed. A step repeats one call at most."""
     if record.attempts == 0:
         return None
     if record.error is not None:

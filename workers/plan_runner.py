@@ -54,7 +54,7 @@ class PlanRunner:
     ) -> None:
         """`poll_ms` lies between two looks at a fault that lasts longer than planned.
 
-        `watch_ms` lies between two looks of an observer at the target. None: nobody needs to look.
+        `watch_ms` lies between two looks of an observer at the target. None: none is needed.
         """
         self.idempotent = config.idempotent_apply
         self._watch_ms = watch_ms
@@ -163,7 +163,7 @@ class PlanRunner:
         return self._end(record, error, calls) if delay_s is None else Retry(record, delay_s, error)
 
     def _delay_s(self, record: PlanRecord, error: ExecutorClientError, now_ms: int) -> float | None:
-        """How long to wait before the next attempt. None where there is none that could come to an end.
+        """How long to wait before the next attempt. None if no attempt could end in time.
 
         An apply that was answered with nonsense is sent again: its fault may be there, and must be known.
         An Executor that asks to be left alone for longer is, as far as the budget goes.
@@ -193,11 +193,11 @@ class PlanRunner:
             if after_s is not None:
                 return Retry(ending, after_s, trouble)
             over = False
-        # Where the Executor has not properly named it, it may have another, or yet get one.
+        # If the Executor has not properly named it, it may have another name, or get one later.
         return failed(record, error, calls.now_ms, over=over and record.apply_id is not None)
 
     def _stop_again_s(self, record: PlanRecord, now_ms: int) -> float | None:
-        """How long to wait before the fault is stopped again. None where that is to no avail.
+        """How long to wait before the fault is stopped again. None if that is useless.
 
         As long as the Executor has not ended it by itself; and if it should have, some times more.
         """
@@ -208,7 +208,7 @@ class PlanRunner:
 
 
 def _named_fault(record: PlanRecord, error: ExecutorClientError) -> str | None:
-    """The fault that a broken answer to its apply speaks of."""
+    """The fault that a broken answer to its apply names."""
     answers = (error, record.failure)
     named = [each.apply_id for each in answers if isinstance(each, ExecutorProtocolError)]
     return next(filter(None, named), None)

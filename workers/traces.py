@@ -64,7 +64,7 @@ def step_under_way() -> PlanRecord | None:
 
 
 def noted(verdict: Verdict) -> Verdict:
-    """Tell the step's span what came of it, and the observation which trace it is from."""
+    """Note the decision in the step's span, and the trace in the observation."""
     span = get_current_span()
     if span.is_recording():
         describe(verdict=type(verdict).__name__.lower(), apply_id=verdict.record.apply_id)
@@ -104,12 +104,12 @@ def traced_call(method: str, url: str, send: Callable[[], Answer]) -> Answer:
 
 
 def own_trace_id(plan_id: str) -> int:
-    """The trace of a plan that was submitted without one: the same for all its calls, whoever makes them."""
+    """The trace of a plan that was submitted without one: the same for all its calls, from all workers."""
     return int.from_bytes(hashlib.sha256(plan_id.encode()).digest()[:16])
 
 
 def _before(record: PlanRecord) -> Context:
-    """In the span that submitted the plan, or else in one that nobody opened, in the plan's own trace."""
+    """In the span that submitted the plan, or else in one that no process opened, in the plan's own trace."""
     step = Context({STEP: record})
     if record.traceparent:
         submission = W3C.extract({"traceparent": record.traceparent}, step)

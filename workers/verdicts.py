@@ -15,7 +15,7 @@ __all__ = ["Fail", "Finish", "Park", "Retry", "Verdict"]
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """Nothing to do for `after_ms`. Nobody holds the plan meanwhile."""
+    """Nothing to do for `after_ms`. No worker holds the plan meanwhile."""
 
     record: PlanRecord
     after_ms: int

@@ -349,7 +349,7 @@ def test_doctor_looks_at_everything_in_a_line_each(cli: Cli, stub: StubExecutor)
 def test_doctor_finds_an_executor_of_another_contract(cli: Cli, stub: StubExecutor) -> None:
     stub.health = (200, {"status": "healthy", "contract": "2.0"})
     done = cli("doctor", DISPATCHER_EXECUTORS__DEFAULT__BASE_URL=stub.url)
-    assert "warning  contract of default: version '2.0', but 1.0 is spoken here." in done.stdout
+    assert "warning  contract of default: version '2.0', but the driver's is 1.0." in done.stdout
 
 
 def test_doctor_finds_what_is_not_there(cli: Cli, free_tcp_port: int) -> None:

@@ -30,12 +30,12 @@ breaker = typer.Typer(
     help="Show the circuit breaker of each Executor, or move one by hand.", no_args_is_help=True
 )
 
-Reason = Annotated[str, typer.Option(help="Told to whoever meets it.")]
+Reason = Annotated[str, typer.Option(help="Shown to those whose calls it stops.")]
 States = Annotated[
     bool,
     json_option("for each: executor, state, reason, since_ms, until_ms, failures, opens, half_opens, closes"),
 ]
-Json = Annotated[bool, json_option("with executor, state, changed (false where it was so already)")]
+Json = Annotated[bool, json_option("with executor, state, changed (false if it was so already)")]
 
 
 @breaker.command()
@@ -74,7 +74,7 @@ def close(
 def disable(
     *, executor: Executor = "default", reason: Reason = "disabled by hand", as_json: Json = False
 ) -> None:
-    """Let all calls through, whatever comes of them, until close or open."""
+    """Let all calls through, even if they fail, until close or open."""
     with _breaker(executor) as each:
         changed = each.disable(reason)
     _tell(executor, BreakerState.DISABLED, changed=changed, as_json=as_json)
@@ -90,7 +90,7 @@ def reset(*, executor: Executor = "default", as_json: Json = False) -> None:
 
 @contextmanager
 def _breaker(executor: str) -> Iterator[SharedBreaker]:
-    """Raises `InvalidSettingsError` for an unknown name, `LedgerUnavailableError` where Redis is away."""
+    """Raises `InvalidSettingsError` for an unknown name, `LedgerUnavailableError` if Redis is away."""
     settings = load_settings()
     if executor not in settings.executors:
         known = ", ".join(sorted(settings.executors))

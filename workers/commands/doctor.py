@@ -44,13 +44,13 @@ UNAUTHORIZED = 401
 def doctor(
     *,
     flower: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where Flower is, to see whether it is protected.")
+        str | None, typer.Option(metavar="URL", help="Flower's address, to see whether it is protected.")
     ] = None,
     as_json: Annotated[bool, json_option("for each finding: what, level, told, fix")] = False,
 ) -> None:
     """Look at everything that a fleet needs: a line for each, ok, warning or error, with what to do.
 
-    Exits with 1 where there is an error.
+    Exits with 1 if there is an error.
     """
     settings = load_settings()
     levels = set()
@@ -130,7 +130,7 @@ def _replies(settings: Settings) -> dict[str, Any]:
 
 
 def _executor(settings: Settings, name: str) -> Iterator[Finding]:
-    """Whether it answers from here, and in the driver's language, of a version that the driver speaks."""
+    """Whether it answers from here, by the driver's API, in a version that the driver knows."""
     config = settings.executors[name]
     what = f"executor {name}"
     with closing(open_driver(name, config, connections=1)) as driver:
@@ -144,7 +144,7 @@ def _executor(settings: Settings, name: str) -> Iterator[Finding]:
             yield Finding(what, Level.ERROR, exc.message)
             return
         spoken = driver.speaks
-    yield Finding(what, Level.OK, f"answers at {config.url}, and speaks {config.driver}")
+    yield Finding(what, Level.OK, f"answers at {config.url}, by {config.driver}")
     if spoken is not None:
         yield contract(name, told, spoken)
 
@@ -159,7 +159,7 @@ def _flower(url: str | None) -> Finding:
             return Finding("flower", Level.WARNING, exc.message)
     if answers[:2] != [UNAUTHORIZED] * 2:
         fix = "Set FLOWER_BASIC_AUTH=user:password"
-        return Finding("flower", Level.ERROR, "it is open to everybody", fix)
+        return Finding("flower", Level.ERROR, "it asks for no password", fix)
     if answers[2] != UNAUTHORIZED:
         fix = "Let only Prometheus reach it, by the network or a proxy"
         return Finding("flower", Level.WARNING, "asks for a password, but /metrics is open", fix)

@@ -32,7 +32,7 @@ def worker(
 ) -> None:
     """Carry plans out, until Ctrl-C or SIGTERM: steps under way are finished first.
 
-    Where one of several processes ends by itself, the others are told to end too.
+    If one of several processes ends by itself, the others are stopped, too.
     """
     if log_format is not None:
         os.environ["DISPATCHER_LOGS__FORMAT"] = log_format
@@ -49,7 +49,7 @@ def worker(
 
 
 def _run(commands: list[list[str]]) -> None:
-    """Run them all until one ends, or we are told to. A signal from the terminal reaches them by itself."""
+    """Run them all until one ends, or until a signal. A signal from the terminal reaches them by itself."""
     children = [
         subprocess.Popen(command, start_new_session=True, preexec_fn=ending_with_its_parent())  # noqa: S603, PLW1509 (ours, it takes no lock)
         for command in commands

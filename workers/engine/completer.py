@@ -102,7 +102,7 @@ class Completer(Loop):
         return self._put(_Item(Settlement(plan.plan_id, plan.token, "aside", [plan.why])))
 
     def stop(self) -> None:
-        """Write down what is left, for as long as its leases may stand, and end."""
+        """Write down what is left, while its leases may last, and end."""
         give_up_at = time.monotonic() + self._leases.lease_s
         while self._unanswered and self._thread.is_alive() and time.monotonic() < give_up_at:
             time.sleep(GROUP_COMMIT_S)

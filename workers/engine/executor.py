@@ -68,6 +68,6 @@ class PlanExecutor:
 
 
 def _unconfigured(record: PlanRecord, now_ms: int) -> Fail:
-    problem = f"{record.executor} is not configured where the worker runs"
+    problem = f"{record.executor} is not in the worker's settings"
     error = InvalidPlanError(f"plan {record.id}: executor {problem}", [["executor", problem]])
     return failed(record, error, now_ms)

@@ -5,13 +5,13 @@
 --   events   stream  {prefix}:breaker-events              executor, state, epoch, reason of each change of state
 --   metrics  hash    {prefix}:metrics:<executor>          what calls have shown, see dispatcher/metrics.py
 --
--- The breaker's fields, each absent where it is empty or 0:
+-- The breaker's fields, each absent if it is empty or 0:
 --   state       'open', 'half_open' or 'disabled'; absent: closed
 --   epoch       a number that rises with each change of state. What an earlier epoch admitted has no say in this one
 --   reason, since_ms   why it is in this state, and since when
 --   failures    how many calls in a row have failed, while closed
 --   w0 ... w9   the window, a ring of slices of time: 'slice calls failures slow', while closed
---   until_ms    when an open breaker lets probes through; absent: not before somebody closes it
+--   until_ms    when an open breaker lets probes through; absent: not before a person closes it
 --   opened      how many times in a row it opened without closing in between
 --   successes   probes that have succeeded, while half open
 --   slot_ms     the last moment that was given to a call that waits

@@ -1,7 +1,7 @@
 -- switch(KEYS: breaker, probes, events; ARGV: executor, state, reason) -> 1 if that changed anything
 -- By a person's hand. 'open' lasts until it is closed; 'closed' and 'reset' let calls through again, 'reset' having
--- forgotten how often the breaker opened and which retries were taken; 'disabled' lets all calls through, whatever
--- comes of them.
+-- forgotten how often the breaker opened and which retries were taken; 'disabled' lets all calls through, even if
+-- they fail.
 local breaker_key = KEYS[1]
 local executor, state, reason = ARGV[1], ARGV[2], ARGV[3]
 local known = redis.call('HMGET', breaker_key, 'state', 'until_ms')

@@ -1,1 +1,1 @@
-"""Who sees what a fault does, where the Executor has no metrics."""
+"""What measures a fault's effect, if the Executor has no metrics."""

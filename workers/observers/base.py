@@ -51,7 +51,7 @@ class Tally(BaseModel):
 
     @property
     def mean_latency_ms(self) -> float:
-        """0 where there was no request."""
+        """0 if there was no request."""
         return self.latency_ms / self.requests if self.requests else 0.0
 
     def __str__(self) -> str:

@@ -38,7 +38,7 @@ class ProbeObserver:
     every_s: float | None = 1.0
 
     def __init__(self, settings: ProbeSettings, services: Mapping[str, ServiceSettings]) -> None:
-        """`services` are where the targets are, by the names that plans call them.
+        """`services` are the addresses of the targets, by the names that plans use.
 
         Raises `InvalidSettingsError` for certificate files that cannot be used.
         """
@@ -52,7 +52,7 @@ class ProbeObserver:
         """Send one second's requests. Raises `InvalidPlanError` for a service that is not configured."""
         target = self._targets.get(record.plan.service)
         if target is None:
-            problem = f"is not configured: add [services.{record.plan.service}] where the worker runs"
+            problem = f"is not configured: add [services.{record.plan.service}] to the worker's settings"
             raise InvalidPlanError(f"service {record.plan.service} {problem}", [["service", problem]])
         seen = Seen.model_validate_json(record.seen or "{}")
         tally = seen.tally(phase)
@@ -64,7 +64,7 @@ class ProbeObserver:
         return seen.model_dump_json()
 
     def observation(self, record: PlanRecord, within_s: float) -> RawObservation:
-        """What the requests met. Raises `FaultLostError` where none was sent in time."""
+        """What the requests met. Raises `FaultLostError` if none was sent in time."""
         del within_s
         seen = Seen.model_validate_json(record.seen or "{}")
         during = seen.during

@@ -61,7 +61,8 @@ class PrometheusObserver:
         return record.seen
 
     def observation(self, record: PlanRecord, within_s: float) -> RawObservation:
-        """What the queries say of the time of the fault. Raises `FaultLostError` where they say nothing."""
+        """What the queries return for the time of the fault. Raises `FaultLostError` if they return
+        nothing."""
         settings = self._settings
         error_rate = self._number(settings.error_rate_query, record, within_s)
         return RawObservation(

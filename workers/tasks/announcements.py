@@ -110,7 +110,7 @@ class CeleryAnnouncer:
         try:
             if self._watched:
                 self._events.send(kind, **fields)
-        except Exception as exc:  # noqa: BLE001 (nobody who watches may hold a plan up)
+        except Exception as exc:  # noqa: BLE001 (a watcher must not hold a plan up)
             logger.debug("the event %s was not sent: %s", kind, exc)
 
 

@@ -147,7 +147,7 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
             return self._retry(bare(decision.cause), decision.after_s)
         assert isinstance(decision, Fail)  # noqa: S101 (for the type checker)
         if isinstance(decision.error, PlanCancelledError):
-            engine.announcer.failed(decision)  # Celery would store FAILURE for whatever is raised
+            engine.announcer.failed(decision)  # Celery would store FAILURE for any error
             return "the plan is cancelled"
         raise bare(decision.error)
 
@@ -217,7 +217,7 @@ def _is_plan_id(given: object) -> bool:
 
 
 def _followers(request: Any) -> str:
-    """What Celery would do after the task. Empty if nothing."""
+    """What Celery is to run after the task. Empty if nothing."""
     names = {"chain": "chain", "chord": "chord", "callbacks": "link (callback)", "errbacks": "link_error"}
     return next((words for name, words in names.items() if getattr(request, name)), "")
 

@@ -1,7 +1,7 @@
 """How a worker takes a message: as Celery does, except that a broken message is rejected and dropped.
 
-Celery's own strategy assumes a well-formed body. Its errors would restart the consumer, which puts the message back
-into the queue: one broken message would restart every consumer for ever.
+Celery's own strategy assumes a well-formed body. Its errors would restart the consumer, which puts the
+message back into the queue: one broken message would restart every consumer for ever.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STRATEGY = f"{__name__}:reject_broken"
 
 
 def reject_broken(task: Task, app: Celery, consumer: Consumer, **options: Any) -> Callable[..., None]:
-    """Celery's default strategy for `task`, for whatever body a message has."""
+    """Celery's default strategy for `task`, for any body of a message."""
     take = default(task, app, consumer, **options)
 
     def take_well_formed(message: Message, *args: Any, **more: Any) -> None:

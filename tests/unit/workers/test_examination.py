@@ -80,11 +80,11 @@ def test_another_major_version_of_the_contract_is_found(told: str | None, level:
 
 def test_an_executor_of_another_contract_is_named_with_what_to_do() -> None:
     assert str(contract("eu", "2.1", "1.0")) == (
-        "warning  contract of eu: version '2.1', but 1.0 is spoken here. Bring it and this fleet to the same "
-        "major version; dispatcher conformance URL checks it"
+        "warning  contract of eu: version '2.1', but the driver's is 1.0. Bring it and this fleet to the "
+        "same major version; dispatcher conformance URL checks it"
     )
     assert contract("eu", None, "1.0").told == (
-        "tells no contract version; dispatcher conformance URL checks it"
+        "names no contract version; dispatcher conformance URL checks it"
     )
 
 
