@@ -43,8 +43,8 @@ def conformance(
 ) -> None:
     """Check the Executor at URL against the contract of the faults API.
 
-    Faults are applied to paths that nobody calls, for 3 seconds at most, and are gone in the end. Prints a
-    line for each case, with what was expected and what came. Exits with 1 where the contract is broken.
+    Faults are applied to paths without traffic, last 3 seconds at most, and are gone in the end. Prints a
+    line for each case, with what was expected and what came. Exits with 1 if the contract is broken.
     """
     known = _transport(url, token, timeout_sec, ca_file)
     stranger = _transport(url, None, timeout_sec, ca_file)

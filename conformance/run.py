@@ -24,7 +24,7 @@ LAST = Case("nothing is left behind", "no fault still running", left_behind)
 def run(subject: Subject, url: str, tell: Callable[[Finding], None], interrupted: Event) -> Report:
     """Try all cases, or as many as there is time for before the interruption, and end what they began.
 
-    `tell` hears of each finding as it comes.
+    `tell` gets each finding as it comes.
     """
     findings: list[Finding] = []
     for case in [*CASES, LAST]:

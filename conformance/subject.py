@@ -25,7 +25,7 @@ LOOK_EVERY_S = 0.1
 LEFT_BEHIND_S = 5.0
 LONGEST_EXCERPT = 160
 SHORT_S = 3
-"""How long the faults are that nobody waits for, in seconds: an Executor may be unable to stop them."""
+"""How long those faults last that no case waits for, in seconds: an Executor may be unable to stop them."""
 
 NO_SUCH_METHOD = {404, 405, 501}
 """What an Executor without an extension answers."""
@@ -41,7 +41,7 @@ class AbsentError(Exception):
 
 @dataclass(slots=True)
 class Subject:
-    """The Executor under test. Faults hit paths that nobody calls."""
+    """The Executor under test. Faults hit paths without traffic."""
 
     transport: HttpTransport
     stranger: HttpTransport
@@ -113,7 +113,7 @@ class Subject:
         return str(self.fields(self.about(apply_id, "status")).get("status"))
 
     def until_over(self, apply_id: str, within_s: float) -> bool:
-        """Wait for the fault's end. False where it is still running then."""
+        """Wait for the fault's end. False if it is still running then."""
         return until(lambda: self.status(apply_id) != "running", within_s)
 
     def violated(self, answer: Answer) -> NoReturn:

@@ -1,12 +1,12 @@
 """A Recommender: searches for the fault that hurts most, with a Bayesian optimiser (Optuna's TPE sampler).
 
-It asks the optimiser for several faults at a time, has the dispatcher carry them out side by side, and tells
-the optimiser what was observed. Run `dispatcher up` in one terminal, and in another one, after the exports
-that it prints:
+It asks the optimiser for several faults at a time, has the dispatcher carry them out side by side, and
+reports the observations to the optimiser. Run `dispatcher up` in one terminal, and in another one, after the
+exports that it prints:
 
     python examples/recommender.py --rounds 5 --search monday
 
-Killed and started again, the search "monday" goes on where it was: a plan's id is the name of the search and
+Killed and started again, the search "monday" goes on: a plan's id is the name of the search and
 the number of the trial, and the same plan under the same id is one plan, however often it is submitted.
 """
 
@@ -46,7 +46,7 @@ TIMEOUT_SEC = 20.0
 """What a plan may take beyond its fault's own time."""
 
 EXPIRES_SEC = 60.0
-"""What it may wait for a worker, and for its target where another plan has that."""
+"""What it may wait for a worker, and for its target if another plan has that."""
 
 SLOW_MS = 500.0
 
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def search(dispatcher: Dispatcher, study: optuna.Study, rounds: int) -> None:
-    """Ask for faults, have them carried out, and tell what came of them, until so many rounds are done."""
+    """Ask for faults, have them carried out, and report the outcomes, until so many rounds are done."""
     carry_out(dispatcher, study, begun(study))
     while ended(study) < rounds * AT_ONCE:
         trials = [study.ask() for _ in range(AT_ONCE)]
@@ -89,12 +89,13 @@ def search(dispatcher: Dispatcher, study: optuna.Study, rounds: int) -> None:
 
 
 def begun(study: optuna.Study) -> dict[int, FaultPlan]:
-    """The plans of trials that an earlier run has begun, and has not told the optimiser how they ended."""
+    """The plans of trials that an earlier run has begun, and whose ends it has not reported to the
+    optimiser."""
     plans = {}
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         if "plan" in trial.user_attrs:
             plans[trial.number] = FaultPlan.model_validate_json(trial.user_attrs["plan"])
-        else:  # that run was killed before it wrote the plan down, so nobody has heard of it
+        else:  # that run was killed before it wrote the plan down, so it was never submitted
             study.tell(trial.number, state=TrialState.FAIL)
     return plans
 
@@ -137,7 +138,7 @@ def carry_out(dispatcher: Dispatcher, study: optuna.Study, plans: Mapping[int, F
 
 
 def propose(trial: optuna.Trial) -> FaultPlan:
-    """The fault that the optimiser would try next. It is written down before anybody else hears of it."""
+    """The fault that the optimiser would try next. It is written down before it is submitted."""
     service, api = trial.suggest_categorical("target", TARGETS).split()
     kind = FaultType(trial.suggest_categorical("kind", ["delay", "abort"]))
     percentage = trial.suggest_int("percentage", 10, 100, step=10)

@@ -17,7 +17,7 @@ PORTS = range(65_536)
 
 
 def main() -> int:
-    """Run the Executor until it is told to end; its exit code."""
+    """Run the Executor until a signal ends it; its exit code."""
     options = _options()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
@@ -37,9 +37,9 @@ def _options() -> Options:
         "Envoy: requests to the proxy port, with the service's name as Host. When it is ready it prints one "
         "line of JSON with its addresses. EXECUTOR_TOKEN is the bearer token that it asks for, if it is set.",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="where the API listens (%(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address of the API (%(default)s)")
     parser.add_argument("--port", type=_port, default=8000, help="0 for any free one (%(default)s)")
-    parser.add_argument("--proxy-host", default="127.0.0.1", help="where Envoy listens (%(default)s)")
+    parser.add_argument("--proxy-host", default="127.0.0.1", help="address of Envoy (%(default)s)")
     parser.add_argument("--proxy-port", type=_port, default=10_000, help="0 for any free one (%(default)s)")
     parser.add_argument(
         "--service",

@@ -48,7 +48,7 @@ class AccessLog:
                 yield request
 
     async def rotate(self, envoy: Envoy) -> list[Request]:
-        """Begin a new file where this one has grown large; the last requests of the old one."""
+        """Begin a new file if this one has grown large; the last requests of the old one."""
         if self._offset < ROTATE_AT_BYTES:
             return []
         old = self._path.with_suffix(".old")

@@ -35,7 +35,7 @@ ApplyId = Annotated[str, Path(max_length=1024)]
 
 
 def create_app(injector: Injector, envoy: Envoy, services: Container[str], token: str | None) -> FastAPI:
-    """The application. `services` are those that faults may hit; `token` is asked for where there is one."""
+    """The application. `services` are those that faults may hit; `token` is asked for if there is one."""
     app = FastAPI(
         title="Fault injection Executor",
         version=f"{CONTRACT}.0",

@@ -22,7 +22,7 @@ __all__ = [
 
 
 CONTRACT = "1.0"
-"""The version of this contract. Its major number changes where a client would break."""
+"""The version of this contract. Its major number changes if a client would break."""
 
 ApiPath = Annotated[str, Field(pattern=r"^/[!\"$->@-~]*$", max_length=2048)]
 """Printable ASCII but for the space, # and ?."""
@@ -131,7 +131,7 @@ class FaultMetrics(_Answer):
 
     apply_id: str
     status_code: int
-    """The most frequent status, 0 where no request was seen."""
+    """The most frequent status, 0 if no request was seen."""
 
     latency_ms: float
     error_rate: float

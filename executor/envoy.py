@@ -1,4 +1,4 @@
-"""Envoy as a child process: started, told its routes, asked whether it has taken them, and stopped."""
+"""Envoy as a child process: it is started, given its routes, asked whether they are in force, and stopped."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class Envoy:
         self._process: subprocess.Popen[bytes] | None = None
         self._session: aiohttp.ClientSession | None = None
         self.admin = ""
-        """Where its admin interface listens, once it has started: `127.0.0.1:9901`."""
+        """The address of its admin interface, once it has started: `127.0.0.1:9901`."""
 
         self.proxy: Address = listen
-        """Where it takes requests, once it has started."""
+        """The address for requests, once it has started."""
 
     @property
     def pid(self) -> int:
@@ -75,7 +75,7 @@ class Envoy:
         return self._process is not None and self._process.poll() is None
 
     async def start(self) -> None:
-        """Start without any fault, whatever there was before. Raises `EnvoyError`."""
+        """Start without any fault, even if there were some before. Raises `EnvoyError`."""
         self._routes.parent.mkdir(exist_ok=True)
         self._write_routes([])
         config = bootstrap(

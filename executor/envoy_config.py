@@ -1,4 +1,4 @@
-"""What Envoy is told: how it starts, and which routes have faults. Pure functions from values to JSON."""
+"""Envoy's configuration: how it starts, and which routes have faults. Pure functions from values to JSON."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Address = tuple[str, int]
 def bootstrap(
     *, services: Mapping[str, Address], listen: Address, traces: Address, routes_file: Path, access_log: Path
 ) -> dict[str, Any]:
-    """The bootstrap file. `traces` is where spans go, as OTLP over HTTP."""
+    """The bootstrap file. `traces` is the destination of spans, as OTLP over HTTP."""
     clusters = [_cluster(_cluster_name(name), address) for name, address in services.items()]
     return {
         "node": {"id": "executor", "cluster": "executor"},

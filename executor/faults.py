@@ -74,7 +74,7 @@ class FaultRegistry:
         return fault
 
     def add(self, request: FaultApply, key: str | None, now: datetime) -> Fault:
-        """A new active fault. Raises `ConflictError` where its target has one already."""
+        """A new active fault. Raises `ConflictError` if its target has one already."""
         self._forget(now)
         for other in self.active():
             if other.target == (request.service, request.api):

@@ -20,7 +20,7 @@ class LoopbackServer:
         app.router.add_route("*", path + "{rest:.*}", answer)
         self._runner = web.AppRunner(app, access_log=None)
         self.address = ("127.0.0.1", 0)
-        """Where it listens, once it has started."""
+        """Its address, once it has started."""
 
     async def start(self) -> None:
         """Begin to listen."""

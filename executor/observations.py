@@ -70,17 +70,17 @@ class Tally:
 
     @property
     def most_frequent_status(self) -> int:
-        """0 where no request was seen."""
+        """0 if no request was seen."""
         return self.statuses.most_common(1)[0][0] if self.statuses else 0
 
     @property
     def mean_latency_ms(self) -> float:
-        """0 where no request was seen."""
+        """0 if no request was seen."""
         return self.latency_sum_ms / self.requests if self.requests else 0.0
 
     @property
     def error_rate(self) -> float:
-        """0 where no request was seen."""
+        """0 if no request was seen."""
         return self.errors / self.requests if self.requests else 0.0
 
     def log_lines(self) -> list[str]:
@@ -92,7 +92,7 @@ class Tally:
 
 
 def parse_line(fields: Mapping[str, Any]) -> Request | None:
-    """The request in an access log line. None where no fault was on its target."""
+    """The request in an access log line. None if no fault was on its target."""
     fault_id = fields.get("fault_id")
     if not fault_id:
         return None

@@ -1,7 +1,7 @@
 """The policy API: faults as policies with names (specification, appendix A, the existing project).
 
-Where the existing control plane takes what it cannot carry out, this one refuses: other matches than an exact
-path, a second rule, and a policy that would never end.
+The existing control plane accepts what it cannot carry out. This one refuses that: other matches than an
+exact path, a second rule, and a policy that would never end.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class Policies:
         return policy if fault and fault.active else None
 
     async def delete(self, name: str) -> bool:
-        """End its fault. False where there is no such policy. Raises `EnvoyError`."""
+        """End its fault. False if there is no such policy. Raises `EnvoyError`."""
         async with self._changing:
             known = self.find(name) is not None
             await self._end(name)

@@ -12,7 +12,7 @@ SAMPLE_SERVICES = ("PaymentService", "OrderService", "InventoryService")
 
 
 def sample_service() -> LoopbackServer:
-    """Answers every path below /api/, under whatever name it is called."""
+    """Answers every path below /api/, under any host name."""
     return LoopbackServer("/api/", _answer)
 
 

@@ -55,7 +55,7 @@ class _Api(uvicorn.Server):
 
 
 async def serve(options: Options, folder: Path) -> None:
-    """Run until SIGTERM or SIGINT. Raises `EnvoyError`, and `OSError` where a port is taken."""
+    """Run until SIGTERM or SIGINT. Raises `EnvoyError`, and `OSError` if a port is taken."""
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listener(options.api))
         services = dict(options.services)
@@ -122,7 +122,7 @@ def _say_ready(listener: socket.socket, envoy: Envoy) -> None:
         "envoy_pid": envoy.pid,
         "pid": os.getpid(),
     }
-    print(json.dumps(addresses), flush=True)  # noqa: T201 (whoever started it reads this)
+    print(json.dumps(addresses), flush=True)  # noqa: T201 (the person who started it reads this)
 
 
 def _url(address: Address) -> str:

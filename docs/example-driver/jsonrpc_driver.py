@@ -1,4 +1,4 @@
-"""A driver for an Executor that speaks JSON-RPC 2.0: `driver = "jsonrpc"`."""
+"""A driver for an Executor whose API is JSON-RPC 2.0: `driver = "jsonrpc"`."""
 
 from datetime import UTC, datetime
 from typing import Any

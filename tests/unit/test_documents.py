@@ -26,6 +26,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 VARIABLE = re.compile(r"(?<![A-Z_])DISPATCHER_[A-Z0-9_]+")
 ASSIGNMENT = re.compile(r"([a-z_]+) = .+")
 NAME_WITH_A_UNIT = re.compile(r"[a-z_]+_(sec|bytes)")
+FILE = re.compile(r"(?:[\w-]+/)+(?:[\w-]+\.(?:lua|md|py|sh|toml|txt|yaml|yml))?")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -89,6 +90,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert target.exists(), link
         assert target.is_relative_to(ROOT), link
         assert not anchor or anchor in headings(target), link
+
+
+@every_page
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    for code in inline_codes(page):
+        if FILE.fullmatch(code):
+            assert (ROOT / code).exists() or (page.parent / code).exists(), code
 
 
 @every_page
