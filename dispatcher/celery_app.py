@@ -75,8 +75,8 @@ def _settings(settings: Settings) -> dict[str, Any]:
         "result_backend_transport_options": {"global_keyprefix": f"{{{settings.key_prefix}}}:"},
         "control_exchange": settings.key_prefix,
         "event_exchange": f"{settings.key_prefix}.events",
-        # A message is only a wake-up; the ledger brings a plan back whose message was lost. Without unacked
-        # messages a worker survives a restart of Redis, and nothing waits for a visibility timeout.
+        # A message may be lost, because the ledger begins its plan later. Without unacked messages a worker
+        # survives a restart of Redis, and nothing waits for a visibility timeout.
         "task_acks_late": False,
         "broker_transport_options": {
             "ack_emulation": False,
@@ -85,10 +85,10 @@ def _settings(settings: Settings) -> dict[str, Any]:
         }
         if over_redis
         else {},
-        # A fleet waits for its broker, however long it is away.
+        # A fleet waits for its broker without a limit.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # A step that sends its retry does not: the plan is already in the ledger.
+        # A step that sends its retry waits only briefly: the plan is already in the ledger.
         "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.1},
         # Plain data only: nothing that a message holds can run code.
         "task_serializer": "json",
@@ -100,7 +100,7 @@ def _settings(settings: Settings) -> dict[str, Any]:
         "result_backend_always_retry": True,
         "redis_socket_timeout": timeout,
         "redis_socket_connect_timeout": timeout,
-        # Error replies (READONLY, NOREPLICAS, UNBLOCKED, ...) are trouble to wait out, not the worker's end.
+        # A worker waits until error replies end (READONLY, NOREPLICAS, UNBLOCKED, ...).
         "broker_channel_error_retry": True,
         # Steps wait for HTTP. Threads share the engine, and need no fork.
         "worker_pool": "threads",

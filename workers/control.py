@@ -17,6 +17,6 @@ DESCRIBE = "describe_dispatcher"
 
 @inspect_command(name=DESCRIBE)  # type: ignore[untyped-decorator]  # celery ships no types
 def describe(state: ControlDispatch, **_: Any) -> dict[str, Any]:
-    """Its version, and the queues that it takes wake-ups from."""
+    """Its version, and the queues that it consumes."""
     queues = state.consumer.task_consumer.queues if state.consumer else ()
     return {"version": version("fault-dispatcher"), "queues": [queue.name for queue in queues]}

@@ -130,7 +130,7 @@ def worker_fleet(replies: Mapping[str, Mapping[str, Any]], queue: str, own_versi
         version, queues = str(told.get("version")), [str(each) for each in told.get("queues", [])]
         said = f"version {version}, queue {', '.join(queues)}"
         if queue not in queues:
-            fix = f"It takes no wake-ups from {queue}: give it the same settings"
+            fix = f"It receives no messages from {queue}: give it the same settings"
             findings.append(Finding(f"worker {name}", Level.ERROR, said, fix))
         elif version != own_version:
             fix = f"This is version {own_version}: bring both to the same one"

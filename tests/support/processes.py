@@ -102,7 +102,7 @@ class Workers(Protocol):
 
 
 def start_worker(log: Path, environment: dict[str, str], *options: str) -> Process:
-    """A worker that takes wake-ups, once this returns."""
+    """A worker that receives messages, once this returns."""
     command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker", "--loglevel", "INFO"]
     command += ["--hostname", f"{log.stem}@%h", *options]
     worker = Process(command, log, environment)
