@@ -113,7 +113,7 @@ def test_an_executor_out_of_reach_is_one_line(start: Workers, redis_url: str, fr
 def test_a_worker_with_bad_settings_says_so_in_a_line() -> None:
     command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker"]
     environment = {**os.environ, "DISPATCHER_QUEUE": "not a queue"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: queue: ")
     assert done.stderr.count("\n") == 1
@@ -128,7 +128,7 @@ def test_progress_is_shown_on_a_terminal_only(start: Workers, stub: StubExecutor
         stdout=subprocess.PIPE,
         stderr=inside,
         env={**os.environ, "DISPATCHER_REDIS_URL": redis_url, "TERM": "xterm"},
-        timeout=30,
+        timeout=60,
         check=False,
     )
     os.close(inside)

@@ -25,7 +25,7 @@ class Exporter(Process):
 
     def scrape(self) -> dict[str, float]:
         """What it says: `name{label="value"}` without the prefix, and the number."""
-        answer = requests.get(self.url, timeout=10)
+        answer = requests.get(self.url, timeout=60)
         assert answer.status_code == 200
         found = {}
         for family in text_string_to_metric_families(answer.text):

@@ -30,11 +30,11 @@ class Flower(Process):
 
     def tasks(self) -> dict[str, dict[str, object]]:
         """All tasks as it shows them to programs, by id."""
-        return dict(requests.get(f"{self.url}/api/tasks", auth=self.login, timeout=5).json())
+        return dict(requests.get(f"{self.url}/api/tasks", auth=self.login, timeout=60).json())
 
     def _sees_a_worker(self) -> bool:
         try:
-            answer = requests.get(f"{self.url}/api/workers", auth=self.login, timeout=5)
+            answer = requests.get(f"{self.url}/api/workers", auth=self.login, timeout=60)
         except requests.ConnectionError:
             return False
         return answer.ok and bool(answer.json())

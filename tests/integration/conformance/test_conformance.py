@@ -119,7 +119,7 @@ def test_any_answer_can_be_shown(body: bytes) -> None:
 
 
 def _status(executor: ExecutorProcess, apply_id: str) -> str:
-    answer = requests.get(f"{executor.url}/v1/faults/{apply_id}/status", timeout=5)
+    answer = requests.get(f"{executor.url}/v1/faults/{apply_id}/status", timeout=60)
     return str(answer.json()["status"])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 from support.plans import abort_plan
 from support.steps import finished, parked
 
@@ -16,6 +15,7 @@ from dispatcher.waits import PAGE
 
 if TYPE_CHECKING:
     import redis
+    from support.stopwatch import Stopwatch
 
     from dispatcher.ledger import Ledger, Step
 
@@ -61,12 +61,14 @@ def test_a_step_is_counted_once_however_often_it_asks_for_its_lease(ledger: Ledg
     assert (plan_counts(ledger).steps, plan_counts(ledger).wake_ups_wasted) == (1, 0)
 
 
-def test_how_late_a_step_begins_is_counted(ledger: Ledger, redis_client: redis.Redis) -> None:
+def test_how_late_a_step_begins_is_counted(
+    ledger: Ledger, redis_client: redis.Redis, stopwatch: Stopwatch
+) -> None:
     submit(ledger, "p1", "p2")
     for plan_id, ms in (("p1", 2_000), ("p2", 5_000)):
         pass_time(redis_client, plan_id, ms)
         begin(ledger, plan_id)
-    assert plan_counts(ledger).late_s == pytest.approx(7.0, abs=0.5)
+    assert plan_counts(ledger).late_s == stopwatch.grown_from(7.0)
 
 
 def test_wake_ups_that_find_nothing_to_do_are_wasted(ledger: Ledger) -> None:
@@ -157,14 +159,14 @@ def test_more_plans_than_one_command_is_about_are_counted(ledger: Ledger) -> Non
 
 
 def test_the_oldest_due_plan_is_found_though_its_waker_sees_it_later(
-    ledger: Ledger, redis_client: redis.Redis
+    ledger: Ledger, redis_client: redis.Redis, stopwatch: Stopwatch
 ) -> None:
     submit(ledger, "p1", "p2")
     step = begin(ledger, "p2")
     parked(ledger, step.record, step.token, LEASE_MS)
     pass_time(redis_client, "p1", 90_000)
     assert len(ledger.claim_due().wake_ups) == 1  # and nobody takes it up
-    assert plan_counts(ledger).oldest_due_s == pytest.approx(90.0, abs=0.5)
+    assert plan_counts(ledger).oldest_due_s == stopwatch.grown_from(90.0)
 
 
 def test_a_due_entry_without_a_plan_is_no_plan(ledger: Ledger, redis_client: redis.Redis) -> None:
