@@ -74,6 +74,9 @@ class Scale:
     trace_bytes: int = 0
     """Traces that come with each observation."""
 
+    stub_calls: int = 40_000
+    """To see what the stub Executor itself can do."""
+
 
 def throughput(contender: Contender, scale: Scale) -> Figures:
     """Plans that wait for nothing, submitted at once: from the first call to the last observation."""

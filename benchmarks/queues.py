@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ["celery", "redis", "taskiq", "taskiq-redis", "aiohttp", "uvloop", "dramatiq", "requests"]
 QUICK = Scale(plans=400, burst=200, burst_s=2, per_s=50, steady_s=2, killed=60, patience_s=3, many=400)
-SMOKE = Scale(warm=20, plans=20)
+SMOKE = Scale(warm=20, plans=20, stub_calls=800)
 ROUNDS = {"throughput": 5, "burst": 3, "memory": 1, "lag": 1, "submit_rate": 3, "kill": 1}
 """Of those that take part in every round."""
 
@@ -46,8 +46,6 @@ ALONE = {"memory"}
 
 QUIET = 0.1
 """More of the machine than this, used by others, spoils what is measured in time."""
-
-STUB_CALLS = 40_000
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def main() -> None:
         scale, rounds = QUICK, dict.fromkeys(ROUNDS, 1)
     if options.smoke:
         scale, rounds = SMOKE, {"throughput": 1}
-    stub = apart(measurements.executor_rate, STUB_CALLS)
+    stub = apart(measurements.executor_rate, scale.stub_calls)
     print(f"stub Executor: {stub['per_s']:,.0f} calls/s, {stub['cpu_us']:.0f} µs of CPU a call", flush=True)
     runs = measure(scale, rounds, [each for each in CONTENDERS if each.swift or not options.smoke])
     if options.output:

@@ -65,13 +65,13 @@ def environment(
 @pytest.fixture
 def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Process]:
     options = ("--loglevel", "DEBUG", "--task-events")
-    with start_worker(tmp_path / "worker.log", environment, *options) as worker:
+    with start_worker(tmp_path / "worker.log", environment, *options, warm=False) as worker:
         yield worker
 
 
 @pytest.fixture
 def flower(worker: Process, environment: dict[str, str], tmp_path: Path) -> Iterator[Flower]:
-    with Flower(tmp_path / "flower.log", environment) as flower:
+    with Flower(tmp_path / "flower.log", environment, warm=False) as flower:
         yield flower
 
 

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import requests
 from prometheus_client.parser import text_string_to_metric_families
-from support.command_line import DISPATCHER
-from support.processes import Process
+from support.command_line import WARM
+from support.processes import WarmProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Exporter(Process):
+class Exporter(WarmProcess):
     """On a port of its own choice."""
 
     def __init__(self, log: Path, redis_url: str) -> None:
-        command = [DISPATCHER, "metrics", "--serve", "--port", "0"]
+        command = [WARM, "metrics", "--serve", "--port", "0"]
         super().__init__(command, log, {"DISPATCHER_REDIS_URL": redis_url})
         self.wait_until(lambda: "/metrics\n" in self.output)
         self.url = self.output.split()[-1]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from support.command_line import run_program
 from support.eventually import eventually
 from support.processes import ExecutorProcess
 
@@ -276,9 +275,8 @@ def test_an_envoy_that_ends_fails_its_faults_and_is_started_again(tmp_path: Path
         assert send(executor, "/api/x") == {503: 1}
 
 
-def test_a_token_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EXECUTOR_TOKEN", "pa55")
-    with ExecutorProcess(tmp_path / "executor.log", traffic_rps=0) as executor:
+def test_a_token_is_asked_for(tmp_path: Path) -> None:
+    with ExecutorProcess(tmp_path / "executor.log", traffic_rps=0, token="pa55") as executor:
         answer = call(executor, "GET", "/faults/x/status")
         assert (answer.status_code, answer.json()["error"]) == (401, "unauthorized")
         assert call(executor, "GET", "/health").ok
@@ -303,8 +301,7 @@ def test_what_is_wrong_with_its_options_is_said_in_a_line(
     executor: ExecutorProcess, options: list[str], code: int, told: str
 ) -> None:
     taken = executor.url.rsplit(":", 1)[1]
-    command = [sys.executable, "-m", "executor", *(taken if each == "TAKEN" else each for each in options)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = run_program("executor", *(taken if each == "TAKEN" else each for each in options))
     assert done.returncode == code
     assert told in done.stderr
     assert "Traceback" not in done.stderr
