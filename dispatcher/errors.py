@@ -4,7 +4,7 @@
     ├── InvalidPlanError            the plan breaks a rule; nothing was sent
     ├── InvalidSettingsError        the configuration breaks a rule; nothing was started
     ├── LedgerUnavailableError      Redis did not answer, or not for now  (also a ConnectionError)
-    │   └── LedgerRefusedError      Redis refused a command, and will do so again
+    │   └── LedgerRefusedError      Redis refused a command for good
     ├── RecordUnreadableError       what is stored of a plan cannot be read by this version
     ├── PlanUnknownError            no plan has this id, or its record is gone
     ├── PlanConflictError           another plan has the id, or the target

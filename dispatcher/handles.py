@@ -55,7 +55,7 @@ class PlanHandle:
         return self._outcome if isinstance(self._outcome, ExecutorClientError) else None
 
     def status(self) -> PlanStatus:
-        """Where the plan stands.
+        """The state of the plan.
 
         Raises `PlanUnknownError`, `RecordUnreadableError`, `LedgerUnavailableError`.
         """

@@ -137,7 +137,7 @@ def test_a_stop_that_fails_is_tried_again_until_it_succeeds(
 
 def test_an_unknown_plan_cannot_be_cancelled(dispatcher: Dispatcher) -> None:
     with pytest.raises(PlanUnknownError):
-        dispatcher.handle("nobody").cancel()
+        dispatcher.handle("unknown-plan").cancel()
 
 
 def test_a_halt_stops_every_fault_although_all_workers_are_busy(

@@ -94,7 +94,7 @@ def test_no_wait_blocks_for_so_short_a_time_that_the_server_takes_it_for_ever(
 def test_a_wait_for_a_plan_that_nobody_knows_ends_at_once(
     dispatcher: Dispatcher, batch: PlanBatch, name: str
 ) -> None:
-    batch.handles[0] = dispatcher.handle("nobody")
+    batch.handles[0] = dispatcher.handle("unknown-plan")
     with pytest.raises(PlanUnknownError):
         WAITS[name](batch, 3600)
 
