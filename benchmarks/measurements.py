@@ -74,6 +74,9 @@ class Scale:
     trace_bytes: int = 0
     """Size of the traces in each observation."""
 
+    stub_calls: int = 40_000
+    """To see what the stub Executor itself can do."""
+
 
 def throughput(contender: Contender, scale: Scale) -> Figures:
     """Plans of 1 s, submitted at once: from the first call to the last observation."""

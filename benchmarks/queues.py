@@ -96,7 +96,7 @@ def main() -> None:
         scale, rounds = QUICK, dict.fromkeys(ROUNDS, 1)
     if options.smoke:
         scale, rounds = SMOKE, {"throughput": 1}
-    stub = apart(measurements.executor_rate, STUB_CALLS)
+    stub = apart(measurements.executor_rate, scale.stub_calls)
     print(f"stub Executor: {stub['per_s']:,.0f} calls/s, {stub['cpu_us']:.0f} µs of CPU a call", flush=True)
     runs = measure(scale, rounds, [each for each in CONTENDERS if each.swift or not options.smoke])
     if options.output:

@@ -13,6 +13,7 @@ import redis
 from pydantic import SecretStr
 from support.redis_server import RedisServer, RedisServers, free_port, programs, version_of, versions
 from support.spans import Spans
+from support.stopwatch import Stopwatch
 
 from dispatcher import Settings
 from dispatcher.ledger import Ledger
@@ -126,6 +127,12 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
     spans = Spans()
     monkeypatch.setattr(TRACER, "_real_tracer", spans.tracer)
     return spans
+
+
+@pytest.fixture
+def stopwatch() -> Stopwatch:
+    """Started before the test."""
+    return Stopwatch()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,8 @@ def failed(record: PlanRecord, error: ExecutorClientError, now_ms: int, *, over:
     alive_ms = 0 if over else record.alive_ms(now_ms)
     told = error.message if record.id in error.message else f"plan {record.id}: {error.message}"
     if alive_ms > 0:
-        until = datetime.fromtimestamp((now_ms + alive_ms) / 1000, UTC).isoformat(timespec="seconds")
-        told = f"{told}; the fault may be alive until {until}"
+        until = datetime.fromtimestamp(math.ceil((now_ms + alive_ms) / 1000), UTC)
+        told = f"{told}; the fault may be alive until {until.isoformat()}"
     error = error.saying(told)
     return Fail(record.ended(error), error, alive_ms)
 

@@ -11,12 +11,19 @@ from kombu import pools
 from pydantic import SecretStr
 from support.processes import ExecutorProcess, Process, Workers, start_worker
 from support.stub_executor import StubExecutor
+from support.warm import prepared
 
 from dispatcher import Dispatcher, ExecutorClientConfig, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_begin_at_once() -> Iterator[None]:
+    with prepared():
+        yield
 
 
 @pytest.fixture(scope="session")

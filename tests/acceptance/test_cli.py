@@ -8,14 +8,13 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from support.command_line import DISPATCHER, dispatcher
+from support.command_line import DISPATCHER, WARM, dispatcher, run_program
 from support.eventually import eventually
 from support.plans import abort_plan
-from support.processes import Mark, Process
+from support.processes import Mark, Process, WarmProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,12 +25,13 @@ if TYPE_CHECKING:
 PLAN = abort_plan().model_dump(mode="json", exclude_none=True)
 
 
-def test_the_demo_fits_its_plans_and_leaves_nothing_behind() -> None:
+def test_the_demo_fits_its_plans_and_leaves_nothing_behind(tmp_path: Path) -> None:
     mark = Mark()
-    done = dispatcher("demo", **mark.environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("yes") == 6
-    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    environment = mark.environment | {"COLUMNS": "80"}
+    with Process([DISPATCHER, "demo"], tmp_path / "output", environment, errors=tmp_path / "errors") as demo:
+        assert demo.wait() == 0, demo.output + (tmp_path / "errors").read_text()
+    assert demo.output.count("yes") == 6
+    assert max(len(line) for line in demo.output.splitlines()) <= 80
     assert mark.running() == []
 
 
@@ -111,9 +111,7 @@ def test_an_executor_out_of_reach_is_one_line(start: Workers, redis_url: str, fr
 
 
 def test_a_worker_with_bad_settings_says_so_in_a_line() -> None:
-    command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker"]
-    environment = {**os.environ, "DISPATCHER_QUEUE": "not a queue"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    done = run_program("celery", "--app", "workers.app", "worker", DISPATCHER_QUEUE="not a queue")
     assert done.returncode == 2
     assert done.stderr.startswith("error: queue: ")
     assert done.stderr.count("\n") == 1
@@ -128,7 +126,7 @@ def test_progress_is_shown_on_a_terminal_only(start: Workers, stub: StubExecutor
         stdout=subprocess.PIPE,
         stderr=inside,
         env={**os.environ, "DISPATCHER_REDIS_URL": redis_url, "TERM": "xterm"},
-        timeout=30,
+        timeout=60,
         check=False,
     )
     os.close(inside)
@@ -139,8 +137,8 @@ def test_progress_is_shown_on_a_terminal_only(start: Workers, stub: StubExecutor
 
 def test_run_says_when_no_worker_takes_a_plan_up(redis_url: str, tmp_path: Path) -> None:
     address = {"DISPATCHER_REDIS_URL": redis_url}
-    command = [DISPATCHER, "run", "-"]
-    with Process(command, tmp_path / "log", address, standard_input=json.dumps(PLAN)) as run:
+    command = [WARM, "run", "-"]
+    with WarmProcess(command, tmp_path / "log", address, standard_input=json.dumps(PLAN)) as run:
         eventually(lambda: "Is one running?" in run.output)
         run.send_signal(signal.SIGINT)
         assert run.wait() == 130

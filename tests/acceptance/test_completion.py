@@ -18,15 +18,21 @@ if TYPE_CHECKING:
 TAB, TO_THE_FRONT, ENTER = "\t", "\x01", "\r"
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    settings = tmp_path / "settings.toml"
-    settings.write_text("[executors.default]\n[executors.staging]\n")
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    home = tmp_path_factory.mktemp("home")
     path = f"{Path(DISPATCHER).parent}:{os.environ['PATH']}"
-    return {"HOME": str(tmp_path), "PATH": path, "DISPATCHER_CONFIG": str(settings)}
+    return {"HOME": str(home), "PATH": path, "DISPATCHER_CONFIG": str(home / "settings.toml")}
 
 
-@pytest.fixture(params=["bash", "zsh"])
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Path:
+    settings = Path(environment["DISPATCHER_CONFIG"])
+    settings.write_text("[executors.default]\n[executors.staging]\n")
+    return settings
+
+
+@pytest.fixture(scope="module", params=["bash", "zsh"])
 def shell(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iterator[Terminal]:
     """One that was started after `dispatcher --install-completion`."""
     name = str(request.param)
@@ -60,14 +66,15 @@ def test_commands_and_their_options_are_completed(shell: Terminal) -> None:
     assert completed(shell, "dispatcher submit --conf") == "dispatcher submit --conflict-policy"
 
 
+@pytest.mark.usefixtures("settings")
 def test_the_names_of_configured_executors_are_completed(shell: Terminal) -> None:
     for command in ("run", "health", "breaker open"):
         line = f"dispatcher {command} --executor st"
         assert completed(shell, line) == f"{line}aging"
 
 
-def test_bad_settings_complete_nothing_and_say_nothing(shell: Terminal, environment: dict[str, str]) -> None:
-    Path(environment["DISPATCHER_CONFIG"]).write_text("no TOML")
+def test_bad_settings_complete_nothing_and_say_nothing(shell: Terminal, settings: Path) -> None:
+    settings.write_text("no TOML")
     line = "dispatcher run --executor st"
     assert completed(shell, line) == line
     assert "error" not in shell.seen

@@ -89,16 +89,16 @@ def test_a_driver_from_another_package_carries_plans_out(
     broken = dispatcher.submit(abort_plan(service="Broken"))
     forgetful = dispatcher.submit(abort_plan(service="Forgetful"))
     endless = dispatcher.submit(abort_plan(service="Endless", duration_seconds=600))
-    assert (good.result(30).error_rate, good.result(0).execution_id) == (0.5, good.id)
+    assert (good.result(60).error_rate, good.result(0).execution_id) == (0.5, good.id)
     assert executor.faults[good.id]["abort_http_status"] == 503
     with pytest.raises(FaultFailedError, match="no such proxy"):
-        broken.result(30)
+        broken.result(60)
     with pytest.raises(FaultLostError, match="unknown fault"):
-        forgetful.result(30)
-    eventually(lambda: endless.id in executor.faults, within_s=10)
+        forgetful.result(60)
+    eventually(lambda: endless.id in executor.faults)
     endless.cancel()
     with pytest.raises(PlanCancelledError):
-        endless.result(30)
+        endless.result(60)
     assert executor.removed == [forgetful.id, endless.id]
     assert dispatcher.check_health()
 

@@ -74,13 +74,13 @@ def test_an_operator_finds_a_plan_opens_it_and_sees_fault_and_observation(
 ) -> None:
     plan = abort_plan()
     good = dispatcher.submit(plan, plan_id="good-plan")
-    good.result(20)
+    good.result(60)
     stub.answers.append((400, {"message": "no such api"}))
     bad = dispatcher.submit(abort_plan(api="/other"), plan_id="bad-plan")
     with pytest.raises(ExecutorRejectedError):
-        bad.result(20)
+        bad.result(60)
     ends = {good.id: "SUCCESS", bad.id: "FAILURE"}
-    eventually(lambda: {name: task["state"] for name, task in flower.tasks().items()} == ends, within_s=20)
+    eventually(lambda: {name: task["state"] for name, task in flower.tasks().items()} == ends)
     page = logged_in(browser, flower)
     page.goto(f"{flower.url}/tasks")
     listed = row(page, good.id)
@@ -103,7 +103,7 @@ def test_a_retry_is_seen_with_its_cause(
 ) -> None:
     stub.answers.append((503, {"message": "not yet"}))
     handle = dispatcher.submit(abort_plan(), plan_id="again-plan")
-    eventually(lambda: flower.tasks().get(handle.id, {}).get("state") == "RETRY", within_s=15)
+    eventually(lambda: flower.tasks().get(handle.id, {}).get("state") == "RETRY")
     page = logged_in(browser, flower)
     page.goto(f"{flower.url}/task/{handle.id}")
     seen = page.locator("body").inner_text()
@@ -111,13 +111,13 @@ def test_a_retry_is_seen_with_its_cause(
     assert "not yet" in seen
     handle.cancel()
     with pytest.raises(PlanCancelledError):
-        handle.result(20)
+        handle.result(60)
 
 
 def test_without_the_password_no_page_shows_anything(
     browser: Browser, flower: Flower, dispatcher: Dispatcher
 ) -> None:
-    dispatcher.submit(abort_plan(), plan_id="good-plan").result(20)
+    dispatcher.submit(abort_plan(), plan_id="good-plan").result(60)
     for path in ("", "tasks", "workers", "broker", "task/good-plan", "api/tasks"):
         assert_closed(browser, flower, path)
 

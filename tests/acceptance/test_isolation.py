@@ -49,8 +49,8 @@ def test_a_worker_and_a_client_work_among_the_variables_of_another_program(
     for name, value in OF_ANOTHER_PROGRAM.items():
         monkeypatch.setenv(name, value)
     with Dispatcher(Settings(redis_url=SecretStr(redis_url))) as dispatcher:
-        eventually(lambda: " ready." in among_others.output or not among_others.alive(), within_s=90)
-        assert dispatcher.submit(abort_plan()).result(20).error_rate == 1.0, among_others.output
+        eventually(lambda: " ready." in among_others.output or not among_others.alive())
+        assert dispatcher.submit(abort_plan()).result(60).error_rate == 1.0, among_others.output
 
 
 def test_fleets_with_two_prefixes_share_a_redis_and_nothing_else(redis_url: str, start: Workers) -> None:
@@ -62,7 +62,7 @@ def test_fleets_with_two_prefixes_share_a_redis_and_nothing_else(redis_url: str,
             for name in ("alpha", "beta")
         ]
         handles = [fleet.submit(abort_plan(), plan_id="monday-17") for fleet in fleets]
-        observed = [handle.result(20) for handle in handles]
+        observed = [handle.result(60) for handle in handles]
         for fleet in fleets:
             fleet.close()
         assert [each.error_rate for each in observed] == [1.0, 1.0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -107,7 +108,7 @@ def test_an_unknown_plan_is_a_line(cli: Cli, command: str) -> None:
 @pytest.mark.usefixtures("worker")
 def test_a_cancelled_plan_ends_with_the_reason(cli: Cli, stub: StubExecutor) -> None:
     [plan_id] = submitted(cli, LONG)
-    eventually(lambda: stub.running, within_s=10)
+    eventually(lambda: stub.running)
     assert cli("cancel", plan_id, "--reason", "enough").stdout == f"{plan_id} is cancelled\n"
     done = cli("result", plan_id)
     assert done.returncode == 8
@@ -142,7 +143,7 @@ def test_a_reason_can_neither_steer_a_terminal_nor_forge_a_line(
 def test_scripts_learn_what_became_of_each_plan_that_they_cancel(cli: Cli, stub: StubExecutor) -> None:
     ended, running = submitted(cli, PLAN, LONG | {"api": "/other"})
     assert cli("result", ended).returncode == 0
-    eventually(lambda: running in stub.running, within_s=10)
+    eventually(lambda: running in stub.running)
     assert told(cli("cancel", ended, running, "--json")) == [
         {"id": ended, "cancelled": False},
         {"id": running, "cancelled": True},
@@ -151,8 +152,9 @@ def test_scripts_learn_what_became_of_each_plan_that_they_cancel(cli: Cli, stub:
 
 def test_scripts_learn_what_halt_and_resume_did(cli: Cli) -> None:
     submitted(cli, LONG, LONG | {"api": "/other"})
-    assert told(cli("halt", "smoke", "--json")) == [{"halted": True, "reason": "smoke", "cancelled": 2}]
-    assert told(cli("halt", "fire", "--json")) == [{"halted": True, "reason": "fire", "cancelled": 2}]
+    stopped = {"halted": True, "cancelled": 2, "unreadable": []}
+    assert told(cli("halt", "smoke", "--json")) == [stopped | {"reason": "smoke"}]
+    assert told(cli("halt", "fire", "--json")) == [stopped | {"reason": "fire"}]
     assert told(cli("resume", "--json")) == [{"halted": False, "resumed": True}]
     assert told(cli("resume", "--json")) == [{"halted": False, "resumed": False}]
 
@@ -188,9 +190,9 @@ def test_every_command_whose_output_a_script_may_want_says_which_json_it_prints(
 @pytest.mark.usefixtures("worker")
 def test_halt_stops_everything_until_resume(cli: Cli, stub: StubExecutor) -> None:
     submitted(cli, LONG, LONG | {"api": "/other"})
-    eventually(lambda: len(stub.running) == 2, within_s=10)
+    eventually(lambda: len(stub.running) == 2)
     assert cli("halt", "smoke in the datacentre").stdout == "halted: 2 plans in flight cancelled\n"
-    eventually(lambda: len(stub.stopped) == 2, within_s=10)
+    eventually(lambda: len(stub.stopped) == 2)
     assert "halted: smoke in the datacentre" in cli("watch", "--once").stdout
     refused = cli("submit", "-", text=json.dumps(PLAN))
     assert refused.returncode == 9
@@ -203,14 +205,17 @@ def test_halt_stops_everything_until_resume(cli: Cli, stub: StubExecutor) -> Non
 @pytest.mark.usefixtures("worker")
 def test_watch_shows_what_is_in_flight_within_80_columns(cli: Cli, stub: StubExecutor) -> None:
     assert cli("watch", "--once").stdout == "0 plans in flight\n"
+    begun = time.monotonic()
     [running_id] = submitted(cli, LONG)
-    eventually(lambda: stub.running, within_s=10)
+    eventually(lambda: stub.running)
     [waiting_id] = submitted(cli, LONG | {"duration_seconds": 7})
-    eventually(lambda: "waits for" in cli("watch").stdout, within_s=10)
+    eventually(lambda: "waits for" in cli("watch").stdout)
     done = cli("watch")
     assert done.stdout.startswith("2 plans in flight\n")
     assert max(map(len, done.stdout.splitlines())) <= 80
-    assert re.search(r"running +(600|59\d) s", done.stdout)
+    left_s = re.search(r"running +(\d+) s", done.stdout)
+    assert left_s is not None
+    assert 600 - (time.monotonic() - begun) - 1 < int(left_s[1]) <= 600
     plans = {each["id"]: each for each in map(json.loads, cli("watch", "--json").stdout.splitlines())}
     assert (plans[running_id]["state"], plans[waiting_id]["state"]) == ("running", "queued")
     cli("halt", "the end")
@@ -306,10 +311,10 @@ def test_up_prints_where_everything_is_and_leaves_nothing_behind(tmp_path: Path)
         done = dispatcher("run", "-", text=json.dumps(PLAN), **exports)
         assert done.returncode == 0, done.stderr
         [(user, password, flower)] = re.findall(r"flower +http://(\w+):(\S+)@(\S+)", up.output)
-        assert requests.get(f"http://{flower}/", timeout=30).status_code == 401
-        assert requests.get(f"http://{flower}/", auth=(user, password), timeout=30).ok
+        assert requests.get(f"http://{flower}/", timeout=60).status_code == 401
+        assert requests.get(f"http://{flower}/", auth=(user, password), timeout=60).ok
         end_a_worker = f"http://{flower}/api/worker/shutdown/worker1"
-        assert requests.post(end_a_worker, auth=(user, password), timeout=30).status_code == 403
+        assert requests.post(end_a_worker, auth=(user, password), timeout=60).status_code == 403
         up.send_signal(signal.SIGINT)
         assert up.wait() == 130
     assert mark.running() == []
@@ -331,6 +336,7 @@ def test_doctor_looks_at_everything_in_a_line_each(cli: Cli, stub: StubExecutor)
         "redis version",
         "redis eviction",
         "redis memory",
+        "redis writes",
         "redis latency",
         "clock",
         "plans",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -114,7 +114,10 @@ def assert_refused(url: str, why: str) -> None:
 def assert_trusted(url: str) -> None:
     app = app_of(url)
     reach_the_broker(app)
-    assert app.backend.client.ping()
+    try:
+        assert app.backend.client.ping()
+    finally:
+        app.backend.client.connection_pool.disconnect()
     with Dispatcher(Settings(redis_url=SecretStr(url))) as client:
         assert client.halted() is None
 
@@ -142,5 +145,6 @@ def test_a_redis_that_asks_for_a_certificate_is_shown_one(
     authority.issue_cert("worker.example").private_key_and_cert_chain_pem.write_to_path(str(pem))
     with tls_redis(tmp_path, authority, asks_clients=True) as url:
         assert_trusted(f"{url}?ssl_ca_certs={ca_file}&ssl_certfile={pem}&ssl_keyfile={pem}")
-        with pytest.raises(LedgerUnavailableError):
-            connect(Settings(redis_url=SecretStr(f"{url}?ssl_ca_certs={ca_file}"))).ping()
+        unknown = connect(Settings(redis_url=SecretStr(f"{url}?ssl_ca_certs={ca_file}")))
+        with closing(unknown), pytest.raises(LedgerUnavailableError):
+            unknown.ping()

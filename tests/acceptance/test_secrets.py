@@ -65,13 +65,13 @@ def environment(
 @pytest.fixture
 def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Process]:
     options = ("--loglevel", "DEBUG", "--task-events")
-    with start_worker(tmp_path / "worker.log", environment, *options) as worker:
+    with start_worker(tmp_path / "worker.log", environment, *options, warm=False) as worker:
         yield worker
 
 
 @pytest.fixture
 def flower(worker: Process, environment: dict[str, str], tmp_path: Path) -> Iterator[Flower]:
-    with Flower(tmp_path / "flower.log", environment) as flower:
+    with Flower(tmp_path / "flower.log", environment, warm=False) as flower:
         yield flower
 
 
@@ -90,14 +90,14 @@ def test_no_secret_is_in_any_log_span_error_task_result_or_page(
     with Dispatcher(settings) as client:
         failing = client.submit(abort_plan(), plan_id="failing")
         with pytest.raises(ExecutorClientError) as caught:
-            failing.result(30)
-        observed = client.submit(abort_plan(), plan_id="observed").result(30)
+            failing.result(60)
+        observed = client.submit(abort_plan(), plan_id="observed").result(60)
         status = failing.status()
     assert {headers["authorization"] for headers in stub.headers} == {f"Bearer {TOKEN}"}
-    eventually(lambda: len(collector.named("step")) == 4, within_s=10)
+    eventually(lambda: len(collector.named("step")) == 4)
     assert {headers["api-key"] for headers in collector.headers} == {API_KEY}
     ends = {"failing": "FAILURE", "observed": "SUCCESS"}
-    eventually(lambda: {name: task["state"] for name, task in flower.tasks().items()} == ends, within_s=20)
+    eventually(lambda: {name: task["state"] for name, task in flower.tasks().items()} == ends)
     shown = {
         "error": repr(caught.value) + str(caught.value.args),
         "status": repr(status),

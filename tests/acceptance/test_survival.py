@@ -38,6 +38,10 @@ def is_running(dispatcher: Dispatcher, plan_id: str) -> bool:
     return dispatcher.handle(plan_id).status().state is PlanState.RUNNING
 
 
+def queued(dispatcher: Dispatcher) -> list[str]:
+    return [status.id for status in dispatcher.in_flight() if status.state is PlanState.QUEUED]
+
+
 def connected(server: RedisServer) -> Dispatcher:
     return Dispatcher(Settings(redis_url=SecretStr(server.url)))
 
@@ -49,10 +53,11 @@ def test_a_restart_of_redis_kills_no_worker_and_loses_no_plan(
     options = ("--appendonly", "yes", "--appendfsync", "everysec")
     with RedisServer(tmp_path / "redis", *options) as server, connected(server) as dispatcher:
         workers = [start(stub.url, DISPATCHER_REDIS_URL=server.url) for _ in range(2)]
-        plans = [abort_plan(api=f"/{number}", duration_seconds=3) for number in range(50)]
+        plans = [abort_plan(api=f"/{number}", duration_seconds=6) for number in range(50)]
         batch = dispatcher.submit_many(plans)
-        eventually(lambda: len(stub.applied) == 50 and len(dispatcher.active()) == 50, within_s=15)
-        eventually(lambda: server.client.info("persistence")["aof_pending_bio_fsync"] == 0, within_s=5)
+        eventually(lambda: len(stub.applied) == 50 and not queued(dispatcher))
+        eventually(lambda: server.client.info("persistence")["aof_pending_bio_fsync"] == 0)
+        assert dispatcher.active()
         server.kill()
         server.start()
         assert all(observation.error_rate == 1.0 for observation in batch.results(60))  # type: ignore[union-attr]
@@ -65,14 +70,14 @@ def test_callers_wait_for_a_redis_that_is_away(start: Workers, stub: StubExecuto
     options = ("--appendonly", "yes", "--appendfsync", "always")
     with RedisServer(tmp_path / "redis", *options) as server, connected(server) as dispatcher:
         start(stub.url, DISPATCHER_REDIS_URL=server.url)
-        handle = dispatcher.submit(abort_plan(duration_seconds=2))
-        batch = dispatcher.submit_many([abort_plan(api="/other", duration_seconds=2)])
+        handle = dispatcher.submit(abort_plan(duration_seconds=6))
+        batch = dispatcher.submit_many([abort_plan(api="/other", duration_seconds=6)])
         with ThreadPoolExecutor(3) as pool:
             one, many = pool.submit(handle.result, 60), pool.submit(batch.results, 60)
             awaited = pool.submit(lambda: asyncio.run(handle.result_async(60)))
-            eventually(lambda: server.client.info("clients")["blocked_clients"] >= 3, within_s=10)
+            eventually(lambda: server.client.info("clients")["blocked_clients"] >= 3)
             parked = [handle, *batch]  # a step that is cut off would hold its plan until its lease ends
-            eventually(lambda: {each.status().state for each in parked} == {PlanState.RUNNING}, within_s=10)
+            eventually(lambda: {each.status().state for each in parked} == {PlanState.RUNNING})
             server.kill()
             with pytest.raises(LedgerUnavailableError):
                 handle.status()
@@ -91,13 +96,13 @@ def test_callers_hear_within_seconds_that_everything_was_wiped(
     batch = dispatcher.submit_many([abort_plan(api="/two"), abort_plan(api="/three")])
     with ThreadPoolExecutor(2) as pool:
         one, many = pool.submit(handle.result, 30), pool.submit(batch.results, 30)
-        eventually(lambda: redis_server.client.info("clients")["blocked_clients"] == 2, within_s=5)
+        eventually(lambda: redis_server.client.info("clients")["blocked_clients"] == 2)
         begun = time.monotonic()
         redis_server.client.flushall()
         with pytest.raises(PlanUnknownError):
             one.result()
         assert [type(outcome) for outcome in many.result()] == [PlanUnknownError, PlanUnknownError]
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15
 
 
 def test_a_cancelled_plan_has_its_fault_stopped(
@@ -105,12 +110,12 @@ def test_a_cancelled_plan_has_its_fault_stopped(
 ) -> None:
     start(stub.url)
     handle = dispatcher.submit(abort_plan(duration_seconds=60))
-    eventually(lambda: is_running(dispatcher, handle.id), within_s=10)
+    eventually(lambda: is_running(dispatcher, handle.id))
     begun = time.monotonic()
     assert handle.cancel("seen enough")
     with pytest.raises(PlanCancelledError, match="seen enough"):
-        handle.result(20)
-    assert time.monotonic() - begun < 5
+        handle.result(60)
+    assert time.monotonic() - begun < 15
     assert stub.stopped == {handle.id}
     assert handle.status().state is PlanState.CANCELLED
     assert not handle.cancel()
@@ -121,18 +126,18 @@ def test_a_stop_that_fails_is_tried_again_until_it_succeeds(
 ) -> None:
     start(stub.url, DISPATCHER_EXECUTORS__DEFAULT__MAX_RETRY_DELAY_SEC="0.5")
     handle = dispatcher.submit(abort_plan(duration_seconds=60))
-    eventually(lambda: is_running(dispatcher, handle.id), within_s=10)
+    eventually(lambda: is_running(dispatcher, handle.id))
     stub.answers.extend([(503, {}), (500, {})])
     handle.cancel()
     with pytest.raises(PlanCancelledError):
-        handle.result(20)
+        handle.result(60)
     assert [method for method, _ in stub.calls] == ["POST", "DELETE", "DELETE", "DELETE"]
     assert stub.stopped == {handle.id}
 
 
 def test_an_unknown_plan_cannot_be_cancelled(dispatcher: Dispatcher) -> None:
     with pytest.raises(PlanUnknownError):
-        dispatcher.handle("nobody").cancel()
+        dispatcher.handle("unknown-plan").cancel()
 
 
 def test_a_halt_stops_every_fault_although_all_workers_are_busy(
@@ -140,23 +145,23 @@ def test_a_halt_stops_every_fault_although_all_workers_are_busy(
 ) -> None:
     start(stub.url, "--concurrency", "1")
     running = [dispatcher.submit(abort_plan(api=f"/{n}", duration_seconds=60)) for n in range(5)]
-    eventually(lambda: all(is_running(dispatcher, handle.id) for handle in running), within_s=10)
+    eventually(lambda: all(is_running(dispatcher, handle.id) for handle in running))
     stub.hanging.add("/hangs")
     stuck = dispatcher.submit(abort_plan(api="/hangs", duration_seconds=60))
-    eventually(lambda: stub.bodies[-1] and stub.bodies[-1]["api"] == "/hangs", within_s=10)
+    eventually(lambda: stub.bodies[-1] and stub.bodies[-1]["api"] == "/hangs")
     assert dispatcher.halt("fire drill") == 6
     for handle in running:
         with pytest.raises(PlanCancelledError, match="fire drill"):
-            handle.result(20)
+            handle.result(60)
     assert stub.stopped == {handle.id for handle in running}
     with pytest.raises(DispatchHaltedError, match="fire drill"):
         dispatcher.submit(abort_plan())
     stub.let_go.set()
     with pytest.raises(PlanCancelledError):
-        stuck.result(20)
+        stuck.result(60)
     assert dispatcher.active() == []
     assert dispatcher.resume()
-    assert dispatcher.submit(abort_plan()).result(20).error_rate == 1.0
+    assert dispatcher.submit(abort_plan()).result(60).error_rate == 1.0
 
 
 def test_plans_for_one_target_go_one_after_the_other(
@@ -170,7 +175,7 @@ def test_plans_for_one_target_go_one_after_the_other(
     beside = dispatcher.submit(abort_plan(), conflict_policy="allow")
     statuses = []
     for handle in handles:
-        handle.result(20)
+        handle.result(60)
         statuses.append(handle.status())
     for earlier, later in itertools.pairwise(statuses):
         assert earlier.ended_at is not None
@@ -188,7 +193,7 @@ def test_a_plan_in_mid_call_is_brought_back_by_its_lease(
     stub.hanging.add("/hangs")
     worker = start(stub.url)
     handle = dispatcher.submit(abort_plan(api="/hangs"))
-    eventually(lambda: stub.bodies and stub.bodies[-1]["api"] == "/hangs", within_s=10)
+    eventually(lambda: stub.bodies and stub.bodies[-1]["api"] == "/hangs")
     worker.kill()
     stub.hanging.clear()
     stub.let_go.set()
@@ -196,7 +201,7 @@ def test_a_plan_in_mid_call_is_brought_back_by_its_lease(
     redis_server.client.hset(key, "due_ms", 0)  # the lease runs out
     redis_server.client.zadd("{dispatcher}:due", {handle.id: 0})
     start(stub.url)
-    assert handle.result(20).error_rate == 1.0
+    assert handle.result(60).error_rate == 1.0
     assert list(stub.applied.values()) == [1]
 
 
@@ -205,15 +210,15 @@ def test_active_tells_what_is_injected_where(
 ) -> None:
     start(stub.url)
     first = dispatcher.submit(abort_plan(duration_seconds=60))
-    eventually(lambda: is_running(dispatcher, first.id), within_s=10)
+    eventually(lambda: is_running(dispatcher, first.id))
     second = dispatcher.submit(abort_plan(api="/other", duration_seconds=60))
-    eventually(lambda: len(dispatcher.active()) == 2, within_s=10)
+    eventually(lambda: len(dispatcher.active()) == 2)
     older, younger = dispatcher.active()
     assert (older.plan_id, younger.plan_id) == (first.id, second.id)
     assert (older.service, older.api, older.apply_id) == ("PaymentService", abort_plan().api, first.id)
     assert 0 <= younger.age_seconds <= older.age_seconds < 30
     dispatcher.halt("clean up")
-    eventually(lambda: dispatcher.active() == [], within_s=10)
+    eventually(lambda: dispatcher.active() == [])
 
 
 def test_many_threads_may_share_a_dispatcher(
@@ -224,7 +229,7 @@ def test_many_threads_may_share_a_dispatcher(
 
     def one(number: int) -> float:
         together.wait()
-        return dispatcher.submit(abort_plan(api=f"/{number}")).result(30).error_rate
+        return dispatcher.submit(abort_plan(api=f"/{number}")).result(60).error_rate
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(one, range(8))) == {1.0}

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from dispatcher import Dispatcher
 
+EXPORTERS_WAIT_S = 10.0
+"""By default, for a collector that is not there (OTEL_EXPORTER_OTLP_TIMEOUT)."""
+
 QUICK = {"DISPATCHER_EXECUTORS__DEFAULT__INITIAL_RETRY_DELAY_SEC": "0.05"}
 PLAN = abort_plan().model_dump_json(exclude_none=True)
 
@@ -47,9 +50,7 @@ def of_trace(collector: Collector, trace_id: str) -> list[Span]:
     def spans() -> list[Span]:
         return [span for span in collector.spans if span.trace_id == trace_id]
 
-    eventually(
-        lambda: any(span.attributes.get("dispatcher.verdict") == "finish" for span in spans()), within_s=10
-    )
+    eventually(lambda: any(span.attributes.get("dispatcher.verdict") == "finish" for span in spans()))
     return spans()
 
 
@@ -88,7 +89,7 @@ def test_a_recommenders_own_span_is_the_parent(
 ) -> None:
     start(stub.url, **exporting)
     with spans.tracer.start_as_current_span("search"):
-        observation = dispatcher.submit(abort_plan()).result(20)
+        observation = dispatcher.submit(abort_plan()).result(60)
     trace_id, search, _ = ids(spans.one("search"))
     assert observation.trace_id == trace_id
     assert ids(spans.one("submit"))[::2] == (trace_id, search)
@@ -102,7 +103,7 @@ def test_a_plan_has_a_trace_where_nobody_exports_any(
     start(stub.url)
     handle = dispatcher.submit(abort_plan())
     own = f"{own_trace_id(handle.id):032x}"
-    assert handle.result(20).trace_id == own
+    assert handle.result(60).trace_id == own
     assert {headers["traceparent"][3:35] for headers in stub.headers} == {own}
 
 
@@ -110,7 +111,7 @@ def test_a_worker_that_is_told_to_end_sends_its_last_spans(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor, collector: Collector
 ) -> None:
     worker = start(stub.url, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_BSP_SCHEDULE_DELAY="60000")
-    dispatcher.submit(abort_plan()).result(20)
+    dispatcher.submit(abort_plan()).result(60)
     assert collector.spans == []
     assert worker.stop() == 0
     assert len(collector.named("step")) == 2
@@ -128,14 +129,14 @@ def test_a_collector_that_is_down_holds_nobody_up_and_is_told_of_once(
     worker = start(stub.url, **exporting)
     for number in range(3):
         asked = len(collector.headers)
-        dispatcher.submit(abort_plan(api=f"/{number}")).result(20)
-        eventually(lambda: len(collector.headers) > asked, within_s=10)  # noqa: B023 (called right here)
+        dispatcher.submit(abort_plan(api=f"/{number}")).result(60)
+        eventually(lambda: len(collector.headers) > asked)  # noqa: B023 (called right here)
     done = command("run", "-", text=PLAN, DISPATCHER_REDIS_URL=redis_url, **exporting)
     away = f"the collector at {collector.url} takes no traces, and spans are lost"
     assert (done.returncode, done.stderr.splitlines()) == (0, [f"WARNING {away}"])
     collector.status = 200
-    dispatcher.submit(abort_plan(api="/again")).result(20)
-    eventually(lambda: "takes traces again" in worker.output, within_s=10)
+    dispatcher.submit(abort_plan(api="/again")).result(60)
+    eventually(lambda: "takes traces again" in worker.output)
     assert worker.output.count(away) == 1
     assert "Traceback" not in worker.output
 
@@ -152,4 +153,4 @@ def test_a_collector_that_is_not_there_costs_a_command_a_second(
         took_s.append(time.monotonic() - begun)
         assert done.returncode == 0
     assert done.stderr == "WARNING the last spans are lost: no collector took them within 1 s\n"
-    assert took_s[1] < took_s[0] + 5
+    assert took_s[1] < took_s[0] + EXPORTERS_WAIT_S

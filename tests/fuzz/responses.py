@@ -184,6 +184,9 @@ class Outcomes:
 
     inputs: int = 0
     unexpected: int = 0
+    stops: bool = False
+    """Whether to raise what is unexpected, and so end."""
+
     kinds: Counter[str] = field(default_factory=Counter)
 
     def of(self, call: Callable[[], object], source: object) -> None:
@@ -194,9 +197,11 @@ class Outcomes:
                 self.kinds[type(check_value(call())).__name__] += 1
             except ExecutorClientError as error:
                 self.kinds[type(check_error(error)).__name__] += 1
-        except Exception:  # noqa: BLE001 (that is what is looked for)
+        except Exception:
             self.unexpected += 1
             print(f"unexpected: {source!r}\n{traceback.format_exc(limit=-4)}", file=sys.stderr)
+            if self.stops:
+                raise
 
 
 def check_value(value: object) -> object:
@@ -230,9 +235,9 @@ def _raised(call: Callable[[], object]) -> BaseException:
     raise AssertionError("nothing was raised")
 
 
-def run(count: int) -> Outcomes:
-    """Try so many inputs."""
-    outcomes = Outcomes()
+def run(count: int, *, stops: bool = False) -> Outcomes:
+    """Try so many inputs. If it `stops`, raise the first thing that is unexpected."""
+    outcomes = Outcomes(stops=stops)
     canned = object.__new__(Canned)
     parsers = Parsers(canned)
     on_the_wire = round(count * ON_THE_WIRE)

@@ -6,9 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.processes import ExecutorProcess
+from support.warm import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_begin_at_once() -> Iterator[None]:
+    with prepared():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ def test_a_wait_goes_on_once_redis_takes_writes_again(dispatcher: Dispatcher, se
     server.client.config_set("min-replicas-to-write", 1)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(handle.result, 20)
-        eventually(lambda: errors(server) > 1, within_s=10)
+        eventually(lambda: errors(server) > 1)
         server.client.config_set("min-replicas-to-write", 0)
         server.client.hset(f"{{dispatcher}}:plan:{handle.id}", "state", "failed")
         assert type(waiting.exception(timeout=15)).__name__ == "PlanUnknownError"  # it has no result
@@ -126,11 +126,11 @@ def test_clients_follow_a_primary_that_moves_behind_its_address(
         closing(Forwarder(old.port)) as forwarder,
     ):
         new.client.replicaof("127.0.0.1", old.port)
-        eventually(lambda: new.client.info("replication")["master_link_status"] == "up", within_s=20)
+        eventually(lambda: new.client.info("replication")["master_link_status"] == "up")
         with Dispatcher(Settings(redis_url=SecretStr(forwarder.url))) as dispatcher:
             before = dispatcher.submit(plan(api="/before"))
             old.client.set("written", "last")  # `WAIT` is about what its own connection wrote, and all before
-            eventually(lambda: old.client.wait(1, 1000), within_s=20)
+            eventually(lambda: old.client.wait(1, 1000))
             new.client.replicaof("NO", "ONE")
             old.client.replicaof("127.0.0.1", new.port)
             forwarder.target = new.port

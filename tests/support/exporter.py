@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import requests
 from prometheus_client.parser import text_string_to_metric_families
-from support.command_line import DISPATCHER
-from support.processes import Process
+from support.command_line import WARM
+from support.processes import WarmProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Exporter(Process):
+class Exporter(WarmProcess):
     """On a port of its own choice."""
 
     def __init__(self, log: Path, redis_url: str) -> None:
-        command = [DISPATCHER, "metrics", "--serve", "--port", "0"]
+        command = [WARM, "metrics", "--serve", "--port", "0"]
         super().__init__(command, log, {"DISPATCHER_REDIS_URL": redis_url})
         self.wait_until(lambda: "/metrics\n" in self.output)
         self.url = self.output.split()[-1]
@@ -25,7 +25,7 @@ class Exporter(Process):
 
     def scrape(self) -> dict[str, float]:
         """What it says: `name{label="value"}` without the prefix, and the number."""
-        answer = requests.get(self.url, timeout=10)
+        answer = requests.get(self.url, timeout=60)
         assert answer.status_code == 200
         found = {}
         for family in text_string_to_metric_families(answer.text):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import requests
-from support.processes import Process
+from support.processes import WarmProcess
 from support.redis_server import free_port
 
 from dispatcher.stack import FLOWER_COLUMNS
@@ -15,26 +14,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Flower(Process):
+class Flower(WarmProcess):
     """Started with the environment's settings and FLOWER_BASIC_AUTH."""
 
-    def __init__(self, log: Path, environment: dict[str, str]) -> None:
+    def __init__(self, log: Path, environment: dict[str, str], *, warm: bool = True) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         user, _, password = environment["FLOWER_BASIC_AUTH"].partition(":")
         self.login = (user, password)
-        command = [sys.executable, "-m", "celery", "--app", "workers.app", "flower", "--address=127.0.0.1"]
+        command = ["celery", "--app", "workers.app", "flower", "--address=127.0.0.1"]
         command += [f"--port={port}", f"--tasks-columns={FLOWER_COLUMNS}", "--read-only"]
-        super().__init__(command, log, environment)
+        super().__init__(command, log, environment, warm=warm)
         self.wait_until(self._sees_a_worker)
 
     def tasks(self) -> dict[str, dict[str, object]]:
         """All tasks as it shows them to programs, by id."""
-        return dict(requests.get(f"{self.url}/api/tasks", auth=self.login, timeout=5).json())
+        return dict(requests.get(f"{self.url}/api/tasks", auth=self.login, timeout=60).json())
 
     def _sees_a_worker(self) -> bool:
         try:
-            answer = requests.get(f"{self.url}/api/workers", auth=self.login, timeout=5)
+            answer = requests.get(f"{self.url}/api/workers", auth=self.login, timeout=60)
         except requests.ConnectionError:
             return False
         return answer.ok and bool(answer.json())

@@ -48,5 +48,5 @@ class Meddler(LoopbackServer):
             for name, value in headers.items()
             if name not in self.keep_back | {"host", "content-length", "connection"}
         }
-        answer = requests.request(method, self.upstream + path, headers=passed, data=body, timeout=10)
+        answer = requests.request(method, self.upstream + path, headers=passed, data=body, timeout=60)
         return self.meddle(Exchange(method, path, answer.status_code, answer.content))

@@ -10,9 +10,10 @@ import sys
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from support.eventually import GENEROUS_S, eventually
+from support.warm import WarmChild
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,19 +36,27 @@ class Process:
         cwd: Path | None = None,
     ) -> None:
         self._log = log
-        with log.open("ab") as out, (errors or log).open("ab") as err:
-            self.child = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=err,
-                env={**os.environ, **(environment or {})},
-                cwd=cwd,
-                text=True,
+        log.touch()
+        environment = {**os.environ, **(environment or {})}
+        self.child = self.start(command, environment, standard_input, log, errors or log, cwd)
+
+    def start(
+        self,
+        command: list[str],
+        environment: Mapping[str, str],
+        standard_input: str,
+        output: Path,
+        errors: Path,
+        cwd: Path | None,
+    ) -> subprocess.Popen[str] | WarmChild:
+        with output.open("ab") as out, errors.open("ab") as err:
+            child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=out, stderr=err, env=environment, cwd=cwd, text=True
             )
-        assert self.child.stdin is not None
-        with suppress(BrokenPipeError), self.child.stdin as stdin:
+        assert child.stdin is not None
+        with suppress(BrokenPipeError), child.stdin as stdin:
             stdin.write(standard_input)
+        return child
 
     def __enter__(self) -> Self:
         return self
@@ -95,27 +104,54 @@ class Process:
         return self.wait()
 
 
+class WarmProcess(Process):
+    """One that begins at once. Its command begins with a program that `WarmChild` knows.
+
+    The list of processes shows its arguments only if it is not `warm`, and begins as programs do.
+    """
+
+    def __init__(self, *given: Any, warm: bool = True, **options: Any) -> None:
+        self._warm = warm
+        super().__init__(*given, **options)
+
+    def start(
+        self,
+        command: list[str],
+        environment: Mapping[str, str],
+        standard_input: str,
+        output: Path,
+        errors: Path,
+        cwd: Path | None,
+    ) -> subprocess.Popen[str] | WarmChild:
+        if not self._warm:
+            cold = [sys.executable, "-m", *command]
+            return super().start(cold, environment, standard_input, output, errors, cwd)
+        program, *arguments = command
+        return WarmChild(program, arguments, environment, standard_input, output, errors, cwd or Path.cwd())
+
+
 class Workers(Protocol):
     """Starts one worker process for an Executor at `url`."""
 
     def __call__(self, url: str, *options: str, **environment: str) -> Process: ...
 
 
-def start_worker(log: Path, environment: dict[str, str], *options: str) -> Process:
+def start_worker(log: Path, environment: dict[str, str], *options: str, warm: bool = True) -> Process:
     """A worker that receives messages, once this returns."""
-    command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker", "--loglevel", "INFO"]
+    command = ["celery", "--app", "workers.app", "worker", "--loglevel", "INFO"]
     command += ["--hostname", f"{log.stem}@%h", *options]
-    worker = Process(command, log, environment)
+    worker = WarmProcess(command, log, environment, warm=warm)
     worker.wait_until(lambda: " ready." in worker.output)
     return worker
 
 
-class ExecutorProcess(Process):
+class ExecutorProcess(WarmProcess):
     """The reference Executor, with Envoy in front of the sample services and traffic on its faults."""
 
-    def __init__(self, log: Path, *, traffic_rps: float = 40) -> None:
-        command = [sys.executable, "-m", "executor", "--sample", "--port", "0", "--proxy-port", "0"]
-        super().__init__([*command, "--traffic-rps", str(traffic_rps)], log)
+    def __init__(self, log: Path, *, traffic_rps: float = 40, token: str = "") -> None:
+        command = ["executor", "--sample", "--port", "0", "--proxy-port", "0"]
+        environment = {"EXECUTOR_TOKEN": token} if token else {}
+        super().__init__([*command, "--traffic-rps", str(traffic_rps)], log, environment)
         self.wait_until(self._ready_line)
         line = self._ready_line()
         self.url = str(line["executor"])

@@ -27,13 +27,13 @@ class Prometheus(Process):
 
     def query(self, expression: str) -> list[Any]:
         """The samples of an instant vector. An expression that it does not take fails the test."""
-        answer = requests.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=10).json()
+        answer = requests.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=60).json()
         assert answer["status"] == "success", (expression, answer)
         return list(answer["data"]["result"])
 
     def rules(self) -> list[Any]:
         """What it evaluates, and how that goes."""
-        answer = requests.get(f"{self.url}/api/v1/rules", timeout=10).json()
+        answer = requests.get(f"{self.url}/api/v1/rules", timeout=60).json()
         return [rule for group in answer["data"]["groups"] for rule in group["rules"]]
 
     def _ready(self) -> bool:

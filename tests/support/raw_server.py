@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import ssl
 
 DROP_EVERY_S = 0.05
+GIVEN_UP_WITHIN_S = 10.0
+"""A drip never ends. So much longer than its patience may a client take for it if all cores are busy."""
 
 
 class RawServer(ThreadingServer):

@@ -1,4 +1,4 @@
-"""The version of the faults API's contract, which an Executor may tell with its health."""
+"""The version of the faults API's contract, which an Executor may state in its health."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 __all__ = ["SPOKEN", "same_major", "version_of"]
 
 SPOKEN = "1.0"
-"""`major.minor`, as in `executor/openapi.yaml`. Another major version is another language."""
+"""`major.minor`, as in `executor/openapi.yaml`. Versions with different majors are incompatible."""
 
 LONGEST_VERSION = 20
-VERSION = re.compile(r"\d+(\.\d+)*")
+VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 def version_of(answer: Answer) -> str | None:
-    """What an answer of `GET /v1/health` says in `contract`. None where it says nothing."""
+    """The field `contract` in an answer to `GET /v1/health`. None if it is absent."""
     try:
         fields = answer.json()
     except ExecutorProtocolError:
         return None
-    told = fields.get("contract") if isinstance(fields, dict) else None
-    return None if told is None else str(told)[:LONGEST_VERSION]
+    version = fields.get("contract") if isinstance(fields, dict) else None
+    return None if version is None else str(version)[:LONGEST_VERSION]
 
 
-def same_major(told: str, spoken: str) -> bool:
-    """Whether who speaks the one version understands the other."""
-    return VERSION.fullmatch(told) is not None and told.partition(".")[0] == spoken.partition(".")[0]
+def same_major(version: str, spoken: str) -> bool:
+    """Whether both versions have the same major number, so that their users understand each other."""
+    return VERSION.fullmatch(version) is not None and version.partition(".")[0] == spoken.partition(".")[0]

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
 import requests
+from support.command_line import WARM, dispatcher
 from support.eventually import eventually
 from support.meddler import Exchange, Meddler
-from support.processes import ExecutorProcess, Process
+from support.processes import ExecutorProcess, WarmProcess
 
 from conformance.cases import CASES
 from conformance.report import Verdict
@@ -27,15 +25,13 @@ from workers.drivers.answers import Answer
 from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
-
-COMMAND = [str(Path(sys.executable).parent / "dispatcher"), "conformance"]
+    from pathlib import Path
 
 
 def check(url: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, url, *options], capture_output=True, text=True, check=False, env=environment, timeout=60
-    )
+    return dispatcher("conformance", url, *options, **environment)
 
 
 def test_the_reference_executor_passes_it_all(executor: ExecutorProcess, tmp_path: Path) -> None:
@@ -53,11 +49,8 @@ def test_the_reference_executor_passes_it_all(executor: ExecutorProcess, tmp_pat
     assert len(suite.findall("testcase")) == 40
 
 
-def test_with_its_token_it_passes_too_and_the_token_is_not_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EXECUTOR_TOKEN", "pa55w0rd")
-    with ExecutorProcess(tmp_path / "executor.log", traffic_rps=0) as guarded:
+def test_with_its_token_it_passes_too_and_the_token_is_not_shown(tmp_path: Path) -> None:
+    with ExecutorProcess(tmp_path / "executor.log", traffic_rps=0, token="pa55w0rd") as guarded:
         assert check(guarded.url).returncode == 1
         done = check(guarded.url, "--json", EXECUTOR_TOKEN="pa55w0rd")
     report = json.loads(done.stdout)
@@ -103,7 +96,7 @@ def test_ctrl_c_leaves_nothing_behind(executor: ExecutorProcess, tmp_path: Path)
 
     with (
         Meddler(executor.url, remember) as watched,
-        Process([*COMMAND, watched.url], tmp_path / "log") as process,
+        WarmProcess([WARM, "conformance", watched.url], tmp_path / "log") as process,
     ):
         eventually(lambda: len(seen) >= 3)
         process.send_signal(signal.SIGINT)
@@ -119,7 +112,7 @@ def test_any_answer_can_be_shown(body: bytes) -> None:
 
 
 def _status(executor: ExecutorProcess, apply_id: str) -> str:
-    answer = requests.get(f"{executor.url}/v1/faults/{apply_id}/status", timeout=5)
+    answer = requests.get(f"{executor.url}/v1/faults/{apply_id}/status", timeout=60)
     return str(answer.json()["status"])
 
 

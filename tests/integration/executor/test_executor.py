@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from support.command_line import run_program
 from support.eventually import eventually
 from support.processes import ExecutorProcess
 
@@ -46,7 +45,7 @@ def call(
     executor: ExecutorProcess, method: str, path: str, body: Any = None, key: str | None = None
 ) -> requests.Response:
     headers = {} if key is None else {"Idempotency-Key": key}
-    return requests.request(method, f"{executor.url}/v1{path}", json=body, headers=headers, timeout=10)
+    return requests.request(method, f"{executor.url}/v1{path}", json=body, headers=headers, timeout=60)
 
 
 def apply(executor: ExecutorProcess, body: dict[str, Any], key: str | None = None) -> str:
@@ -69,14 +68,14 @@ def send(executor: ExecutorProcess, api: str, times: int = 1, service: str = SER
     """How often each status came back."""
     with requests.Session() as session:
         answers = [
-            session.get(executor.proxy + api, headers={"Host": service}, timeout=10) for _ in range(times)
+            session.get(executor.proxy + api, headers={"Host": service}, timeout=60) for _ in range(times)
         ]
     return Counter(answer.status_code for answer in answers)
 
 
 def observed(executor: ExecutorProcess, apply_id: str) -> dict[str, Any]:
     stop(executor, apply_id)
-    eventually(lambda: about(executor, apply_id, "status")["status"] == "completed", within_s=5)
+    eventually(lambda: about(executor, apply_id, "status")["status"] == "completed")
     return about(executor, apply_id, "metrics")
 
 
@@ -144,7 +143,7 @@ def test_a_start_delay_and_its_abort_hit_the_same_requests(executor: ExecutorPro
     with ThreadPoolExecutor(20) as pool:
         answers = list(
             pool.map(
-                lambda _: requests.get(executor.proxy + api, headers={"Host": SERVICE}, timeout=10), range(60)
+                lambda _: requests.get(executor.proxy + api, headers={"Host": SERVICE}, timeout=60), range(60)
             )
         )
     stop(executor, apply_id)
@@ -157,7 +156,7 @@ def test_requests_that_are_still_held_at_the_end_are_waited_for(executor: Execut
     apply_id = apply(executor, abort(api, fault_type="delay", fault_config={"delay_ms": 700}))
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(send, executor, api)
-        eventually(lambda: held_requests(executor) == 1, within_s=5)
+        eventually(lambda: held_requests(executor) == 1)
         stop(executor, apply_id)
         assert about(executor, apply_id, "status")["status"] == "running"
         assert call(executor, "GET", f"/faults/{apply_id}/metrics").status_code == 409
@@ -166,14 +165,13 @@ def test_requests_that_are_still_held_at_the_end_are_waited_for(executor: Execut
 
 
 def test_a_fault_ends_by_itself(executor: ExecutorProcess, api: str) -> None:
-    begun = time.monotonic()
     apply_id = apply(executor, abort(api, duration_seconds=1))
     assert about(executor, apply_id, "status")["end_time"] is None
-    eventually(lambda: send(executor, api) == {200: 1}, within_s=5)
-    assert 1 <= time.monotonic() - begun < 1.5
+    eventually(lambda: send(executor, api) == {200: 1})
     status = about(executor, apply_id, "status")
     assert status["status"] == "completed"
-    assert status["end_time"] > status["start_time"]
+    began, ended = (datetime.fromisoformat(status[name]) for name in ("start_time", "end_time"))
+    assert 1 <= (ended - began).total_seconds() < 1.5
 
 
 def test_the_same_key_is_the_same_fault(executor: ExecutorProcess, api: str) -> None:
@@ -238,14 +236,14 @@ def test_traces_are_opentelemetry_json(executor: ExecutorProcess, api: str) -> N
     apply_id = apply(executor, abort(api))
     trace_id, span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     headers = {"Host": SERVICE, "traceparent": f"00-{trace_id}-{span_id}-01"}
-    requests.get(executor.proxy + api, headers=headers, timeout=10)
+    requests.get(executor.proxy + api, headers=headers, timeout=60)
     stop(executor, apply_id)
 
     def spans() -> list[dict[str, Any]]:
         [resource] = about(executor, apply_id, "metrics")["trace_data"]["resourceSpans"]
         return list(resource["scopeSpans"][0]["spans"])
 
-    [span] = eventually(spans, within_s=5)
+    [span] = eventually(spans)
     assert (span["traceId"], span["parentSpanId"]) == (trace_id, span_id)
     assert {"key": "http.status_code", "value": {"stringValue": "503"}} in span["attributes"]
 
@@ -277,9 +275,8 @@ def test_an_envoy_that_ends_fails_its_faults_and_is_started_again(tmp_path: Path
         assert send(executor, "/api/x") == {503: 1}
 
 
-def test_a_token_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EXECUTOR_TOKEN", "pa55")
-    with ExecutorProcess(tmp_path / "executor.log", traffic_rps=0) as executor:
+def test_a_token_is_asked_for(tmp_path: Path) -> None:
+    with ExecutorProcess(tmp_path / "executor.log", traffic_rps=0, token="pa55") as executor:
         answer = call(executor, "GET", "/faults/x/status")
         assert (answer.status_code, answer.json()["error"]) == (401, "unauthorized")
         assert call(executor, "GET", "/health").ok
@@ -304,8 +301,7 @@ def test_what_is_wrong_with_its_options_is_said_in_a_line(
     executor: ExecutorProcess, options: list[str], code: int, told: str
 ) -> None:
     taken = executor.url.rsplit(":", 1)[1]
-    command = [sys.executable, "-m", "executor", *(taken if each == "TAKEN" else each for each in options)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = run_program("executor", *(taken if each == "TAKEN" else each for each in options))
     assert done.returncode == code
     assert told in done.stderr
     assert "Traceback" not in done.stderr
@@ -313,7 +309,7 @@ def test_what_is_wrong_with_its_options_is_said_in_a_line(
 
 def held_requests(executor: ExecutorProcess) -> int:
     stat = f"http.{STAT_PREFIX}.fault.active_faults"
-    line = requests.get(f"{executor.admin}/stats", params={"filter": stat}, timeout=10).text
+    line = requests.get(f"{executor.admin}/stats", params={"filter": stat}, timeout=60).text
     return int(line.rpartition(": ")[2] or 0)
 
 

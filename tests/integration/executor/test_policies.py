@@ -30,11 +30,11 @@ def policy(name: str, **fault: Any) -> dict[str, Any]:
 
 
 def call(executor: ExecutorProcess, method: str, path: str, body: Any = None) -> requests.Response:
-    return requests.request(method, f"{executor.url}/v1/policies{path}", json=body, timeout=10)
+    return requests.request(method, f"{executor.url}/v1/policies{path}", json=body, timeout=60)
 
 
 def hit(executor: ExecutorProcess, name: str) -> int:
-    return requests.get(f"{executor.proxy}/api/{name}", headers={"Host": SERVICE}, timeout=10).status_code
+    return requests.get(f"{executor.proxy}/api/{name}", headers={"Host": SERVICE}, timeout=60).status_code
 
 
 def test_a_policy_is_on_when_it_is_there_and_off_when_it_is_deleted(
@@ -53,7 +53,7 @@ def test_a_policy_is_on_when_it_is_there_and_off_when_it_is_deleted(
 
 def test_a_policy_goes_by_itself_when_its_time_is_over(executor: ExecutorProcess, name: str) -> None:
     call(executor, "POST", "", policy(name, duration_seconds=1))
-    eventually(lambda: call(executor, "GET", f"/{name}").status_code == 404, within_s=5)
+    eventually(lambda: call(executor, "GET", f"/{name}").status_code == 404)
     assert hit(executor, name) == 200
 
 
@@ -66,7 +66,7 @@ def test_the_same_name_again_takes_the_place_of_the_first(executor: ExecutorProc
 
 def test_a_delay_holds_requests(executor: ExecutorProcess, name: str) -> None:
     call(executor, "POST", "", policy(name, abort=None, delay={"fixed_delay_ms": 300}))
-    answer = requests.get(f"{executor.proxy}/api/{name}", headers={"Host": SERVICE}, timeout=10)
+    answer = requests.get(f"{executor.proxy}/api/{name}", headers={"Host": SERVICE}, timeout=60)
     assert answer.elapsed.total_seconds() > 0.29
     call(executor, "DELETE", f"/{name}")
 

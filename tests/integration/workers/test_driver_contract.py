@@ -65,7 +65,7 @@ def test_the_same_key_for_another_fault_is_rejected(
 
 def test_a_stopped_fault_is_completed_and_has_metrics(driver: Driver, apply_id: str) -> None:
     driver.stop(apply_id)
-    eventually(lambda: driver.status(apply_id, 5) is FaultState.COMPLETED, within_s=5)
+    eventually(lambda: driver.status(apply_id, 5) is FaultState.COMPLETED)
     assert driver.metrics(apply_id, 5).execution_id == apply_id
 
 

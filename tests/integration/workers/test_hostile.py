@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE_S = 0.4
+DIGESTED_WITHIN_S = 2.0
+"""How long the thread of a call may compute."""
+
+GIVEN_UP_WITHIN_S = PATIENCE_S + 10.0
+"""On a machine whose cores are busy. An answer that is not given up never ends."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,7 @@ def test_there_are_at_least_60_kinds_of_wrong_answers() -> None:
 def test_a_wrong_answer_is_a_typed_error_or_understood_and_costs_no_more_than_its_time(
     hostile: HostileExecutor, driver: FaultsApiDriver, call: str, kind: str
 ) -> None:
-    begun = time.monotonic()
+    begun, computed = time.monotonic(), time.thread_time()
     expected = KINDS[kind].expected(call)
     if expected == FINE:
         assert_understood(outcome(driver, call, kind), call)
@@ -72,7 +77,8 @@ def test_a_wrong_answer_is_a_typed_error_or_understood_and_costs_no_more_than_it
         with pytest.raises(ExecutorClientError) as caught:
             outcome(driver, call, kind)
         assert_tells(caught.value, expected, hostile.url)
-    assert time.monotonic() - begun < PATIENCE_S + 2
+    assert time.thread_time() - computed < DIGESTED_WITHIN_S
+    assert time.monotonic() - begun < GIVEN_UP_WITHIN_S
     assert hostile.evil == []
 
 

@@ -93,11 +93,11 @@ def over(plan: FaultPlan) -> PlanRecord:
 
 def test_the_queries_say_what_was_observed(exporter: Exporter, prometheus: str) -> None:
     scrapes = exporter.scrapes
-    eventually(lambda: exporter.scrapes >= scrapes + 2, within_s=10)
+    eventually(lambda: exporter.scrapes >= scrapes + 2)
     exporter.requests.update({503: 75, 200: 25})
     exporter.seconds += 20.0
     scrapes = exporter.scrapes
-    eventually(lambda: exporter.scrapes >= scrapes + 3, within_s=10)
+    eventually(lambda: exporter.scrapes >= scrapes + 3)
     observation = observer(prometheus).observation(over(PLAN), 5)
     assert observation.execution_id == "f1"
     assert observation.error_rate == pytest.approx(0.75)
@@ -124,7 +124,7 @@ def test_a_query_that_gives_no_number_gives_no_observation(prometheus: str) -> N
 def test_a_query_that_gives_several_numbers_gives_no_observation(exporter: Exporter, prometheus: str) -> None:
     exporter.requests.update({503: 1, 200: 1})
     scrapes = exporter.scrapes
-    eventually(lambda: exporter.scrapes >= scrapes + 3, within_s=10)
+    eventually(lambda: exporter.scrapes >= scrapes + 3)
     with pytest.raises(FaultLostError, match="2 samples and not one"):
         observer(prometheus, error_rate_query="requests_total").observation(over(PLAN), 5)
 

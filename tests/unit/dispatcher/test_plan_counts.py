@@ -17,6 +17,7 @@ from dispatcher.waits import PAGE
 
 if TYPE_CHECKING:
     import redis
+    from support.stopwatch import Stopwatch
 
     from dispatcher.ledger import Ledger
 
@@ -72,12 +73,14 @@ def test_a_step_is_counted_with_its_lease_and_a_denial_is_none(ledger: Ledger, l
     assert plan_counts(ledger).steps == 1
 
 
-def test_how_late_a_step_begins_is_counted(ledger: Ledger, leases: Leases, redis_client: redis.Redis) -> None:
+def test_how_late_a_step_begins_is_counted(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis, stopwatch: Stopwatch
+) -> None:
     submit(ledger, "p1", "p2")
     for plan_id, ms in (("p1", 2_000), ("p2", 5_000)):
         pass_time(redis_client, plan_id, ms)
         begin(leases, plan_id)
-    assert plan_counts(ledger).late_s == pytest.approx(7.0, abs=2.0)
+    assert plan_counts(ledger).late_s == stopwatch.grown_from(7.0)
 
 
 def test_a_lease_that_ended_before_its_step_was_settled_is_lost(
@@ -161,12 +164,12 @@ def test_more_plans_than_one_command_is_about_are_counted(ledger: Ledger) -> Non
 
 
 def test_the_oldest_due_plan_is_found_though_its_message_is_still_awaited(
-    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis, stopwatch: Stopwatch
 ) -> None:
     submit(ledger, "p1", "p2")
     parked(leases, begin(leases, "p2"), LEASE_MS)
     redis_client.hincrby("{dispatcher}:plan:p1", "due_ms", -90_000)
-    assert plan_counts(ledger).oldest_due_s == pytest.approx(90.0, abs=2.0)
+    assert plan_counts(ledger).oldest_due_s == stopwatch.grown_from(90.0)
 
 
 def test_a_plan_that_a_worker_has_in_hand_is_not_overdue(
