@@ -153,7 +153,7 @@ def redis_url(tap: Tap) -> str:
 
 
 def functions_called() -> dict[str, float]:
-    """Python functions that one step of the engine calls, of all code and of ours: the average of a plan's two.
+    """Python functions that one step of the engine calls, of all code and of ours. A plan has two steps.
 
     The driver is a fake, so that the count holds whatever HTTP library is installed.
     """

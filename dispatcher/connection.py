@@ -93,9 +93,8 @@ def impatient_client(settings: Settings) -> redis.Redis:
 
 def worker_client(settings: Settings) -> redis.Redis:
     """A client for the loops of a worker, which repeat what failed within the time of a lease."""
-    options = _options(min(settings.redis_timeout_sec, settings.worker.lease_sec / 3))
-    url = settings.redis_url.get_secret_value()
-    return redis.Redis.from_url(url, **options, retry=Retry(NoBackoff(), 0))
+    timeout_s = min(settings.redis_timeout_sec, settings.worker.lease_sec / 3)
+    return _client(settings, timeout_s, Retry(NoBackoff(), 0))
 
 
 def impatient_timeout_s(settings: Settings) -> float:

@@ -189,7 +189,7 @@ class Leases:
         """Write down that an apply begins that must not be repeated. False if the lease was lost."""
         with self._redis_errors:
             key = f"{self._prefix}plan:{lease.plan_id}"
-            return bool(self._scripts.run([Call(ANNOUNCE_APPLY, [key], [lease.token])])[0])
+            return bool(self._scripts.run([Call(ANNOUNCE_APPLY, [key], [self._prefix, lease.token])])[0])
 
     def _run(self, script: Script, args: Sequence[str | float]) -> Any:
         with self._redis_errors:

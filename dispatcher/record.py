@@ -22,6 +22,9 @@ __all__ = ["PLAN_ID", "Order", "PlanRecord", "budget_ms", "read_record"]
 PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What a whole plan id must match."""
 
+SCHEMA_VERSION = "1"
+"""Of the plan's fields. Records of another version are set aside. `lua/prelude.lua` has the same number."""
+
 END_STATES: dict[type[Exception], PlanState] = {
     errors.PlanCancelledError: PlanState.CANCELLED,
     errors.PlanExpiredError: PlanState.EXPIRED,
@@ -102,6 +105,8 @@ class PlanRecord(NamedTuple):
         def moment(name: str) -> int | None:
             return int(fields[name]) if name in fields else None
 
+        if fields.get("v") != SCHEMA_VERSION:
+            raise ValueError(f"its schema version is {fields.get('v')}, and {SCHEMA_VERSION} is known here")
         order = Order.model_validate_json(fields["order"])
         return cls(
             id=plan_id,

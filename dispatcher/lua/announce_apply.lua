@@ -1,6 +1,7 @@
--- announce_apply(KEYS: plan; ARGV: token) -> 1, or 0 if the lease was lost
+-- announce_apply(KEYS: plan; ARGV: key prefix, token) -> 1, or 0 if the lease was lost
 -- An apply that must not be repeated is written down before it is sent.
-if redis.call('HGET', KEYS[1], 'lease') ~= 'held ' .. ARGV[1] then
+write_even_if_full(ARGV[1])
+if redis.call('HGET', KEYS[1], 'lease') ~= 'held ' .. ARGV[2] then
   return 0
 end
 redis.call('HSET', KEYS[1], 'applying_ms', whole(server_ms()))

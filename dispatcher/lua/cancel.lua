@@ -12,7 +12,7 @@ local answers = {}
 for index = 4, #ARGV do
   local id = ARGV[index]
   local plan_key = prefix .. 'plan:' .. id
-  local known = redis.call('HMGET', plan_key, 'state', 'started_ms', 'lease', 'cancelled')
+  local known = redis.pcall('HMGET', plan_key, 'state', 'started_ms', 'lease', 'cancelled')
   local state, started_ms, lease, cancelled = known[1], known[2], known[3] or '', known[4]
   if not state then
     table.insert(answers, -1)

@@ -7,14 +7,17 @@
 -- A lease is {id, token, 1 if this is its first step, id of the plan in the way or '', state and epoch of the breaker,
 -- now_ms, {field, value, ...}, {field, value that this call changed, ...}}.
 -- A due plan whose first message is still awaited is put off by `patience_ms` while the queue holds messages, unless
--- messages that were sent well after its own have arrived: then its own is lost.
+-- messages that were sent well after its own have arrived: then its own is lost. So it is, too, if the queue is empty
+-- LATE_MS after the plan could begin.
 local due_key = KEYS[1]
 local prefix, queue, token_prefix = ARGV[1], ARGV[2], ARGV[3]
 local lease_ms, recheck_ms, patience_ms, limit = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local FIRST_NAMED = 8
 local OVERTAKEN_MS = 10000
 local ASIDE_MS = 60000
+local LATE_MS, LOOK_BACK_MS, MOST_LOOKED_AT = 5000, 20000, 300
 
+write_even_if_full(prefix)
 local now = server_ms()
 local aside_key, reached_key = prefix .. 'aside', prefix .. 'reached'
 local some_aside = redis.call('EXISTS', aside_key) == 1
@@ -24,7 +27,10 @@ local steps, late_ms, leases_lost, messages_lost = 0, 0, 0, 0
 local breakers = {}
 
 local function read(id)
-  local fields, plan = redis.call('HGETALL', prefix .. 'plan:' .. id), {}
+  local fields, plan = redis.pcall('HGETALL', prefix .. 'plan:' .. id), {}
+  if fields.err then
+    return fields, {state = 'unreadable', problem = 'another kind of key has its name'}
+  end
   for index = 1, #fields, 2 do
     plan[fields[index]] = fields[index + 1]
   end
@@ -42,8 +48,19 @@ local function breaker_of(target)
   return known[1] or '', known[2] or '0'
 end
 
-local function set_aside(id, plan)
-  redis.call('HSET', aside_key, id, 'schema version ' .. (plan.v or 'unknown'))
+-- Why no worker of this version can carry the plan out. Nothing if one can.
+local function problem_of(plan)
+  if plan.problem then
+    return plan.problem
+  elseif plan.v ~= VERSION then
+    return 'schema version ' .. (plan.v or 'unknown')
+  elseif not (plan.target and plan.lease and tonumber(plan.due_ms) and tonumber(plan.submitted_ms)) then
+    return 'fields are missing'
+  end
+end
+
+local function set_aside(id, problem)
+  redis.call('HSET', aside_key, id, problem)
   redis.call('ZADD', due_key, whole(now + ASIDE_MS), id)
   return 'unreadable'
 end
@@ -101,8 +118,10 @@ local function answer(id, retries)
   end
   if FINAL[plan.state] then
     return 'over'
-  elseif plan.v ~= VERSION then
-    return set_aside(id, plan)
+  end
+  local problem = problem_of(plan)
+  if problem then
+    return set_aside(id, problem)
   elseif string.match(plan.lease, '^message (%d+)') ~= retries then
     return 'elsewhere'
   elseif retries == '0' and now < tonumber(plan.due_ms) then
@@ -134,10 +153,14 @@ end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LIMIT', 0, limit)) do
   local fields, plan = read(id)
+  local problem = problem_of(plan)
   if not plan.state or FINAL[plan.state] then
     redis.call('ZREM', due_key, id)
-  elseif plan.v ~= VERSION then
-    set_aside(id, plan)
+    if some_aside then
+      redis.call('HDEL', aside_key, id)
+    end
+  elseif problem then
+    set_aside(id, problem)
   elseif message_may_come(plan) then
     redis.call('ZADD', due_key, whole(now + patience_ms), id)
   else
@@ -146,6 +169,21 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LI
     if found ~= 'waits' then
       messages_lost = messages_lost + (awaited and 1 or 0)
       table.insert(due, found)
+    end
+  end
+end
+
+-- A worker may have been killed between a message's arrival and its plan's lease. That is looked for if leases were
+-- lost, and if there is nothing else to do: a plan that is older than its message's usual way is due at once.
+if queue ~= '' and (leases_lost > 0 or (#named == 0 and #due == 0)) then
+  local last = now + patience_ms - LATE_MS
+  local range = {whole(last - LOOK_BACK_MS), whole(last), 'LIMIT', 0, MOST_LOOKED_AT}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, unpack(range))) do
+    local known = redis.pcall('HMGET', prefix .. 'plan:' .. id, 'lease', 'submitted_ms', 'due_ms')
+    local plan = {lease = known[1], submitted_ms = known[2], due_ms = known[3]}
+    local started = tonumber(plan.due_ms or now) + LATE_MS <= now
+    if plan.lease == 'message 0' and started and not message_may_come(plan) then
+      redis.call('ZADD', due_key, whole(now), id)
     end
   end
 end

@@ -74,7 +74,7 @@ local function first_in_line(prefix, target, now, own)
     if not id or id == own then
       return id
     end
-    local known = redis.call('HMGET', prefix .. 'plan:' .. id, 'state', 'released_ms')
+    local known = redis.pcall('HMGET', prefix .. 'plan:' .. id, 'state', 'released_ms')
     local released_ms = tonumber(known[2] or 0)
     if known[1] and not FINAL[known[1]] then
       return id

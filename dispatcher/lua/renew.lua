@@ -1,5 +1,6 @@
 -- renew(KEYS: due; ARGV: key prefix, lease_ms, id, token, id, token, ...) -> 1 for each lease that holds, else 0
 local due_key, prefix, lease_ms = KEYS[1], ARGV[1], tonumber(ARGV[2])
+write_even_if_full(prefix)
 local lease_ends, standing = whole(server_ms() + lease_ms), {}
 for index = 3, #ARGV, 2 do
   local id, token = ARGV[index], ARGV[index + 1]

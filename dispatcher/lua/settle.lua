@@ -14,6 +14,7 @@
 local due_key = KEYS[1]
 local prefix, keep_s = ARGV[1], ARGV[2]
 local ASIDE_MS = 60000
+write_even_if_full(prefix)
 local now = server_ms()
 local ended = {}
 

@@ -21,10 +21,10 @@ from dispatcher.errors import ExecutorClientError, FaultLostError, LedgerUnavail
 from dispatcher.ledger import connect
 from dispatcher.settings import load_settings
 from workers.commands.breaker import shared_breaker
-from workers.control import DESCRIBE
 from workers.drivers.registry import open_driver
 from workers.drivers.transport import HttpTransport
 from workers.examination import Finding, Level, clock, contract, latency, overdue, redis_server, worker_fleet
+from workers.tasks.control import DESCRIBE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -75,7 +75,9 @@ class Completer(Loop):
         self._breakers = breakers
         self._written = written
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
-        self._pending: list[_Item] = []
+        self._pending: tuple[list[_Item], list[Call]] | None = None
+        """What Redis did not take, with the calls that go beside it."""
+
         self._counting = threading.Lock()
         self._unanswered = 0
 
@@ -112,12 +114,12 @@ class Completer(Loop):
         super().stop()
 
     def turn(self) -> float:
-        batch = self._pending or self._collect()
-        if not batch:
-            return 0.0
-        self._pending = batch  # offered again if Redis does not take it
-        answers = self._write(batch)
-        self._pending = []
+        if self._pending is None:
+            collected = self._collect()
+            self._pending = collected, list(self._recordings(collected))
+        batch, beside = self._pending  # offered again if Redis does not take it
+        answers = self._write(batch, beside)
+        self._pending = None
         for item, answer in zip(batch, answers, strict=True):
             self._keeper.drop(item.settlement.plan_id, item.settlement.token)
             item.answer.set_result(answer)
@@ -156,16 +158,17 @@ class Completer(Loop):
                 size += item.settlement.size
         return batch
 
-    def _write(self, batch: Sequence[_Item]) -> list[Standing]:
+    def _write(self, batch: Sequence[_Item], beside: Sequence[Call]) -> list[Standing]:
         """How each was answered. A settlement that is a defect spoils no other."""
-        beside = list(self._recordings(batch))
+        if not batch:
+            return []
         try:
             return self._leases.settle([item.settlement for item in batch], beside)
         except LedgerRefusedError:
             if len(batch) == 1:
                 logger.exception("plan %s: its decision cannot be written", batch[0].settlement.plan_id)
                 return [LOST]
-        return [answer for item in batch for answer in self._write([item])]
+        return [answer for item in batch for answer in self._write([item], ())]
 
     def _recordings(self, batch: Sequence[_Item]) -> Iterator[Call]:
         """One call for each Executor: what its breaker learns, and what its metrics count."""

@@ -43,6 +43,8 @@ class LeaseKeeper(Loop):
         held = dict(self._held)
         if held:
             for plan_id in self._renew(held):
+                if self._held.get(plan_id) != held[plan_id]:
+                    continue  # settled meanwhile
                 logger.warning("plan %s: its lease was lost", plan_id, extra={"plan": plan_id})
                 self.drop(plan_id, held[plan_id])
         self._renewed_at = time.monotonic()

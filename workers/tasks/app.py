@@ -25,7 +25,9 @@ __all__ = ["create_worker_app"]
 def create_worker_app(settings: Settings) -> Celery:
     """An ordinary Celery app with the one task, `dispatcher.run_plan`. Nothing is opened or sent yet."""
     app = make_celery(settings)
-    app.register_task(RunPlan())
+    app.register_task(
+        type(RunPlan.__name__, (RunPlan,), {"__module__": RunPlan.__module__})()
+    )  # Celery binds apps to classes
     for blueprint, steps in bootsteps_of(settings).items():
         app.steps[blueprint].update(steps)
     _set_up_logs(app, settings)

@@ -18,7 +18,6 @@ from dispatcher.errors import InvalidSettingsError
 from dispatcher.trace_export import export_traces
 from workers.tasks import control
 from workers.tasks.parts import WorkerParts
-from workers.tasks.strategy import STRATEGY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,8 +48,6 @@ def bootsteps_of(settings: Settings) -> dict[str, list[type[bootsteps.Step]]]:
 
         def create(self, worker: Worker) -> WorkerParts:
             _refuse_other_pools(worker)
-            for task in worker.app.tasks.values():  # Celery's own tasks too, which are objects of this app
-                task.Strategy = STRATEGY
             try:
                 return WorkerParts(worker, settings)
             except InvalidSettingsError as exc:
@@ -138,32 +135,26 @@ def _broker_errors(consumer: Consumer) -> tuple[type[BaseException], ...]:
 
 def _refuse_other_pools(worker: Worker) -> None:
     """The engine runs in the worker's own process, so that only threads can carry plans out."""
-    asked = _pool_on_command_line() or "threads"
-    if asked == "threads" and issubclass(worker.pool_cls, TaskPool):
-        return
-    name = asked if asked != "threads" else worker.pool_cls.__module__.rpartition(".")[2]
-    _end(
-        [f"--pool {name} cannot carry plans out: use --pool threads, and more processes"],
-        2,
-    )
+    asked = _pool_asked_for() or "threads"
+    if not issubclass(worker.pool_cls, TaskPool):
+        asked = worker.pool_cls.__module__.rpartition(".")[2]
+    if asked != "threads":
+        _end([f"--pool {asked} cannot carry plans out: use --pool threads, and more processes"], 2)
+    if worker.autoscale:
+        _end(["--autoscale has no effect on threads: set --concurrency, and start more processes"], 2)
 
 
-def _pool_on_command_line() -> str | None:
-    """The value of `--pool`, if it was given. Celery replaces `prefork` by the setting `worker_pool`."""
+def _pool_asked_for() -> str | None:
+    """The pool that a person asked for. Celery itself replaces `prefork` by the setting `worker_pool`."""
     context = click.get_current_context(silent=True)
-    given = (
-        context is not None and context.get_parameter_source("pool") is click.core.ParameterSource.COMMANDLINE
-    )
-    if not given:
+    options = () if context is None else context.command.params
+    option = next((each for each in options if each.name == "pool"), None)
+    if context is None or option is None or context.info_name not in sys.argv:
         return None
-    arguments = sys.argv[1:]
-    for index, argument in enumerate(arguments):
-        if argument in {"-P", "--pool"}:
-            return arguments[index + 1]
-        for option in ("--pool=", "-P"):
-            if argument.startswith(option):
-                return argument.removeprefix(option)
-    return None
+    given = sys.argv[sys.argv.index(context.info_name) + 1 :]
+    values, _, _ = context.command.make_parser(context).parse_args(given)
+    value, source = option.consume_value(context, values)
+    return None if source is click.core.ParameterSource.DEFAULT else str(value)
 
 
 def _end(lines: Sequence[str], exit_code: int) -> None:
