@@ -109,7 +109,7 @@ bench-transport: $(VENV)/.ready
 
 docs: $(VENV)/.ready
 	@$(BIN)/python -m executor.openapi > executor/openapi.yaml
-	@$(BIN)/python -m dispatcher.error_reference > docs/errors.md
+	@$(BIN)/python -m dispatcher.cli.error_reference > docs/errors.md
 
 format: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet --fix .

@@ -17,10 +17,10 @@ from pydantic import SecretStr
 
 from benchmarks.steps import ScriptedDriver, Steps
 from dispatcher import CircuitOpenError, ExecutorClientConfig, ExecutorServerError, Settings
-from dispatcher.connection import impatient_client
-from workers.breaker import SharedBreaker
-from workers.breaker_rules import BreakerRules
-from workers.verdicts import Fail
+from dispatcher.ledger.connection import impatient_client
+from workers.breaker.rules import BreakerRules
+from workers.breaker.shared import SharedBreaker
+from workers.engine.decisions import Fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,8 +32,8 @@ from benchmarks.counting_executor import Journal
 from benchmarks.plans import plan
 from benchmarks.stage import celery_worker, stage
 from dispatcher import Dispatcher, ExecutorClientError, LedgerUnavailableError
-from dispatcher.celery_app import make_celery
-from dispatcher.ledger import connect
+from dispatcher.ledger.ledger import connect
+from dispatcher.tasks.app import make_celery
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from benchmarks.stage import Stage
     from dispatcher import RawObservation
-    from dispatcher.record import PlanRecord
+    from dispatcher.ledger.record import PlanRecord
 
 DURATION_S = 2
 TIMEOUT_S = 60

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import redis
 
     from benchmarks.processes import Command
-    from workers.verdicts import Verdict
+    from workers.engine.decisions import Decision
 
 WARM_UP = 100
 WORKERS = 2
@@ -168,7 +168,7 @@ def functions_called() -> dict[str, float]:
     return {name: (begun[name] / STEPS_COUNTED + ended[name] / (STEPS_COUNTED + 1)) / 2 for name in begun}
 
 
-def calls_of(act: Callable[[], list[Verdict]]) -> dict[str, int]:
+def calls_of(act: Callable[[], list[Decision]]) -> dict[str, int]:
     """How many Python functions are called while `act` runs: of all code, and of ours."""
     called = {"calls_per_step": 0, "own_calls_per_step": 0}
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dispatcher.stack import redis_server
+from dispatcher.devstack.stack import redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,7 @@ from benchmarks.measurements import settle
 from benchmarks.plans import plan
 from benchmarks.stage import celery_worker, stage
 from dispatcher import Dispatcher, RawObservation
-from dispatcher.celery_app import make_celery
+from dispatcher.tasks.app import make_celery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

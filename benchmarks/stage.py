@@ -18,7 +18,7 @@ from redis import Redis, RedisError
 
 from benchmarks.processes import Command, Process, free_port
 from dispatcher import Settings
-from dispatcher.stack import redis_server
+from dispatcher.devstack.stack import redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

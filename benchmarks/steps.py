@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.plans import plan
 from dispatcher import RawObservation
-from dispatcher.celery_app import make_celery
-from dispatcher.connection import impatient_client, worker_client
-from dispatcher.leases import Lease, Leases, Named
-from dispatcher.ledger import Submission, connect
-from dispatcher.record import Order
-from dispatcher.results import ResultCodec
-from workers.breaker import SharedBreaker
-from workers.channel import Channel
+from dispatcher.ledger.connection import impatient_client, worker_client
+from dispatcher.ledger.leases import Lease, Leases, Named
+from dispatcher.ledger.ledger import Submission, connect
+from dispatcher.ledger.record import Order
+from dispatcher.tasks.app import make_celery
+from dispatcher.tasks.results import ResultCodec
+from workers.breaker.shared import SharedBreaker
 from workers.drivers.base import Driver, FaultState
 from workers.engine import completer
 from workers.engine.executor import PlanExecutor
+from workers.engine.gateway import Gateway
 from workers.engine.lease_keeper import LeaseKeeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dispatcher import ExecutorClientConfig, FaultPlan, Settings
-    from workers.verdicts import Verdict
+    from workers.engine.decisions import Decision
 
 __all__ = ["ScriptedDriver", "Steps"]
 
@@ -76,11 +76,11 @@ class Steps:
         self._ledger = connect(settings)
         self._client = worker_client(settings)
         self._quick_client = impatient_client(settings)
-        channel = Channel.of("default", config, driver, poll_ms=500)
-        self._breaker = SharedBreaker(self._quick_client, settings.key_prefix, "default", channel.rules)
+        gateway = Gateway.of("default", config, driver, poll_ms=500)
+        self._breaker = SharedBreaker(self._quick_client, settings.key_prefix, "default", gateway.rules)
         self._leases = Leases(self._client, settings)
-        channels, breakers = {"default": channel}, {"default": self._breaker}
-        self._executor = PlanExecutor(self._leases, channels, breakers)
+        gateways, breakers = {"default": gateway}, {"default": self._breaker}
+        self._executor = PlanExecutor(self._leases, gateways, breakers)
         results = ResultCodec(make_celery(settings))
         keeper = LeaseKeeper(self._leases)
         self._completer = completer.Completer(self._leases, keeper, results, breakers, written=_nothing)
@@ -99,16 +99,16 @@ class Steps:
         self._ledger.submit([Submission(plan_id, order) for plan_id, order in orders.items()])
         return list(orders)
 
-    def begin(self, plan_ids: Sequence[str]) -> list[Verdict]:
+    def begin(self, plan_ids: Sequence[str]) -> list[Decision]:
         """Carry out the first step of each plan, as after its message."""
         fetched = self._leases.fetch([Named(plan_id, 0) for plan_id in plan_ids], 0)
         return self._carry_out([each for each in fetched.named if isinstance(each, Lease)])
 
-    def go_on(self, limit: int) -> list[Verdict]:
+    def go_on(self, limit: int) -> list[Decision]:
         """Carry out the next step of so many due plans."""
         return self._carry_out(self._leases.fetch([], limit).due)
 
-    def _carry_out(self, leases: Sequence[Lease]) -> list[Verdict]:
+    def _carry_out(self, leases: Sequence[Lease]) -> list[Decision]:
         decisions = []
         for lease in leases:
             self._breaker.note_at(lease.granted_at, *lease.breaker)

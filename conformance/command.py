@@ -12,11 +12,11 @@ from conformance.run import run
 from conformance.subject import Subject
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.terminal import echo
-from dispatcher.endpoints import Endpoint
 from dispatcher.errors import InvalidSettingsError
-from dispatcher.problems import problems_of
+from dispatcher.settings.executors import Endpoint
+from dispatcher.settings.validation import problems_of
 from workers.drivers.transport import HttpTransport
-from workers.uninterrupted import uninterrupted
+from workers.shield import shield
 
 if TYPE_CHECKING:
     from conformance.report import Finding
@@ -55,7 +55,7 @@ def conformance(
             echo(str(finding))
 
     subject = Subject(known, stranger, token is not None, service, api_prefix.rstrip("/"))
-    report = uninterrupted(lambda interrupted: run(subject, url, tell, interrupted))
+    report = shield(lambda interrupted: run(subject, url, tell, interrupted))
     if as_json:
         print_json(report.fields)
     else:

@@ -1,7 +1,6 @@
 """Submit fault plans, and get what was observed. See `Dispatcher`."""
 
 from dispatcher.client import Dispatcher
-from dispatcher.endpoints import ExecutorClientConfig, OnOpen, RetryStrategy
 from dispatcher.errors import (
     CircuitOpenError,
     DispatchHaltedError,
@@ -24,9 +23,8 @@ from dispatcher.errors import (
     RecordUnreadableError,
     ResultTimeoutError,
 )
-from dispatcher.executor_client import ExecutorClient
 from dispatcher.handles import PlanBatch, PlanHandle
-from dispatcher.metrics import ExecutorClientMetrics
+from dispatcher.interface import ExecutorClient
 from dispatcher.models import (
     ActiveFault,
     ConflictPolicy,
@@ -37,7 +35,9 @@ from dispatcher.models import (
     PlanStatus,
     RawObservation,
 )
-from dispatcher.settings import Settings, load_settings
+from dispatcher.settings.executors import ExecutorClientConfig, OnOpen, RetryStrategy
+from dispatcher.settings.settings import Settings, load_settings
+from dispatcher.telemetry.metrics import ExecutorClientMetrics
 
 __all__ = [
     "ActiveFault",

@@ -11,32 +11,32 @@ from typing import TYPE_CHECKING, Any, Self
 from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
-from dispatcher.celery_app import make_celery
-from dispatcher.endpoints import MAX_SECONDS
 from dispatcher.errors import (
     ExecutorClientError,
     InvalidPlanError,
     RecordUnreadableError,
     ResultTimeoutError,
 )
-from dispatcher.executor_client import ExecutorClient
 from dispatcher.handles import Access, PlanBatch, PlanHandle
-from dispatcher.ledger import Submission, connect
-from dispatcher.messages import Publisher
-from dispatcher.metrics import ExecutorClientMetrics, executor_counts
+from dispatcher.interface import ExecutorClient
+from dispatcher.ledger.ledger import Submission, connect
+from dispatcher.ledger.record import PLAN_ID, Order, budget_ms
+from dispatcher.ledger.waits import PAGE, AsyncWaiter, Waiter, first_of, pages
 from dispatcher.models import ActiveFault, ConflictPolicy, Health, PlanState
 from dispatcher.printable import printable
-from dispatcher.record import PLAN_ID, Order, budget_ms
-from dispatcher.results import ResultCodec
-from dispatcher.settings import Settings, load_settings
-from dispatcher.traces import TRACER, describe, describe_plan, traceparent
-from dispatcher.waits import PAGE, AsyncWaiter, Waiter, first_of, pages
+from dispatcher.settings.executors import MAX_SECONDS
+from dispatcher.settings.settings import Settings, load_settings
+from dispatcher.tasks.app import make_celery
+from dispatcher.tasks.messages import Publisher
+from dispatcher.tasks.results import ResultCodec
+from dispatcher.telemetry.metrics import ExecutorClientMetrics, executor_counts
+from dispatcher.telemetry.traces import TRACER, describe, describe_plan, traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from dispatcher.ledger.record import PlanRecord
     from dispatcher.models import FaultPlan, PlanStatus, RawObservation
-    from dispatcher.record import PlanRecord
 
 __all__ = ["Dispatcher"]
 

@@ -7,17 +7,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dispatcher import waits
 from dispatcher.errors import ExecutorClientError, PlanUnknownError, ResultTimeoutError
+from dispatcher.ledger import waits
 from dispatcher.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from dispatcher.ledger import Ledger
+    from dispatcher.ledger.ledger import Ledger
+    from dispatcher.ledger.waits import AsyncWaiter, Waiter
     from dispatcher.models import PlanState, PlanStatus, RawObservation
-    from dispatcher.results import ResultCodec
-    from dispatcher.waits import AsyncWaiter, Waiter
+    from dispatcher.tasks.results import ResultCodec
 
 __all__ = ["Access", "PlanBatch", "PlanHandle"]
 

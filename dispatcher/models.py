@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from dispatcher.errors import InvalidPlanError
-from dispatcher.problems import problems_of
+from dispatcher.settings.validation import problems_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,9 +16,9 @@ from support.spans import Spans
 from support.stopwatch import Stopwatch
 
 from dispatcher import Settings
-from dispatcher.ledger import Ledger
-from dispatcher.stack import redis_server as program_of_redis
-from dispatcher.traces import TRACER
+from dispatcher.devstack.stack import redis_server as program_of_redis
+from dispatcher.ledger.ledger import Ledger
+from dispatcher.telemetry.traces import TRACER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

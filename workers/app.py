@@ -7,7 +7,7 @@ import sys
 import click
 
 from dispatcher.errors import InvalidSettingsError
-from dispatcher.settings import load_settings
+from dispatcher.settings.settings import load_settings
 from workers.tasks.app import create_worker_app
 
 __all__ = ["app"]

@@ -16,12 +16,12 @@ import redis
 
 from dispatcher.errors import ExecutorClientError
 from dispatcher.models import Health
-from workers.breaker_rules import Outcome, Report
+from workers.breaker.rules import Outcome, Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from workers.breaker_rules import Breaker
+    from workers.breaker.rules import Breaker
     from workers.drivers.base import Driver
 
 __all__ = ["HealthCheck", "HealthMonitor", "check"]

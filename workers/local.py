@@ -12,32 +12,32 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import SecretStr
 
-from dispatcher.connection import impatient_client
-from dispatcher.endpoints import MAX_SECONDS, ExecutorClientConfig
 from dispatcher.errors import InvalidPlanError
-from dispatcher.executor_client import ExecutorClient
-from dispatcher.metrics import ExecutorClientMetrics, ExecutorCounts
-from dispatcher.record import PlanRecord
-from dispatcher.settings import Settings
-from dispatcher.traces import TRACER, traceparent
-from workers.breaker import SharedBreaker
-from workers.breaker_rules import UNASKED, Admission
-from workers.channel import open_channel
+from dispatcher.interface import ExecutorClient
+from dispatcher.ledger.connection import impatient_client
+from dispatcher.ledger.record import PlanRecord
+from dispatcher.settings.executors import MAX_SECONDS, ExecutorClientConfig
+from dispatcher.settings.settings import Settings
+from dispatcher.telemetry.metrics import ExecutorClientMetrics, ExecutorCounts
+from dispatcher.telemetry.traces import TRACER, traceparent
+from workers.breaker.local import LocalBreaker
+from workers.breaker.rules import UNASKED, Admission
+from workers.breaker.shared import SharedBreaker
+from workers.engine.decisions import Complete, Fail, Retry, Snooze
+from workers.engine.gateway import open_gateway
+from workers.engine.step_traces import step_span
 from workers.health import check
-from workers.local_breaker import LocalBreaker
-from workers.traces import step_span
-from workers.uninterrupted import uninterrupted
-from workers.verdicts import Fail, Finish, Park, Retry
+from workers.shield import shield
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import redis
 
-    from dispatcher.endpoints import ServiceSettings
     from dispatcher.models import FaultPlan, Health, RawObservation
-    from workers.breaker_rules import Breaker
-    from workers.verdicts import Verdict
+    from dispatcher.settings.executors import ServiceSettings
+    from workers.breaker.rules import Breaker
+    from workers.engine.decisions import Decision
 
 __all__ = ["HttpExecutorClient"]
 
@@ -68,7 +68,7 @@ class HttpExecutorClient(ExecutorClient):
         """
         self._config = config or ExecutorClientConfig()
         settings = Settings() if redis_url is None else Settings(redis_url=SecretStr(redis_url))
-        self._channel = open_channel(
+        self._channel = open_gateway(
             executor,
             self._config,
             services or {},
@@ -109,10 +109,10 @@ class HttpExecutorClient(ExecutorClient):
         record = self._record(plan, timeout_sec)
         time.sleep(max(0, record.due_ms - self._now_ms()) / 1000)
         self.check_health()
-        verdict = uninterrupted(partial(self._carry_out, record))
-        if isinstance(verdict, Fail):
-            raise verdict.error
-        return verdict.observation
+        decision = shield(partial(self._carry_out, record))
+        if isinstance(decision, Fail):
+            raise decision.error
+        return decision.observation
 
     def check_health(self) -> bool:
         """Whether the Executor is up, as of at most `health_check_interval_sec` ago (specification 5.2)."""
@@ -151,37 +151,37 @@ class HttpExecutorClient(ExecutorClient):
             traceparent=traceparent(),
         )
 
-    def _carry_out(self, record: PlanRecord, interrupted: threading.Event) -> Finish | Fail:
-        verdict: Verdict = Park(record, 0)
-        while not isinstance(verdict, Finish | Fail):
-            (time.sleep if interrupted.is_set() else interrupted.wait)(_pause_s(verdict))
-            record = verdict.record
+    def _carry_out(self, record: PlanRecord, interrupted: threading.Event) -> Complete | Fail:
+        decision: Decision = Snooze(record, 0)
+        while not isinstance(decision, Complete | Fail):
+            (time.sleep if interrupted.is_set() else interrupted.wait)(_pause_s(decision))
+            record = decision.record
             if interrupted.is_set():
                 record = record._replace(cancelled="its caller was interrupted")
-            verdict = self._advance(record)
-        return verdict
+            decision = self._advance(record)
+        return decision
 
-    def _advance(self, record: PlanRecord) -> Verdict:
+    def _advance(self, record: PlanRecord) -> Decision:
         if record.started_ms is None:
             record = record._replace(started_ms=self._now_ms())
-        channel = self._channel
-        calls = channel.calls(record, self._now_ms())
-        answer = channel.ask(record, self._breaker)
+        gateway = self._channel
+        calls = gateway.calls(record, self._now_ms())
+        answer = gateway.ask(record, self._breaker)
         with step_span(record):
-            verdict = channel.advance(record, calls, answer)
+            decision = gateway.advance(record, calls, answer)
         admission = answer if isinstance(answer, Admission) else UNASKED
         self._breaker.record(admission, calls.report, calls.counts)
         with self._counting:
             self._counts.update(calls.counts)
-        return verdict
+        return decision
 
     def _now_ms(self) -> int:
         """The time of day when this client was made, and what has passed since."""
         return round(self._begun_ms + time.monotonic() * 1000)
 
 
-def _pause_s(verdict: Park | Retry) -> float:
-    if isinstance(verdict, Park):
-        return verdict.after_ms / 1000
-    logger.info("plan %s: again in %.2f s: %s", verdict.record.id, verdict.after_s, verdict.cause)
-    return verdict.after_s
+def _pause_s(decision: Snooze | Retry) -> float:
+    if isinstance(decision, Snooze):
+        return decision.after_ms / 1000
+    logger.info("plan %s: again in %.2f s: %s", decision.record.id, decision.after_s, decision.cause)
+    return decision.after_s

@@ -8,8 +8,8 @@ import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dispatcher.celery_app import make_celery
-from dispatcher.messages import RUN_PLAN
+from dispatcher.tasks.app import make_celery
+from dispatcher.tasks.messages import RUN_PLAN
 
 if TYPE_CHECKING:
     import random

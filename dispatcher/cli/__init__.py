@@ -19,7 +19,7 @@ from dispatcher.cli.up import up
 from dispatcher.cli.watch import watch
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, InvalidSettingsError
 from dispatcher.printable import OneLine
-from dispatcher.trace_export import export_traces
+from dispatcher.telemetry.trace_export import export_traces
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -9,8 +9,8 @@ import typer
 from dispatcher.cli.outcomes import Outcome, collect, show
 from dispatcher.cli.terminal import stderr
 from dispatcher.client import Dispatcher
+from dispatcher.devstack.stack import Stack
 from dispatcher.models import FaultPlan, FaultType, RawObservation
-from dispatcher.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

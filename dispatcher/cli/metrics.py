@@ -13,16 +13,16 @@ from rich.table import Table
 
 from dispatcher.cli.terminal import stdout
 from dispatcher.errors import InvalidSettingsError
-from dispatcher.exporter import serving
-from dispatcher.ledger import connect
-from dispatcher.metrics import CallKind, CallOutcome, ExecutorClientMetrics, executor_counts
-from dispatcher.plan_counts import plan_counts
-from dispatcher.settings import load_settings
+from dispatcher.ledger.counts import plan_counts
+from dispatcher.ledger.ledger import connect
+from dispatcher.settings.settings import load_settings
+from dispatcher.telemetry.exporter import serving
+from dispatcher.telemetry.metrics import CallKind, CallOutcome, ExecutorClientMetrics, executor_counts
 
 if TYPE_CHECKING:
-    from dispatcher.metrics import ExecutorCounts
-    from dispatcher.plan_counts import PlanCounts
-    from dispatcher.settings import Settings
+    from dispatcher.ledger.counts import PlanCounts
+    from dispatcher.settings.settings import Settings
+    from dispatcher.telemetry.metrics import ExecutorCounts
 
 __all__ = ["metrics"]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.errors import ExecutorClientError
-from dispatcher.settings import load_settings
+from dispatcher.settings.settings import load_settings
 
 __all__ = ["Executor", "Ids", "executor_names"]
 

@@ -138,10 +138,10 @@ class _Wait:
             )
 
 
-def show(outcomes: Iterable[Outcome], verdicts: Sequence[str] | None = None) -> None:
+def show(outcomes: Iterable[Outcome], decisions: Sequence[str] | None = None) -> None:
     """A table of what was asked and what was observed, and a line for each plan that failed.
 
-    `verdicts` has one word for each outcome, for a column of its own.
+    `decisions` has one word for each outcome, for a column of its own.
     """
     outcomes = list(outcomes)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -149,11 +149,11 @@ def show(outcomes: Iterable[Outcome], verdicts: Sequence[str] | None = None) -> 
     table.add_column("fault", overflow="fold")
     for name in ("hit %", "status", "errors", "latency", "requests"):
         table.add_column(name, justify="right")
-    if verdicts is not None:
+    if decisions is not None:
         table.add_column("fits")
     for number, outcome in enumerate(outcomes):
-        verdict = [] if verdicts is None else [verdicts[number]]
-        table.add_row(*_asked(outcome.plan), *_observed(outcome.result), *verdict)
+        decision = [] if decisions is None else [decisions[number]]
+        table.add_row(*_asked(outcome.plan), *_observed(outcome.result), *decision)
     stdout.print(table)
     for outcome in outcomes:
         if isinstance(outcome.result, ExecutorClientError):

@@ -10,10 +10,10 @@ from rich.table import Table
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.options import Executor, Ids  # noqa: TC001 (typer reads the annotations)
 from dispatcher.cli.outcomes import collect, exit_code, fields_of, show
+from dispatcher.cli.plan_files import read_plans
 from dispatcher.cli.terminal import echo, stderr, stdout
 from dispatcher.client import Dispatcher
 from dispatcher.models import ConflictPolicy
-from dispatcher.plan_files import read_plans
 from dispatcher.printable import printable
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import typer
 
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.terminal import stderr, stdout
-from dispatcher.stack import Stack
+from dispatcher.devstack.stack import Stack
 
 __all__ = ["up"]
 

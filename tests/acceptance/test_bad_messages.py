@@ -10,7 +10,7 @@ from support.eventually import eventually
 from support.plans import abort_plan
 
 from benchmarks.chaos.bad_messages import BODIES, message
-from dispatcher.messages import RUN_PLAN
+from dispatcher.tasks.messages import RUN_PLAN
 
 if TYPE_CHECKING:
     from support.processes import Workers

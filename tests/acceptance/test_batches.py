@@ -20,7 +20,7 @@ from dispatcher import (
     ResultTimeoutError,
     Settings,
 )
-from dispatcher.endpoints import ProbeSettings, ServiceSettings
+from dispatcher.settings.executors import ProbeSettings, ServiceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

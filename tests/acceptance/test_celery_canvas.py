@@ -12,7 +12,7 @@ from support.fleet import Fleet
 from support.own_tasks import complain, noted, report
 
 from dispatcher import InvalidPlanError
-from dispatcher.messages import RUN_PLAN
+from dispatcher.tasks.messages import RUN_PLAN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from support.eventually import eventually
 from support.fleet import EMBED, Fleet, encoded
 
 from dispatcher import PlanState, RawObservation
-from dispatcher.messages import RUN_PLAN
+from dispatcher.tasks.messages import RUN_PLAN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

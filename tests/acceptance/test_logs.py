@@ -12,7 +12,7 @@ from support.plans import abort_plan
 from support.processes import Process
 
 from dispatcher import Dispatcher, ExecutorRejectedError
-from workers.traces import own_trace_id
+from workers.engine.step_traces import own_trace_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,19 +47,19 @@ def test_every_line_is_json_and_verdicts_have_their_levels_and_fields(
     worker.stop()
     lines = objects(worker.output)
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
-    verdicts = [line for line in lines if line["logger"] == "workers.steps"]
-    told = [(line["level"], line["plan"], line.get("apply_id"), line["attempt"]) for line in verdicts]
+    decisions = [line for line in lines if line["logger"] == "workers.steps"]
+    told = [(line["level"], line["plan"], line.get("apply_id"), line["attempt"]) for line in decisions]
     assert told == [
         ("INFO", "good", None, 1),
         ("DEBUG", "good", "good", 2),
         ("DEBUG", "good", "good", 1),
         ("ERROR", "bad", None, 1),
     ]
-    assert {line["executor"] for line in verdicts} == {"default"}
-    assert all(0 < line["duration_ms"] < 20_000 for line in verdicts)
+    assert {line["executor"] for line in decisions} == {"default"}
+    assert all(0 < line["duration_ms"] < 20_000 for line in decisions)
     traces = {f"{own_trace_id(plan_id):032x}" for plan_id in ("good", "bad")}
-    assert {line["trace_id"] for line in verdicts} == traces
-    of_libraries = [line["message"] for line in lines if line.get("plan") == "good" and line not in verdicts]
+    assert {line["trace_id"] for line in decisions} == traces
+    of_libraries = [line["message"] for line in lines if line.get("plan") == "good" and line not in decisions]
     assert any("/v1/faults/good/status" in message for message in of_libraries)
 
 

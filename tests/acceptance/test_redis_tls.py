@@ -19,8 +19,8 @@ from support.processes import start_worker
 from support.redis_server import RedisServer, ServerEndedError, free_port
 
 from dispatcher import Dispatcher, LedgerUnavailableError, Settings
-from dispatcher.celery_app import make_celery
-from dispatcher.ledger import connect
+from dispatcher.ledger.ledger import connect
+from dispatcher.tasks.app import make_celery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

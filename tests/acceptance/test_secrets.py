@@ -18,7 +18,7 @@ from support.processes import start_worker
 from support.redis_server import RedisServer
 
 from dispatcher import Dispatcher, ExecutorClientError, Settings
-from dispatcher.settings import LogFormat
+from dispatcher.settings.settings import LogFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

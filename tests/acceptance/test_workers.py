@@ -26,8 +26,8 @@ from dispatcher import (
     PlanState,
     ResultTimeoutError,
 )
-from dispatcher.ledger import Submission
-from dispatcher.record import Order
+from dispatcher.ledger.ledger import Submission
+from dispatcher.ledger.record import Order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

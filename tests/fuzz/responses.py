@@ -22,10 +22,10 @@ from support.fuzz_server import FuzzServer
 from support.plans import abort_plan
 
 from dispatcher import ExecutorClientConfig, ExecutorClientError, RawObservation, Settings, errors
-from dispatcher.celery_app import make_celery
-from dispatcher.endpoints import PrometheusSettings
-from dispatcher.record import PlanRecord
-from dispatcher.results import ResultCodec
+from dispatcher.ledger.record import PlanRecord
+from dispatcher.settings.executors import PrometheusSettings
+from dispatcher.tasks.app import make_celery
+from dispatcher.tasks.results import ResultCodec
 from workers.drivers.answers import Answer
 from workers.drivers.base import FaultState
 from workers.drivers.faults_api import FaultsApiDriver

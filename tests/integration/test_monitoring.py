@@ -16,10 +16,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from support.programs import program
 
-from dispatcher.exporter import FleetCollector
+from dispatcher.telemetry.exporter import FleetCollector
 
 if TYPE_CHECKING:
-    from dispatcher.ledger import Ledger
+    from dispatcher.ledger.ledger import Ledger
 
 CONFIG = Path(__file__).parents[2] / "config"
 ALERTS = [

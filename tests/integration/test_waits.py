@@ -13,11 +13,11 @@ from support.plans import abort_plan
 from support.redis_server import blocked_for
 
 from dispatcher import Dispatcher, PlanCancelledError, PlanState, PlanUnknownError, ResultTimeoutError
-from dispatcher.celery_app import make_celery
-from dispatcher.connection import worker_client
-from dispatcher.leases import Lease, Leases, Named, Settlement
-from dispatcher.results import ResultCodec
-from dispatcher.waits import PAGE, SHORTEST_BLOCK_SEC
+from dispatcher.ledger.connection import worker_client
+from dispatcher.ledger.leases import Lease, Leases, Named, Settlement
+from dispatcher.ledger.waits import PAGE, SHORTEST_BLOCK_SEC
+from dispatcher.tasks.app import make_celery
+from dispatcher.tasks.results import ResultCodec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

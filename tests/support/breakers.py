@@ -6,14 +6,14 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dispatcher import ExecutorClientConfig, ExecutorServerError
-from workers.breaker import SharedBreaker
-from workers.breaker_rules import Admission, BreakerRules, BreakerState, Report
-from workers.local_breaker import LocalBreaker
+from workers.breaker.local import LocalBreaker
+from workers.breaker.rules import Admission, BreakerRules, BreakerState, Report
+from workers.breaker.shared import SharedBreaker
 
 if TYPE_CHECKING:
     import redis
 
-    from workers.breaker_rules import Breaker, Rejection
+    from workers.breaker.rules import Breaker, Rejection
 
 KEY = "{dispatcher}:breaker:default"
 EVENTS = "{dispatcher}:breaker-events"

@@ -17,7 +17,7 @@ from support.redis_server import RedisServer
 from support.stub_executor import StubExecutor
 
 from dispatcher import Dispatcher, ExecutorClientConfig, PlanState, Settings
-from dispatcher.messages import RUN_PLAN
+from dispatcher.tasks.messages import RUN_PLAN
 from workers.tasks.app import create_worker_app
 
 if TYPE_CHECKING:

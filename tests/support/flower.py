@@ -8,7 +8,7 @@ import requests
 from support.processes import WarmProcess
 from support.redis_server import free_port
 
-from dispatcher.stack import FLOWER_COLUMNS
+from dispatcher.devstack.stack import FLOWER_COLUMNS
 
 if TYPE_CHECKING:
     from pathlib import Path

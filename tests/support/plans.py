@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dispatcher import FaultPlan
-from dispatcher.record import PlanRecord
+from dispatcher.ledger.record import PlanRecord
 
 
 def abort_plan(**changes: Any) -> FaultPlan:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import redis
 from support.eventually import eventually
 
-from dispatcher.stack import program_of, redis_server
+from dispatcher.devstack.stack import program_of, redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

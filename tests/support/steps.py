@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind
 
-from dispatcher.leases import Lease, Leases, Named, Settlement, Standing
-from dispatcher.settings import Settings
+from dispatcher.ledger.leases import Lease, Leases, Named, Settlement, Standing
+from dispatcher.settings.settings import Settings
 from workers.engine.completer import Completer
+from workers.engine.decisions import Retry
 from workers.engine.executor import PlanExecutor
 from workers.engine.lease_keeper import LeaseKeeper
-from workers.traces import step_span
-from workers.verdicts import Retry
+from workers.engine.step_traces import step_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import redis
 
-    from dispatcher.record import PlanRecord
-    from dispatcher.results import ResultCodec
-    from workers.breaker import SharedBreaker
-    from workers.channel import Channel
-    from workers.verdicts import Verdict
+    from dispatcher.ledger.record import PlanRecord
+    from dispatcher.tasks.results import ResultCodec
+    from workers.breaker.shared import SharedBreaker
+    from workers.engine.decisions import Decision
+    from workers.engine.gateway import Gateway
 
 MOST_DUE = 1000
 
@@ -36,16 +36,16 @@ class Steps:
         self,
         client: redis.Redis,
         results: ResultCodec,
-        channels: Mapping[str, Channel],
+        gateways: Mapping[str, Gateway],
         breakers: Mapping[str, SharedBreaker],
         expect: Callable[[int], object] = lambda _: None,
         settings: Settings | None = None,
     ) -> None:
         """`expect` is called with the time in ms after which a plan is due that was let go."""
         self.leases = Leases(client, settings or Settings())
-        self.channels = channels
+        self.gateways = gateways
         self.breakers = breakers
-        self.executor = PlanExecutor(self.leases, channels, breakers)
+        self.executor = PlanExecutor(self.leases, gateways, breakers)
         keeper = LeaseKeeper(self.leases)
         self.completer = Completer(self.leases, keeper, results, breakers, written=_nothing)
         self.expect = expect
@@ -53,7 +53,7 @@ class Steps:
         """How many messages were sent for each plan after its first one."""
 
 
-def take(steps: Steps, plan_id: str) -> Verdict | None:
+def take(steps: Steps, plan_id: str) -> Decision | None:
     """Carry out the plan's step, if there is one. None if nothing came of it."""
     lease = claim(steps.leases, plan_id, steps.retries[plan_id])
     if lease is None:

@@ -12,17 +12,17 @@ import typer
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.options import Executor  # noqa: TC001 (typer reads the annotations)
 from dispatcher.cli.terminal import echo
-from dispatcher.connection import RedisErrors, impatient_client
 from dispatcher.errors import InvalidSettingsError
-from dispatcher.settings import load_settings
-from workers.breaker import SharedBreaker
-from workers.breaker_rules import BreakerRules, BreakerState
+from dispatcher.ledger.connection import RedisErrors, impatient_client
+from dispatcher.settings.settings import load_settings
+from workers.breaker.rules import BreakerRules, BreakerState
+from workers.breaker.shared import SharedBreaker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dispatcher.settings import Settings
-    from workers.breaker import BreakerStatus
+    from dispatcher.settings.settings import Settings
+    from workers.breaker.shared import BreakerStatus
 
 __all__ = ["breaker", "shared_breaker"]
 

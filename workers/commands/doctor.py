@@ -12,25 +12,34 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from kombu.exceptions import KombuError
 
-from dispatcher.celery_app import make_celery
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.terminal import echo
-from dispatcher.connection import RedisErrors
-from dispatcher.endpoints import Endpoint
 from dispatcher.errors import ExecutorClientError, FaultLostError, LedgerUnavailableError
-from dispatcher.ledger import connect
-from dispatcher.settings import load_settings
+from dispatcher.ledger.connection import RedisErrors
+from dispatcher.ledger.ledger import connect
+from dispatcher.settings.executors import Endpoint
+from dispatcher.settings.settings import load_settings
+from dispatcher.tasks.app import make_celery
 from workers.commands.breaker import shared_breaker
+from workers.commands.diagnostics import (
+    Finding,
+    Level,
+    clock,
+    contract,
+    latency,
+    overdue,
+    redis_server,
+    worker_fleet,
+)
 from workers.drivers.registry import open_driver
 from workers.drivers.transport import HttpTransport
-from workers.examination import Finding, Level, clock, contract, latency, overdue, redis_server, worker_fleet
 from workers.tasks.control import DESCRIBE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dispatcher.ledger import Ledger
-    from dispatcher.settings import Settings
+    from dispatcher.ledger.ledger import Ledger
+    from dispatcher.settings.settings import Settings
 
 __all__ = ["doctor"]
 

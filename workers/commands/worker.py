@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.child import ending_with_its_parent
-from dispatcher.settings import LogFormat, load_settings
+from dispatcher.devstack.child import ending_with_its_parent
+from dispatcher.settings.settings import LogFormat, load_settings
 
 __all__ = ["worker"]
 

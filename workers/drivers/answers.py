@@ -11,7 +11,7 @@ import jiter
 from pydantic_core import to_json
 
 from dispatcher.errors import ExecutorProtocolError
-from workers.failures import status_row
+from workers.drivers.failures import status_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

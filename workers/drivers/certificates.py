@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from dispatcher.endpoints import Endpoint
+    from dispatcher.settings.executors import Endpoint
 
 __all__ = ["check_certificates"]
 

@@ -10,14 +10,14 @@ from pydantic import BaseModel, Field, ValidationError
 
 from dispatcher.errors import ExecutorProtocolError, FaultFailedError, FaultLostError
 from dispatcher.models import FaultPlan, FaultType, RawObservation
-from dispatcher.problems import problems_of
+from dispatcher.settings.validation import problems_of
 from workers.drivers.base import Driver, FaultState
 from workers.drivers.contract import SPOKEN, version_of
 from workers.drivers.transport import HttpTransport
 from workers.drivers.truncate import truncate_json, truncate_lines
 
 if TYPE_CHECKING:
-    from dispatcher.endpoints import ExecutorClientConfig
+    from dispatcher.settings.executors import ExecutorClientConfig
     from workers.drivers.answers import Answer
 
 __all__ = ["FaultsApiDriver"]

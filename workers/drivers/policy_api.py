@@ -16,7 +16,7 @@ from workers.drivers.base import Driver, FaultState
 from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:
-    from dispatcher.endpoints import ExecutorClientConfig
+    from dispatcher.settings.executors import ExecutorClientConfig
     from workers.drivers.answers import Answer
 
 __all__ = ["PolicyApiDriver", "policy_body", "policy_name"]

@@ -10,7 +10,7 @@ from dispatcher.errors import InvalidSettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dispatcher.endpoints import ExecutorClientConfig
+    from dispatcher.settings.executors import ExecutorClientConfig
     from workers.drivers.base import Driver
 
 __all__ = ["GROUP", "open_driver"]

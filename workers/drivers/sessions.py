@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool
     from urllib3.response import HTTPResponse
 
-    from dispatcher.endpoints import Endpoint
+    from dispatcher.settings.executors import Endpoint
 
 __all__ = ["BoundedSession", "proxies_of"]
 

@@ -18,18 +18,18 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from dispatcher.errors import ExecutorConnectionError, ExecutorProtocolError
-from dispatcher.traces import W3C
+from dispatcher.telemetry.traces import W3C
 from workers.drivers.answers import Answer, retry_after_s
 from workers.drivers.certificates import check_certificates
+from workers.drivers.failures import CONNECTION_ROWS
 from workers.drivers.sessions import BoundedSession, proxies_of
-from workers.failures import CONNECTION_ROWS
-from workers.traces import traced_call
+from workers.engine.step_traces import traced_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from dispatcher.endpoints import Endpoint
     from dispatcher.errors import ExecutorClientError
+    from dispatcher.settings.executors import Endpoint
 
 __all__ = ["HttpTransport"]
 

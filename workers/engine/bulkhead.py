@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dispatcher.leases import Lease
+    from dispatcher.ledger.leases import Lease
 
 __all__ = ["Bulkheads", "Entry"]
 

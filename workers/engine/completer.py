@@ -16,21 +16,21 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import LedgerRefusedError
-from dispatcher.leases import Settlement, Standing
+from dispatcher.ledger.leases import Settlement, Standing
+from workers.engine.decisions import Complete, Fail, Retry, Snooze
 from workers.engine.loop import Loop
-from workers.verdicts import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from dispatcher.leases import Lease, Leases, Unreadable
-    from dispatcher.results import ResultCodec
-    from dispatcher.scripts import Call
-    from workers.breaker import SharedBreaker
-    from workers.breaker_rules import Admission, Report
+    from dispatcher.ledger.leases import Lease, Leases, Unreadable
+    from dispatcher.ledger.scripts import Call
+    from dispatcher.tasks.results import ResultCodec
+    from workers.breaker.rules import Admission, Report
+    from workers.breaker.shared import SharedBreaker
+    from workers.engine.decisions import Decision
     from workers.engine.execution import Execution
     from workers.engine.lease_keeper import LeaseKeeper
-    from workers.verdicts import Verdict
 
 __all__ = ["Completer"]
 
@@ -188,16 +188,16 @@ class Completer(Loop):
             if reported or counted:
                 yield self._breakers[executor].recording(reported, counted)
 
-    def _settlement(self, lease: Lease, decision: Verdict) -> Settlement:
+    def _settlement(self, lease: Lease, decision: Decision) -> Settlement:
         plan_id, token, record = lease.plan_id, lease.token, decision.record
         fields = [each for pair in record.to_fields().items() for each in pair]
         match decision:
-            case Park(after_ms=after_ms):
+            case Snooze(after_ms=after_ms):
                 return Settlement(plan_id, token, "snooze", [after_ms, *fields])
             case Retry(after_s=after_s):
                 times = [round(after_s * 1000), RETRY_GRACE_MS, record.retries + 1]
                 return Settlement(plan_id, token, "retry", [*times, *fields])
-            case Finish(observation=observation):
+            case Complete(observation=observation):
                 result, alive_ms = self._results.encode(plan_id, observation), 0
             case Fail(error=error, alive_ms=alive_ms):
                 result = self._results.encode(plan_id, error)

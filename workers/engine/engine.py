@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry.trace import SpanKind
 
-from workers.endings import defect
 from workers.engine.bulkhead import Bulkheads, Entry
 from workers.engine.completer import Completer
+from workers.engine.decisions import Complete, Fail, Retry, Snooze
 from workers.engine.execution import Execution
 from workers.engine.fetcher import Fetcher
 from workers.engine.lease_keeper import LeaseKeeper
-from workers.traces import step_span
-from workers.verdicts import Fail, Finish, Park, Retry
+from workers.engine.step_traces import step_span
+from workers.engine.terminal_errors import defect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
-    from dispatcher.leases import Denial, Lease, Leases, Named, Standing
-    from dispatcher.results import ResultCodec
-    from workers.breaker import SharedBreaker
+    from dispatcher.ledger.leases import Denial, Lease, Leases, Named, Standing
+    from dispatcher.tasks.results import ResultCodec
+    from workers.breaker.shared import SharedBreaker
+    from workers.engine.decisions import Decision
     from workers.engine.executor import PlanExecutor
-    from workers.verdicts import Verdict
 
 __all__ = ["Announcer", "Engine"]
 
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 class Announcer(Protocol):
     """What the world outside learns of plans whose steps ran without a Celery task."""
 
-    def observed(self, plan_id: str, decision: Finish) -> None:
+    def observed(self, plan_id: str, decision: Complete) -> None:
         """The plan has its observation."""
         ...
 
@@ -171,7 +171,7 @@ class Engine:
         finally:
             self.leave(lease)
 
-    def _announce(self, lease: Lease, decision: Verdict, standing: Standing) -> None:
+    def _announce(self, lease: Lease, decision: Decision, standing: Standing) -> None:
         match decision:
             case Fail():
                 self.announcer.failed(decision)
@@ -183,7 +183,7 @@ class Engine:
         if standing.lost:
             return
         self.fetcher.expect(max(0, standing.due_ms) / 1000)
-        if execution is not None and isinstance(execution.decision, Finish):
+        if execution is not None and isinstance(execution.decision, Complete):
             self.announcer.observed(plan_id, execution.decision)
 
     def _note_breaker(self, lease: Lease) -> None:
@@ -193,18 +193,18 @@ class Engine:
             breaker.note_at(lease.granted_at, *lease.breaker)
 
 
-def _log(decision: Verdict, took_ms: float) -> None:
+def _log(decision: Decision, took_ms: float) -> None:
     """Successes are for debugging, retries for information, failures are errors (specification 5.2)."""
     record = decision.record
     more = {"apply_id": record.apply_id, "duration_ms": round(took_ms, 1)}
     match decision:
-        case Park(after_ms=after_ms):
+        case Snooze(after_ms=after_ms):
             line = "plan %s: %s, due in %.1f s"
             logger.debug(line, record.id, record.state, after_ms / 1000, extra=more)
         case Retry(after_s=after_s, cause=cause):
             line = "plan %s: attempt %d failed, again in %.2f s: %s"
             logger.info(line, record.id, record.attempts, after_s, cause, extra=more)
-        case Finish():
+        case Complete():
             logger.debug("plan %s: observed, fault %s", record.id, record.apply_id, extra=more)
         case Fail(error=error):
             line = "plan %s: %s with %s: %s"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from workers.breaker_rules import UNASKED, Admission, Outcome, Report
+from workers.breaker.rules import UNASKED, Admission, Outcome, Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from workers.verdicts import Verdict
+    from workers.engine.decisions import Decision
 
 __all__ = ["Execution"]
 
@@ -19,7 +19,7 @@ __all__ = ["Execution"]
 class Execution:
     """A decision, and what the calls behind it have shown."""
 
-    decision: Verdict
+    decision: Decision
     admission: Admission = UNASKED
     report: Report = field(default=Report(Outcome.NONE))
     """For the circuit breaker of the plan's Executor."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import InvalidPlanError, LedgerUnavailableError
-from workers.breaker_rules import UNASKED, Admission
-from workers.endings import failed
+from workers.breaker.rules import UNASKED, Admission
+from workers.engine.decisions import Snooze
 from workers.engine.execution import Execution
-from workers.traces import noted
-from workers.verdicts import Park
+from workers.engine.step_traces import noted
+from workers.engine.terminal_errors import failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dispatcher.leases import Lease, Leases
-    from dispatcher.record import PlanRecord
-    from workers.breaker import SharedBreaker
-    from workers.channel import Channel
-    from workers.verdicts import Fail
+    from dispatcher.ledger.leases import Lease, Leases
+    from dispatcher.ledger.record import PlanRecord
+    from workers.breaker.shared import SharedBreaker
+    from workers.engine.decisions import Fail
+    from workers.engine.gateway import Gateway
 
 __all__ = ["PlanExecutor"]
 
@@ -30,29 +30,29 @@ class PlanExecutor:
     """Carries out steps for one worker process. Its threads share it."""
 
     def __init__(
-        self, leases: Leases, channels: Mapping[str, Channel], breakers: Mapping[str, SharedBreaker]
+        self, leases: Leases, gateways: Mapping[str, Gateway], breakers: Mapping[str, SharedBreaker]
     ) -> None:
-        """`channels` and `breakers` are named as the executors in the configuration."""
+        """`gateways` and `breakers` are named as the executors in the configuration."""
         self._leases = leases
-        self._channels = channels
+        self._gateways = gateways
         self._breakers = breakers
 
     def execute(self, lease: Lease) -> Execution:
         """Advance the leased plan as far as it goes without waiting."""
         now_ms = lease.time_ms
         record = lease.record._replace(started_ms=now_ms) if lease.first_step else lease.record
-        channel = self._channels.get(record.executor)
-        if channel is None:
+        gateway = self._gateways.get(record.executor)
+        if gateway is None:
             return Execution(noted(_unconfigured(record, now_ms)))
         breaker = self._breakers[record.executor]
-        calls = channel.calls(record, now_ms)
-        answer = channel.ask(record, breaker, breaker.admitted())
-        if isinstance(answer, Admission) and channel.must_announce(record):
+        calls = gateway.calls(record, now_ms)
+        answer = gateway.ask(record, breaker, breaker.admitted())
+        if isinstance(answer, Admission) and gateway.must_announce(record):
             announced = self._announce(lease, record, now_ms)
             if announced is None:
-                return Execution(Park(record, HOLD_BACK_MS), answer)
+                return Execution(Snooze(record, HOLD_BACK_MS), answer)
             record = announced
-        decision = channel.advance(record, calls, answer)
+        decision = gateway.advance(record, calls, answer)
         admission = answer if isinstance(answer, Admission) else UNASKED
         return Execution(decision, admission, calls.report, calls.counts)
 

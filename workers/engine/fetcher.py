@@ -12,13 +12,13 @@ import time
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import LedgerUnavailableError
-from dispatcher.leases import Denial, Lease
+from dispatcher.ledger.leases import Denial, Lease
 from workers.engine.loop import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dispatcher.leases import Leases, Named
+    from dispatcher.ledger.leases import Leases, Named
     from workers.engine.completer import Completer
     from workers.engine.lease_keeper import LeaseKeeper
 

@@ -10,7 +10,7 @@ from dispatcher.errors import LedgerUnavailableError
 from workers.engine.loop import Loop
 
 if TYPE_CHECKING:
-    from dispatcher.leases import Lease, Leases
+    from dispatcher.ledger.leases import Lease, Leases
 
 __all__ = ["LeaseKeeper"]
 

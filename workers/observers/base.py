@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
+    from dispatcher.ledger.record import PlanRecord
     from dispatcher.models import RawObservation
-    from dispatcher.record import PlanRecord
 
 __all__ = ["Observer", "Phase", "Seen", "Tally"]
 

@@ -23,8 +23,8 @@ from workers.observers.base import Phase, Seen
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dispatcher.endpoints import ProbeSettings, ServiceSettings
-    from dispatcher.record import PlanRecord
+    from dispatcher.ledger.record import PlanRecord
+    from dispatcher.settings.executors import ProbeSettings, ServiceSettings
 
 __all__ = ["ProbeObserver"]
 

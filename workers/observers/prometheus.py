@@ -15,8 +15,8 @@ from dispatcher.models import RawObservation
 from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:
-    from dispatcher.endpoints import PrometheusSettings
-    from dispatcher.record import PlanRecord
+    from dispatcher.ledger.record import PlanRecord
+    from dispatcher.settings.executors import PrometheusSettings
     from workers.observers.base import Phase
 
 __all__ = ["PrometheusObserver"]

@@ -19,8 +19,8 @@ from workers.tasks.run_plan import bare
 if TYPE_CHECKING:
     from celery.apps.worker import Worker
 
-    from dispatcher.leases import Lease
-    from workers import verdicts
+    from dispatcher.ledger.leases import Lease
+    from workers.engine import decisions
     from workers.tasks.run_plan import RunPlan
 
 __all__ = ["CeleryAnnouncer"]
@@ -38,13 +38,13 @@ class CeleryAnnouncer:
         self._worker = worker
         self._task = task
 
-    def observed(self, plan_id: str, decision: verdicts.Finish) -> None:
+    def observed(self, plan_id: str, decision: decisions.Complete) -> None:
         """Send `task-succeeded`."""
         if self._watched:
             result = saferepr(decision.observation.model_dump(mode="json"), maxlen=LONGEST_RESULT)
             self._send("task-succeeded", uuid=plan_id, result=result, runtime=_seconds(decision.record))
 
-    def failed(self, decision: verdicts.Fail) -> None:
+    def failed(self, decision: decisions.Fail) -> None:
         """Send the signal and the event of a failed, or revoked, task."""
         plan_id, error = decision.record.id, bare(decision.error)
         if isinstance(error, PlanCancelledError):
@@ -67,7 +67,7 @@ class CeleryAnnouncer:
         told = saferepr(error, maxlen=LONGEST_RESULT)
         self._send("task-failed", uuid=plan_id, exception=told, traceback=einfo.traceback[:LONGEST_RESULT])
 
-    def retry(self, lease: Lease, decision: verdicts.Retry) -> None:
+    def retry(self, lease: Lease, decision: decisions.Retry) -> None:
         """Send Celery's retry, as `self.retry` in a body does."""
         plan_id, task, error = lease.plan_id, self._task, bare(decision.cause)
         routing = {"exchange": "", "routing_key": task.app.conf.task_default_queue}

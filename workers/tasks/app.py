@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from celery.signals import after_setup_logger, after_setup_task_logger, celeryd_init
 
-from dispatcher.celery_app import make_celery
-from dispatcher.settings import LogFormat
-from workers.logs import structure
+from dispatcher.settings.settings import LogFormat
+from dispatcher.tasks.app import make_celery
 from workers.tasks.bootsteps import bootsteps_of
+from workers.tasks.logging import structure
 from workers.tasks.run_plan import RunPlan
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from dispatcher.settings import Settings
+    from dispatcher.settings.settings import Settings
 
 __all__ = ["create_worker_app"]
 

@@ -15,7 +15,7 @@ from celery.exceptions import InvalidTaskError
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from dispatcher.errors import InvalidSettingsError
-from dispatcher.trace_export import export_traces
+from dispatcher.telemetry.trace_export import export_traces
 from workers.tasks import control
 from workers.tasks.parts import WorkerParts
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from celery.apps.worker import Worker
     from celery.worker.consumer import Consumer
 
-    from dispatcher.settings import Settings
+    from dispatcher.settings.settings import Settings
 
 __all__ = ["bootsteps_of"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from celery import Celery
     from celery.worker.control import ControlDispatch
 
-    from dispatcher.ledger import Ledger
+    from dispatcher.ledger.ledger import Ledger
 
 __all__ = ["DESCRIBE", "register"]
 

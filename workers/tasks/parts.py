@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 from celery import signals
 
-from dispatcher.connection import impatient_client, worker_client
-from dispatcher.leases import Leases
-from dispatcher.ledger import connect
-from dispatcher.messages import RUN_PLAN
-from dispatcher.results import ResultCodec
-from workers.breaker import SharedBreaker
-from workers.channel import Channel, open_channel
+from dispatcher.ledger.connection import impatient_client, worker_client
+from dispatcher.ledger.leases import Leases
+from dispatcher.ledger.ledger import connect
+from dispatcher.tasks.messages import RUN_PLAN
+from dispatcher.tasks.results import ResultCodec
+from workers.breaker.shared import SharedBreaker
 from workers.engine.engine import Engine
 from workers.engine.executor import PlanExecutor
+from workers.engine.gateway import Gateway, open_gateway
 from workers.health import HealthCheck, HealthMonitor
 from workers.tasks.announcements import CeleryAnnouncer
 
 if TYPE_CHECKING:
     from celery.apps.worker import Worker
 
-    from dispatcher.settings import Settings
+    from dispatcher.settings.settings import Settings
 
 __all__ = ["WorkerParts"]
 
@@ -37,13 +37,13 @@ class WorkerParts:
         self.ledger = connect(settings)
         self._quick_client = impatient_client(settings)
         self._lease_client = worker_client(settings)
-        self._channels = {name: self._open(name) for name in settings.executors}
+        self._gateways = {name: self._open(name) for name in settings.executors}
         self._breakers = {
-            name: SharedBreaker(self._quick_client, settings.key_prefix, name, channel.rules)
-            for name, channel in self._channels.items()
+            name: SharedBreaker(self._quick_client, settings.key_prefix, name, gateway.rules)
+            for name, gateway in self._gateways.items()
         }
         self._engine = self._make_engine(Leases(self._lease_client, settings))
-        self._monitor = HealthMonitor(map(self._health_check, self._channels.values()))
+        self._monitor = HealthMonitor(map(self._health_check, self._gateways.values()))
 
     def start(self) -> None:
         """Begin to carry plans out."""
@@ -57,8 +57,8 @@ class WorkerParts:
         signals.task_received.disconnect(dispatch_uid=self)
         self._monitor.stop()
         self._engine.stop()
-        for channel in self._channels.values():
-            channel.close()
+        for gateway in self._gateways.values():
+            gateway.close()
         self._lease_client.close()
         self._quick_client.close()
         self.ledger.close()
@@ -71,8 +71,8 @@ class WorkerParts:
         if request.named is not None:
             self._engine.fetcher.name(request.named)
 
-    def _open(self, name: str) -> Channel:
-        return open_channel(
+    def _open(self, name: str) -> Gateway:
+        return open_gateway(
             name,
             self._settings.executors[name],
             self._settings.services,
@@ -83,7 +83,7 @@ class WorkerParts:
     def _make_engine(self, leases: Leases) -> Engine:
         return Engine(
             leases,
-            PlanExecutor(leases, self._channels, self._breakers),
+            PlanExecutor(leases, self._gateways, self._breakers),
             ResultCodec(self._worker.app),
             self._breakers,
             CeleryAnnouncer(self._worker, self._task),
@@ -92,10 +92,10 @@ class WorkerParts:
             submit=lambda run, lease: self._worker.pool.apply_async(run, (lease,), callback=_nothing),
         )
 
-    def _health_check(self, channel: Channel) -> HealthCheck:
-        interval_s = self._settings.executors[channel.name].health_check_interval_sec
-        key, breaker = self.ledger.health_key(channel.name), self._breakers[channel.name]
-        return HealthCheck(self._quick_client, key, channel.driver, breaker, interval_s=interval_s)
+    def _health_check(self, gateway: Gateway) -> HealthCheck:
+        interval_s = self._settings.executors[gateway.name].health_check_interval_sec
+        key, breaker = self.ledger.health_key(gateway.name), self._breakers[gateway.name]
+        return HealthCheck(self._quick_client, key, gateway.driver, breaker, interval_s=interval_s)
 
 
 def _nothing(_: object) -> None:

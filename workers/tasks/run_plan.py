@@ -10,10 +10,10 @@ from celery.exceptions import InvalidTaskError, Reject
 from celery.worker.request import Request
 
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, PlanCancelledError, PlanUnknownError
-from dispatcher.leases import Denial, Lease, Named
-from dispatcher.messages import RUN_PLAN
-from dispatcher.record import PLAN_ID
-from workers.verdicts import Fail, Retry
+from dispatcher.ledger.leases import Denial, Lease, Named
+from dispatcher.ledger.record import PLAN_ID
+from dispatcher.tasks.messages import RUN_PLAN
+from workers.engine.decisions import Fail, Retry
 
 if TYPE_CHECKING:
     from workers.engine.engine import Engine

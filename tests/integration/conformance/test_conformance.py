@@ -20,7 +20,7 @@ from conformance.cases import CASES
 from conformance.report import Verdict
 from conformance.run import LAST, try_case
 from conformance.subject import Subject, shown
-from dispatcher.endpoints import Endpoint
+from dispatcher.settings.executors import Endpoint
 from workers.drivers.answers import Answer
 from workers.drivers.transport import HttpTransport
 

@@ -40,8 +40,8 @@ from dispatcher import (
     FaultFailedError,
     FaultLostError,
 )
-from workers.breaker import SharedBreaker
-from workers.breaker_rules import Admission, BreakerState, Outcome, Report
+from workers.breaker.rules import Admission, BreakerState, Outcome, Report
+from workers.breaker.shared import SharedBreaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from support.redis_server import RedisServer, RedisServers
     from support.stopwatch import Stopwatch
 
-    from workers.breaker_rules import Breaker
+    from workers.breaker.rules import Breaker
 
 OPEN, HALF_OPEN, CLOSED, DISABLED = (
     BreakerState.OPEN,

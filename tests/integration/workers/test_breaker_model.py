@@ -25,10 +25,10 @@ from hypothesis.stateful import (
 from support.breakers import FAILED, KEY, SUCCEEDED, LocalRig, SharedRig, rules
 from support.redis_server import versions
 
-from dispatcher.scripts import Script
+from dispatcher.ledger.scripts import Script
 from workers import breaker as shared_breaker
-from workers.breaker import SharedBreaker
-from workers.breaker_rules import NO_COUNTS, Admission, BreakerState, Outcome, Report
+from workers.breaker.rules import NO_COUNTS, Admission, BreakerState, Outcome, Report
+from workers.breaker.shared import SharedBreaker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import redis
     from support.breakers import Rig
 
-    from workers.breaker_rules import BreakerRules, Rejection
+    from workers.breaker.rules import BreakerRules, Rejection
 
 EXAMPLES_ON_A_FAKE, EXAMPLES_ON_REAL_ONES = 20, 200
 TICK_S = 1000

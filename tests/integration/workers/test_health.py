@@ -10,8 +10,8 @@ import pytest
 from support.fake_driver import FakeDriver
 
 from dispatcher import ExecutorClientConfig, ExecutorServerError, Health
-from workers.breaker import SharedBreaker
-from workers.breaker_rules import BreakerRules, BreakerState
+from workers.breaker.rules import BreakerRules, BreakerState
+from workers.breaker.shared import SharedBreaker
 from workers.health import HealthCheck
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from dispatcher import (
     ExecutorTimeoutError,
     InvalidPlanError,
 )
-from dispatcher.endpoints import ProbeSettings, ServiceSettings
+from dispatcher.settings.executors import ProbeSettings, ServiceSettings
 from workers.local import HttpExecutorClient
 
 if TYPE_CHECKING:

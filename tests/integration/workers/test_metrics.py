@@ -27,23 +27,23 @@ from dispatcher import (
     FaultFailedError,
     Settings,
 )
-from dispatcher.celery_app import make_celery
-from dispatcher.connection import impatient_client
-from dispatcher.ledger import Submission, connect
-from dispatcher.metrics import CallKind, ExecutorCounts, executor_counts
-from dispatcher.record import Order
-from dispatcher.results import ResultCodec
-from workers.breaker import SharedBreaker
-from workers.breaker_rules import UNASKED, Outcome, Report
-from workers.channel import Channel
-from workers.metrics import measured
-from workers.verdicts import Fail, Finish, Park, Retry
+from dispatcher.ledger.connection import impatient_client
+from dispatcher.ledger.ledger import Submission, connect
+from dispatcher.ledger.record import Order
+from dispatcher.tasks.app import make_celery
+from dispatcher.tasks.results import ResultCodec
+from dispatcher.telemetry.metrics import CallKind, ExecutorCounts, executor_counts
+from workers.breaker.rules import UNASKED, Outcome, Report
+from workers.breaker.shared import SharedBreaker
+from workers.engine.call_metrics import measured
+from workers.engine.decisions import Complete, Fail, Retry, Snooze
+from workers.engine.gateway import Gateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dispatcher import FaultPlan
-    from dispatcher.ledger import Ledger
+    from dispatcher.ledger.ledger import Ledger
 
 CODEC = ResultCodec(make_celery(Settings()))
 KEY = "{dispatcher}:metrics:default"
@@ -66,9 +66,9 @@ def steps_on(
 ) -> Steps:
     """Of one worker, with p1 in the ledger. `leases_on` is for leases that are elsewhere than the breaker."""
     ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000))])
-    channel = Channel.of("default", ExecutorClientConfig.model_validate(config), driver, poll_ms=500)
-    breaker = SharedBreaker(client, "dispatcher", "default", channel.rules)
-    return Steps(leases_on or client, CODEC, {"default": channel}, {"default": breaker})
+    gateway = Gateway.of("default", ExecutorClientConfig.model_validate(config), driver, poll_ms=500)
+    breaker = SharedBreaker(client, "dispatcher", "default", gateway.rules)
+    return Steps(leases_on or client, CODEC, {"default": gateway}, {"default": breaker})
 
 
 def counted(ledger: Ledger) -> dict[str, int]:
@@ -95,11 +95,11 @@ def test_the_calls_of_a_plan_are_counted_by_kind(
     ledger: Ledger, redis_client: redis.Redis, driver: FakeDriver
 ) -> None:
     steps = steps_on(ledger, redis_client, driver)
-    assert isinstance(take(steps, "p1"), Park)
+    assert isinstance(take(steps, "p1"), Snooze)
     assert counted(ledger) == {"apply:answered": 1}
     driver.end("fault-p1")
     make_due(redis_client)
-    assert isinstance(take(steps, "p1"), Finish)
+    assert isinstance(take(steps, "p1"), Complete)
     assert counted(ledger) == {"apply:answered": 1, "status:answered": 1, "metrics:answered": 1}
     assert latencies(ledger) == 3
     assert (told(ledger).total_requests, told(ledger).get_success_rate()) == (3, 1.0)
@@ -146,12 +146,12 @@ def test_a_retry_is_counted_and_so_is_that_it_succeeded(
 ) -> None:
     steps = steps_on(ledger, redis_client, driver)
     driver.trouble([DOWN, DOWN])
-    for verdict in (Retry, Retry, Park):
-        assert isinstance(take(steps, "p1"), verdict)
+    for decision in (Retry, Retry, Snooze):
+        assert isinstance(take(steps, "p1"), decision)
         make_due(redis_client)
     assert (told(ledger).total_retries, told(ledger).successful_retries) == (2, 1)
     driver.end("fault-p1")
-    assert isinstance(take(steps, "p1"), Finish)
+    assert isinstance(take(steps, "p1"), Complete)
     assert (told(ledger).total_requests, told(ledger).total_retries) == (5, 2)
 
 
@@ -159,7 +159,7 @@ def test_a_stop_is_counted_and_no_retry_of_what_failed_before(
     ledger: Ledger, redis_client: redis.Redis, driver: FakeDriver
 ) -> None:
     steps = steps_on(ledger, redis_client, driver)
-    assert isinstance(take(steps, "p1"), Park)
+    assert isinstance(take(steps, "p1"), Snooze)
     make_due(redis_client)
     driver.trouble([ExecutorTimeoutError("slow")])
     assert isinstance(take(steps, "p1"), Retry)
@@ -183,7 +183,7 @@ def test_what_a_stop_meets_is_not_held_against_the_executor(
     ledger: Ledger, redis_client: redis.Redis, driver: FakeDriver
 ) -> None:
     steps = steps_on(ledger, redis_client, driver, circuit_breaker_failure_threshold=1)
-    assert isinstance(take(steps, "p1"), Park)
+    assert isinstance(take(steps, "p1"), Snooze)
     ledger.cancel(["p1"], "")
     driver.trouble([DOWN])
     assert isinstance(take(steps, "p1"), Retry)
@@ -197,7 +197,7 @@ def test_calls_are_counted_where_there_is_neither_breaker_nor_budget(
     driver.trouble([DOWN])
     assert isinstance(take(steps, "p1"), Retry)
     make_due(redis_client)
-    assert isinstance(take(steps, "p1"), Park)
+    assert isinstance(take(steps, "p1"), Snooze)
     assert counted(ledger) == {"apply:server": 1, "apply:answered": 1}
     assert told(ledger).total_retries == 1
 
@@ -234,7 +234,7 @@ def test_a_step_whose_breaker_is_out_of_reach_is_counted_all_the_same(
     gone = impatient_client(Settings(redis_url=SecretStr(f"redis://127.0.0.1:{free_tcp_port}/0")))
     steps = steps_on(ledger, gone, driver, redis_client)
     redis_client.hset("{dispatcher}:breaker:default", mapping={"state": "half_open", "epoch": 1})
-    assert isinstance(take(steps, "p1"), Park)
+    assert isinstance(take(steps, "p1"), Snooze)
     assert counted(ledger) == {"apply:answered": 1}
     gone.close()
 
@@ -244,7 +244,7 @@ def test_calls_are_counted_once_though_redis_has_lost_its_scripts(
 ) -> None:
     steps = steps_on(ledger, redis_client, driver)
     redis_client.script_flush()
-    assert isinstance(take(steps, "p1"), Park)
+    assert isinstance(take(steps, "p1"), Snooze)
     assert counted(ledger) == {"apply:answered": 1}
 
 
@@ -255,7 +255,7 @@ def test_what_a_stale_step_has_called_was_called(
         def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
             make_due(redis_client)  # the lease ends during the call ...
             another = steps_on(ledger, redis_client, driver)
-            assert isinstance(take(another, "p1"), Park)  # ... and another step takes over
+            assert isinstance(take(another, "p1"), Snooze)  # ... and another step takes over
             return super().apply(plan, key, within_s)
 
     assert take(steps_on(ledger, redis_client, OvertakenDriver()), "p1") is None

@@ -19,8 +19,8 @@ from dispatcher import (
     ExecutorRejectedError,
     FaultLostError,
 )
-from dispatcher.endpoints import PrometheusSettings
-from dispatcher.record import PlanRecord
+from dispatcher.ledger.record import PlanRecord
+from dispatcher.settings.executors import PrometheusSettings
 from workers.observers.base import Phase
 from workers.observers.prometheus import PrometheusObserver
 

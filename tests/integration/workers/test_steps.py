@@ -23,20 +23,20 @@ from dispatcher import (
     PlanState,
     Settings,
 )
-from dispatcher.celery_app import make_celery
-from dispatcher.connection import impatient_client
-from dispatcher.ledger import Submission, connect
-from dispatcher.record import Order
-from dispatcher.results import ResultCodec
-from workers.breaker import SharedBreaker
-from workers.breaker_rules import BreakerState
-from workers.channel import Channel
-from workers.verdicts import Fail, Finish, Park, Retry
+from dispatcher.ledger.connection import impatient_client
+from dispatcher.ledger.ledger import Submission, connect
+from dispatcher.ledger.record import Order
+from dispatcher.tasks.app import make_celery
+from dispatcher.tasks.results import ResultCodec
+from workers.breaker.rules import BreakerState
+from workers.breaker.shared import SharedBreaker
+from workers.engine.decisions import Complete, Fail, Retry, Snooze
+from workers.engine.gateway import Gateway
 
 if TYPE_CHECKING:
     from dispatcher import FaultPlan
-    from dispatcher.ledger import Ledger
-    from dispatcher.record import PlanRecord
+    from dispatcher.ledger.ledger import Ledger
+    from dispatcher.ledger.record import PlanRecord
 
 CODEC = ResultCodec(make_celery(Settings()))
 DOWN = ExecutorServerError("down", 503, "")
@@ -64,17 +64,17 @@ def steps(ledger: Ledger, driver: FakeDriver, waits: list[int], redis_client: re
 def steps_on(
     ledger: Ledger, client: redis.Redis, driver: FakeDriver, waits: list[int], **config: object
 ) -> Steps:
-    way = channel(driver, **config)
+    way = gateway(driver, **config)
     breakers = {"default": SharedBreaker(client, "dispatcher", "default", way.rules)}
     return Steps(client, CODEC, {"default": way}, breakers, expect=waits.append)
 
 
-def channel(driver: FakeDriver, **config: object) -> Channel:
-    return Channel.of("default", ExecutorClientConfig.model_validate(config), driver, poll_ms=500)
+def gateway(driver: FakeDriver, **config: object) -> Gateway:
+    return Gateway.of("default", ExecutorClientConfig.model_validate(config), driver, poll_ms=500)
 
 
 def breaker_of(client: redis.Redis, driver: FakeDriver) -> SharedBreaker:
-    return SharedBreaker(client, "dispatcher", "default", channel(driver).rules)
+    return SharedBreaker(client, "dispatcher", "default", gateway(driver).rules)
 
 
 def record(ledger: Ledger) -> PlanRecord:
@@ -99,13 +99,13 @@ def stored(ledger: Ledger) -> str | None:
 def test_a_plan_goes_its_whole_way(
     steps: Steps, ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis, waits: list[int]
 ) -> None:
-    assert isinstance(take(steps, "p1"), Park)
+    assert isinstance(take(steps, "p1"), Snooze)
     assert record(ledger).state is PlanState.RUNNING
     assert waits == [1000]
     assert take(steps, "p1") is None  # not due
     make_due(redis_client)
     driver.end("fault-p1")
-    assert isinstance(take(steps, "p1"), Finish)
+    assert isinstance(take(steps, "p1"), Complete)
     result = stored(ledger)
     assert result is not None
     assert CODEC.decode("p1", result).error_rate == 1.0
@@ -138,7 +138,7 @@ def test_a_step_that_lost_its_lease_leaves_no_result(
     class OvertakenDriver(FakeDriver):
         def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
             make_due(redis_client)  # the lease ends during the call ...
-            assert isinstance(take(steps, "p1"), Park)  # ... and another worker takes over
+            assert isinstance(take(steps, "p1"), Snooze)  # ... and another worker takes over
             raise ExecutorRejectedError("too late", 400, "")
 
     assert take(steps_on(ledger, redis_client, OvertakenDriver(), []), "p1") is None
@@ -155,22 +155,22 @@ def test_a_defect_in_a_worker_ends_the_plan(
             raise ZeroDivisionError("oops")
 
     ledger.submit([Submission("p1", Order(plan=abort_plan(), executor="default", timeout_ms=30_000))])
-    verdict = take(steps_on(ledger, redis_client, BrokenDriver(), []), "p1")
-    assert isinstance(verdict, Fail)
-    assert type(verdict.error) is ExecutorClientError
-    assert "ZeroDivisionError" in str(verdict.error)
+    decision = take(steps_on(ledger, redis_client, BrokenDriver(), []), "p1")
+    assert isinstance(decision, Fail)
+    assert type(decision.error) is ExecutorClientError
+    assert "ZeroDivisionError" in str(decision.error)
     assert "ZeroDivisionError" in caplog.text
-    assert verdict.alive_ms == 1_000  # the apply may have gone out before: the target stays reserved
+    assert decision.alive_ms == 1_000  # the apply may have gone out before: the target stays reserved
 
 
 def test_an_executor_that_the_worker_does_not_know_ends_the_plan(
     ledger: Ledger, redis_client: redis.Redis
 ) -> None:
     ledger.submit([Submission("p1", Order(plan=abort_plan(), executor="elsewhere", timeout_ms=30_000))])
-    verdict = take(steps_on(ledger, redis_client, FakeDriver(), []), "p1")
-    assert isinstance(verdict, Fail)
-    assert isinstance(verdict.error, InvalidPlanError)
-    assert "elsewhere" in str(verdict.error)
+    decision = take(steps_on(ledger, redis_client, FakeDriver(), []), "p1")
+    assert isinstance(decision, Fail)
+    assert isinstance(decision.error, InvalidPlanError)
+    assert "elsewhere" in str(decision.error)
 
 
 def trip(client: redis.Redis, driver: FakeDriver) -> SharedBreaker:
@@ -221,9 +221,9 @@ def test_what_calls_show_opens_the_breaker_for_all(
     ledger.submit(plans)
     driver.trouble([DOWN] * 8)
     fleet = [steps_on(ledger, redis_client, driver, []) for _ in range(2)]
-    verdicts = [take(fleet[n % 2], f"p{n}") for n in range(8)]
-    assert [type(verdict) for verdict in verdicts] == [Retry] * 5 + [Fail] * 3
-    assert all(isinstance(each.error, CircuitOpenError) for each in verdicts if isinstance(each, Fail))
+    decisions = [take(fleet[n % 2], f"p{n}") for n in range(8)]
+    assert [type(decision) for decision in decisions] == [Retry] * 5 + [Fail] * 3
+    assert all(isinstance(each.error, CircuitOpenError) for each in decisions if isinstance(each, Fail))
     assert driver.calls == ["apply"] * 5
     found = result(ledger, "p7")
     assert found is not None
@@ -238,7 +238,7 @@ def test_a_plan_that_waits_for_the_breaker_is_its_probe_in_the_end(
     ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000))])
     breaker = trip(redis_client, driver)
     steps = steps_on(ledger, redis_client, driver, waits, circuit_breaker_on_open="defer")
-    assert isinstance(take(steps, "p1"), Park)
+    assert isinstance(take(steps, "p1"), Snooze)
     waiting = record(ledger)
     assert (waiting.state, waiting.started_ms) == (PlanState.QUEUED, None)
     assert waiting.expires_ms is not None
@@ -246,7 +246,7 @@ def test_a_plan_that_waits_for_the_breaker_is_its_probe_in_the_end(
     assert 60_000 <= waits[0] + 500 <= 67_000
     an_hour_passes(redis_client)
     make_due(redis_client)
-    assert isinstance(take(steps, "p1"), Park)
+    assert isinstance(take(steps, "p1"), Snooze)
     assert breaker.status().state is BreakerState.CLOSED
     assert record(ledger).state is PlanState.RUNNING
     assert record(ledger).why is None
@@ -255,21 +255,21 @@ def test_a_plan_that_waits_for_the_breaker_is_its_probe_in_the_end(
 def test_a_plan_in_the_middle_waits_for_the_breaker_in_any_mode(
     steps: Steps, ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
 ) -> None:
-    assert isinstance(take(steps, "p1"), Park)
+    assert isinstance(take(steps, "p1"), Snooze)
     trip(redis_client, driver)
     make_due(redis_client)
-    assert isinstance(take(steps, "p1"), Park)
+    assert isinstance(take(steps, "p1"), Snooze)
     assert driver.calls == ["apply"]
     an_hour_passes(redis_client)
     make_due(redis_client)
     driver.end("fault-p1")
-    assert isinstance(take(steps, "p1"), Finish)
+    assert isinstance(take(steps, "p1"), Complete)
 
 
 def test_a_cancelled_plan_is_stopped_through_an_open_breaker_and_takes_no_probe(
     steps: Steps, ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
 ) -> None:
-    assert isinstance(take(steps, "p1"), Park)
+    assert isinstance(take(steps, "p1"), Snooze)
     breaker = trip(redis_client, driver)
     an_hour_passes(redis_client)
     ledger.cancel(["p1"], "")
@@ -284,9 +284,9 @@ def test_a_probe_whose_plan_needs_no_call_gives_its_place_back(
     ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000), expires_after_ms=0)])
     breaker = trip(redis_client, driver)
     an_hour_passes(redis_client)
-    verdict = take(steps_on(ledger, redis_client, driver, []), "p1")
-    assert isinstance(verdict, Fail)
-    assert isinstance(verdict.error, PlanExpiredError)
+    decision = take(steps_on(ledger, redis_client, driver, []), "p1")
+    assert isinstance(decision, Fail)
+    assert isinstance(decision.error, PlanExpiredError)
     assert breaker.status().state is BreakerState.HALF_OPEN
     assert breaker.can_attempt()
 

@@ -20,19 +20,19 @@ from dispatcher import (
     ExecutorRejectedError,
     InvalidPlanError,
 )
-from dispatcher.celery_app import make_celery
-from dispatcher.connection import impatient_client
-from dispatcher.endpoints import ServiceSettings
-from dispatcher.ledger import Ledger, Submission
-from dispatcher.record import Order
-from dispatcher.results import ResultCodec
-from dispatcher.traces import TRACER
-from workers.breaker import SharedBreaker
-from workers.channel import open_channel
+from dispatcher.ledger.connection import impatient_client
+from dispatcher.ledger.ledger import Ledger, Submission
+from dispatcher.ledger.record import Order
+from dispatcher.settings.executors import ServiceSettings
+from dispatcher.tasks.app import make_celery
+from dispatcher.tasks.results import ResultCodec
+from dispatcher.telemetry.traces import TRACER
+from workers.breaker.shared import SharedBreaker
+from workers.engine.decisions import Complete, Fail, Retry, Snooze
+from workers.engine.gateway import open_gateway
+from workers.engine.step_traces import own_trace_id, step_span
 from workers.local import HttpExecutorClient
 from workers.observers.base import Phase
-from workers.traces import own_trace_id, step_span
-from workers.verdicts import Fail, Finish, Park, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def steps(settings: Settings, stub: StubExecutor) -> Iterator[Steps]:
     """What a worker does with a plan, against the stub, in this process."""
     client = impatient_client(settings)
     config = ExecutorClientConfig(base_url=stub.url)
-    way = open_channel("default", config, {}, connections=2, poll_ms=500)
+    way = open_gateway("default", config, {}, connections=2, poll_ms=500)
     breaker = SharedBreaker(client, settings.key_prefix, "default", way.rules)
     codec = ResultCodec(make_celery(settings))
     yield Steps(client, codec, {"default": way}, {"default": breaker}, settings=settings)
@@ -72,12 +72,12 @@ def steps(settings: Settings, stub: StubExecutor) -> Iterator[Steps]:
 
 def carry_out(plan_id: str, steps: Steps, stub: StubExecutor, client: redis.Redis) -> RawObservation:
     """The plan's two steps, without waiting for its fault."""
-    assert isinstance(take(steps, plan_id), Park)
+    assert isinstance(take(steps, plan_id), Snooze)
     stub.running[plan_id] = 0.0
     client.zadd("{dispatcher}:due", {plan_id: 0})
-    verdict = take(steps, plan_id)
-    assert isinstance(verdict, Finish)
-    return verdict.observation
+    decision = take(steps, plan_id)
+    assert isinstance(decision, Complete)
+    return decision.observation
 
 
 def told(span: ReadableSpan) -> dict[str, object]:
@@ -122,8 +122,8 @@ def test_spans_say_what_they_are_about(
     submit, (first, last), [apply] = spans.one("submit"), spans.named("step"), spans.named("POST")
     assert (submit.kind, told(submit)) == (SpanKind.PRODUCER, plan)
     step = plan | {"dispatcher.apply_id": "p1", "dispatcher.attempt": 1}
-    assert (first.kind, told(first)) == (SpanKind.CONSUMER, step | {"dispatcher.verdict": "park"})
-    assert told(last) == step | {"dispatcher.verdict": "finish"}
+    assert (first.kind, told(first)) == (SpanKind.CONSUMER, step | {"dispatcher.decision": "park"})
+    assert told(last) == step | {"dispatcher.decision": "finish"}
     assert apply.kind is SpanKind.CLIENT
     assert told(apply) == {
         "http.request.method": "POST",
@@ -165,7 +165,7 @@ def test_an_answer_that_is_an_error_fails_its_call_and_its_step(
     call, step = spans.one("POST"), spans.one("step")
     assert (told(call)["http.response.status_code"], told(call)["error.type"]) == (503, "503")
     assert told(step)["error.type"] == "ExecutorServerError"
-    assert told(step)["dispatcher.verdict"] == "retry"
+    assert told(step)["dispatcher.decision"] == "retry"
     assert {span.status.status_code for span in (call, step)} == {StatusCode.ERROR}
     assert "503 service unavailable" in str(step.status.description)
 
@@ -190,7 +190,7 @@ def test_a_plan_that_fails_says_so(
     stub.answers.append((401, {"message": "who are you?"}))
     assert isinstance(take(steps, "p1"), Fail)
     step = spans.one("step")
-    assert (told(step)["dispatcher.verdict"], step.status.status_code) == ("fail", StatusCode.ERROR)
+    assert (told(step)["dispatcher.decision"], step.status.status_code) == ("fail", StatusCode.ERROR)
     assert told(step)["error.type"] == ExecutorRejectedError.__name__
 
 
@@ -201,7 +201,7 @@ def test_a_plan_for_an_executor_that_the_worker_does_not_know_says_so_too(
     Ledger(real_redis, settings).submit([Submission("p1", order)])
     assert isinstance(take(steps, "p1"), Fail)
     step = spans.one("step")
-    assert (told(step)["dispatcher.verdict"], step.status.status_code) == ("fail", StatusCode.ERROR)
+    assert (told(step)["dispatcher.decision"], step.status.status_code) == ("fail", StatusCode.ERROR)
 
 
 def test_without_an_sdk_the_executor_sees_the_plans_own_trace(
@@ -231,7 +231,7 @@ def test_a_traceparent_that_is_none_is_as_good_as_no_one(broken: str, spans: Spa
 
 def test_a_worker_without_an_sdk_passes_the_submitters_span_on(steps: Steps, stub: StubExecutor) -> None:
     record = plan_record("p1", traceparent=SUBMITTED_ELSEWHERE)
-    [way] = steps.channels.values()
+    [way] = steps.gateways.values()
     with step_span(record):
         way.driver.apply(record.plan, "p1", 5.0)
     assert [headers["traceparent"] for headers in stub.headers] == [SUBMITTED_ELSEWHERE]
@@ -243,7 +243,7 @@ def test_who_samples_nothing_has_nothing_recorded_and_says_so(
     nothing = Spans(ALWAYS_OFF)
     monkeypatch.setattr(TRACER, "_real_tracer", nothing.tracer)
     dispatcher.submit(abort_plan(), plan_id="p1")
-    assert isinstance(take(steps, "p1"), Park)
+    assert isinstance(take(steps, "p1"), Snooze)
     [headers] = stub.headers
     assert int(headers["traceparent"][-2:], 16) & 1 == 0
     assert nothing.all() == []
@@ -268,7 +268,7 @@ def test_probes_of_the_target_are_part_of_the_trace(stub: StubExecutor, spans: S
     config = {"base_url": stub.url, "observer": {"kind": "probe", "requests_per_sec": 2}}
     services = {"PaymentService": ServiceSettings(base_url=stub.url)}
     stub.answers.extend([(200, {})] * 2)
-    way = open_channel(
+    way = open_gateway(
         "default", ExecutorClientConfig.model_validate(config), services, connections=2, poll_ms=1
     )
     assert way.observer is not None

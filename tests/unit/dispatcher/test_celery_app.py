@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from dispatcher import Settings
-from dispatcher.celery_app import make_celery
+from dispatcher.tasks.app import make_celery
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import redis
 from redis.exceptions import BusyLoadingError, MasterDownError, MovedError, NoPermissionError
 
 from dispatcher import LedgerRefusedError, LedgerUnavailableError
-from dispatcher.connection import RedisErrors, is_trouble, reply_of
+from dispatcher.ledger.connection import RedisErrors, is_trouble, reply_of
 
 SHA = "f" * 40
 

@@ -11,10 +11,10 @@ from pydantic import SecretStr
 
 import dispatcher
 from dispatcher import ExecutorClientError, Settings, errors
-from dispatcher.celery_app import make_celery
-from dispatcher.child import StackError
-from dispatcher.error_reference import document
-from dispatcher.results import ResultCodec
+from dispatcher.cli.error_reference import document
+from dispatcher.devstack.child import StackError
+from dispatcher.tasks.app import make_celery
+from dispatcher.tasks.results import ResultCodec
 
 ARGUMENTS = {
     "InvalidPlanError": ("bad plan", [["percentage", "must be at most 100"]]),

@@ -13,11 +13,11 @@ from pydantic import SecretStr
 from support.plans import abort_plan
 
 from dispatcher import InvalidSettingsError, Settings
-from dispatcher.exporter import BOUNDS_S, FleetCollector, serving
-from dispatcher.latency import fields_of
-from dispatcher.ledger import Ledger, Submission, connect
-from dispatcher.metrics import CallKind, CallOutcome
-from dispatcher.record import Order
+from dispatcher.ledger.ledger import Ledger, Submission, connect
+from dispatcher.ledger.record import Order
+from dispatcher.telemetry.exporter import BOUNDS_S, FleetCollector, serving
+from dispatcher.telemetry.latency import fields_of
+from dispatcher.telemetry.metrics import CallKind, CallOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

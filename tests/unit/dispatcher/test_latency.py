@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.latency import ACCURACY, FLOOR_US, Latencies, fields_of
+from dispatcher.telemetry.latency import ACCURACY, FLOOR_US, Latencies, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

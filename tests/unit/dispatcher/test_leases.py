@@ -10,15 +10,15 @@ from support.plans import abort_plan
 from support.steps import finished, parked, release, retried
 
 from dispatcher import ConflictPolicy, ExecutorClientError, PlanState, Settings
-from dispatcher.leases import Denial, Lease, Leases, Named, Settlement
-from dispatcher.ledger import Ledger, Submission
-from dispatcher.record import Order
+from dispatcher.ledger.leases import Denial, Lease, Leases, Named, Settlement
+from dispatcher.ledger.ledger import Ledger, Submission
+from dispatcher.ledger.record import Order
 
 if TYPE_CHECKING:
     import redis
 
     from dispatcher import FaultPlan
-    from dispatcher.record import PlanRecord
+    from dispatcher.ledger.record import PlanRecord
 
 DUE = "{dispatcher}:due"
 COUNTS = "{dispatcher}:counts"

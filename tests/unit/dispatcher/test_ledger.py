@@ -20,16 +20,16 @@ from dispatcher import (
     PlanState,
     Settings,
 )
-from dispatcher.connection import worker_client
-from dispatcher.leases import Lease, Leases, Named
-from dispatcher.ledger import Ledger, Submission, connect
-from dispatcher.record import Order
+from dispatcher.ledger.connection import worker_client
+from dispatcher.ledger.leases import Lease, Leases, Named
+from dispatcher.ledger.ledger import Ledger, Submission, connect
+from dispatcher.ledger.record import Order
 
 if TYPE_CHECKING:
     import redis
 
     from dispatcher import FaultPlan
-    from dispatcher.record import PlanRecord
+    from dispatcher.ledger.record import PlanRecord
 
 PLAN = abort_plan()
 

@@ -23,10 +23,10 @@ from support.redis_server import versions
 from support.steps import finished, parked, release, retried
 
 from dispatcher import DispatchHaltedError, Settings
-from dispatcher.leases import Denial, Lease, Leases, Named
-from dispatcher.ledger import Ledger, Submission
-from dispatcher.record import Order
-from dispatcher.settings import WorkerSettings
+from dispatcher.ledger.leases import Denial, Lease, Leases, Named
+from dispatcher.ledger.ledger import Ledger, Submission
+from dispatcher.ledger.record import Order
+from dispatcher.settings.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from dispatcher import ExecutorClientMetrics
-from dispatcher.latency import fields_of
-from dispatcher.metrics import CallKind, CallOutcome, ExecutorCounts
+from dispatcher.telemetry.latency import fields_of
+from dispatcher.telemetry.metrics import CallKind, CallOutcome, ExecutorCounts
 
 SPECIFIED = [  # section 5.2
     "total_requests",

@@ -9,17 +9,17 @@ from support.plans import abort_plan
 from support.steps import finished, parked, retried
 
 from dispatcher import PlanCancelledError, PlanExpiredError, PlanState, Settings
-from dispatcher.leases import Denial, Lease, Leases, Named
-from dispatcher.ledger import Submission
-from dispatcher.plan_counts import plan_counts
-from dispatcher.record import Order
-from dispatcher.waits import PAGE
+from dispatcher.ledger.counts import plan_counts
+from dispatcher.ledger.leases import Denial, Lease, Leases, Named
+from dispatcher.ledger.ledger import Submission
+from dispatcher.ledger.record import Order
+from dispatcher.ledger.waits import PAGE
 
 if TYPE_CHECKING:
     import redis
     from support.stopwatch import Stopwatch
 
-    from dispatcher.ledger import Ledger
+    from dispatcher.ledger.ledger import Ledger
 
 DUE = "{dispatcher}:due"
 LEASE_MS = 6_000

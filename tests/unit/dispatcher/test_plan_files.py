@@ -10,7 +10,7 @@ import pytest
 from support.plans import abort_plan
 
 from dispatcher import InvalidPlanError
-from dispatcher.plan_files import read_plans
+from dispatcher.cli.plan_files import read_plans
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,8 +19,8 @@ from dispatcher import (
     Settings,
     errors,
 )
-from dispatcher.celery_app import make_celery
-from dispatcher.results import ResultCodec
+from dispatcher.tasks.app import make_celery
+from dispatcher.tasks.results import ResultCodec
 
 if TYPE_CHECKING:
     from pathlib import Path

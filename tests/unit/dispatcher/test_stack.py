@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from dispatcher.child import StackError
-from dispatcher.stack import EMBEDDED_BUILDS, program_of, redis_server
+from dispatcher.devstack.child import StackError
+from dispatcher.devstack.stack import EMBEDDED_BUILDS, program_of, redis_server
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 

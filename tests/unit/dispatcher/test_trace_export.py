@@ -11,8 +11,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from dispatcher.otlp import Seldom, TellingExporter, otlp_provider
-from dispatcher.trace_export import _collector, export_traces
+from dispatcher.telemetry.otlp import Seldom, TellingExporter, otlp_provider
+from dispatcher.telemetry.trace_export import _collector, export_traces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ def test_without_the_sdk_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:4318/v1/traces")
-    monkeypatch.setitem(sys.modules, "dispatcher.otlp", None)  # as where an import fails
+    monkeypatch.setitem(sys.modules, "dispatcher.telemetry.otlp", None)  # as where an import fails
     export_traces("any")()
     [told] = caplog.messages
     assert told.endswith("pip install 'fault-dispatcher[otel]'")

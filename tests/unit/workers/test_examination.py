@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workers.examination import Level, clock, contract, latency, overdue, redis_server, worker_fleet
+from workers.commands.diagnostics import Level, clock, contract, latency, overdue, redis_server, worker_fleet
 
 INFO: dict[str, Any] = {
     "redis_version": "7.0.15",

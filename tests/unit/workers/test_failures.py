@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dispatcher import ExecutorRejectedError, ExecutorServerError
-from workers.failures import CONNECTION_ROWS, STATUS_ROWS, status_row
+from workers.drivers.failures import CONNECTION_ROWS, STATUS_ROWS, status_row
 
 SPECIFIED = [
     ("timeout", True),

@@ -8,11 +8,11 @@ import pytest
 from support.plans import abort_plan
 
 from dispatcher import Settings
-from dispatcher.celery_app import make_celery
-from dispatcher.leases import Lease, Leases, Named
-from dispatcher.ledger import Ledger, Submission
-from dispatcher.record import Order
-from dispatcher.results import ResultCodec
+from dispatcher.ledger.leases import Lease, Leases, Named
+from dispatcher.ledger.ledger import Ledger, Submission
+from dispatcher.ledger.record import Order
+from dispatcher.tasks.app import make_celery
+from dispatcher.tasks.results import ResultCodec
 from workers.engine.completer import Completer
 from workers.engine.fetcher import Fetcher
 from workers.engine.lease_keeper import LeaseKeeper

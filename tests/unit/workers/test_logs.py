@@ -12,9 +12,9 @@ import pytest
 from celery.utils.log import ColorFormatter
 from support.plans import plan_record
 
-from dispatcher.settings import LogFormat
-from workers.logs import structure
-from workers.traces import own_trace_id, step_span
+from dispatcher.settings.settings import LogFormat
+from workers.engine.step_traces import own_trace_id, step_span
+from workers.tasks.logging import structure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

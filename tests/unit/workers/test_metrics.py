@@ -23,9 +23,9 @@ from dispatcher import (
     PlanState,
     errors,
 )
-from dispatcher.metrics import CallKind
-from dispatcher.record import PlanRecord
-from workers.metrics import measured, repeated
+from dispatcher.ledger.record import PlanRecord
+from dispatcher.telemetry.metrics import CallKind
+from workers.engine.call_metrics import measured, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable

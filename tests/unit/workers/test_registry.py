@@ -9,11 +9,11 @@ import pytest
 from support.fake_driver import FakeDriver
 
 from dispatcher import ExecutorClientConfig, InvalidSettingsError
-from workers.channel import open_channel
 from workers.drivers import registry
 from workers.drivers.faults_api import FaultsApiDriver
 from workers.drivers.policy_api import PolicyApiDriver
 from workers.drivers.registry import GROUP, open_driver
+from workers.engine.gateway import open_gateway
 
 if TYPE_CHECKING:
     from workers.drivers.base import Driver
@@ -67,4 +67,4 @@ def test_a_driver_that_nobody_brings_is_refused_with_those_that_are_there() -> N
 def test_an_executor_without_metrics_is_refused_without_an_observer() -> None:
     config = ExecutorClientConfig(driver="policy_api")
     with pytest.raises(InvalidSettingsError, match=r"executors\.go\.observer is required"):
-        open_channel("go", config, {}, connections=1, poll_ms=500)
+        open_gateway("go", config, {}, connections=1, poll_ms=500)

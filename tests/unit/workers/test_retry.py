@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher import ExecutorClientConfig, RetryStrategy
-from workers.retry import RetryPolicy
+from workers.engine.retry import RetryPolicy
 
 EXACT = {"max_retries": 10, "retry_jitter": 0.0}
 

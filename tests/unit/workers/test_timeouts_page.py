@@ -10,13 +10,13 @@ from support.fake_driver import FakeDriver
 from support.plans import abort_plan
 
 from dispatcher import ExecutorClientConfig, ExecutorTimeoutError, Settings
-from dispatcher.endpoints import ProbeSettings, ServiceSettings
-from dispatcher.record import PlanRecord
-from workers.breaker_rules import Rejection
-from workers.calls import StepCalls
-from workers.channel import open_channel
-from workers.plan_runner import PlanRunner
-from workers.verdicts import Fail, Finish, Park
+from dispatcher.ledger.record import PlanRecord
+from dispatcher.settings.executors import ProbeSettings, ServiceSettings
+from workers.breaker.rules import Rejection
+from workers.engine.calls import StepCalls
+from workers.engine.decisions import Complete, Fail, Snooze
+from workers.engine.gateway import open_gateway
+from workers.engine.state_machine import StateMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,20 +46,20 @@ class SlowExecutor(FakeDriver):
 
 def carried_out(
     executor: SlowExecutor, opens: Callable[[float], bool] = lambda _: False
-) -> tuple[Finish | Fail, float]:
+) -> tuple[Complete | Fail, float]:
     """How the plan ends, and how many seconds after its first step. `opens` says when its breaker is open."""
-    runner = PlanRunner(CONFIG, poll_ms=500, draw=lambda: 0.0)
+    runner = StateMachine(CONFIG, poll_ms=500, draw=lambda: 0.0)
     plan, timeout_ms = abort_plan(duration_seconds=DURATION_S), round(CONFIG.default_timeout_sec * 1000)
     record = PlanRecord("p1", plan, "default", timeout_ms, submitted_ms=0, due_ms=0, started_ms=0)
     while True:
         now_ms = round(executor.clock_s * 1000)
         calls = StepCalls(executor, now_ms, clock=lambda: executor.clock_s)
         rejection = Rejection(60.0, "five calls failed") if opens(executor.clock_s) else None
-        verdict = runner.advance(record, calls, rejection)
-        if isinstance(verdict, Finish | Fail):
-            return verdict, executor.clock_s
-        record = verdict.record
-        executor.clock_s += verdict.after_ms / 1000 if isinstance(verdict, Park) else verdict.after_s
+        decision = runner.advance(record, calls, rejection)
+        if isinstance(decision, Complete | Fail):
+            return decision, executor.clock_s
+        record = decision.record
+        executor.clock_s += decision.after_ms / 1000 if isinstance(decision, Snooze) else decision.after_s
 
 
 def silent(*calls: str) -> SlowExecutor:
@@ -74,38 +74,38 @@ def row(what: str) -> list[str]:
 
 
 def test_an_executor_that_answers_at_once() -> None:
-    verdict, took_s = carried_out(SlowExecutor())
-    assert isinstance(verdict, Finish)
+    decision, took_s = carried_out(SlowExecutor())
+    assert isinstance(decision, Complete)
     assert row("answers at once")[1] == f"{took_s:g}" == "30"
 
 
 def test_a_fault_that_does_not_end() -> None:
     executor = SlowExecutor()
     executor.ends_after_s = float("inf")
-    verdict, took_s = carried_out(executor)
-    assert isinstance(verdict, Fail)
-    assert (type(verdict.error), verdict.alive_ms) == (ExecutorTimeoutError, 0)
+    decision, took_s = carried_out(executor)
+    assert isinstance(decision, Fail)
+    assert (type(decision.error), decision.alive_ms) == (ExecutorTimeoutError, 0)
     assert row("says that the fault is still there, again and again")[1] == f"{took_s:g}" == "60"
 
 
 def test_a_breaker_that_opens_while_the_fault_is_there() -> None:
-    verdict, took_s = carried_out(SlowExecutor(), opens=lambda clock_s: clock_s > 0)
-    assert isinstance(verdict, Fail)
-    assert (type(verdict.error), verdict.alive_ms) == (ExecutorTimeoutError, 0)
+    decision, took_s = carried_out(SlowExecutor(), opens=lambda clock_s: clock_s > 0)
+    assert isinstance(decision, Fail)
+    assert (type(decision.error), decision.alive_ms) == (ExecutorTimeoutError, 0)
     assert row("has its breaker opened while the fault is there")[1] == f"{took_s:g}" == "60"
 
 
 def test_an_apply_that_is_never_answered() -> None:
-    verdict, took_s = carried_out(silent("apply"))
-    assert isinstance(verdict, Fail)
-    assert "the fault may be alive until" in verdict.error.message
+    decision, took_s = carried_out(silent("apply"))
+    assert isinstance(decision, Fail)
+    assert "the fault may be alive until" in decision.error.message
     assert row("never answers the apply")[1] == f"{took_s:g}" == "65"
 
 
 def test_an_executor_that_falls_silent() -> None:
     _, unheard_s = carried_out(silent("status"))
-    verdict, took_s = carried_out(silent("status", "stop"))
-    assert isinstance(verdict, Fail)
+    decision, took_s = carried_out(silent("status", "stop"))
+    assert isinstance(decision, Fail)
     assert row("answers nothing more, from the end of the fault on")[1] == (
         f"{unheard_s:g}, and up to {took_s:g} to stop it"
     )
@@ -118,9 +118,9 @@ def test_an_executor_that_falls_silent() -> None:
 def test_a_probe_keeps_its_place_for_as_long_as_a_step_may_take(
     config: dict[str, float], sum_on_the_page: str
 ) -> None:
-    channel = open_channel("default", ExecutorClientConfig(**config), {}, connections=1, poll_ms=500)
-    channel.close()
-    assert f"{sum_on_the_page} = {channel.rules.lease_ms / 1000:g}" in " ".join(PAGE.split())
+    gateway = open_gateway("default", ExecutorClientConfig(**config), {}, connections=1, poll_ms=500)
+    gateway.close()
+    assert f"{sum_on_the_page} = {gateway.rules.lease_ms / 1000:g}" in " ".join(PAGE.split())
 
 
 def test_the_default_lease_is_on_the_page() -> None:
@@ -130,6 +130,6 @@ def test_the_default_lease_is_on_the_page() -> None:
 def test_with_the_policy_api_a_call_counts_twice_and_an_observer_adds_two_looks() -> None:
     config = ExecutorClientConfig(driver="policy_api", observer=ProbeSettings(kind="probe"))
     services = {"PaymentService": ServiceSettings(base_url="http://payment:8080")}
-    channel = open_channel("default", config, services, connections=1, poll_ms=500)
-    assert channel.longest_step_s == 3 * 2 * 35 + 2 * 35 + 5
-    channel.close()
+    gateway = open_gateway("default", config, services, connections=1, poll_ms=500)
+    assert gateway.longest_step_s == 3 * 2 * 35 + 2 * 35 + 5
+    gateway.close()

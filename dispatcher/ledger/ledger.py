@@ -1,0 +1,282 @@
+"""The plan ledger: the truth about every plan, in Redis.
+
+Each change is one Lua script on the server's clock; the schema of the keys is in `lua/prelude.lua`.
+Each call may be repeated if its answer was lost. Workers take plans from the ledger by leases: see `Leases`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import redis
+
+from dispatcher.errors import (
+    DispatchHaltedError,
+    ExecutorClientError,
+    InvalidPlanError,
+    PlanConflictError,
+    RecordUnreadableError,
+)
+from dispatcher.ledger.connection import (
+    RedisErrors,
+    exchange,
+    is_trouble,
+    patient_client,
+    replies_of,
+    reply_of,
+)
+from dispatcher.ledger.record import Order, PlanRecord, read_record
+from dispatcher.ledger.scripts import Call, Script, Scripts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dispatcher.settings.settings import Settings
+
+__all__ = [
+    "Ledger",
+    "Submission",
+    "connect",
+]
+
+
+RECHECK_MS = 60_000
+"""How often a plan that waits for its target looks by itself. It is due as soon as its turn comes."""
+
+logger = logging.getLogger(__name__)
+
+FIRST_DUE_MS = 60_000
+"""How long a new plan waits for its Celery message before a worker begins it without one."""
+
+SUBMIT, CANCEL, HALT = (
+    Script.of("dispatcher.ledger", "prelude", name) for name in ("submit", "cancel", "halt")
+)
+
+LONGEST_REASON = 1_000
+"""Characters that are kept of why a plan was cancelled, or everything halted: a full Redis takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A plan on its way into the ledger."""
+
+    plan_id: str
+    order: Order
+    expires_after_ms: int | None = None
+    batch: str = ""
+    traceparent: str = ""
+    """The span that submits it (W3C Trace Context). It is no part of what is submitted."""
+
+    @property
+    def target(self) -> str:
+        """What it wants for itself."""
+        plan = self.order.plan
+        return f"{self.order.executor}:{plan.service}:{plan.api}"
+
+
+class Ledger:
+    """Each method raises `LedgerUnavailableError` if Redis does not answer, unless it says otherwise."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        self._scripts = Scripts(client)
+        self._redis_errors = RedisErrors(settings.redis_address)
+        self._prefix = f"{{{settings.key_prefix}}}:"
+        self._due = f"{self._prefix}due"
+        self.counts_key = f"{self._prefix}counts"
+        """The hash of what the ledger counts."""
+
+        self.halt_key = f"{self._prefix}halt"
+        """The string that says why the dispatcher is halted."""
+
+        self.aside_key = f"{self._prefix}aside"
+        """The hash of the plans that no worker of this version can read, each with the reason."""
+
+    def submit(self, submissions: Sequence[Submission]) -> list[bool | ExecutorClientError]:
+        """Take the plans on, in one call to Redis.
+
+        For each: True if it is new, False if it is known already, else why it was refused:
+        `PlanConflictError` (the id belongs to another plan, or the target to one), `InvalidPlanError` (its
+        `start_time` has passed), `DispatchHaltedError`.
+        """
+        calls = [
+            Call(SUBMIT, [self._plan(each.plan_id), self._due], self._arguments(each)) for each in submissions
+        ]
+        with self._redis_errors:
+            answers = self._scripts.run(calls)
+        return [_outcome(each, *answer) for each, answer in zip(submissions, answers, strict=True)]
+
+    def cancel(self, plan_ids: Sequence[str], reason: str, *, only_begun: bool = False) -> list[bool | None]:
+        """Mark the plans as cancelled; workers stop their faults. For each: True if it is cancelled.
+
+        False if it has ended already, None if no such plan exists. `only_begun` passes over, as False, plans
+        whose faults cannot run yet.
+        """
+        which = "begun" if only_begun else "all"
+        args = [self._prefix, reason[:LONGEST_REASON], which, *plan_ids]
+        answers = self._call(CANCEL, [self._due], args)
+        return [None if answer < 0 else answer == 1 for answer in answers]
+
+    def halt(self, reason: str) -> None:
+        """Refuse new plans from now on. Works on a Redis whose memory is full, too."""
+        self._call(HALT, [self.halt_key], [self._prefix, reason[:LONGEST_REASON]])
+
+    def resume(self) -> bool:
+        """Take plans again. False if they were not refused."""
+        with self._redis_errors:
+            return bool(self._client.delete(self.halt_key))
+
+    def halted(self) -> str | None:
+        """Why the dispatcher is halted. None if it is not."""
+        with self._redis_errors:
+            return cast("str | None", self._client.get(self.halt_key))
+
+    def in_flight(self, limit: int | None = None) -> list[str]:
+        """Ids of all plans that have not ended, or of so many that are due soonest."""
+        with self._redis_errors:
+            return cast("list[str]", self._client.zrange(self._due, 0, -1 if limit is None else limit - 1))
+
+    def count_in_flight(self) -> int:
+        """How many plans have not ended."""
+        with self._redis_errors:
+            return int(self._client.zcard(self._due))
+
+    def read(self, plan_ids: Sequence[str]) -> list[PlanRecord | None]:
+        """The plans as they are now. None for each that is unknown. Raises `RecordUnreadableError`."""
+        records: list[PlanRecord | None] = []
+        for record in self.try_read(plan_ids):
+            if isinstance(record, RecordUnreadableError):
+                raise record
+            records.append(record)
+        return records
+
+    def try_read(self, plan_ids: Sequence[str]) -> list[PlanRecord | RecordUnreadableError | None]:
+        """As `read`, but with the error in the place of each plan that cannot be read."""
+        commands = [["HGETALL", self._plan(plan_id)] for plan_id in plan_ids]
+        with self._redis_errors:
+            replies = exchange(self._client, commands)
+            return [_record(plan_id, reply) for plan_id, reply in zip(plan_ids, replies, strict=True)]
+
+    def now_ms(self) -> int:
+        """The server's time."""
+        with self._redis_errors:
+            seconds, microseconds = self._client.time()
+        return seconds * 1000 + microseconds // 1000
+
+    def late_s(self) -> float | None:
+        """For how many seconds the plan has been due that has been due for the longest. None: no plan is."""
+        with self._redis_errors:
+            first = cast("list[tuple[str, float]]", self._client.zrange(self._due, 0, 0, withscores=True))
+        late_ms = self.now_ms() - first[0][1] if first else 0.0
+        return late_ms / 1000 if late_ms > 0 else None
+
+    def server_info(self) -> dict[str, Any]:
+        """What the Redis server says of itself (`INFO`)."""
+        with self._redis_errors:
+            return dict(self._client.info())
+
+    def try_to_write(self) -> None:
+        """Raises `LedgerUnavailableError`, which says why, if Redis takes no writes."""
+        with self._redis_errors:
+            self._client.set(f"{self._prefix}write", "", px=1)
+
+    def ping(self) -> None:
+        """Raises `LedgerUnavailableError` unless Redis answers."""
+        with self._redis_errors:
+            self._client.ping()
+
+    def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Carry out several Redis commands in one round trip; their replies."""
+        with self._redis_errors:
+            return replies_of(exchange(self._client, commands))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def plan_key(self, plan_id: str) -> str:
+        """Where a plan's record is."""
+        return self._plan(plan_id)
+
+    def ended_key(self, plan_id: str) -> str:
+        """The list that has an element once the plan has ended."""
+        return f"{self._prefix}ended:{plan_id}"
+
+    def health_key(self, executor: str) -> str:
+        """The list whose one element is what the fleet knows of an Executor's health."""
+        return f"{self._prefix}health:{executor}"
+
+    def metrics_key(self, executor: str) -> str:
+        """The hash of what the workers count of their calls to an Executor."""
+        return f"{self._prefix}metrics:{executor}"
+
+    def breaker_key(self, executor: str) -> str:
+        """The hash of an Executor's circuit breaker."""
+        return f"{self._prefix}breaker:{executor}"
+
+    def completions_key(self, batch: str) -> str:
+        """The stream of a batch's ended plans."""
+        return f"{self._prefix}completions:{batch}"
+
+    def _arguments(self, submission: Submission) -> list[str | int]:
+        plan = submission.order.plan
+        starts_ms = None if plan.start_time is None else math.floor(plan.start_time.timestamp() * 1000)
+        return [
+            self._prefix,
+            submission.plan_id,
+            submission.order.to_json(),
+            submission.target,
+            submission.order.conflict_policy,
+            submission.batch,
+            "" if submission.expires_after_ms is None else submission.expires_after_ms,
+            "" if starts_ms is None else starts_ms,
+            FIRST_DUE_MS,
+            submission.traceparent,
+        ]
+
+    def _plan(self, plan_id: str) -> str:
+        return f"{self._prefix}plan:{plan_id}"
+
+    def _call(self, script: Script, keys: Sequence[str], args: Sequence[str | float]) -> Any:
+        with self._redis_errors:
+            return self._scripts.run([Call(script, keys, args)])[0]
+
+
+def connect(settings: Settings) -> Ledger:
+    """A ledger on the Redis that the settings name. Nothing is sent yet."""
+    return Ledger(patient_client(settings), settings)
+
+
+def _record(plan_id: str, reply: Any) -> PlanRecord | RecordUnreadableError | None:
+    """Raises `redis.ResponseError` for trouble with Redis."""
+    if isinstance(reply, redis.ResponseError):
+        if is_trouble(reply):
+            raise reply
+        return RecordUnreadableError(f"plan {plan_id} cannot be read: {reply_of(reply)}", plan_id)
+    return read_record(plan_id, reply) if reply else None
+
+
+def _outcome(submission: Submission, what: str, more: str = "") -> bool | ExecutorClientError:
+    plan_id = submission.plan_id
+    match what:
+        case "new":
+            return True
+        case "known":
+            return False
+        case "taken":
+            return PlanConflictError(f"plan id {plan_id} belongs to another plan: choose another id", plan_id)
+        case "conflict":
+            plan = submission.order.plan
+            target = f"{plan.service} {plan.api}"
+            return PlanConflictError(f"{target} is held by plan {more}: wait until it has ended", more)
+        case "halted":
+            return DispatchHaltedError(f"the dispatcher is halted ({more}): resume it, then submit again")
+    problem = "has passed: choose a later time, or none to start at once"
+    return InvalidPlanError(f"invalid plan: start_time {problem}", [["start_time", problem]])
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,282 @@
+"""A plan as the ledger keeps it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from dispatcher import errors
+from dispatcher.models import ConflictPolicy, FaultPlan, PlanState, PlanStatus
+from dispatcher.settings.validation import in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dispatcher.errors import ExecutorClientError
+
+__all__ = ["PLAN_ID", "Order", "PlanRecord", "budget_ms", "read_record"]
+
+PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What a whole plan id must match."""
+
+SCHEMA_VERSION = "1"
+"""Of the plan's fields. Records of another version are set aside. `lua/prelude.lua` has the same number."""
+
+END_STATES: dict[type[Exception], PlanState] = {
+    errors.PlanCancelledError: PlanState.CANCELLED,
+    errors.PlanExpiredError: PlanState.EXPIRED,
+}
+"""The final state of a plan that ends with one of these errors."""
+
+
+class Order(BaseModel):
+    """What was submitted. Its text shows whether two submissions are the same."""
+
+    model_config = ConfigDict(frozen=True)
+
+    plan: FaultPlan
+    executor: str = "default"
+    timeout_ms: int
+    """What the plan may take beyond its fault's own time."""
+
+    conflict_policy: ConflictPolicy = ConflictPolicy.QUEUE
+
+    def to_json(self) -> str:
+        """The order as text."""
+        return self.model_dump_json(exclude_none=True, exclude_defaults=True)
+
+
+class PlanRecord(NamedTuple):
+    """One plan's row in the ledger. Times are milliseconds since 1970 on the Redis server's clock."""
+
+    id: str
+    plan: FaultPlan
+    executor: str
+    timeout_ms: int
+    submitted_ms: int
+    due_ms: int
+    state: PlanState = PlanState.QUEUED
+    attempts: int = 0
+    retries: int = 0
+    """How many Celery messages were sent for the plan after the first one."""
+
+    expires_ms: int | None = None
+    started_ms: int | None = None
+    applied_ms: int | None = None
+    ended_ms: int | None = None
+    released_ms: int | None = None
+    """Until when it keeps its target, if it ended while its fault might be alive."""
+
+    apply_id: str | None = None
+    cause: str | None = None
+    """Why it waits, or why it ended."""
+
+    failure: ExecutorClientError | None = None
+    """Why the last attempt failed, if there will be another one."""
+
+    cancelled: str | None = None
+    """Why it was cancelled, once it was."""
+
+    error: ExecutorClientError | None = None
+    """What it will end with, once its fault is stopped."""
+
+    doubtful_ms: int | None = None
+    """When the last apply without an answer may have reached the Executor."""
+
+    applying_ms: int | None = None
+    """When an apply began that must not be repeated."""
+
+    seen: str = ""
+    """What an observer has seen of its target so far, in the observer's words."""
+
+    in_the_way: str | None = None
+    """The plan that holds the target, for a step of a plan that does not wait for it."""
+
+    traceparent: str = ""
+    """The span that submitted it (W3C Trace Context). Empty if there was none."""
+
+    @classmethod
+    def from_fields(cls, plan_id: str, fields: Mapping[str, str], in_the_way: str = "") -> Self:
+        """The record in a ledger hash."""
+
+        def moment(name: str) -> int | None:
+            return int(fields[name]) if name in fields else None
+
+        if fields.get("v") != SCHEMA_VERSION:
+            raise ValueError(f"its schema version is {fields.get('v')}, and {SCHEMA_VERSION} is known here")
+        order = Order.model_validate_json(fields["order"])
+        return cls(
+            id=plan_id,
+            plan=order.plan,
+            executor=order.executor,
+            timeout_ms=order.timeout_ms,
+            submitted_ms=int(fields["submitted_ms"]),
+            due_ms=int(fields["due_ms"]),
+            state=PlanState(fields["state"]),
+            attempts=int(fields.get("attempts", 0)),
+            retries=int(fields.get("retries", 0)),
+            expires_ms=moment("expires_ms"),
+            started_ms=moment("started_ms"),
+            applied_ms=moment("applied_ms"),
+            ended_ms=moment("ended_ms"),
+            released_ms=moment("released_ms"),
+            apply_id=fields.get("apply_id"),
+            cause=fields.get("cause") or None,
+            failure=errors.from_json(fields["failure"]) if "failure" in fields else None,
+            cancelled=fields.get("cancelled"),
+            error=errors.from_json(fields["error"]) if "error" in fields else None,
+            doubtful_ms=moment("doubtful_ms"),
+            applying_ms=moment("applying_ms"),
+            seen=fields.get("seen", ""),
+            in_the_way=in_the_way or None,
+            traceparent=fields.get("traceparent", ""),
+        )
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When the plan is given up: its fault's own time and `timeout_ms` after its first step."""
+        if self.started_ms is None:
+            return None
+        return self.started_ms + budget_ms(self.plan, self.timeout_ms)
+
+    @property
+    def fault_ends_ms(self) -> int | None:
+        """When the Executor itself ends the fault, and the requests that it holds are answered."""
+        begins_ms = self.doubtful_ms if self.applied_ms is None else self.applied_ms
+        return None if begins_ms is None else begins_ms + budget_ms(self.plan, 0)
+
+    def alive_ms(self, now_ms: int) -> int:
+        """How much longer the fault may be alive if it is not stopped."""
+        return max(0, (self.fault_ends_ms or now_ms) - now_ms)
+
+    @property
+    def why(self) -> str | None:
+        """Why a plan does not go on, or has ended, for people."""
+        return self.cause or (None if self.failure is None else str(self.failure))
+
+    @property
+    def ends(self) -> bool:
+        """Whether it only remains to stop its fault."""
+        return self.error is not None or self.cancelled is not None
+
+    @property
+    def applied_for_all_we_know(self) -> bool:
+        """Whether its fault may be on the Executor."""
+        return self.apply_id is not None or self.doubtful
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is unknown if its fault was applied."""
+        return self.doubtful_ms is not None
+
+    def to_fields(self) -> dict[str, str | int]:
+        """What a step may have changed, as in the ledger's hash. Empty: absent."""
+        return {
+            "state": self.state,
+            "apply_id": self.apply_id or "",
+            "applied_ms": self.applied_ms or "",
+            "seen": self.seen,
+            "attempts": self.attempts or "",
+            "started_ms": self.started_ms or "",
+            "expires_ms": self.expires_ms or "",
+            "cause": self.cause or "",
+            "failure": "" if self.failure is None else errors.to_json(self.failure),
+            "error": "" if self.error is None else errors.to_json(self.error),
+            "doubtful_ms": self.doubtful_ms or "",
+            "applying_ms": self.applying_ms or "",
+        }
+
+    def applied(self, apply_id: str, now_ms: int) -> Self:
+        """The record once the Executor has accepted the fault."""
+        state = PlanState.RUNNING
+        return self._went_well(
+            state=state, apply_id=apply_id, applied_ms=now_ms, doubtful_ms=None, applying_ms=None
+        )
+
+    def looked(self, seen: str) -> Self:
+        """The record once an observer has looked at the target."""
+        return self._replace(seen=seen)
+
+    def looked_at(self) -> Self:
+        """The record once the Executor has said that the fault is still there."""
+        return self._went_well()
+
+    def completed(self) -> Self:
+        """The record once the Executor has said that the fault is over."""
+        return self._went_well(state=PlanState.COMPLETED)
+
+    def observed(self) -> Self:
+        """The record once the observation is in."""
+        return self._went_well(state=PlanState.OBSERVED)
+
+    def failed_once_more(self, failure: ExecutorClientError) -> Self:
+        """The record after a failed call that will be tried again."""
+        return self._replace(attempts=self.attempts + 1, failure=failure, cause=None)
+
+    def in_doubt(self, now_ms: int) -> Self:
+        """The record once an apply without an answer may have arrived."""
+        return self._replace(doubtful_ms=now_ms, applying_ms=self.applying_ms or now_ms)
+
+    def held_back(self, cause: str) -> Self:
+        """The record of a plan in the middle, whose next call must wait."""
+        return self._replace(cause=cause)
+
+    def put_off(self, cause: str, expires_ms: int) -> Self:
+        """The record of a plan that has not begun after all, and waits until `expires_ms` at most."""
+        if self.expires_ms is not None:
+            expires_ms = min(self.expires_ms, expires_ms)
+        return self._replace(started_ms=None, attempts=0, failure=None, cause=cause, expires_ms=expires_ms)
+
+    def ending(self, error: ExecutorClientError) -> Self:
+        """The record once it is clear what the plan ends with, but its fault is not yet stopped."""
+        return self._replace(error=error, attempts=0 if self.error is None else self.attempts)
+
+    def ended(self, error: Exception) -> Self:
+        """The record once the plan has ended without an observation."""
+        state = END_STATES.get(type(error), PlanState.FAILED)
+        return self._replace(state=state, cause=str(error), failure=None)
+
+    def status(self) -> PlanStatus:
+        """The record as the Recommender sees it."""
+        return PlanStatus(
+            id=self.id,
+            plan=self.plan,
+            executor=self.executor,
+            state=self.state,
+            apply_id=self.apply_id,
+            attempts=self.attempts,
+            cause=self.why,
+            submitted_at=_datetime(self.submitted_ms),
+            applied_at=_datetime(self.applied_ms),
+            ends_at=None if self.applied_ms is None else _datetime(self.applied_ms + budget_ms(self.plan, 0)),
+            next_step_at=None if self.state.final else _datetime(self.due_ms),
+            ended_at=_datetime(self.ended_ms),
+        )
+
+    def _went_well(self, **changes: Any) -> Self:
+        return self._replace(attempts=0, failure=None, cause=None, **changes)
+
+
+def read_record(plan_id: str, fields: Mapping[str, str]) -> PlanRecord | errors.RecordUnreadableError:
+    """The record in a ledger hash, or why this version cannot read it, and what is known of its fault."""
+    try:
+        return PlanRecord.from_fields(plan_id, fields)
+    except (errors.ExecutorClientError, LookupError, TypeError, ValueError) as exc:
+        why = in_words(exc) if isinstance(exc, ValueError) else f"{type(exc).__name__} {exc}"
+    where = (
+        "" if "target" not in fields else f" (target {fields['target']}, apply id {fields.get('apply_id')})"
+    )
+    told = f"plan {plan_id}{where} cannot be read: {why}"
+    return errors.RecordUnreadableError(told if told.isprintable() else ascii(told), plan_id)
+
+
+def budget_ms(plan: FaultPlan, timeout_ms: int) -> int:
+    """What a plan may take from its first step to its end: its fault's own time and `timeout_ms`."""
+    return plan.start_delay_ms + plan.duration_seconds * 1000 + timeout_ms
+
+
+def _datetime(ms: int | None) -> datetime | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)

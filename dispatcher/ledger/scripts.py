@@ -1,0 +1,105 @@
+"""Lua scripts, several in one round trip, even if Redis has not loaded the scripts."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Self
+
+from redis.exceptions import NoScriptError, ResponseError
+
+from dispatcher.ledger.connection import exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import redis
+
+    Outcome = list[Any] | BaseException
+    """The replies to several calls, or why there are none."""
+
+__all__ = ["Call", "Script", "Scripts", "told"]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script, and the name under which Redis remembers it."""
+
+    text: str
+    sha: str
+
+    @classmethod
+    def of(cls, package: str, *parts: str) -> Self:
+        """The script whose parts are files in the package's folder `lua`, in this order."""
+        folder = resources.files(package) / "lua"
+        text = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
+        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a script."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[str | float]
+    then: Callable[[Any], None] | None = None
+    """Called with the reply."""
+
+    @property
+    def command(self) -> list[str | float]:
+        """The command that calls it."""
+        return ["EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args]
+
+
+class Scripts:
+    """Carries scripts out, over one client."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def run(self, calls: Sequence[Call]) -> list[Any]:
+        """Carry out the calls in one round trip; their replies.
+
+        Raises `redis.RedisError`; if one call fails, all are carried out even so.
+        """
+        return told(calls, self.exchange(calls))
+
+    def post(self, calls: Sequence[Call], then: Callable[[Outcome], None]) -> None:
+        """Have the calls carried out in one round trip. `then` gets what `run` would return, or raise.
+
+        Here that is before this returns. Others may have another thread carry them out, and call `then`.
+        """
+        try:
+            outcome: Outcome = self.run(calls)
+        except Exception as exc:  # noqa: BLE001 (`then` gets it)
+            outcome = exc
+        then(outcome)
+
+    def exchange(self, calls: Sequence[Call]) -> list[Any]:
+        """What Redis answers to each call: a reply, or a `redis.ResponseError`.
+
+        Scripts that Redis has lost (it was restarted, or a person flushed them) are loaded, and only the
+        calls that missed them are made again. Raises `redis.RedisError` if there is no answer.
+        """
+        commands = [each.command for each in calls]
+        replies = exchange(self._client, commands)
+        missed = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if missed:
+            for text in {calls[number].script.text for number in missed}:
+                self._client.script_load(text)
+            again = exchange(self._client, [commands[number] for number in missed])
+            for number, reply in zip(missed, again, strict=True):
+                replies[number] = reply
+        return replies
+
+
+def told(calls: Sequence[Call], replies: list[Any]) -> list[Any]:
+    """The replies, once the calls' `then` have run. Raises what Redis answers to a call that failed."""
+    for call, reply in zip(calls, replies, strict=True):
+        if isinstance(reply, ResponseError):
+            raise reply
+        if call.then is not None:
+            call.then(reply)
+    return replies

@@ -1,0 +1,1 @@
+"""The Celery side of a Recommender: application, messages and results."""

@@ -1,0 +1,1 @@
+"""What people and programs can watch: metrics, traces, latencies."""

@@ -1,0 +1,108 @@
+"""The calls of one step: what time it is meanwhile, what they say of the Executor, what there is to count."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from dispatcher.errors import ExecutorTimeoutError
+from dispatcher.telemetry.metrics import CallKind
+from workers.breaker.rules import Outcome, Report
+from workers.engine.call_metrics import measured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dispatcher.ledger.record import PlanRecord
+    from dispatcher.models import FaultPlan, RawObservation
+    from workers.drivers.base import Driver, FaultState
+    from workers.observers.base import Observer, Phase
+
+__all__ = ["StepCalls"]
+
+T = TypeVar("T")
+
+
+class StepCalls:
+    """A driver for one step. Stopping a fault never counts as a failure: it leaves no report."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        begun_ms: int,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        repeats: CallKind | None = None,
+        patience_s: float = 0.0,
+    ) -> None:
+        """`begun_ms` is the time at which the step began; `clock` returns the seconds that pass meanwhile.
+
+        `repeats` is the call that failed in the step before, if one did. `patience_s` is how long an answer
+        is waited for in general: a call that is given less time and times out is no failure of the Executor.
+        """
+        self._driver = driver
+        self._observer = observer
+        self._begun_ms = begun_ms
+        self._clock = clock
+        self._begun = clock()
+        self._repeats = repeats
+        self._patience_s = patience_s
+        self.counts: dict[str, int] = {}
+        """What its calls add to the fleet's metrics."""
+
+        self.report = Report(Outcome.NONE)
+        """The worst that its calls have shown, and how long the longest took."""
+
+    @property
+    def now_ms(self) -> int:
+        """The time, by the clock that the step began with."""
+        return self._begun_ms + round((self._clock() - self._begun) * 1000)
+
+    def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+        """See `Driver.apply`."""
+        return self._watch(CallKind.APPLY, lambda: self._driver.apply(plan, key, within_s), within_s)
+
+    def id_of(self, key: str) -> str | None:
+        """See `Driver.id_of`."""
+        return self._driver.id_of(key)
+
+    def status(self, apply_id: str, within_s: float) -> FaultState:
+        """See `Driver.status`."""
+        return self._watch(CallKind.STATUS, lambda: self._driver.status(apply_id, within_s), within_s)
+
+    def metrics(self, record: PlanRecord, apply_id: str, within_s: float) -> RawObservation:
+        """See `Driver.metrics`, and `Observer.observation` if there is an observer."""
+        if self._observer is not None:
+            return self._observer.observation(record, within_s)
+        return self._watch(CallKind.METRICS, lambda: self._driver.metrics(apply_id, within_s), within_s)
+
+    def look(self, record: PlanRecord, phase: Phase, within_s: float) -> PlanRecord:
+        """See `Observer.look`. What it meets says nothing of the Executor."""
+        return (
+            record if self._observer is None else record.looked(self._observer.look(record, phase, within_s))
+        )
+
+    def stop(self, apply_id: str) -> bool:
+        """See `Driver.stop`."""
+        return self._watch(CallKind.STOP, lambda: self._driver.stop(apply_id))
+
+    def _watch(self, kind: CallKind, call: Callable[[], T], within_s: float = math.inf) -> T:
+        began = self._clock()
+        try:
+            answer = call()
+        except Exception as error:
+            self._note(kind, error, self._clock() - began, within_s)
+            raise
+        self._note(kind, None, self._clock() - began, within_s)
+        return answer
+
+    def _note(self, kind: CallKind, error: Exception | None, took_s: float, within_s: float) -> None:
+        retry, self._repeats = kind is self._repeats, None
+        for name, count in measured(kind, error, took_s, retry=retry).items():
+            self.counts[name] = self.counts.get(name, 0) + count
+        impatient = isinstance(error, ExecutorTimeoutError) and within_s < self._patience_s
+        if (
+            kind is not CallKind.STOP and not impatient
+        ):  # a plan's own short timeout says nothing of the Executor
+            self.report = self.report.and_then(Report.of(error, took_s))
