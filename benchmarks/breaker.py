@@ -92,7 +92,7 @@ class Cost:
     round_trips: float
     microseconds: float
 
-    def beside(self, other: Cost) -> Cost:
+    def piggyback(self, other: Cost) -> Cost:
         """What it is more than another."""
         return Cost(self.round_trips - other.round_trips, self.microseconds - other.microseconds)
 
@@ -134,7 +134,7 @@ def cost(url: str, contenders: list[Contender], kind: str) -> list[Cost]:
             calls_until_rejected(worker, failing)
     call = {"ok": succeeding, "failure": failing, "reject": refused}[kind]
     *guarded, anyway = map(typical, in_turns([*workers, InStep(url).unguarded()], call))
-    guarded[0] = guarded[0].beside(anyway)
+    guarded[0] = guarded[0].piggyback(anyway)
     return guarded
 
 

@@ -39,6 +39,6 @@ def _field(path: str, name: str) -> str:
 
 def _redis_version() -> str:
     """Such as `Redis 7.0.15` or `Valkey 9.1.2`."""
-    told = subprocess.run([redis_server(), "--version"], capture_output=True, text=True, check=True)  # noqa: S603 (ours)
-    found = re.search(r"(\w+) server v=([0-9.]+)", told.stdout)
+    message = subprocess.run([redis_server(), "--version"], capture_output=True, text=True, check=True)  # noqa: S603 (ours)
+    found = re.search(r"(\w+) server v=([0-9.]+)", message.stdout)
     return f"{found[1]} {found[2]}" if found else "an unknown Redis"

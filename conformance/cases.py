@@ -58,8 +58,8 @@ def case(expected: str) -> Callable[[Callable[[Subject], str]], Callable[[Subjec
 @case(f"200, and no contract version but {SPOKEN.partition('.')[0]}.x")
 def the_executor_is_healthy(subject: Subject) -> str:
     answer = subject.transport.call("GET", "/v1/health")
-    told = version_of(answer)
-    return _held(answer.status == OK and (told is None or same_major(told, SPOKEN)), shown(answer))
+    message = version_of(answer)
+    return _held(answer.status == OK and (message is None or same_major(message, SPOKEN)), shown(answer))
 
 
 @case("an apply_id, status applied")
@@ -148,8 +148,8 @@ def an_unknown_path_is_not_found(subject: Subject) -> str:
 def a_refusal_says_why(subject: Subject) -> str:
     answer = subject.apply(subject.body(service=None))
     fields = answer.json()
-    told = [fields.get(name) for name in ("error", "message")] if isinstance(fields, dict) else []
-    return _held(any(isinstance(each, str) and each for each in told), shown(answer))
+    message = [fields.get(name) for name in ("error", "message")] if isinstance(fields, dict) else []
+    return _held(any(isinstance(each, str) and each for each in message), shown(answer))
 
 
 @case("the same apply_id twice")
@@ -219,7 +219,7 @@ def _invalid() -> Iterator[tuple[str, Callable[[Subject], object]]]:
     yield "a body that is no object", lambda _: [1]
     for name in ("service", "api", "fault_type", "percentage", "duration_seconds", "fault_config"):
         yield f"an apply without {name}", lambda subject, name=name: subject.body(**{name: None})  # type: ignore[misc]
-    for told, changes in (
+    for message, changes in (
         ("an unknown fault_type", {"fault_type": "explode"}),
         ("a percentage of 101", {"percentage": 101}),
         ("a percentage below 0", {"percentage": -1}),
@@ -231,14 +231,14 @@ def _invalid() -> Iterator[tuple[str, Callable[[Subject], object]]]:
         ("a delay without delay_ms", {"fault_type": "delay", "fault_config": {}}),
         ("a delay below 0", {"fault_type": "delay", "fault_config": {"delay_ms": -1}}),
     ):
-        yield told, lambda subject, changes=changes: subject.body(**changes)  # type: ignore[misc]
+        yield message, lambda subject, changes=changes: subject.body(**changes)  # type: ignore[misc]
 
 
 def _refused(make: Callable[[Subject], object]) -> Callable[[Subject], str]:
     return lambda subject: _with_status(subject.apply(make(subject)), BAD_REQUEST)
 
 
-CASES.extend(Case(f"{told} is refused", "400", _refused(make)) for told, make in _invalid())
+CASES.extend(Case(f"{message} is refused", "400", _refused(make)) for message, make in _invalid())
 
 IDEMPOTENT = "the same key is the same fault"
 STOPS = "a fault can be stopped"

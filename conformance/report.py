@@ -84,11 +84,11 @@ class Report:
             case = ET.SubElement(
                 suite, "testcase", classname="conformance", name=each.case, time=f"{each.seconds:.3f}"
             )
-            told = printable(f"expected {each.expected}; got {each.got}")
+            message = printable(f"expected {each.expected}; got {each.got}")
             if each.verdict is Verdict.VIOLATED:
-                ET.SubElement(case, "failure", message=told)
+                ET.SubElement(case, "failure", message=message)
             elif each.verdict is Verdict.WITHOUT:
-                ET.SubElement(case, "skipped", message=told)
+                ET.SubElement(case, "skipped", message=message)
         ET.indent(suite)
         return bytes(ET.tostring(suite, encoding="utf-8", xml_declaration=True))
 

@@ -182,13 +182,13 @@ class Dispatcher(ExecutorClient):
         check = first_of(self._ledger.health_key(executor), timeout_sec)
         found = self._access.waiter.wait(check, timeout_sec)
         if found is None:
-            told = f"no worker checked executor {executor} within {timeout_sec:g} s: is a worker running?"
-            raise ResultTimeoutError(told)
+            message = f"no worker checked executor {executor} within {timeout_sec:g} s: is a worker running?"
+            raise ResultTimeoutError(message)
         try:
             return Health.model_validate_json(found)
         except ValidationError as exc:
-            told = f"the last check of executor {executor} cannot be read: another version has made it"
-            raise RecordUnreadableError(told) from exc
+            message = f"the last check of executor {executor} cannot be read: another version has made it"
+            raise RecordUnreadableError(message) from exc
 
     def metrics(self, executor: str = "default") -> ExecutorClientMetrics:
         """What all workers' calls to the Executor have shown so far (specification 5.2).
@@ -275,8 +275,8 @@ class Dispatcher(ExecutorClient):
         if new:
             self._publisher.send([(each.plan_id, str(each.order.plan)) for each in new])
         rest = iter(outcomes)
-        told = [next(rest) if refusal is None else refusal for refusal in refusals]
-        return [each if isinstance(each, ExecutorClientError) else None for each in told]
+        message = [next(rest) if refusal is None else refusal for refusal in refusals]
+        return [each if isinstance(each, ExecutorClientError) else None for each in message]
 
     def _unobservable(self, order: Order) -> InvalidPlanError | None:
         """Why the plan could have no observation. None if it could."""
@@ -304,8 +304,8 @@ class Dispatcher(ExecutorClient):
         if conflict_policy is not None and conflict_policy not in set(ConflictPolicy):
             problems.append(["conflict_policy", f"must be one of {', '.join(ConflictPolicy)}"])
         if problems:
-            told = "; ".join(f"{field} {problem}" for field, problem in problems)
-            raise InvalidPlanError(f"invalid plan: {told}", problems)
+            message = "; ".join(f"{field} {problem}" for field, problem in problems)
+            raise InvalidPlanError(f"invalid plan: {message}", problems)
         default_sec = self._settings.executors[executor].default_timeout_sec
         return {
             "executor": executor,

@@ -122,8 +122,8 @@ class InvalidSettingsError(_RuleError):
     def within(self, section: str) -> Self:
         """The same of one section of the settings, `executors.default` for example."""
         problems = [[f"{section}.{field}", problem] for field, problem in self.problems]
-        told = "; ".join(" ".join(each) for each in problems)
-        return type(self)(f"invalid settings: {told}", problems)
+        message = "; ".join(" ".join(each) for each in problems)
+        return type(self)(f"invalid settings: {message}", problems)
 
 
 class LedgerUnavailableError(ExecutorClientError, builtins.ConnectionError):

@@ -97,8 +97,8 @@ class PlanHandle:
 
     def _check(self, state: PlanState | None, timeout: float | None) -> None:
         if state is not None and not state.final:
-            told = f"plan {self.id} has not ended within {timeout:g} s"
-            raise ResultTimeoutError(f"{told}: it is {state}; it goes on, ask again later")
+            message = f"plan {self.id} has not ended within {timeout:g} s"
+            raise ResultTimeoutError(f"{message}: it is {state}; it goes on, ask again later")
 
     def _decoded(self) -> RawObservation:
         if self._outcome is None:
@@ -140,7 +140,7 @@ class PlanBatch:
         while progress.pending:
             wait = progress.next_page(self._access.ledger)
             page = await self._access.async_waiter.wait(wait, progress.left_sec)
-            for handle in progress.take(page):
+            for handle in progress.collect(page):
                 yield handle
 
     def results(self, timeout: float | None = None) -> list[RawObservation | ExecutorClientError]:
@@ -164,7 +164,7 @@ class PlanBatch:
         yield from progress.refused
         while progress.pending:
             wait = progress.next_page(self._access.ledger)
-            yield from progress.take(self._access.waiter.wait(wait, progress.left_sec))
+            yield from progress.collect(self._access.waiter.wait(wait, progress.left_sec))
             if progress.pending:
                 time.sleep(min(collect_s, progress.left_sec))
 
@@ -197,18 +197,18 @@ class _Progress:
 
     def next_page(self, ledger: Ledger) -> waits.Wait[tuple[str, dict[str, str | None]]]:
         """Wait for more, and fetch the results."""
-        place, ids = yield from waits.completions(
+        cursor, ids = yield from waits.completions(
             ledger, self._batch.id, self._place, list(self.pending), self.left_sec
         )
         stored = yield from waits.values_of([self._batch.result_key(plan_id) for plan_id in ids])
-        return place, dict(zip(ids, stored, strict=True))
+        return cursor, dict(zip(ids, stored, strict=True))
 
-    def take(self, page: tuple[str, dict[str, str | None]]) -> Iterator[PlanHandle]:
+    def collect(self, page: tuple[str, dict[str, str | None]]) -> Iterator[PlanHandle]:
         """The handles of those that have ended."""
         self._place, outcomes = page
         if not outcomes:
-            told = f"{len(self.pending)} of {len(self._batch)} plans have not ended"
-            raise ResultTimeoutError(f"{told} within {self._timeout:g} s; they go on, ask again later")
+            message = f"{len(self.pending)} of {len(self._batch)} plans have not ended"
+            raise ResultTimeoutError(f"{message} within {self._timeout:g} s; they go on, ask again later")
         for plan_id, stored in outcomes.items():
             if plan_id in self.pending:
                 del self.pending[plan_id]

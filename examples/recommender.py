@@ -77,7 +77,7 @@ def main() -> None:
     if not study.get_trials(states=[TrialState.COMPLETE]):
         sys.exit("no fault was observed")
     worst = study.best_trial
-    print(f"worst of {ended(study)}: {worst.user_attrs['told']} -> harm {worst.value:.2f}")
+    print(f"worst of {ended(study)}: {worst.user_attrs['plan']} -> harm {worst.value:.2f}")
 
 
 def search(dispatcher: Dispatcher, study: optuna.Study, rounds: int) -> None:
@@ -119,20 +119,20 @@ def carry_out(dispatcher: Dispatcher, study: optuna.Study, plans: Mapping[int, F
     }
     pause_s = 0.0
     for number, handle in handles.items():
-        told = f"trial {number}: {plans[number]}"
+        message = f"trial {number}: {plans[number]}"
         try:
             observation = handle.result(timeout=EXPIRES_SEC + DURATION_SECONDS + TIMEOUT_SEC + 10)
         except GOES_ON:
             raise
         except ExecutorClientError as error:
-            print(f"{told}: {error}")
+            print(f"{message}: {error}")
             study.tell(number, state=TrialState.FAIL)
             if error.retry_safe:  # nothing was learned of this fault: it is worth another trial
                 study.enqueue_trial(study.trials[number].params)
             if isinstance(error, CircuitOpenError):
                 pause_s = max(pause_s, error.retry_after_s)
         else:
-            print(f"{told} -> harm {harm(observation):.2f}")
+            print(f"{message} -> harm {harm(observation):.2f}")
             study.tell(number, harm(observation))
     time.sleep(pause_s)
 
@@ -147,7 +147,7 @@ def propose(trial: optuna.Trial) -> FaultPlan:
         what = {"delay_seconds": trial.suggest_float("delay_seconds", 0.1, 1.0)}
     where = {"service": service, "api": api, "fault_type": kind, "percentage": percentage}
     plan = FaultPlan.model_validate({**where, **what, "duration_seconds": DURATION_SECONDS})
-    trial.set_user_attr("told", str(plan))
+    trial.set_user_attr("plan", str(plan))
     trial.set_user_attr("plan", plan.model_dump_json(exclude_none=True))
     return plan
 

@@ -24,8 +24,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="executor-") as folder:
             asyncio.run(serve(options, Path(folder)))
     except (EnvoyError, OSError, TimeoutError) as exc:
-        told = f"error: the Executor does not start: {exc or 'Envoy took too long'}"
-        print(told, file=sys.stderr)  # noqa: T201 (for a person)
+        message = f"error: the Executor does not start: {exc or 'Envoy took too long'}"
+        print(message, file=sys.stderr)  # noqa: T201 (for a person)
         return 1
     return 0
 

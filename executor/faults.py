@@ -79,8 +79,10 @@ class FaultRegistry:
         for other in self.active():
             if other.target == (request.service, request.api):
                 until = other.start_time + timedelta(seconds=other.request.duration_seconds)
-                told = f"{request.service} {request.api} has fault {other.apply_id} until {until.isoformat()}"
-                raise ConflictError(told)
+                message = (
+                    f"{request.service} {request.api} has fault {other.apply_id} until {until.isoformat()}"
+                )
+                raise ConflictError(message)
         fault = Fault(request, key, now)
         self._faults[fault.apply_id] = fault
         if key is not None:

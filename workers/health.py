@@ -47,7 +47,7 @@ class HealthCheck:
         self._interval_ms = max(1, round(interval_s * 1000))
         self._keep_ms = self._interval_ms + round((driver.longest_call_s + MARGIN_S) * 1000)
 
-    def look(self) -> float:
+    def sample(self) -> float:
         """Check the Executor if it is time to. How many seconds to wait before the next look.
 
         Raises `redis.RedisError`.
@@ -100,7 +100,7 @@ class HealthMonitor:
     def _run(self, check: HealthCheck) -> None:
         while not self._stopped.is_set():
             try:
-                wait_s = check.look()
+                wait_s = check.sample()
             except redis.RedisError as exc:
                 logger.warning("the health check waits for Redis: %s", exc)
                 wait_s = RETRY_REDIS_S

@@ -25,7 +25,7 @@ from workers.breaker.rules import UNASKED, Admission
 from workers.breaker.shared import SharedBreaker
 from workers.engine.decisions import Complete, Fail, Retry, Snooze
 from workers.engine.gateway import open_gateway
-from workers.engine.step_traces import step_span
+from workers.engine.traces import step_span
 from workers.health import check
 from workers.shield import shield
 

@@ -58,9 +58,9 @@ def main() -> NoReturn:
     try:
         app()
     except (InvalidPlanError, InvalidSettingsError) as exc:
-        sys.exit(_told(exc.lines, exc.exit_code))
+        sys.exit(_print_error(exc.lines, exc.exit_code))
     except ExecutorClientError as exc:
-        sys.exit(_told([exc.message], exc.exit_code))
+        sys.exit(_print_error([exc.message], exc.exit_code))
     sys.exit(0)
 
 
@@ -74,7 +74,7 @@ def _add_commands_of_packages() -> None:
             app.command(command.name)(loaded)
 
 
-def _told(lines: list[str], exit_code: int) -> int:
+def _print_error(lines: list[str], exit_code: int) -> int:
     for line in lines:
         echo(f"error: {line}", error=True)
     return exit_code

@@ -71,8 +71,8 @@ def _fields(executor: str, counts: ExecutorCounts, plans: PlanCounts) -> dict[st
 
 
 def _show(executor: str, counts: ExecutorCounts, plans: PlanCounts) -> None:
-    told = ExecutorClientMetrics.of(counts)
-    stdout.print(_table([f"executor {executor}", "", ""], _calls_rows(told, counts), 1), "")
+    message = ExecutorClientMetrics.of(counts)
+    stdout.print(_table([f"executor {executor}", "", ""], _calls_rows(message, counts), 1), "")
     by_kind = [
         [kind, *(str(counts.requests[kind, outcome] or "") for outcome in CallOutcome)] for kind in CallKind
     ]
@@ -80,21 +80,21 @@ def _show(executor: str, counts: ExecutorCounts, plans: PlanCounts) -> None:
     stdout.print(_table(["plans", "", ""], _plans_rows(plans), 1))
 
 
-def _calls_rows(told: ExecutorClientMetrics, counts: ExecutorCounts) -> list[list[str]]:
+def _calls_rows(message: ExecutorClientMetrics, counts: ExecutorCounts) -> list[list[str]]:
     return [
-        ["requests", str(told.total_requests), ""],
-        ["  successful", str(told.successful_requests), f"{told.get_success_rate():.1%} of requests"],
-        ["  failed", str(told.failed_requests), ""],
-        ["    timeouts", str(told.timeout_errors), ""],
-        ["    connections", str(told.connection_errors), ""],
-        ["    bad requests", str(told.bad_request_errors), ""],
-        ["retries", str(told.total_retries), f"{told.get_retry_rate():.1%} of requests"],
-        ["  successful", str(told.successful_retries), ""],
-        ["latency, mean", f"{told.avg_latency_ms:.1f}", "ms"],
-        ["  95 % within", f"{told.p95_latency_ms:.1f}", "ms"],
-        ["  99 % within", f"{told.p99_latency_ms:.1f}", "ms"],
-        ["breaker opened", str(told.circuit_breaker_opens), f"times; it is {counts.breaker_state}"],
-        ["  half opened", str(told.circuit_breaker_half_opens), "times"],
+        ["requests", str(message.total_requests), ""],
+        ["  successful", str(message.successful_requests), f"{message.get_success_rate():.1%} of requests"],
+        ["  failed", str(message.failed_requests), ""],
+        ["    timeouts", str(message.timeout_errors), ""],
+        ["    connections", str(message.connection_errors), ""],
+        ["    bad requests", str(message.bad_request_errors), ""],
+        ["retries", str(message.total_retries), f"{message.get_retry_rate():.1%} of requests"],
+        ["  successful", str(message.successful_retries), ""],
+        ["latency, mean", f"{message.avg_latency_ms:.1f}", "ms"],
+        ["  95 % within", f"{message.p95_latency_ms:.1f}", "ms"],
+        ["  99 % within", f"{message.p99_latency_ms:.1f}", "ms"],
+        ["breaker opened", str(message.circuit_breaker_opens), f"times; it is {counts.breaker_state}"],
+        ["  half opened", str(message.circuit_breaker_half_opens), "times"],
     ]
 
 

@@ -83,6 +83,6 @@ def health(
         print_json({"executor": executor, **found.model_dump(mode="json")})
     else:
         checked = found.checked_at.astimezone().isoformat(sep=" ", timespec="seconds")
-        told = "is healthy" if found.healthy else f"is not healthy: {found.cause}"
-        echo(f"{executor} {told} (checked {checked})")
+        message = "is healthy" if found.healthy else f"is not healthy: {found.cause}"
+        echo(f"{executor} {message} (checked {checked})")
     raise typer.Exit(int(not found.healthy))

@@ -152,14 +152,14 @@ def _described(status: PlanStatus) -> Table:
     }
     rows = {"plan": status.id, "fault": str(status.plan), "executor": status.executor, "state": status.state}
     rows |= {"apply id": status.apply_id or "", "failed calls": str(status.attempts or "")}
-    rows |= {name: _told(moment) for name, moment in moments.items()} | {"cause": status.cause or ""}
+    rows |= {name: _shown(moment) for name, moment in moments.items()} | {"cause": status.cause or ""}
     for name, value in rows.items():
         if value:
             table.add_row(name, printable(value))
     return table
 
 
-def _told(moment: datetime | None) -> str:
+def _shown(moment: datetime | None) -> str:
     return "" if moment is None else moment.astimezone().isoformat(sep=" ", timespec="seconds")
 
 

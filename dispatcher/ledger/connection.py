@@ -184,8 +184,8 @@ class RedisErrors:
         if isinstance(exc, redis.RedisError):
             raise self.translate(exc) from exc
         if isinstance(exc, redis.ChildDeadlockedError):
-            told = f"Redis at {self._address} cannot be asked from this process"
-            raise LedgerUnavailableError(f"{told}: it was forked while a connection was made") from exc
+            message = f"Redis at {self._address} cannot be asked from this process"
+            raise LedgerUnavailableError(f"{message}: it was forked while a connection was made") from exc
 
     def translate(self, error: redis.RedisError) -> LedgerUnavailableError:
         """`LedgerUnavailableError` for trouble, `LedgerRefusedError` for what does not pass."""

@@ -169,14 +169,14 @@ class Leases:
             unreadable,
         )
 
-    def settle(self, settlements: Sequence[Settlement], beside: Sequence[Call] = ()) -> list[Standing]:
+    def settle(self, settlements: Sequence[Settlement], piggyback: Sequence[Call] = ()) -> list[Standing]:
         """Write the decisions down, in one round trip with the calls `beside`; how each was answered."""
         args: list[str | float] = [self._prefix, self._keep_s]
         for each in settlements:
             args += [each.plan_id, each.token, each.kind, len(each.args), *each.args]
         calls = [Call(SETTLE, [self._due], args)] if settlements else []
         with self._redis_errors:
-            replies = self._scripts.run([*calls, *beside])
+            replies = self._scripts.run([*calls, *piggyback])
         return [Standing(int(answer)) for answer in replies[0]] if settlements else []
 
     def renew(self, held: Mapping[str, str]) -> list[str]:

@@ -196,11 +196,11 @@ class PlanRecord(NamedTuple):
             state=state, apply_id=apply_id, applied_ms=now_ms, doubtful_ms=None, applying_ms=None
         )
 
-    def looked(self, seen: str) -> Self:
+    def sampled(self, seen: str) -> Self:
         """The record once an observer has looked at the target."""
         return self._replace(seen=seen)
 
-    def looked_at(self) -> Self:
+    def still_running(self) -> Self:
         """The record once the Executor has said that the fault is still there."""
         return self._went_well()
 
@@ -269,8 +269,8 @@ def read_record(plan_id: str, fields: Mapping[str, str]) -> PlanRecord | errors.
     where = (
         "" if "target" not in fields else f" (target {fields['target']}, apply id {fields.get('apply_id')})"
     )
-    told = f"plan {plan_id}{where} cannot be read: {why}"
-    return errors.RecordUnreadableError(told if told.isprintable() else ascii(told), plan_id)
+    message = f"plan {plan_id}{where} cannot be read: {why}"
+    return errors.RecordUnreadableError(message if message.isprintable() else ascii(message), plan_id)
 
 
 def budget_ms(plan: FaultPlan, timeout_ms: int) -> int:

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    Outcome = list[Any] | BaseException
-    """The replies to several calls, or why there are none."""
-
-__all__ = ["Call", "Script", "Scripts", "told"]
+__all__ = ["Call", "Script", "Scripts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ class Call:
     script: Script
     keys: Sequence[str]
     args: Sequence[str | float]
-    then: Callable[[Any], None] | None = None
+    on_reply: Callable[[Any], None] | None = None
     """Called with the reply."""
 
     @property
@@ -64,20 +61,15 @@ class Scripts:
 
         Raises `redis.RedisError`; if one call fails, all are carried out even so.
         """
-        return told(calls, self.exchange(calls))
+        replies = self._exchange(calls)
+        for call, reply in zip(calls, replies, strict=True):
+            if isinstance(reply, ResponseError):
+                raise reply
+            if call.on_reply is not None:
+                call.on_reply(reply)
+        return replies
 
-    def post(self, calls: Sequence[Call], then: Callable[[Outcome], None]) -> None:
-        """Have the calls carried out in one round trip. `then` gets what `run` would return, or raise.
-
-        Here that is before this returns. Others may have another thread carry them out, and call `then`.
-        """
-        try:
-            outcome: Outcome = self.run(calls)
-        except Exception as exc:  # noqa: BLE001 (`then` gets it)
-            outcome = exc
-        then(outcome)
-
-    def exchange(self, calls: Sequence[Call]) -> list[Any]:
+    def _exchange(self, calls: Sequence[Call]) -> list[Any]:
         """What Redis answers to each call: a reply, or a `redis.ResponseError`.
 
         Scripts that Redis has lost (it was restarted, or a person flushed them) are loaded, and only the
@@ -93,13 +85,3 @@ class Scripts:
             for number, reply in zip(missed, again, strict=True):
                 replies[number] = reply
         return replies
-
-
-def told(calls: Sequence[Call], replies: list[Any]) -> list[Any]:
-    """The replies, once the calls' `then` have run. Raises what Redis answers to a call that failed."""
-    for call, reply in zip(calls, replies, strict=True):
-        if isinstance(reply, ResponseError):
-            raise reply
-        if call.then is not None:
-            call.then(reply)
-    return replies

@@ -108,7 +108,7 @@ def result_of(
 
 
 def completions(
-    ledger: Ledger, batch: str, place: str, pending: Sequence[str], timeout_sec: float
+    ledger: Ledger, batch: str, cursor: str, pending: Sequence[str], timeout_sec: float
 ) -> Wait[tuple[str, list[str]]]:
     """Wait until more of a batch has ended: the ids after `place` in its stream, and the new place.
 
@@ -118,17 +118,17 @@ def completions(
     key = ledger.completions_key(batch)
 
     def words(seconds: float) -> list[Any]:
-        return ["XREAD", "COUNT", PAGE, "BLOCK", round(seconds * 1000), "STREAMS", key, place]
+        return ["XREAD", "COUNT", PAGE, "BLOCK", round(seconds * 1000), "STREAMS", key, cursor]
 
     while True:
         entries = _entries((yield Block(words)))
         ids = [fields["id"] for _, fields in entries if "id" in fields]
-        place = entries[-1][0] if entries else place
+        cursor = entries[-1][0] if entries else cursor
         if ids:
-            return place, ids
+            return cursor, ids
         lost = yield from _unknown(ledger, pending)
         if lost or time.monotonic() >= give_up_at:
-            return place, lost
+            return cursor, lost
 
 
 def first_of(key: str, timeout_sec: float) -> Wait[str | None]:
@@ -292,8 +292,8 @@ def _state(plan_id: str, stored: str | None) -> PlanState | None:
     try:
         return None if stored is None else PlanState(stored)
     except ValueError as exc:
-        told = f"plan {plan_id} cannot be read: this version knows no state {stored!r}"
-        raise RecordUnreadableError(told, plan_id) from exc
+        message = f"plan {plan_id} cannot be read: this version knows no state {stored!r}"
+        raise RecordUnreadableError(message, plan_id) from exc
 
 
 def _unknown(ledger: Ledger, plan_ids: Sequence[str]) -> Wait[list[str]]:

@@ -124,8 +124,8 @@ class Settings(BaseSettings):
         """Why a plan for this service could have no observation, and what to add to the settings."""
         config = self.executors[executor]
         if config.driver in WITHOUT_METRICS and config.observer is None:
-            told = f"has no metrics: add [executors.{executor}.observer] with kind"
-            return f'{told} = "probe" or "prometheus" to the settings'
+            message = f"has no metrics: add [executors.{executor}.observer] with kind"
+            return f'{message} = "probe" or "prometheus" to the settings'
         if isinstance(config.observer, ProbeSettings) and service not in self.services:
             return f"probes {service}: add [services.{service}] with its base_url to the settings"
         return None
@@ -180,8 +180,8 @@ def load_settings() -> Settings:
         field = re.search(r'field "(\w+)"', str(exc))
         name = "(whole)" if field is None else PREFIX + field[1].upper()
         problems = [[name, "must be JSON; or set a variable for each field, with __ between the names"]]
-    told = "; ".join(f"{field} {problem}" for field, problem in problems)
-    raise InvalidSettingsError(f"invalid settings: {told}", problems)
+    message = "; ".join(f"{field} {problem}" for field, problem in problems)
+    raise InvalidSettingsError(f"invalid settings: {message}", problems)
 
 
 def _config_file() -> Path | None:

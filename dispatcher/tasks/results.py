@@ -65,8 +65,8 @@ class ResultCodec:
             succeeded = meta.status == states.SUCCESS
             outcome = RawObservation.model_validate(meta.result) if succeeded else _error(plan_id, meta)
         except ValueError as exc:
-            told = f"the result of plan {plan_id} cannot be read: {in_words(exc)}"
-            raise RecordUnreadableError(told, plan_id) from exc
+            message = f"the result of plan {plan_id} cannot be read: {in_words(exc)}"
+            raise RecordUnreadableError(message, plan_id) from exc
         if isinstance(outcome, ExecutorClientError):
             raise outcome
         return outcome

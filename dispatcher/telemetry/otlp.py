@@ -53,8 +53,8 @@ class TellingExporter(SpanExporter):
         away = result is not SpanExportResult.SUCCESS
         if away != self._away:
             self._away = away
-            told = "takes no traces, and spans are lost" if away else "takes traces again"
-            logger.warning("the collector at %s %s", self._collector, told)
+            message = "takes no traces, and spans are lost" if away else "takes traces again"
+            logger.warning("the collector at %s %s", self._collector, message)
         return result
 
     def shutdown(self) -> None:

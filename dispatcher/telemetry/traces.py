@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from dispatcher.models import FaultPlan
 
-__all__ = ["TRACER", "W3C", "describe", "describe_plan", "trace_id", "traceparent"]
+__all__ = ["TRACER", "W3C", "describe", "describe_plan", "mark_failed", "trace_id", "traceparent"]
 
 TRACER = trace.get_tracer("fault-dispatcher", version("fault-dispatcher"))
 """Opens all spans of this project."""
@@ -37,8 +37,8 @@ def trace_id() -> str | None:
 
 def describe(**attributes: AttributeValue | None) -> None:
     """Say more of the current span. What is None is left out."""
-    told = {f"dispatcher.{name}": value for name, value in attributes.items() if value is not None}
-    trace.get_current_span().set_attributes(told)
+    named = {f"dispatcher.{name}": value for name, value in attributes.items() if value is not None}
+    trace.get_current_span().set_attributes(named)
 
 
 def describe_plan(plan_id: str, executor: str, plan: FaultPlan, **more: AttributeValue | None) -> None:
@@ -46,3 +46,9 @@ def describe_plan(plan_id: str, executor: str, plan: FaultPlan, **more: Attribut
     if trace.get_current_span().is_recording():
         target = {"service": plan.service, "api": plan.api}
         describe(plan_id=plan_id, executor=executor, fault_type=plan.fault_type.value, **target, **more)
+
+
+def mark_failed(span: trace.Span, error: Exception) -> None:
+    """Give the span the status of an error."""
+    span.set_attribute("error.type", type(error).__name__)
+    span.set_status(trace.StatusCode.ERROR, str(error))

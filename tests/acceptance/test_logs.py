@@ -12,7 +12,7 @@ from support.plans import abort_plan
 from support.processes import Process
 
 from dispatcher import Dispatcher, ExecutorRejectedError
-from workers.engine.step_traces import own_trace_id
+from workers.engine.traces import own_trace_id
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from support.eventually import eventually
 from support.plans import abort_plan
 from support.spans import ids
 
-from workers.engine.step_traces import own_trace_id
+from workers.engine.traces import own_trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

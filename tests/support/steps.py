@@ -13,7 +13,7 @@ from workers.engine.completer import Completer
 from workers.engine.decisions import Retry
 from workers.engine.executor import PlanExecutor
 from workers.engine.lease_keeper import LeaseKeeper
-from workers.engine.step_traces import step_span
+from workers.engine.traces import step_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

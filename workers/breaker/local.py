@@ -84,7 +84,7 @@ class LocalBreaker(Breaker):
         """Its state after the last call."""
         return self._now.state
 
-    def admit(self, *, retry: bool = False, place: bool = False) -> Admission | Rejection:
+    def admit(self, *, retry: bool = False, in_line: bool = False) -> Admission | Rejection:
         with self._lock:
             now_ms = self._clock_ms()
             state = self._now.state if self.rules.enabled else BreakerState.DISABLED
@@ -92,11 +92,11 @@ class LocalBreaker(Breaker):
                 return self._take_a_retry(now_ms) if retry and self.rules.budget_enabled else self._granted()
             if state is BreakerState.OPEN:
                 if self._now.until_ms is None:
-                    return self._rejected(now_ms, HALF_OPEN_WAIT_MS, place=place)
+                    return self._rejected(now_ms, HALF_OPEN_WAIT_MS, in_line=in_line)
                 if now_ms < self._now.until_ms:
-                    return self._rejected(now_ms, self._now.until_ms - now_ms, place=place)
+                    return self._rejected(now_ms, self._now.until_ms - now_ms, in_line=in_line)
                 self._enter(BreakerState.HALF_OPEN, "probing")
-            return self._probe(now_ms, place=place)
+            return self._probe(now_ms, in_line=in_line)
 
     def record(self, admission: Admission, report: Report, counts: Mapping[str, int] = NO_COUNTS) -> None:
         del counts  # there is no fleet
@@ -135,9 +135,9 @@ class LocalBreaker(Breaker):
     def _granted(self, name: str = "") -> Admission:
         return Admission(name or uuid.uuid4().hex, str(self._epoch), local=True)
 
-    def _rejected(self, now_ms: float, after_ms: float, *, place: bool) -> Rejection:
+    def _rejected(self, now_ms: float, after_ms: float, *, in_line: bool) -> Rejection:
         earliest_ms = now_ms + after_ms
-        if place:
+        if in_line:
             earliest_ms = max(earliest_ms, self._slot_ms + self.rules.slot_ms)
             self._slot_ms = earliest_ms
         return Rejection((earliest_ms - now_ms) / 1000, self._now.reason)
@@ -153,12 +153,12 @@ class LocalBreaker(Breaker):
         self._spent += 1
         return self._granted()
 
-    def _probe(self, now_ms: float, *, place: bool) -> Admission | Rejection:
+    def _probe(self, now_ms: float, *, in_line: bool) -> Admission | Rejection:
         probes = self._now.probes
         for name in [name for name, ends_ms in probes.items() if ends_ms <= now_ms]:
             del probes[name]
         if len(probes) >= self.rules.half_open_probes:
-            return self._rejected(now_ms, HALF_OPEN_WAIT_MS, place=place)
+            return self._rejected(now_ms, HALF_OPEN_WAIT_MS, in_line=in_line)
         admission = self._granted()
         probes[admission.id] = now_ms + self.rules.lease_ms
         return admission

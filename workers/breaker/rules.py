@@ -108,7 +108,7 @@ class Rejection:
     budget_spent: bool = False
     """The breaker had nothing against the call, but the fleet's retries are used up."""
 
-    def told(self, executor: str) -> str:
+    def message(self, executor: str) -> str:
         """Who says no, and why."""
         if self.budget_spent:
             return f"the fleet has used up its retries at executor {executor}"
@@ -218,11 +218,11 @@ class Breaker(ABC):
         self._mine = threading.local()
 
     @abstractmethod
-    def admit(self, *, retry: bool = False, place: bool = False) -> Admission | Rejection:
+    def admit(self, *, retry: bool = False, in_line: bool = False) -> Admission | Rejection:
         """Ask for one call. A caller that gets it must `record` its outcome.
 
         A `retry` also takes one of the retries that the fleet has left. A caller that will wait and ask again
-        wants a `place`: then `retry_after_s` is a moment of its own, behind all who asked before.
+        waits in a line (`in_line`): then `retry_after_s` is a moment of its own, behind all who asked before.
         """
 
     @abstractmethod
@@ -288,8 +288,8 @@ class Breaker(ABC):
     def error(self, rejection: Rejection) -> CircuitOpenError:
         """A rejection as the error that a caller gets."""
         wait_s = max(0.0, rejection.retry_after_s)
-        told = rejection.told(self.executor)
-        return CircuitOpenError(f"{told}: try again in {math.ceil(wait_s)} s", wait_s)
+        message = rejection.message(self.executor)
+        return CircuitOpenError(f"{message}: try again in {math.ceil(wait_s)} s", wait_s)
 
     def _ask(self) -> Admission | Rejection:
         answer = self.admit()

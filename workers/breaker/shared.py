@@ -116,16 +116,16 @@ class SharedBreaker(Breaker):
         self._known = ("", "0")
         self._known_at = 0.0
 
-    def admit(self, *, retry: bool = False, place: bool = False) -> Admission | Rejection:
+    def admit(self, *, retry: bool = False, in_line: bool = False) -> Admission | Rejection:
         rules, retry = self.rules, retry and self.rules.budget_enabled
         name = uuid.uuid4().hex
         if not (rules.enabled or retry):
             return Admission(name, UNCOUNTED)
         args: list[str | float] = [self.executor, name, int(rules.enabled), rules.lease_ms]
-        args += [rules.half_open_probes, int(retry), rules.reserve, rules.per_ms, int(place), rules.slot_ms]
+        args += [rules.half_open_probes, int(retry), rules.reserve, rules.per_ms, int(in_line), rules.slot_ms]
         replies = self._reach(lambda: self._scripts.run([Call(ADMIT, self._keys, args)]))
         if replies is None:
-            return self._local.admit(retry=retry, place=place)
+            return self._local.admit(retry=retry, in_line=in_line)
         [[what, number, text]] = replies
         if what == "granted":
             self.note("" if text == BreakerState.CLOSED else text.rstrip("!"), number)
@@ -168,7 +168,7 @@ class SharedBreaker(Breaker):
         args += [rules.window_ms, rules.success_threshold, rules.open_ms, rules.max_open_ms]
         args += [rules.jitter, rules.ratio, len(merged)]
         args += itertools.chain(*merged, *counts.items())
-        return Call(RECORD, [*self._keys, self._metrics_key], args, then=self._recorded)
+        return Call(RECORD, [*self._keys, self._metrics_key], args, on_reply=self._recorded)
 
     def _row(self, admission: Admission, report: Report) -> _Row:
         if report.outcome is not Outcome.FAILURE:

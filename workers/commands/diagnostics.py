@@ -35,11 +35,11 @@ class Finding:
 
     what: str
     level: Level
-    told: str
+    message: str
     fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.level:<8} {self.what}: {self.told}" + (f". {self.fix}" if self.fix else "")
+        return f"{self.level:<8} {self.what}: {self.message}" + (f". {self.fix}" if self.fix else "")
 
 
 def redis_server(info: Mapping[str, Any]) -> list[Finding]:
@@ -76,48 +76,48 @@ def _eviction(info: Mapping[str, Any]) -> Finding:
 def _memory(info: Mapping[str, Any]) -> Finding:
     used = int(info.get("used_memory", 0))
     limit = int(info.get("maxmemory", 0)) or int(info.get("total_system_memory", 0))
-    told = f"{used / 1e6:.0f} MB of {limit / 1e6:.0f} MB used"
+    message = f"{used / 1e6:.0f} MB of {limit / 1e6:.0f} MB used"
     if limit and used > limit * (1 - LEAST_HEADROOM):
         fix = "Give Redis more memory, or keep results for a shorter time (result_expires_sec)"
-        return Finding("redis memory", Level.WARNING, told, fix)
-    return Finding("redis memory", Level.OK, told)
+        return Finding("redis memory", Level.WARNING, message, fix)
+    return Finding("redis memory", Level.OK, message)
 
 
 def clock(ahead_s: float) -> Finding:
     """By how much this machine's clock is ahead of the Redis server's, in seconds."""
-    told = f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s >= 0 else 'behind'} the Redis server"
+    message = f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s >= 0 else 'behind'} the Redis server"
     if abs(ahead_s) > MOST_SKEW_S:
         fix = "A plan's start_time is by the server's clock: keep both in step (NTP)"
-        return Finding("clock", Level.WARNING, told, fix)
-    return Finding("clock", Level.OK, told)
+        return Finding("clock", Level.WARNING, message, fix)
+    return Finding("clock", Level.OK, message)
 
 
 def latency(round_trip_ms: float) -> Finding:
     """How long one Redis command takes, in milliseconds."""
-    told = f"{round_trip_ms:.1f} ms a round trip"
+    message = f"{round_trip_ms:.1f} ms a round trip"
     if round_trip_ms > SLOW_MS:
         level = Level.ERROR if round_trip_ms > VERY_SLOW_MS else Level.WARNING
-        return Finding("redis latency", level, told, "Run workers nearer to Redis: a step takes several")
-    return Finding("redis latency", Level.OK, told)
+        return Finding("redis latency", level, message, "Run workers nearer to Redis: a step takes several")
+    return Finding("redis latency", Level.OK, message)
 
 
-def contract(executor: str, told: str | None, spoken: str) -> Finding:
+def contract(executor: str, message: str | None, spoken: str) -> Finding:
     """The version of the contract that an Executor says it keeps, and the one that its driver knows."""
     what, conformance = f"contract of {executor}", "dispatcher conformance URL checks it"
-    if told is None:
+    if message is None:
         return Finding(what, Level.OK, f"names no contract version; {conformance}")
-    if same_major(told, spoken):
-        return Finding(what, Level.OK, f"version {told}, and the driver's is {spoken}")
+    if same_major(message, spoken):
+        return Finding(what, Level.OK, f"version {message}, and the driver's is {spoken}")
     fix = f"Bring it and this fleet to the same major version; {conformance}"
-    return Finding(what, Level.WARNING, f"version {told!r}, but the driver's is {spoken}", fix)
+    return Finding(what, Level.WARNING, f"version {message!r}, but the driver's is {spoken}", fix)
 
 
 def overdue(late_s: float | None, in_flight: int) -> Finding:
     """For how long the plan that waits most for a worker has been due. None: there is none."""
     if late_s is None or late_s <= LATE_S:
         return Finding("plans", Level.OK, f"{in_flight} in flight, none of them late")
-    told = f"{in_flight} in flight, one of them due for {late_s:.0f} s"
-    return Finding("plans", Level.ERROR, told, "No worker takes them up: start workers, or more of them")
+    message = f"{in_flight} in flight, one of them due for {late_s:.0f} s"
+    return Finding("plans", Level.ERROR, message, "No worker takes them up: start workers, or more of them")
 
 
 def worker_fleet(replies: Mapping[str, Mapping[str, Any]], queue: str, own_version: str) -> list[Finding]:
@@ -126,8 +126,8 @@ def worker_fleet(replies: Mapping[str, Mapping[str, Any]], queue: str, own_versi
         fix = "Start one: dispatcher worker"
         return [Finding("workers", Level.ERROR, "none answers", fix)]
     findings = []
-    for name, told in sorted(replies.items()):
-        version, queues = str(told.get("version")), [str(each) for each in told.get("queues", [])]
+    for name, message in sorted(replies.items()):
+        version, queues = str(message.get("version")), [str(each) for each in message.get("queues", [])]
         said = f"version {version}, queue {', '.join(queues)}"
         if queue not in queues:
             fix = f"It receives no messages from {queue}: give it the same settings"

@@ -55,7 +55,7 @@ def doctor(
     flower: Annotated[
         str | None, typer.Option(metavar="URL", help="Flower's address, to see whether it is protected.")
     ] = None,
-    as_json: Annotated[bool, json_option("for each finding: what, level, told, fix")] = False,
+    as_json: Annotated[bool, json_option("for each finding: what, level, message, fix")] = False,
 ) -> None:
     """Look at everything that a fleet needs: a line for each, ok, warning or error, with what to do.
 
@@ -145,7 +145,7 @@ def _executor(settings: Settings, name: str) -> Iterator[Finding]:
     with closing(open_driver(name, config, connections=1)) as driver:
         try:
             driver.health(EXECUTOR_WITHIN_SEC)
-            told = driver.contract(EXECUTOR_WITHIN_SEC)
+            message = driver.contract(EXECUTOR_WITHIN_SEC)
             driver.status(NO_SUCH_FAULT, EXECUTOR_WITHIN_SEC)
         except FaultLostError:
             pass
@@ -155,7 +155,7 @@ def _executor(settings: Settings, name: str) -> Iterator[Finding]:
         spoken = driver.speaks
     yield Finding(what, Level.OK, f"answers at {config.url}, by {config.driver}")
     if spoken is not None:
-        yield contract(name, told, spoken)
+        yield contract(name, message, spoken)
 
 
 def _flower(url: str | None) -> Finding:

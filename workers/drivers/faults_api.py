@@ -167,22 +167,22 @@ def _read(answer: Answer, model: type[T]) -> T:
     try:
         return model.model_validate(answer.json(), strict=True)
     except ValidationError as exc:
-        told = "; ".join(f"{field} {problem}" for field, problem in problems_of(exc))
-        raise answer.protocol_error(f"breaks the contract ({told})") from exc
+        message = "; ".join(f"{field} {problem}" for field, problem in problems_of(exc))
+        raise answer.protocol_error(f"breaks the contract ({message})") from exc
 
 
 def _fault_failed(answer: Answer, reason: str) -> FaultFailedError:
-    told = repr(reason[:LONGEST_REASON]) if reason else "no reason given"
-    return FaultFailedError(f"{answer.call}: the fault failed: {told}")
+    message = repr(reason[:LONGEST_REASON]) if reason else "no reason given"
+    return FaultFailedError(f"{answer.call}: the fault failed: {message}")
 
 
 def _path(apply_id: str) -> str:
     return f"/v1/faults/{quote(apply_id, safe='')}"
 
 
-def _check_id(answer: Answer, told: str | None, asked: str) -> None:
+def _check_id(answer: Answer, message: str | None, asked: str) -> None:
     """Raises `ExecutorProtocolError` for an answer about another fault."""
-    if told not in {None, asked}:
+    if message not in {None, asked}:
         raise answer.protocol_error(f"is not about fault {asked}")
 
 

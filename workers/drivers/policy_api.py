@@ -114,10 +114,10 @@ def _is_no_policy(answer: Answer) -> bool:
     if answer.status != NOT_FOUND:
         return False
     try:
-        told = answer.json()
+        message = answer.json()
     except ExecutorClientError:
         return False
-    details = told.get("details") if isinstance(told, dict) else None
+    details = message.get("details") if isinstance(message, dict) else None
     return isinstance(details, dict) and details.get("resource") == "policy"
 
 

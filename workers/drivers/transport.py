@@ -23,7 +23,7 @@ from workers.drivers.answers import Answer, retry_after_s
 from workers.drivers.certificates import check_certificates
 from workers.drivers.failures import CONNECTION_ROWS
 from workers.drivers.sessions import BoundedSession, proxies_of
-from workers.engine.step_traces import traced_call
+from workers.drivers.traces import traced_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -77,11 +77,11 @@ class StepCalls:
             return self._observer.observation(record, within_s)
         return self._watch(CallKind.METRICS, lambda: self._driver.metrics(apply_id, within_s), within_s)
 
-    def look(self, record: PlanRecord, phase: Phase, within_s: float) -> PlanRecord:
-        """See `Observer.look`. What it meets says nothing of the Executor."""
-        return (
-            record if self._observer is None else record.looked(self._observer.look(record, phase, within_s))
-        )
+    def sample(self, record: PlanRecord, phase: Phase, within_s: float) -> PlanRecord:
+        """See `Observer.sample`. What it meets says nothing of the Executor."""
+        if self._observer is None:
+            return record
+        return record.sampled(self._observer.sample(record, phase, within_s))
 
     def stop(self, apply_id: str) -> bool:
         """See `Driver.stop`."""

@@ -117,8 +117,8 @@ class Completer(Loop):
         if self._pending is None:
             collected = self._collect()
             self._pending = collected, list(self._recordings(collected))
-        batch, beside = self._pending  # offered again if Redis does not take it
-        answers = self._write(batch, beside)
+        batch, piggyback = self._pending  # offered again if Redis does not take it
+        answers = self._write(batch, piggyback)
         self._pending = None
         for item, answer in zip(batch, answers, strict=True):
             self._keeper.drop(item.settlement.plan_id, item.settlement.token)
@@ -158,12 +158,12 @@ class Completer(Loop):
                 size += item.settlement.size
         return batch
 
-    def _write(self, batch: Sequence[_Item], beside: Sequence[Call]) -> list[Standing]:
+    def _write(self, batch: Sequence[_Item], piggyback: Sequence[Call]) -> list[Standing]:
         """How each was answered. A settlement that is a defect spoils no other."""
         if not batch:
             return []
         try:
-            return self._leases.settle([item.settlement for item in batch], beside)
+            return self._leases.settle([item.settlement for item in batch], piggyback)
         except LedgerRefusedError:
             if len(batch) == 1:
                 logger.exception("plan %s: its decision cannot be written", batch[0].settlement.plan_id)

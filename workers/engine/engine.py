@@ -14,8 +14,8 @@ from workers.engine.decisions import Complete, Fail, Retry, Snooze
 from workers.engine.execution import Execution
 from workers.engine.fetcher import Fetcher
 from workers.engine.lease_keeper import LeaseKeeper
-from workers.engine.step_traces import step_span
 from workers.engine.terminal_errors import defect
+from workers.engine.traces import step_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

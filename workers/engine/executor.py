@@ -8,8 +8,8 @@ from dispatcher.errors import InvalidPlanError, LedgerUnavailableError
 from workers.breaker.rules import UNASKED, Admission
 from workers.engine.decisions import Snooze
 from workers.engine.execution import Execution
-from workers.engine.step_traces import noted
 from workers.engine.terminal_errors import failed
+from workers.engine.traces import traced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ class PlanExecutor:
         record = lease.record._replace(started_ms=now_ms) if lease.first_step else lease.record
         gateway = self._gateways.get(record.executor)
         if gateway is None:
-            return Execution(noted(_unconfigured(record, now_ms)))
+            return Execution(traced(_unconfigured(record, now_ms)))
         breaker = self._breakers[record.executor]
         calls = gateway.calls(record, now_ms)
         answer = gateway.ask(record, breaker, breaker.admitted())

@@ -14,8 +14,8 @@ from workers.drivers.registry import open_driver
 from workers.engine.call_metrics import repeated
 from workers.engine.calls import StepCalls
 from workers.engine.state_machine import StateMachine
-from workers.engine.step_traces import noted
 from workers.engine.terminal_errors import defect
+from workers.engine.traces import traced
 from workers.observers.probe import ProbeObserver
 from workers.observers.prometheus import PrometheusObserver
 
@@ -99,16 +99,16 @@ class Gateway:
         retry = record.attempts > 0 and self.rules.budget_enabled
         if admitted is not None and not retry:
             return admitted
-        return breaker.admit(retry=retry, place=self.runner.waits(record))
+        return breaker.admit(retry=retry, in_line=self.runner.waits(record))
 
     def advance(self, record: PlanRecord, calls: StepCalls, answer: Admission | Rejection | None) -> Decision:
         """Take one step, as far as the breaker's answer allows. No exception comes out of it."""
         try:
             rejection = answer if isinstance(answer, Rejection) else None
-            return noted(self.runner.advance(record, calls, rejection))
+            return traced(self.runner.advance(record, calls, rejection))
         except Exception as exc:
             logger.exception("plan %s: a defect in the worker ends it", record.id)
-            return noted(defect(record, exc, calls.now_ms))
+            return traced(defect(record, exc, calls.now_ms))
 
     def close(self) -> None:
         """Let go of all connections."""

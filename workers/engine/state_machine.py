@@ -102,7 +102,7 @@ class StateMachine:
 
     def _apply(self, record: PlanRecord, calls: StepCalls) -> Decision:
         if self._watch_ms is not None:
-            record = calls.look(record, Phase.BEFORE, _left_s(record, calls.now_ms))
+            record = calls.sample(record, Phase.BEFORE, _left_s(record, calls.now_ms))
         apply_id = calls.apply(record.plan, record.id, _left_s(record, calls.now_ms))
         record = record.applied(apply_id, calls.now_ms)
         if self._watch_ms is not None:
@@ -112,9 +112,9 @@ class StateMachine:
     def _watch(self, record: PlanRecord, watch_ms: int, calls: StepCalls) -> Decision:
         """Look at the target while the fault is there."""
         begun_ms = calls.now_ms
-        record = calls.look(record, Phase.DURING, _left_s(record, begun_ms))
+        record = calls.sample(record, Phase.DURING, _left_s(record, begun_ms))
         next_ms = min(begun_ms + watch_ms, _over_ms(record))
-        return Snooze(record.looked_at(), max(0, next_ms - calls.now_ms))
+        return Snooze(record.still_running(), max(0, next_ms - calls.now_ms))
 
     def _observe(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> Decision:
         if self._watch_ms is not None and calls.now_ms < _over_ms(record):
@@ -123,12 +123,12 @@ class StateMachine:
             return self._collect(record.completed(), apply_id, calls)
         if has_passed(record.deadline_ms, calls.now_ms):
             return self._end(record, given_up(record, "its fault lasted longer than planned"), calls)
-        return Snooze(record.looked_at(), self._poll_ms)
+        return Snooze(record.still_running(), self._poll_ms)
 
     def _collect(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> Decision:
         try:
             if self._watch_ms is not None:
-                record = calls.look(record, Phase.AFTER, _left_s(record, calls.now_ms))
+                record = calls.sample(record, Phase.AFTER, _left_s(record, calls.now_ms))
             observation = calls.metrics(record, apply_id, _left_s(record, calls.now_ms))
         except ExecutorClientError as error:  # the next step need not ask for the status again
             return self._try_again(record, error, calls)
@@ -136,7 +136,7 @@ class StateMachine:
 
     def _hold_back(self, record: PlanRecord, rejection: Rejection, calls: StepCalls) -> Decision:
         """What becomes of a plan that is in no one's way but may not be taken to the Executor now."""
-        now_ms, why = calls.now_ms, rejection.told(record.executor)
+        now_ms, why = calls.now_ms, rejection.message(record.executor)
         if has_passed(record.deadline_ms, now_ms):
             return self._end(record, given_up(record, why), calls)
         after_ms = max(1, math.ceil(rejection.retry_after_s * 1000))
@@ -154,9 +154,9 @@ class StateMachine:
         if rejection.budget_spent and record.failure is not None:
             error = record.failure
         else:
-            told = f"plan {record.id} was not applied: {rejection.told(record.executor)}"
+            message = f"plan {record.id} was not applied: {rejection.message(record.executor)}"
             after_s = max(0.0, rejection.retry_after_s)
-            error = CircuitOpenError(f"{told}; submit it again in {math.ceil(after_s)} s", after_s)
+            error = CircuitOpenError(f"{message}; submit it again in {math.ceil(after_s)} s", after_s)
         return failed(record, error, now_ms)
 
     def _try_again(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> Decision:

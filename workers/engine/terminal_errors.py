@@ -33,11 +33,11 @@ def failed(record: PlanRecord, error: ExecutorClientError, now_ms: int, *, over:
     """
     over = over or record.state is PlanState.COMPLETED
     alive_ms = 0 if over else record.alive_ms(now_ms)
-    told = error.message if record.id in error.message else f"plan {record.id}: {error.message}"
+    message = error.message if record.id in error.message else f"plan {record.id}: {error.message}"
     if alive_ms > 0:
         until = datetime.fromtimestamp(math.ceil((now_ms + alive_ms) / 1000), UTC)
-        told = f"{told}; the fault may be alive until {until.isoformat()}"
-    error = error.saying(told)
+        message = f"{message}; the fault may be alive until {until.isoformat()}"
+    error = error.saying(message)
     return Fail(record.ended(error), error, alive_ms)
 
 
@@ -64,11 +64,11 @@ def hindrance(record: PlanRecord, now_ms: int, *, idempotent: bool) -> ExecutorC
         return None
     if record.doubtful and record.applying_ms is not None and not idempotent:
         why = f" ({record.failure})" if record.failure else ""
-        told = f"its apply has no answer{why} and must not be repeated (idempotent_apply = false)"
-        return ExecutorTimeoutError(f"plan {record.id}: {told}")
+        message = f"its apply has no answer{why} and must not be repeated (idempotent_apply = false)"
+        return ExecutorTimeoutError(f"plan {record.id}: {message}")
     if record.in_the_way is not None:
-        told = f"{record.plan.service} {record.plan.api} is held by plan {record.in_the_way}"
-        return PlanConflictError(told, record.in_the_way)
+        message = f"{record.plan.service} {record.plan.api} is held by plan {record.in_the_way}"
+        return PlanConflictError(message, record.in_the_way)
     if record.started_ms is not None and has_passed(record.expires_ms, record.started_ms):
         why = f": {record.cause}" if record.cause else ""
         return PlanExpiredError(f"plan {record.id} was not begun in time; it was never applied{why}")

@@ -82,7 +82,7 @@ class Observer(Protocol):
     longest_look_s: float
     """Neither method takes longer."""
 
-    def look(self, record: PlanRecord, phase: Phase, within_s: float) -> str:
+    def sample(self, record: PlanRecord, phase: Phase, within_s: float) -> str:
         """See how the target does. What was seen of it so far, this look included, as text for the record."""
         ...
 

@@ -48,7 +48,7 @@ class ProbeObserver:
         }
         self.longest_look_s = max((target.longest_call_s for target in self._targets.values()), default=0.0)
 
-    def look(self, record: PlanRecord, phase: Phase, within_s: float) -> str:
+    def sample(self, record: PlanRecord, phase: Phase, within_s: float) -> str:
         """Send one second's requests. Raises `InvalidPlanError` for a service that is not configured."""
         target = self._targets.get(record.plan.service)
         if target is None:

@@ -55,7 +55,7 @@ class PrometheusObserver:
         self._transport = HttpTransport(settings, connections)
         self.longest_look_s = 3 * self._transport.longest_call_s
 
-    def look(self, record: PlanRecord, phase: Phase, within_s: float) -> str:
+    def sample(self, record: PlanRecord, phase: Phase, within_s: float) -> str:
         """Prometheus looks by itself."""
         del phase, within_s
         return record.seen
@@ -80,8 +80,8 @@ class PrometheusObserver:
     def _number(self, query: str, record: PlanRecord, within_s: float) -> float:
         samples = self._ask(query, record, within_s)
         if len(samples) != 1:
-            told = f"{len(samples)} samples and not one: {_filled(query, record)}"
-            raise FaultLostError(f"the target was not observed: a query gave {told}")
+            message = f"{len(samples)} samples and not one: {_filled(query, record)}"
+            raise FaultLostError(f"the target was not observed: a query gave {message}")
         value = samples[0].value[1]
         if not math.isfinite(value):
             raise FaultLostError(

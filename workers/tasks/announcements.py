@@ -64,8 +64,8 @@ class CeleryAnnouncer:
             traceback=None,
             einfo=einfo,
         )
-        told = saferepr(error, maxlen=LONGEST_RESULT)
-        self._send("task-failed", uuid=plan_id, exception=told, traceback=einfo.traceback[:LONGEST_RESULT])
+        message = saferepr(error, maxlen=LONGEST_RESULT)
+        self._send("task-failed", uuid=plan_id, exception=message, traceback=einfo.traceback[:LONGEST_RESULT])
 
     def retry(self, lease: Lease, decision: decisions.Retry) -> None:
         """Send Celery's retry, as `self.retry` in a body does."""

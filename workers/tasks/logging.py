@@ -13,7 +13,7 @@ from pythonjsonlogger.json import JsonFormatter
 from dispatcher.printable import OneLine
 from dispatcher.settings.settings import LogFormat
 from dispatcher.telemetry.traces import trace_id
-from workers.engine.step_traces import step_under_way
+from workers.engine.traces import step_under_way
 
 __all__ = ["FIELDS", "JsonLines", "StepFields", "structure"]
 

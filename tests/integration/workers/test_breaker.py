@@ -351,7 +351,7 @@ def test_a_person_opens_it_until_a_person_closes_it(rig: Rig) -> None:
     assert not breaker.open("maintenance")
     rig.time_passes(86_400, RULES)
     rejection = rejected(breaker.admit())
-    assert "maintenance" in rejection.told("default")
+    assert "maintenance" in rejection.message("default")
     assert breaker.close()
     assert not breaker.close()
     assert succeeds(breaker)
@@ -446,7 +446,7 @@ def test_a_block_is_a_guarded_call(rig: Rig, stopwatch: Stopwatch) -> None:
 def test_those_who_wait_are_given_moments_apart(rig: Rig, stopwatch: Stopwatch) -> None:
     breaker = trip(rig)
     for number in range(41):
-        wait_s = rejected(breaker.admit(place=True)).retry_after_s
+        wait_s = rejected(breaker.admit(in_line=True)).retry_after_s
         assert wait_s == stopwatch.left_of(60 + number / 50)  # recovery_per_sec is 50
     assert rejected(breaker.admit()).retry_after_s == stopwatch.left_of(60)
 
@@ -463,7 +463,7 @@ def test_retries_are_a_share_of_the_calls_that_succeed(rig: Rig) -> None:
     assert sum(granted) == 10
     refusal = rejected(fleet[0].admit(retry=True))
     assert refusal.budget_spent
-    assert "used up its retries" in refusal.told("default")
+    assert "used up its retries" in refusal.message("default")
     for _ in range(30):
         assert succeeds(fleet[0])
     granted = [isinstance(fleet[n % 3].admit(retry=True), Admission) for n in range(30)]

@@ -139,9 +139,9 @@ class BreakerMachine(RuleBasedStateMachine):
         self.breakers = [self.rig.worker(RULES) for _ in range(2)]
         self.model = Model()
 
-    @rule(target=calls, worker=st.sampled_from([0, 1]), retry=st.booleans(), place=st.booleans())
-    def ask(self, worker: int, *, retry: bool, place: bool) -> Any:
-        call = self._ask(worker, retry=retry, place=place)
+    @rule(target=calls, worker=st.sampled_from([0, 1]), retry=st.booleans(), in_line=st.booleans())
+    def ask(self, worker: int, *, retry: bool, in_line: bool) -> Any:
+        call = self._ask(worker, retry=retry, in_line=in_line)
         return multiple() if call is None else call
 
     @rule(worker=st.sampled_from([0, 1]), call=calls, outcome=st.sampled_from(sorted(OUTCOMES)))
@@ -177,8 +177,8 @@ class BreakerMachine(RuleBasedStateMachine):
         self.model.opened, self.model.spent = 0, 0.0
         self.model.enter(BreakerState.CLOSED)
 
-    def _ask(self, worker: int, *, retry: bool = False, place: bool = False) -> Call | None:
-        answer = self.breakers[worker].admit(retry=retry, place=place)
+    def _ask(self, worker: int, *, retry: bool = False, in_line: bool = False) -> Call | None:
+        answer = self.breakers[worker].admit(retry=retry, in_line=in_line)
         expected = self.model.admits(retry=retry)
         assert isinstance(answer, Admission) is expected
         if not isinstance(answer, Admission):
@@ -281,8 +281,8 @@ class CountsByHand(SharedBreaker):
 
     seen: ClassVar[dict[str, int]] = {}
 
-    def admit(self, *, retry: bool = False, place: bool = False) -> Admission | Rejection:
-        answer = super().admit(retry=retry, place=place)
+    def admit(self, *, retry: bool = False, in_line: bool = False) -> Admission | Rejection:
+        answer = super().admit(retry=retry, in_line=in_line)
         if isinstance(answer, Admission):
             self.seen[answer.id] = self.status().failures
         return answer

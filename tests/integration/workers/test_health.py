@@ -56,35 +56,35 @@ def test_one_check_is_made_in_an_interval_however_many_workers_there_are(
     fleet = [check_on(redis_client, driver, breaker) for _ in range(50)]
     together = threading.Barrier(50)
 
-    def look(check: HealthCheck) -> float:
+    def sample(check: HealthCheck) -> float:
         together.wait()
-        return check.look()
+        return check.sample()
 
     with ThreadPoolExecutor(50) as pool:
-        waits = list(pool.map(look, fleet))
+        waits = list(pool.map(sample, fleet))
     assert driver.calls == ["health"]
     assert all(55 < wait_s <= 60 for wait_s in waits)
     next_interval(redis_client)
     for check in fleet:
-        check.look()
+        check.sample()
     assert driver.calls == ["health", "health"]
 
 
 def test_the_answer_tells_why_an_executor_is_not_healthy(
     check: HealthCheck, driver: FakeDriver, redis_client: redis.Redis
 ) -> None:
-    check.look()
+    check.sample()
     assert known(redis_client).healthy
     driver.trouble([DOWN])
     next_interval(redis_client)
-    check.look()
+    check.sample()
     assert (known(redis_client).healthy, known(redis_client).cause) == (False, "health: 503")
 
 
 def test_the_answer_outlives_its_interval_by_the_longest_check(
     check: HealthCheck, driver: FakeDriver, redis_client: redis.Redis
 ) -> None:
-    check.look()
+    check.sample()
     keeps_ms = redis_client.pttl(KEY)
     assert 60_000 + driver.longest_call_s * 1000 < keeps_ms < 60_000 + 2 * driver.longest_call_s * 1000
 
@@ -95,7 +95,7 @@ def test_a_failed_check_counts_towards_opening(
     for _ in range(4):
         breaker.record_failure()
     driver.trouble([DOWN])
-    check.look()
+    check.sample()
     assert breaker.status().state is BreakerState.OPEN
 
 
@@ -104,19 +104,19 @@ def test_a_good_check_does_not_close_a_breaker(
 ) -> None:
     for _ in range(5):
         breaker.record_failure()
-    check.look()
+    check.sample()
     assert known(redis_client).healthy
     assert breaker.status().state is BreakerState.OPEN
     redis_client.hset("{dispatcher}:breaker:default", "until_ms", 0)
     assert breaker.can_attempt()
     next_interval(redis_client)
-    check.look()
+    check.sample()
     assert breaker.status().state is BreakerState.HALF_OPEN
 
 
 def test_a_good_check_does_not_make_up_for_failed_calls(check: HealthCheck, breaker: SharedBreaker) -> None:
     for _ in range(4):
         breaker.record_failure()
-    check.look()
+    check.sample()
     breaker.record_failure()
     assert breaker.status().state is BreakerState.OPEN

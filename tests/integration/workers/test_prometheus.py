@@ -108,7 +108,7 @@ def test_the_queries_say_what_was_observed(exporter: Exporter, prometheus: str) 
 def test_prometheus_looks_by_itself(prometheus: str) -> None:
     asking = observer(prometheus)
     assert asking.every_s is None
-    assert asking.look(over(PLAN), Phase.DURING, 5) == ""
+    assert asking.sample(over(PLAN), Phase.DURING, 5) == ""
 
 
 def test_a_target_of_which_prometheus_knows_nothing_was_not_observed(prometheus: str) -> None:

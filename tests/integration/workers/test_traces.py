@@ -30,7 +30,7 @@ from dispatcher.telemetry.traces import TRACER
 from workers.breaker.shared import SharedBreaker
 from workers.engine.decisions import Complete, Fail, Retry, Snooze
 from workers.engine.gateway import open_gateway
-from workers.engine.step_traces import own_trace_id, step_span
+from workers.engine.traces import own_trace_id, step_span
 from workers.local import HttpExecutorClient
 from workers.observers.base import Phase
 
@@ -274,7 +274,7 @@ def test_probes_of_the_target_are_part_of_the_trace(stub: StubExecutor, spans: S
     assert way.observer is not None
     record = plan_record("p1")
     with step_span(record):
-        way.observer.look(record, Phase.BEFORE, 5.0)
+        way.observer.sample(record, Phase.BEFORE, 5.0)
     way.close()
     assert {ids(span)[::2] for span in spans.named("GET")} == {
         (f"{own_trace_id('p1'):032x}", ids(spans.one("step"))[1])

@@ -25,7 +25,7 @@ from dispatcher import (
     InvalidSettingsError,
 )
 from workers.drivers.transport import HttpTransport
-from workers.engine.step_traces import own_trace_id, step_span
+from workers.engine.traces import own_trace_id, step_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

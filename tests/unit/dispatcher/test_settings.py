@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher import ExecutorClientConfig, InvalidSettingsError, RetryStrategy, load_settings, variables
+from dispatcher import ExecutorClientConfig, InvalidSettingsError, RetryStrategy, load_settings
+from dispatcher.settings import variables
 
 ROOT = Path(__file__).parents[3]
 ABSENT = {

@@ -13,7 +13,7 @@ from celery.utils.log import ColorFormatter
 from support.plans import plan_record
 
 from dispatcher.settings.settings import LogFormat
-from workers.engine.step_traces import own_trace_id, step_span
+from workers.engine.traces import own_trace_id, step_span
 from workers.tasks.logging import structure
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The spans of steps and of HTTP calls, each in the trace of its plan."""
+"""The spans of steps, each in the trace of its plan."""
 
 from __future__ import annotations
 
@@ -6,37 +6,30 @@ import hashlib
 import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 from opentelemetry.context import Context, attach, create_key, detach, get_value
 from opentelemetry.trace import (
     NonRecordingSpan,
-    Span,
     SpanContext,
     SpanKind,
-    StatusCode,
     TraceFlags,
     get_current_span,
     set_span_in_context,
-    use_span,
 )
 
-from dispatcher.telemetry.traces import TRACER, W3C, describe, describe_plan, trace_id
+from dispatcher.telemetry.traces import TRACER, W3C, describe, describe_plan, mark_failed, trace_id
 from workers.engine.decisions import Complete, Fail, Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from dispatcher.ledger.record import PlanRecord
-    from workers.drivers.answers import Answer
     from workers.engine.decisions import Decision
 
-__all__ = ["noted", "own_trace_id", "step_span", "step_under_way", "traced_call"]
+__all__ = ["own_trace_id", "step_span", "step_under_way", "traced"]
 
 STEP = create_key("dispatcher-step")
 SAMPLED = TraceFlags(TraceFlags.SAMPLED)
-FIRST_ERROR_STATUS = 400
-PORTS = {"http": 80, "https": 443}
 
 
 @contextmanager
@@ -51,7 +44,7 @@ def step_span(record: PlanRecord, kind: SpanKind = SpanKind.INTERNAL) -> Iterato
             describe_plan(record.id, record.executor, record.plan, apply_id=record.apply_id, attempt=attempt)
         yield
     except Exception as exc:
-        _failed(span, exc)
+        mark_failed(span, exc)
         raise
     finally:
         detach(token)
@@ -63,7 +56,7 @@ def step_under_way() -> PlanRecord | None:
     return cast("PlanRecord | None", get_value(STEP))
 
 
-def noted(decision: Decision) -> Decision:
+def traced(decision: Decision) -> Decision:
     """Note the decision in the step's span, and the trace in the observation."""
     span = get_current_span()
     if span.is_recording():
@@ -72,35 +65,8 @@ def noted(decision: Decision) -> Decision:
         case Complete(record, observation):
             return Complete(record, observation.model_copy(update={"trace_id": trace_id()}))
         case Fail(error=error) | Retry(cause=error):
-            _failed(span, error)
+            mark_failed(span, error)
     return decision
-
-
-def traced_call(method: str, url: str, send: Callable[[], Answer]) -> Answer:
-    """Send one HTTP request. Names follow OpenTelemetry's semantic conventions for HTTP clients."""
-    span = TRACER.start_span(method, kind=SpanKind.CLIENT)
-    if not span.is_recording():  # the step's span goes into the header then
-        return send()
-    server = urlsplit(url)
-    span.set_attributes(
-        {
-            "http.request.method": method,
-            "url.full": url,
-            "server.address": server.hostname or "",
-            "server.port": server.port or PORTS[server.scheme],
-        }
-    )
-    with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
-        try:
-            answer = send()
-        except Exception as exc:
-            _failed(span, exc)
-            raise
-        span.set_attribute("http.response.status_code", answer.status)
-        if answer.status >= FIRST_ERROR_STATUS:
-            span.set_attribute("error.type", str(answer.status))
-            span.set_status(StatusCode.ERROR)
-        return answer
 
 
 def own_trace_id(plan_id: str) -> int:
@@ -118,8 +84,3 @@ def _before(record: PlanRecord) -> Context:
     span_id = random.getrandbits(63) + 1
     nobodys = SpanContext(own_trace_id(record.id), span_id, is_remote=True, trace_flags=SAMPLED)
     return set_span_in_context(NonRecordingSpan(nobodys), step)
-
-
-def _failed(span: Span, error: Exception) -> None:
-    span.set_attribute("error.type", type(error).__name__)
-    span.set_status(StatusCode.ERROR, str(error))

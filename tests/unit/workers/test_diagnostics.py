@@ -43,7 +43,7 @@ def test_what_is_wrong_with_a_redis_is_found(changes: dict[str, Any], what: str,
 
 def test_a_valkey_is_called_by_its_own_version() -> None:
     version = redis_server(INFO | {"redis_version": "7.2.4", "valkey_version": "9.1.2"})[0]
-    assert (version.what, version.level, version.told) == ("redis version", Level.OK, "Valkey 9.1.2")
+    assert (version.what, version.level, version.message) == ("redis version", Level.OK, "Valkey 9.1.2")
 
 
 @pytest.mark.parametrize(("ahead_s", "level"), [(0.2, Level.OK), (-5, Level.WARNING), (5, Level.WARNING)])
@@ -52,8 +52,8 @@ def test_a_clock_that_is_off_is_found(ahead_s: float, level: Level) -> None:
 
 
 def test_the_direction_in_which_a_clock_is_off_is_told() -> None:
-    assert "ahead of" in clock(5).told
-    assert "behind" in clock(-5).told
+    assert "ahead of" in clock(5).message
+    assert "behind" in clock(-5).message
 
 
 @pytest.mark.parametrize(("ms", "level"), [(0.3, Level.OK), (9, Level.WARNING), (90, Level.ERROR)])
@@ -83,7 +83,7 @@ def test_an_executor_of_another_contract_is_named_with_what_to_do() -> None:
         "warning  contract of eu: version '2.1', but the driver's is 1.0. Bring it and this fleet to the "
         "same major version; dispatcher conformance URL checks it"
     )
-    assert contract("eu", None, "1.0").told == (
+    assert contract("eu", None, "1.0").message == (
         "names no contract version; dispatcher conformance URL checks it"
     )
 
