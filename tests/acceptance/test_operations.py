@@ -283,7 +283,8 @@ def test_worker_starts_processes_that_carry_plans_out_and_ends_them_all(
     command = [DISPATCHER, "worker", "--processes", processes, "--threads", "3"]
     with Process(command, tmp_path / "log", address | mark.environment) as worker:
         worker.wait_until(lambda: worker.output.count(" ready.") == int(processes))
-        assert "concurrency: 3 (step_pool)" in worker.output
+        assert "concurrency: 3 (thread)" in worker.output
+        assert "mingle" not in worker.output
         assert cli("run", "-", text=json.dumps(PLAN)).returncode == 0
         worker.stop()
     eventually(lambda: mark.running() == [])

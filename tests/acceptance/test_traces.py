@@ -50,7 +50,7 @@ def of_trace(collector: Collector, trace_id: str) -> list[Span]:
     def spans() -> list[Span]:
         return [span for span in collector.spans if span.trace_id == trace_id]
 
-    eventually(lambda: any(span.attributes.get("dispatcher.decision") == "finish" for span in spans()))
+    eventually(lambda: any(span.attributes.get("dispatcher.decision") == "complete" for span in spans()))
     return spans()
 
 
@@ -75,7 +75,11 @@ def test_one_trace_leads_from_the_command_line_to_the_executor(
     steps = {span.span_id: span for span in spans if span.name == "step"}
     assert {span.parent_id for span in steps.values()} == {submit.span_id}
     assert {span.parent_id for span in spans if span.kind == "client"} == set(steps)
-    assert [span.attributes["dispatcher.decision"] for span in steps.values()] == ["retry", "park", "finish"]
+    assert [span.attributes["dispatcher.decision"] for span in steps.values()] == [
+        "retry",
+        "snooze",
+        "complete",
+    ]
     assert [span.failed for span in steps.values()] == [True, False, False]
 
 

@@ -56,17 +56,6 @@ def plain_celery(redis_url: str) -> Celery:
     return app
 
 
-@pytest.mark.usefixtures("worker")
-def test_a_plan_whose_task_is_revoked_is_carried_out_all_the_same(
-    dispatcher: Dispatcher, stub: StubExecutor
-) -> None:
-    handle = dispatcher.submit(abort_plan(), plan_id="revoked")
-    eventually(lambda: stub.running)
-    asked = dispatcher._celery.control.revoke("revoked", reply=True, timeout=60, limit=1)
-    assert "flagged as revoked" in str(asked)
-    assert handle.result(60).error_rate == 1.0
-
-
 def test_the_fleet_checks_an_executor_once_and_callers_hear_of_it(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor
 ) -> None:
@@ -276,12 +265,6 @@ def test_waiting_for_a_plan_ends_with_the_time_given_and_the_plan_goes_on(
 @pytest.mark.usefixtures("worker")
 def test_apply_and_observe_is_the_specifications_call(dispatcher: Dispatcher) -> None:
     assert dispatcher.apply_and_observe(abort_plan(), timeout_sec=30.0).error_rate == 1.0
-
-
-def test_workers_keep_to_themselves(start: Workers, stub: StubExecutor) -> None:
-    start(stub.url)
-    second = start(stub.url)
-    assert "mingle" not in second.output
 
 
 def test_flower_sees_one_row_a_plan_that_succeeds_once(

@@ -23,6 +23,7 @@ from workers.tasks.app import create_worker_app
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from celery import Celery
     from support.processes import Process
 
     from dispatcher import PlanHandle
@@ -38,6 +39,13 @@ QUICK_RETRIES = {
     "DISPATCHER_EXECUTORS__DEFAULT__RETRY_BUDGET_RESERVE": "1000",
     "DISPATCHER_EXECUTORS__DEFAULT__CIRCUIT_BREAKER_FAILURE_THRESHOLD": "1000",
 }
+
+
+def close_connections(app: Celery) -> None:
+    """Celery leaves them to the collector."""
+    app.pool.force_close_all()
+    app.backend.result_consumer.stop()
+    app.backend.client.connection_pool.disconnect()
 
 
 class Fleet:
@@ -60,6 +68,7 @@ class Fleet:
             )
             self.dispatcher = parts.enter_context(Dispatcher(self.settings))
             self.app = parts.enter_context(create_worker_app(self.settings))
+            parts.callback(close_connections, self.app)
             self._parts = parts.pop_all()
         try:
             self.worker = self.start(*self._options)

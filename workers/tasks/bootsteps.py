@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from celery import bootsteps
+from celery.apps.worker import install_worker_term_handler
 from celery.concurrency.thread import TaskPool
 from celery.exceptions import InvalidTaskError
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from dispatcher.errors import InvalidSettingsError
+from dispatcher.settings.settings import LogFormat
 from dispatcher.telemetry.trace_export import export_traces
 from workers.tasks import control
 from workers.tasks.parts import WorkerParts
@@ -56,6 +58,8 @@ def bootsteps_of(settings: Settings) -> dict[str, list[type[bootsteps.Step]]]:
 
         def start(self, worker: Worker) -> None:
             self._flush_traces = export_traces("fault-dispatcher-worker")
+            if settings.logs.format is LogFormat.JSON:
+                install_worker_term_handler(worker, verbose=False)  # prints nothing but log lines
             control.register(worker.app, self.obj.ledger)
             self.obj.start()
 

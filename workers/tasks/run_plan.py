@@ -90,6 +90,7 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
     max_retries = None  # the retry policy decides
     acks_late = False
     send_events = False  # the request sends them, in an order that keeps RETRY visible
+    throws = (ExecutorClientError,)  # what ends a plan is logged once, without a traceback
     typing = False  # `run` says what is wrong, for those who send by name too
 
     engine: Engine | None = None

@@ -26,7 +26,7 @@ from support.breakers import FAILED, KEY, SUCCEEDED, LocalRig, SharedRig, rules
 from support.redis_server import versions
 
 from dispatcher.ledger.scripts import Script
-from workers import breaker as shared_breaker
+from workers.breaker import shared as shared_breaker
 from workers.breaker.rules import NO_COUNTS, Admission, BreakerState, Outcome, Report
 from workers.breaker.shared import SharedBreaker
 

@@ -122,8 +122,8 @@ def test_spans_say_what_they_are_about(
     submit, (first, last), [apply] = spans.one("submit"), spans.named("step"), spans.named("POST")
     assert (submit.kind, told(submit)) == (SpanKind.PRODUCER, plan)
     step = plan | {"dispatcher.apply_id": "p1", "dispatcher.attempt": 1}
-    assert (first.kind, told(first)) == (SpanKind.CONSUMER, step | {"dispatcher.decision": "park"})
-    assert told(last) == step | {"dispatcher.decision": "finish"}
+    assert (first.kind, told(first)) == (SpanKind.CONSUMER, step | {"dispatcher.decision": "snooze"})
+    assert told(last) == step | {"dispatcher.decision": "complete"}
     assert apply.kind is SpanKind.CLIENT
     assert told(apply) == {
         "http.request.method": "POST",
