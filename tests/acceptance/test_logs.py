@@ -38,7 +38,7 @@ def carry_out(dispatcher: Dispatcher, stub: StubExecutor) -> None:
         dispatcher.submit(abort_plan(), plan_id="bad").result(60)
 
 
-def test_every_line_is_json_and_verdicts_have_their_levels_and_fields(
+def test_every_line_is_json_and_decisions_have_their_levels_and_fields(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor
 ) -> None:
     worker = start(stub.url, *DEBUG, DISPATCHER_LOGS__FORMAT="json", **QUICK)
@@ -47,7 +47,7 @@ def test_every_line_is_json_and_verdicts_have_their_levels_and_fields(
     worker.stop()
     lines = objects(worker.output)
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
-    decisions = [line for line in lines if line["logger"] == "workers.steps"]
+    decisions = [line for line in lines if line["logger"] == "workers.engine.engine"]
     told = [(line["level"], line["plan"], line.get("apply_id"), line["attempt"]) for line in decisions]
     assert told == [
         ("INFO", "good", None, 1),

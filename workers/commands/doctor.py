@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from kombu.exceptions import KombuError
@@ -134,8 +134,8 @@ def _workers(settings: Settings) -> list[Finding]:
 def _replies(settings: Settings) -> dict[str, Any]:
     """What each worker says of itself. One of another version may not know the question."""
     with closing(make_celery(settings)) as app:
-        inspect = app.control.inspect(timeout=WORKERS_WITHIN_SEC)
-        return cast("dict[str, Any]", inspect._request(DESCRIBE) or {})  # noqa: SLF001 (as celery documents it)
+        replies = app.control.broadcast(DESCRIBE, reply=True, timeout=WORKERS_WITHIN_SEC)
+        return {name: answer for reply in replies for name, answer in reply.items()}
 
 
 def _executor(settings: Settings, name: str) -> Iterator[Finding]:
