@@ -60,7 +60,7 @@ BOUNDS = {
     "http_calls": 3.0,
     "messages": 1.0,
     "calls_per_step": 195.0,
-    "own_calls_per_step": 195.0,
+    "own_calls_per_step": 105.0,
 }
 """The most of each that one plan may take, workers and submitter together; of functions, one step.
 

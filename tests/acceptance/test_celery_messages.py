@@ -265,7 +265,9 @@ def test_a_message_with_an_eta_does_not_hold_its_plan_up(fleet: Fleet, stub: Stu
 
 def test_a_plan_whose_message_expires_in_the_queue_is_carried_out_all_the_same(fleet: Fleet) -> None:
     handle = fleet.submit(start_time=LATER)
-    fleet.redis.client.hset(f"{{dispatcher}}:plan:{handle.id}", "due_ms", 0)
+    plan_key = f"{{dispatcher}}:plan:{handle.id}"
+    eventually(lambda: fleet.redis.client.hget(plan_key, "lease") == "parked")  # its own message has come
+    fleet.redis.client.hset(plan_key, mapping={"due_ms": 0, "lease": "message 0"})
     fleet.push(fleet.message(handle.id, handle.id, expires="2001-01-01T00:00:00+00:00"))
     eventually(lambda: handle.status().state is PlanState.RUNNING, within_s=20)
     fleet.end(handle)
