@@ -183,7 +183,7 @@ class Leases:
         """Renew the leases, given as plan id and token; ids of the plans whose leases were lost."""
         pairs = list(held.items())
         standing = self._run(RENEW, [self._prefix, self._lease_ms, *itertools.chain.from_iterable(pairs)])
-        return [plan_id for (plan_id, _), stands in zip(pairs, standing, strict=True) if not stands]
+        return [plan_id for (plan_id, _), holds in zip(pairs, standing, strict=True) if not holds]
 
     def announce_apply(self, lease: Lease) -> bool:
         """Write down that an apply begins that must not be repeated. False if the lease was lost."""

@@ -43,7 +43,7 @@ class Publisher:
     def send(self, plans: Sequence[tuple[str, str]]) -> bool:
         """Send a message for each plan, given by its id and its title for people. False if the broker fails.
 
-        Nothing is lost then: workers begin a plan without its message a minute after its submission.
+        Nothing is lost then: workers begin a plan without its message within a minute.
         """
         if self._process != os.getpid():
             self._start_anew()

@@ -136,7 +136,9 @@ class Fetcher(Loop):
         try:
             answers = self._leases.fetch(list(self._named), 0).named
         except LedgerUnavailableError as exc:
-            logger.warning("%d plans begin a minute after their submission: %s", len(self._named), exc)
+            logger.warning(
+                "%d plans begin without their messages, within a minute: %s", len(self._named), exc
+            )
             return []
         for answer in answers:
             if isinstance(answer, Lease):

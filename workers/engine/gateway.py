@@ -71,11 +71,6 @@ class Gateway:
         rules = BreakerRules.of(config, lease_s=_longest_step_s(driver, observer))
         return cls(name, driver, observer, runner, rules, config.read_timeout_sec)
 
-    @property
-    def longest_step_s(self) -> float:
-        """No step of a plan for this Executor takes longer, in seconds."""
-        return _longest_step_s(self.driver, self.observer)
-
     def calls(self, record: PlanRecord, now_ms: int) -> StepCalls:
         """The calls of one step that begins at `now_ms`."""
         return StepCalls(

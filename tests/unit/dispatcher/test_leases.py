@@ -12,7 +12,7 @@ from support.steps import finished, parked, release, retried
 from dispatcher import ConflictPolicy, ExecutorClientError, PlanState, Settings
 from dispatcher.ledger.leases import Denial, Lease, Leases, Named, Settlement
 from dispatcher.ledger.ledger import Ledger, Submission
-from dispatcher.ledger.record import Order
+from dispatcher.ledger.record import SCHEMA_VERSION, Order
 
 if TYPE_CHECKING:
     import redis
@@ -86,7 +86,7 @@ def test_a_message_gets_the_lease_of_its_plan(ledger: Ledger, leases: Leases) ->
 
 
 def test_a_message_for_no_plan_learns_so(leases: Leases) -> None:
-    assert named(leases, "nobody") is Denial.UNKNOWN
+    assert named(leases, "unknown") is Denial.UNKNOWN
 
 
 def test_many_messages_are_answered_in_one_call_each_with_its_own_answer(
@@ -95,7 +95,7 @@ def test_many_messages_are_answered_in_one_call_each_with_its_own_answer(
     for plan_id in ("p1", "p2", "p3"):
         submit(ledger, plan_id, abort_plan(api=f"/{plan_id}"))
     finished(leases, begin(leases, "p2"))
-    names = [Named("p1", 0), Named("nobody", 0), Named("p2", 0), Named("p3", 1), Named("p3", 0)]
+    names = [Named("p1", 0), Named("unknown", 0), Named("p2", 0), Named("p3", 1), Named("p3", 0)]
     first, *denials, last = leases.fetch(names, 0).named
     assert isinstance(first, Lease)
     assert denials == [Denial.UNKNOWN, Denial.OVER, Denial.ELSEWHERE]
@@ -166,6 +166,49 @@ def test_a_message_that_younger_ones_have_overtaken_is_lost_however_long_the_que
     begin_due(leases)
 
 
+def test_a_message_that_was_lost_between_its_arrival_and_its_lease_is_noticed_within_seconds(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    pass_time(redis_client, "p1", 4_000)
+    assert leases.fetch([], 10).next_due_s == pytest.approx(56, abs=2)
+    pass_time(redis_client, "p1", 2_000)
+    assert leases.fetch([], 10).next_due_s == 0
+    begin_due(leases)
+    assert counted(redis_client, "messages_lost") == 1
+
+
+def test_a_message_that_still_queues_is_not_taken_for_lost(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    redis_client.lpush(QUEUE, "a message")
+    pass_time(redis_client, "p1", 6_000)
+    assert leases.fetch([], 10).next_due_s == pytest.approx(54, abs=2)
+
+
+def test_a_plan_with_a_start_time_is_not_taken_for_lost_before_it(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger, plan=abort_plan(start_time=datetime.now(UTC) + timedelta(seconds=50)))
+    assert leases.fetch([], 10).next_due_s == pytest.approx(50, abs=2)
+    assert leases.fetch([], 10).due == []
+
+
+def test_messages_that_were_lost_with_a_killed_worker_are_noticed_while_others_are_busy(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    for plan_id in ("killed", "popped", "busy"):
+        submit(ledger, plan_id, abort_plan(api=f"/{plan_id}"))
+        pass_time(redis_client, plan_id, 6_000)
+    begin(leases, "killed")
+    redis_client.zadd(DUE, {"killed": 0})
+    fetched = leases.fetch([Named("busy", 0)], 10)
+    assert [lease.plan_id for lease in fetched.due] == ["killed"]
+    assert fetched.next_due_s == 0
+    begin_due(leases, "popped")
+
+
 def test_a_queue_of_another_kind_holds_nothing_up(
     ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
@@ -205,7 +248,7 @@ def test_a_lease_that_was_lost_is_not_renewed(
     lost = begin(leases)
     pass_time(redis_client, "p1", 6_000)
     next_lease = begin_due(leases)
-    assert leases.renew({"p1": lost.token, "nobody": "token"}) == ["p1", "nobody"]
+    assert leases.renew({"p1": lost.token, "unknown": "token"}) == ["p1", "unknown"]
     assert leases.renew({"p1": next_lease.token}) == []
 
 
@@ -454,7 +497,7 @@ def test_a_cancelled_plan_is_due_at_once(ledger: Ledger, leases: Leases) -> None
     submit(ledger)
     lease = begin(leases)
     parked(leases, lease, 30_000, lease.record.applied("f1", 1))
-    assert ledger.cancel(["p1", "nobody"], "why not") == [True, None]
+    assert ledger.cancel(["p1", "unknown"], "why not") == [True, None]
     assert begin_due(leases).record.cancelled == "why not"
 
 
@@ -530,13 +573,43 @@ def test_a_record_that_cannot_be_read_spoils_no_other(
     assert leases.fetch([], 10).due == []
 
 
+@pytest.mark.parametrize("damage", ["another kind of key", "no lease", "no due time"])
+def test_a_plan_whose_record_is_damaged_is_set_aside_and_spoils_no_other(
+    damage: str, ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    for plan_id in ("p1", "p2"):
+        submit(ledger, plan_id, abort_plan(api=f"/{plan_id}"))
+        redis_client.zadd(DUE, {plan_id: 0})
+    if damage == "another kind of key":
+        redis_client.set("{dispatcher}:plan:p1", "text")
+    else:
+        redis_client.hdel("{dispatcher}:plan:p1", {"no lease": "lease", "no due time": "due_ms"}[damage])
+    assert named(leases) is Denial.UNREADABLE
+    redis_client.zadd(DUE, {"p1": 0})
+    begin_due(leases, "p2")
+    assert set(redis_client.hgetall("{dispatcher}:aside")) == {"p1"}
+    assert ledger.cancel(["p1", "p2"], "why not")[1] is True
+
+
+def test_a_plan_that_is_gone_is_no_longer_aside(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger)
+    redis_client.hset("{dispatcher}:plan:p1", "v", "99")
+    assert named(leases) is Denial.UNREADABLE
+    redis_client.delete("{dispatcher}:plan:p1")
+    redis_client.zadd(DUE, {"p1": 0})
+    assert leases.fetch([], 10).due == []
+    assert redis_client.hgetall("{dispatcher}:aside") == {}
+
+
 def test_a_plan_that_was_set_aside_goes_on_once_a_worker_can_read_it(
     ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
     submit(ledger)
     redis_client.hset("{dispatcher}:plan:p1", "v", "99")
     assert named(leases) is Denial.UNREADABLE
-    redis_client.hset("{dispatcher}:plan:p1", "v", "1")
+    redis_client.hset("{dispatcher}:plan:p1", "v", SCHEMA_VERSION)
     pass_time(redis_client, "p1", 60_000)
     begin_due(leases)
     assert redis_client.hgetall("{dispatcher}:aside") == {}

@@ -1,0 +1,124 @@
+"""The completer and the lease keeper, one turn at a time, over leases that fail on demand."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.plans import abort_plan
+
+from dispatcher import LedgerUnavailableError, Settings
+from dispatcher.ledger.leases import Lease, Leases, Named, Settlement
+from dispatcher.ledger.ledger import Ledger, Submission
+from dispatcher.ledger.record import Order
+from dispatcher.tasks.app import make_celery
+from dispatcher.tasks.results import ResultCodec
+from workers.breaker.rules import UNCOUNTED, Admission, Outcome, Report
+from workers.engine.completer import Completer
+from workers.engine.decisions import Snooze
+from workers.engine.execution import Execution
+from workers.engine.lease_keeper import LeaseKeeper
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import redis
+
+    from dispatcher.ledger.leases import Standing
+    from dispatcher.ledger.scripts import Call
+
+LOCAL = Admission("", UNCOUNTED, local=True)
+
+
+class FailingLeases(Leases):
+    """Refuses the next `failures` settlements."""
+
+    failures = 0
+    settled_during_renew: Lease | None = None
+    completer: Completer | None = None
+
+    def settle(self, settlements: Sequence[Settlement], piggyback: Sequence[Call] = ()) -> list[Standing]:
+        if self.failures:
+            self.failures -= 1
+            raise LedgerUnavailableError("Redis is away")
+        return super().settle(settlements, piggyback)
+
+    def renew(self, held: Mapping[str, str]) -> list[str]:
+        if self.completer is not None and self.settled_during_renew is not None:
+            self.completer.release(self.settled_during_renew)
+            self.completer.turn()
+        return super().renew(held)
+
+
+class CountingBreaker:
+    """Counts what a local breaker learns."""
+
+    def __init__(self) -> None:
+        self.recorded = 0
+
+    def record(self, admission: Admission, report: Report) -> None:
+        assert admission.local
+        assert report.outcome is Outcome.SUCCESS
+        self.recorded += 1
+
+
+class Parts:
+    """A completer and its surroundings, and a lease of one plan."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        settings = Settings()
+        self.breaker = CountingBreaker()
+        self.leases = FailingLeases(client, settings)
+        self.keeper = LeaseKeeper(self.leases)
+        results, breakers = ResultCodec(make_celery(settings)), {"default": self.breaker}
+        self.completer = Completer(self.leases, self.keeper, results, breakers, written=_nothing)  # type: ignore[arg-type]
+        order = Order(plan=abort_plan(), timeout_ms=30_000)
+        Ledger(client, settings).submit([Submission("p1", order)])
+        [lease] = self.leases.fetch([Named("p1", 0)], 0).named
+        assert isinstance(lease, Lease)
+        self.lease = lease
+        self.keeper.hold(lease)
+
+
+@pytest.fixture
+def parts(redis_client: redis.Redis) -> Parts:
+    return Parts(redis_client)
+
+
+def test_a_decision_that_redis_did_not_take_is_offered_again_and_counted_once(
+    parts: Parts,
+) -> None:
+    parts.leases.failures = 2
+    execution = Execution(Snooze(parts.lease.record, 1000), LOCAL, Report(Outcome.SUCCESS))
+    answer = parts.completer.settle(parts.lease, execution)
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailableError):
+            parts.completer.turn()
+        assert not answer.done()
+    parts.completer.turn()
+    assert answer.result(0).due_ms == 1000
+    assert parts.breaker.recorded == 1
+
+
+def test_a_lease_that_was_given_back_while_it_was_renewed_is_not_called_lost(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts.leases.completer, parts.leases.settled_during_renew = parts.completer, parts.lease
+    with caplog.at_level(logging.WARNING):
+        parts.keeper.turn()
+    assert caplog.messages == []
+    assert len(parts.keeper) == 0
+
+
+def test_a_lease_that_another_worker_holds_is_called_lost(
+    parts: Parts, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_client.hset("{dispatcher}:plan:p1", "lease", "held another")
+    parts.keeper.turn()
+    assert caplog.messages == ["plan p1: its lease was lost"]
+    assert len(parts.keeper) == 0
+
+
+def _nothing(*_: Any) -> None:
+    """Nothing follows here."""
