@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.eventually import eventually
-from support.processes import Process
+from support.processes import WarmProcess
 
 if TYPE_CHECKING:
     from support.processes import ExecutorProcess, Workers
@@ -19,10 +18,10 @@ if TYPE_CHECKING:
 RECOMMENDER = Path(__file__).parents[2] / "examples" / "recommender.py"
 
 
-def recommender(redis_url: str, folder: Path, *options: str) -> Process:
+def recommender(redis_url: str, folder: Path, *options: str) -> WarmProcess:
     """Prints into `folder`, and keeps its studies there."""
-    return Process(
-        [sys.executable, "-u", str(RECOMMENDER), *options],
+    return WarmProcess(
+        [str(RECOMMENDER), *options],
         folder / "out",
         {"DISPATCHER_REDIS_URL": redis_url},
         errors=folder / "errors",

@@ -6,6 +6,7 @@ processes like any other: with an environment, standard input, outputs, signals 
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import pkgutil
@@ -38,6 +39,8 @@ OTHERS = (
     "celery.worker.consumer",
     "flower.command",
     "kombu.transport.redis",
+    "optuna",
+    "optuna.storages",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "uvicorn.protocols.http.auto",
 )
@@ -75,7 +78,7 @@ def modules() -> list[str]:
 class WarmChild:
     """A program, with what `subprocess.Popen` offers for it.
 
-    `program` is a module, as `python -m` runs it, or `module:function`.
+    `program` is a module, as `python -m` runs it, `module:function`, or the path of a file.
     """
 
     def __init__(
@@ -128,7 +131,9 @@ def _run(
     module, _, function = program.partition(":")
     sys.argv = [module.partition(".")[0], *arguments]
     sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
-    if function:
+    if program.endswith(".py"):
+        runpy.run_path(program, run_name="__main__")
+    elif function:
         getattr(import_module(module), function)()
     else:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -143,3 +148,5 @@ def _redirect(standard_input: str, output: Path, errors: Path) -> None:
     for number, path in ((1, output), (2, errors)):
         with path.open("ab") as file:
             os.dup2(file.fileno(), number)
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=True)
