@@ -1,9 +1,9 @@
 """The chaos campaign: plans are carried out while every part is killed, stopped and disturbed at random.
 
-`python -m benchmarks.chaos_campaign --plans 2000`. Real workers, a real Redis with an append-only file, an
-Executor that keeps a journal of all faults. Workers, Redis and Executor are killed; workers hang; the
-Executor hangs or answers nonsense; Redis answers with errors; messages get lost, are sent twice, or are
-nonsense. At the end each plan is compared with the Executor's journal:
+`python -m benchmarks.chaos_campaign --plans 2000`. Real workers, a real Redis that syncs its
+append-only file before it answers, an Executor that keeps a journal of all faults. Workers, Redis and
+Executor are killed; workers hang; the Executor hangs or answers nonsense; Redis answers with errors; messages
+get lost, are sent twice, or are nonsense. At the end each plan is compared with the Executor's journal:
 
     lost      a plan without an observation or a typed error
     doubled   a plan that was applied more than once
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--peer", action="store_true", help="run plain Celery instead")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    with stage(counting=True) as made:
+    with stage(counting=True, appendfsync="always") as made:
         campaign = run_peer if options.peer else run_dispatcher
         counts = campaign(made, options, random.Random(options.seed))  # noqa: S311 (chaos is no secret)
         ended, logs = made.workers_ended, made.logs()

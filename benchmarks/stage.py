@@ -65,6 +65,9 @@ class Stage:
     counting: bool = False
     """Whether the Executor is the counting one, which keeps `journal`, instead of the stub."""
 
+    appendfsync: str = "everysec"
+    """When Redis syncs its file. Unless this is `always`, a killed Redis may forget acknowledged writes."""
+
     workers: list[Process] = field(default_factory=list)
     redis: Process = field(init=False)
     executor: Process = field(init=False)
@@ -74,7 +77,7 @@ class Stage:
         self.redis_url = f"redis://127.0.0.1:{self.redis_port}/0"
         self.executor_url = f"http://127.0.0.1:{self.executor_port}"
         self.journal = self.folder / "journal"
-        keep = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+        keep = ["--appendonly", "yes", "--appendfsync", self.appendfsync, "--save", ""]
         listen = ["--bind", "127.0.0.1", "--port", str(self.redis_port), "--dir", str(self.folder)]
         self.redis = self._process("redis", Command([redis_server(), *listen, *keep]))
         module, argument = (
@@ -196,10 +199,10 @@ class Stage:
 
 
 @contextmanager
-def stage(*, trace_bytes: int = 0, counting: bool = False) -> Iterator[Stage]:
+def stage(*, trace_bytes: int = 0, counting: bool = False, appendfsync: str = "everysec") -> Iterator[Stage]:
     """A stage without workers, up and ready. All of it ends with the context."""
     with tempfile.TemporaryDirectory(prefix="stage-") as folder:
-        made = Stage(Path(folder), trace_bytes, counting)
+        made = Stage(Path(folder), trace_bytes, counting, appendfsync)
         try:
             made.start()
             yield made

@@ -49,11 +49,14 @@ def worker(start: Workers, stub: StubExecutor) -> Process:
     return start(stub.url, **QUICK_RETRIES)
 
 
-def plain_celery(redis_url: str) -> Celery:
+@pytest.fixture
+def plain_celery(redis_url: str) -> Iterator[Celery]:
     """An application of another program, which reads results."""
-    app = Celery(backend=redis_url, set_as_current=False)
-    app.conf.result_backend_transport_options = {"global_keyprefix": "{dispatcher}:"}
-    return app
+    with Celery(backend=redis_url, set_as_current=False) as app:
+        app.conf.result_backend_transport_options = {"global_keyprefix": "{dispatcher}:"}
+        yield app
+        app.backend.result_consumer.stop()  # `close` leaves both connections to the garbage collector
+        app.backend.client.connection_pool.disconnect()
 
 
 def test_the_fleet_checks_an_executor_once_and_callers_hear_of_it(
@@ -82,30 +85,26 @@ def test_callers_hear_why_an_executor_is_not_healthy(
 
 @pytest.mark.usefixtures("worker")
 def test_anyone_with_plain_celery_can_read_an_observation(
-    dispatcher: Dispatcher, stub: StubExecutor, redis_url: str
+    dispatcher: Dispatcher, plain_celery: Celery
 ) -> None:
     handle = dispatcher.submit(abort_plan())
-    plain = plain_celery(redis_url)
-    observed = AsyncResult(handle.id, app=plain).get(timeout=60)
+    observed = AsyncResult(handle.id, app=plain_celery).get(timeout=60)
     assert observed == handle.result(1).model_dump(mode="json")
     assert (observed["error_rate"], observed["status_code"]) == (1.0, 503)
     assert handle.status().state is PlanState.OBSERVED
-    plain.close()
 
 
 @pytest.mark.usefixtures("worker")
 def test_anyone_with_plain_celery_gets_the_typed_error(
-    dispatcher: Dispatcher, stub: StubExecutor, redis_url: str
+    dispatcher: Dispatcher, stub: StubExecutor, plain_celery: Celery
 ) -> None:
     stub.answers.append((400, {"error": "invalid_input", "message": "no such api"}))
     handle = dispatcher.submit(abort_plan())
-    plain = plain_celery(redis_url)
     with pytest.raises(ExecutorRejectedError, match="no such api"):
-        AsyncResult(handle.id, app=plain).get(timeout=60)
+        AsyncResult(handle.id, app=plain_celery).get(timeout=60)
     with pytest.raises(ExecutorRejectedError) as caught:
         handle.result(1)
     assert (caught.value.status, caught.value.executor_message) == (400, "no such api")
-    plain.close()
 
 
 @pytest.mark.usefixtures("worker")

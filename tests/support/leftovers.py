@@ -77,24 +77,19 @@ class Leftovers:
 
     def _new_processes(self) -> Iterator[tuple[int, str]]:
         for number in _process_ids() - self._processes:
-            command = self._command_if_ours(number)
-            if command is None:
+            folder = PROC / str(number)
+            try:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                child = parent == os.getpid()
+                environment = b"" if child else (folder / "environ").read_bytes()
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:  # it has just ended, or is none of ours
                 self._processes.add(number)
-            else:
-                yield number, command
-
-    def _command_if_ours(self, number: int) -> str | None:
-        folder = PROC / str(number)
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent != os.getpid() and f"{MARK}={self._mark}".encode() not in (
-                folder / "environ"
-            ).read_bytes().split(b"\0"):
-                return None
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:  # it has just ended, or is none of ours
-            return None
-        return command or "ended, and its parent did not wait for it"
+                continue
+            if child or f"{MARK}={self._mark}".encode() in environment.split(b"\0"):
+                yield number, command or "ended, and its parent did not wait for it"
+            elif environment:  # a process has none while it becomes another program
+                self._processes.add(number)
 
 
 def _process_ids() -> set[int]:

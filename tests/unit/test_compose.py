@@ -34,7 +34,10 @@ def test_every_service_is_checked_for_health(name: str) -> None:
 
 def test_redis_keeps_plans_and_asks_for_a_password() -> None:
     script = SERVICES["redis"]["command"][-1]
-    assert all(line in script for line in ("requirepass", "appendonly yes", "maxmemory-policy noeviction"))
+    assert all(
+        line in script
+        for line in ("requirepass", "appendonly yes", "appendfsync always", "maxmemory-policy noeviction")
+    )
 
 
 def test_flower_asks_for_a_password() -> None:

@@ -40,7 +40,7 @@ def ended():
 
 def test_clean(): subprocess.run(["true"])
 def test_child(): kept.append(subprocess.Popen(["sleep", "100"]))
-def test_orphan(): subprocess.run(["sh", "-c", "sleep 1 & "])
+def test_orphan(): subprocess.run(["sh", "-c", "sleep 3 & "])
 def test_unreaped(): kept.append(subprocess.Popen(["true"]))
 def test_thread(): threading.Thread(target=over.wait, name="forgotten").start()
 def test_socket(): kept_socket.append(socket.create_server(("127.0.0.1", 0)))
