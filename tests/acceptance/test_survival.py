@@ -143,7 +143,7 @@ def test_an_unknown_plan_cannot_be_cancelled(dispatcher: Dispatcher) -> None:
 def test_a_halt_stops_every_fault_although_all_workers_are_busy(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor
 ) -> None:
-    start(stub.url, "--concurrency", "1")
+    start(stub.url, "--concurrency", "1", DISPATCHER_EXECUTORS__DEFAULT__READ_TIMEOUT_SEC="2")
     running = [dispatcher.submit(abort_plan(api=f"/{n}", duration_seconds=60)) for n in range(5)]
     eventually(lambda: all(is_running(dispatcher, handle.id) for handle in running))
     stub.hanging.add("/hangs")

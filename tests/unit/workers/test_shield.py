@@ -10,7 +10,7 @@ import pytest
 from workers.shield import shield
 
 
-@pytest.mark.parametrize("round_", range(20))
+@pytest.mark.parametrize("round_", range(50))
 def test_work_that_is_interrupted_as_it_begins_is_told_and_waited_for(round_: int) -> None:
     ended: list[bool] = []
     caller = threading.main_thread().ident
