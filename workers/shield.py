@@ -43,7 +43,7 @@ def shield(work: Callable[[threading.Event], T]) -> T:
 class _Shielded(Generic[T]):
     """The work's thread. Caller and thread share only queues whose calls are atomic.
 
-    An interruption between `acquire` and `release` would leave a lock locked, and the thread would wait for it.
+    An interruption between `acquire` and `release` leaves a lock locked, and the thread would wait for it.
     """
 
     def __init__(self) -> None:
