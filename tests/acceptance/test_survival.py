@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -103,6 +104,23 @@ def test_callers_hear_within_seconds_that_everything_was_wiped(
             one.result()
         assert [type(outcome) for outcome in many.result()] == [PlanUnknownError, PlanUnknownError]
     assert time.monotonic() - begun < 15
+
+
+def test_a_worker_ends_when_asked_although_redis_is_away_and_a_failure_waits_for_its_answer(
+    start: Workers, stub: StubExecutor, tmp_path: Path
+) -> None:
+    (tmp_path / "redis").mkdir()
+    stub.hanging.add("/hangs")
+    stub.refuse("/hangs", (500, {}))
+    with RedisServer(tmp_path / "redis") as server, connected(server) as dispatcher:
+        worker = start(stub.url, DISPATCHER_REDIS_URL=server.url, DISPATCHER_WORKER__LEASE_SEC="1")
+        dispatcher.submit(abort_plan(api="/hangs"))
+        eventually(lambda: len(stub.calls) == 1)
+        server.kill()
+        stub.let_go.set()
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait() == 0
+    assert "Redis did not take 1 decisions" in worker.output
 
 
 def test_a_cancelled_plan_has_its_fault_stopped(

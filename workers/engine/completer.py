@@ -80,6 +80,7 @@ class Completer(Loop):
 
         self._counting = threading.Lock()
         self._unanswered = 0
+        self._ended = False
 
     def settle(self, lease: Lease, execution: Execution) -> Future[Standing]:
         """Have the decision written down; how the ledger will answer."""
@@ -104,7 +105,7 @@ class Completer(Loop):
         return self._put(_Item(Settlement(plan.plan_id, plan.token, "aside", [plan.why])))
 
     def stop(self) -> None:
-        """Write down what is left, while its leases may last, and end."""
+        """Write down what is left, while its leases may last, and end. What comes later is lost."""
         give_up_at = time.monotonic() + self._leases.lease_s
         while self._unanswered and self._thread.is_alive() and time.monotonic() < give_up_at:
             time.sleep(GROUP_COMMIT_S)
@@ -112,6 +113,15 @@ class Completer(Loop):
             self._stopping = True
         self._queue.put(None)
         super().stop()
+        with self._counting:
+            self._ended = True
+        left = self._left()
+        for item in left:
+            item.answer.set_result(LOST)
+        if left:
+            logger.warning(
+                "Redis did not take %d decisions; their plans go on once their leases end", len(left)
+            )
 
     def turn(self) -> float:
         if self._pending is None:
@@ -137,9 +147,21 @@ class Completer(Loop):
 
     def _put(self, item: _Item) -> Future[Standing]:
         with self._counting:
+            if self._ended:
+                item.answer.set_result(LOST)
+                return item.answer
             self._unanswered += 1
-        self._queue.put(item)
+            self._queue.put(item)
         return item.answer
+
+    def _left(self) -> list[_Item]:
+        """What nobody has answered, now that the thread has ended."""
+        left = [] if self._pending is None else self._pending[0]
+        while not self._queue.empty():
+            item = self._queue.get()
+            if item is not None:
+                left.append(item)
+        return left
 
     def _collect(self) -> list[_Item]:
         """What has come, and what comes within the time of a group commit."""

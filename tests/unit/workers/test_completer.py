@@ -101,6 +101,20 @@ def test_a_decision_that_redis_did_not_take_is_offered_again_and_counted_once(
     assert parts.breaker.recorded == 1
 
 
+def test_decisions_that_redis_never_took_are_answered_when_the_worker_ends(
+    parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts.leases.failures = 1
+    refused = parts.completer.release(parts.lease)
+    with pytest.raises(LedgerUnavailableError):
+        parts.completer.turn()
+    queued = parts.completer.release(parts.lease)
+    parts.completer.stop()  # or the thread that waits for an answer would never end, nor would the worker
+    too_late = parts.completer.release(parts.lease)
+    assert all(answer.result(0).lost for answer in (refused, queued, too_late))
+    assert caplog.messages == ["Redis did not take 2 decisions; their plans go on once their leases end"]
+
+
 def test_a_lease_that_was_given_back_while_it_was_renewed_is_not_called_lost(
     parts: Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
