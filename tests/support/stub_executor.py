@@ -74,10 +74,10 @@ class StubExecutor(LoopbackServer):
         self.refusals[api] = deque(answers)
 
     def _apply(self, key: str, body: Any) -> tuple[int, object]:
-        if body["api"] in self.hanging:
-            self.let_go.wait(60)
         if self.refusals.get(body["api"]):
             return self.refusals[body["api"]].popleft()
+        if body["api"] in self.hanging:
+            self.let_go.wait(60)
         if self.requests.setdefault(key, body) != body:
             return 422, {"error": "key_reused"}
         if key not in self.running:

@@ -155,7 +155,7 @@ class Completer(Loop):
         return item.answer
 
     def _left(self) -> list[_Item]:
-        """What nobody has answered, now that the thread has ended."""
+        """What the ledger has not answered. The thread has ended."""
         left = [] if self._pending is None else self._pending[0]
         while not self._queue.empty():
             item = self._queue.get()
