@@ -61,12 +61,12 @@ demo: $(VENV)/.ready
 	@$(BIN)/dispatcher demo
 
 test: check
-	@$(BIN)/pytest --quiet --numprocesses 2 --dist worksteal
+	@$(BIN)/pytest --quiet --numprocesses 6 --dist worksteal
 
 test-fast: check unit
 
 unit: $(VENV)/.ready
-	@$(BIN)/pytest --quiet --numprocesses 2 --dist worksteal tests/unit
+	@$(BIN)/pytest --quiet --numprocesses 6 --dist worksteal tests/unit
 
 check: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet .
