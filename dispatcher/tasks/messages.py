@@ -72,11 +72,14 @@ class Publisher:
             if self._producer is None:
                 self._connection = self._app.connection_for_write()
                 self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
-            amqp, queue = self._app.amqp, self._app.conf.task_default_queue
-            with self._producer.batch(max_size=BATCH):
+            producer, amqp, queue = self._producer, self._app.amqp, self._app.conf.task_default_queue
+            declare = [amqp.queues[queue].bind(producer.channel)]  # else kombu binds a copy for each message
+            with producer.batch(max_size=BATCH):
                 for plan_id, title in plans:
                     message = self._message(plan_id, title)
-                    amqp.send_task_message(self._producer, RUN_PLAN, message, queue=queue, retry=False)
+                    amqp.send_task_message(
+                        producer, RUN_PLAN, message, queue=queue, declare=declare, retry=False
+                    )
 
     def _message(self, plan_id: str, title: str) -> Any:
         """Celery's own message for the task, with this plan's id."""

@@ -97,8 +97,9 @@ class CeleryAnnouncer:
 
     @property
     def _watched(self) -> bool:
+        """Whether events of tasks are sent. Those of workers always are."""
         events = self._events
-        return bool(events and events.enabled)
+        return bool(events and events.enabled and (not events.groups or "task" in events.groups))
 
     @property
     def _events(self) -> Any:
