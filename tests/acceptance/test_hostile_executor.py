@@ -97,7 +97,7 @@ def check(hostile: HostileExecutor, call: str, kind: Wrong, plan_id: str, result
     patience = {"ExecutorTimeoutError"} if kind.name == USES_UP_ITS_TIME else set()
     assert type(result).__name__ in {kind.expected(call), *patience}, context
     assert plan_id in str(result), context
-    if f"f-{plan_id}" in hostile.faults:  # then nobody could stop it, for its id is not known
+    if f"f-{plan_id}" in hostile.faults:  # no worker could stop it, because its id is unknown
         assert call == "apply", context
         assert isinstance(result, ExecutorClientError)
         says_so = "may be alive until" in str(result)

@@ -97,7 +97,7 @@ class CeleryAnnouncer:
 
     @property
     def _watched(self) -> bool:
-        """Whether events of tasks are sent. Those of workers always are."""
+        """Whether events of tasks are sent. Celery enables those of workers apart."""
         events = self._events
         return bool(events and events.enabled and (not events.groups or "task" in events.groups))
 
