@@ -11,11 +11,14 @@ from dispatcher.errors import (
     ExecutorServerError,
     ExecutorTimeoutError,
     FaultFailedError,
+    FaultInDoubtError,
     FaultLostError,
+    FaultUnobservedError,
     InvalidPlanError,
     InvalidSettingsError,
     LedgerRefusedError,
     LedgerUnavailableError,
+    MetricsNotReadyError,
     PlanCancelledError,
     PlanConflictError,
     PlanExpiredError,
@@ -25,16 +28,8 @@ from dispatcher.errors import (
 )
 from dispatcher.handles import PlanBatch, PlanHandle
 from dispatcher.interface import ExecutorClient
-from dispatcher.models import (
-    ActiveFault,
-    ConflictPolicy,
-    FaultPlan,
-    FaultType,
-    Health,
-    PlanState,
-    PlanStatus,
-    RawObservation,
-)
+from dispatcher.models import ActiveFault, ConflictPolicy, FaultPlan, FaultType, Health, PlanState, PlanStatus
+from dispatcher.observations import Doubt, Figures, RawObservation
 from dispatcher.settings.executors import ExecutorClientConfig, OnOpen, RetryStrategy
 from dispatcher.settings.settings import Settings, load_settings
 from dispatcher.telemetry.metrics import ExecutorClientMetrics
@@ -45,6 +40,7 @@ __all__ = [
     "ConflictPolicy",
     "DispatchHaltedError",
     "Dispatcher",
+    "Doubt",
     "ExecutorClient",
     "ExecutorClientConfig",
     "ExecutorClientError",
@@ -55,14 +51,18 @@ __all__ = [
     "ExecutorServerError",
     "ExecutorTimeoutError",
     "FaultFailedError",
+    "FaultInDoubtError",
     "FaultLostError",
     "FaultPlan",
     "FaultType",
+    "FaultUnobservedError",
+    "Figures",
     "Health",
     "InvalidPlanError",
     "InvalidSettingsError",
     "LedgerRefusedError",
     "LedgerUnavailableError",
+    "MetricsNotReadyError",
     "OnOpen",
     "PlanBatch",
     "PlanCancelledError",

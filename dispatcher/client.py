@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from dispatcher.ledger.record import PlanRecord
-    from dispatcher.models import FaultPlan, PlanStatus, RawObservation
+    from dispatcher.models import FaultPlan, PlanStatus
+    from dispatcher.observations import RawObservation
 
 __all__ = ["Dispatcher"]
 

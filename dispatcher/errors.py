@@ -19,7 +19,10 @@
     ├── ExecutorServerError         the Executor is overloaded or broken  (429, 5xx)
     ├── ExecutorProtocolError       the answer is not what the contract says
     ├── FaultFailedError            the Executor says that the fault failed
-    └── FaultLostError              the Executor no longer knows the fault
+    ├── FaultLostError              the Executor no longer knows the fault
+    ├── FaultUnobservedError        too few requests met the fault, or an observer could not see it
+    ├── FaultInDoubtError           it is unknown whether the fault is over; its target stays reserved
+    └── MetricsNotReadyError        the Executor has no metrics of the fault yet
 
 Every error travels from a worker to the Recommender through the result backend, which keeps an
 exception's positional arguments and nothing else. Constructors therefore take positional arguments
@@ -50,11 +53,14 @@ __all__ = [
     "ExecutorServerError",
     "ExecutorTimeoutError",
     "FaultFailedError",
+    "FaultInDoubtError",
     "FaultLostError",
+    "FaultUnobservedError",
     "InvalidPlanError",
     "InvalidSettingsError",
     "LedgerRefusedError",
     "LedgerUnavailableError",
+    "MetricsNotReadyError",
     "PlanCancelledError",
     "PlanConflictError",
     "PlanExpiredError",
@@ -325,6 +331,36 @@ class FaultLostError(ExecutorClientError):
 
     advice = "Submit it as a new plan."
     exit_code = 16
+
+
+class FaultUnobservedError(ExecutorClientError):
+    """The fault was in force, and too few requests met it to say anything; or an observer could not see it."""
+
+    advice = "Send requests to the target meanwhile, or lower `min_requests`. Submit it as a new plan."
+    exit_code = 20
+
+
+class FaultInDoubtError(ExecutorClientError):
+    """No answer of the Executor says whether the fault is over. Its target stays reserved."""
+
+    advice = "Look at the target; once it is well, `dispatcher release SERVICE PATH --reason TEXT`."
+    exit_code = 21
+
+    def __init__(self, message: str = "", apply_id: str = "", /) -> None:
+        super().__init__(message, apply_id)
+
+    @property
+    def apply_id(self) -> str:
+        """The Executor's id of the fault. Empty if it was never learned."""
+        return str(self.args[1])
+
+
+class MetricsNotReadyError(ExecutorClientError):
+    """The Executor had no metrics of the fault before the plan's time was used up."""
+
+    advice = "Allow more time (docs/timeouts.md), and read the Executor's log. Submit it as a new plan."
+    exit_code = 22
+    retry_safe = True
 
 
 def to_json(error: ExecutorClientError) -> str:

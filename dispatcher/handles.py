@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from dispatcher.ledger.ledger import Ledger
     from dispatcher.ledger.waits import AsyncWaiter, Waiter
-    from dispatcher.models import PlanState, PlanStatus, RawObservation
+    from dispatcher.models import PlanState, PlanStatus
+    from dispatcher.observations import RawObservation
     from dispatcher.tasks.results import ResultCodec
 
 __all__ = ["Access", "PlanBatch", "PlanHandle"]

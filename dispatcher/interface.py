@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dispatcher.models import FaultPlan, RawObservation
+    from dispatcher.models import FaultPlan
+    from dispatcher.observations import RawObservation
 
 __all__ = ["ExecutorClient"]
 

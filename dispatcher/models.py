@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import (
     AfterValidator,
@@ -14,7 +14,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    JsonValue,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -35,10 +34,10 @@ __all__ = [
     "Health",
     "PlanState",
     "PlanStatus",
-    "RawObservation",
 ]
 
 MAX_DURATION_SECONDS = 86_400
+MAX_TAKES_EFFECT_SEC = 600
 END_OF_TIME = 3000
 """The year before which a plan begins. What is reckoned from there fits into every clock."""
 
@@ -124,6 +123,12 @@ class FaultPlan(BaseModel):
     start_time: Moment | None = None
     """When the fault should begin (RFC 3339). At once if absent."""
 
+    takes_effect_sec: Float | None = Field(default=None, ge=0, le=MAX_TAKES_EFFECT_SEC)
+    """How long after its apply the fault is in force, in seconds. The Executor's setting if absent."""
+
+    min_requests: Int | None = Field(default=None, ge=0)
+    """Fewer requests than this make no observation. The Executor's setting if absent."""
+
     @field_validator("delay_seconds", "abort_http_status", mode="after")
     @classmethod
     def _belongs_to_the_fault_type(cls, value: float | None, info: ValidationInfo) -> float | None:
@@ -154,45 +159,6 @@ class FaultPlan(BaseModel):
         late = f" after {self.start_delay_ms} ms" if self.start_delay_ms else ""
         where = f"{self.service} {self.api}"
         return f"{what}{late}, {self.percentage} % of {where}, {self.duration_seconds} s"
-
-
-class RawObservation(BaseModel):
-    """What the Executor saw of the target while the fault was there (specification 5.1, appendix A)."""
-
-    model_config = ConfigDict(frozen=True)
-
-    execution_id: str
-    """The Executor's id of the fault (its `apply_id`)."""
-
-    timestamp: AwareDatetime
-    """When the observation was collected."""
-
-    status_code: int
-    """The most frequent HTTP status among the target's answers."""
-
-    latency_ms: float = Field(ge=0)
-    """Mean latency of the target's answers, in milliseconds."""
-
-    error_rate: float = Field(ge=0, le=1)
-    """Share of the target's answers that were errors, 0 to 1."""
-
-    success_count: int | None = Field(default=None, ge=0)
-    """How many answers were not errors, if the Executor counts them."""
-
-    error_count: int | None = Field(default=None, ge=0)
-    """How many answers were errors, if the Executor counts them."""
-
-    trace_data: JsonValue = None
-    """Traces of the target's requests as OpenTelemetry JSON, as the Executor sent them."""
-
-    logs: list[str] = Field(default_factory=list)
-    """Log lines, as the Executor sent them."""
-
-    truncated: list[Literal["trace_data", "logs"]] = Field(default_factory=list)
-    """Which of these were too long, and were truncated."""
-
-    trace_id: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
-    """The trace that all calls for the plan belonged to (W3C Trace Context): 32 hexadecimal digits."""
 
 
 class ConflictPolicy(StrEnum):

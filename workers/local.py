@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     import redis
 
-    from dispatcher.models import FaultPlan, Health, RawObservation
+    from dispatcher.models import FaultPlan, Health
+    from dispatcher.observations import RawObservation
     from dispatcher.settings.executors import ServiceSettings
     from workers.breaker.rules import Breaker
     from workers.engine.decisions import Decision

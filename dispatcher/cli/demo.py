@@ -10,7 +10,8 @@ from dispatcher.cli.outcomes import Outcome, collect, show
 from dispatcher.cli.terminal import stderr
 from dispatcher.client import Dispatcher
 from dispatcher.devstack.stack import Stack
-from dispatcher.models import FaultPlan, FaultType, RawObservation
+from dispatcher.models import FaultPlan, FaultType
+from dispatcher.observations import RawObservation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,8 @@ from rich.table import Table
 
 from dispatcher.cli.terminal import echo, stderr, stdout
 from dispatcher.errors import ExecutorClientError, LedgerUnavailableError, ResultTimeoutError
-from dispatcher.models import FaultPlan, FaultType, PlanState, RawObservation
+from dispatcher.models import FaultPlan, FaultType, PlanState
+from dispatcher.observations import RawObservation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

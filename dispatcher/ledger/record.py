@@ -89,6 +89,15 @@ class PlanRecord(NamedTuple):
     applying_ms: int | None = None
     """When an apply began that must not be repeated."""
 
+    takes_effect_ms: int = 0
+    """How long after its apply the fault is in force, and after its removal gone."""
+
+    began_ms: int | None = None
+    """When the fault began to be in force, as the Executor says."""
+
+    over_ms: int | None = None
+    """When the fault ended, as the Executor says."""
+
     seen: str = ""
     """What an observer has seen of its target so far, in the observer's words."""
 
@@ -130,6 +139,9 @@ class PlanRecord(NamedTuple):
             error=errors.from_json(fields["error"]) if "error" in fields else None,
             doubtful_ms=moment("doubtful_ms"),
             applying_ms=moment("applying_ms"),
+            takes_effect_ms=int(fields.get("takes_effect_ms", 0)),
+            began_ms=moment("began_ms"),
+            over_ms=moment("over_ms"),
             seen=fields.get("seen", ""),
             in_the_way=in_the_way or None,
             traceparent=fields.get("traceparent", ""),
@@ -147,6 +159,19 @@ class PlanRecord(NamedTuple):
         """When the Executor itself ends the fault, and the requests that it holds are answered."""
         begins_ms = self.doubtful_ms if self.applied_ms is None else self.applied_ms
         return None if begins_ms is None else begins_ms + budget_ms(self.plan, 0)
+
+    @property
+    def in_force_ms(self) -> int | None:
+        """When the fault begins to be in force: as the Executor says, or else as planned."""
+        if self.began_ms is not None or self.applied_ms is None:
+            return self.began_ms
+        return self.applied_ms + self.takes_effect_ms
+
+    @property
+    def planned_end_ms(self) -> int | None:
+        """When the fault has been in force for its duration, if it ends as planned."""
+        begins_ms = self.in_force_ms
+        return None if begins_ms is None else begins_ms + self.plan.duration_seconds * 1000
 
     def alive_ms(self, now_ms: int) -> int:
         """How much longer the fault may be alive if it is not stopped."""
@@ -178,6 +203,9 @@ class PlanRecord(NamedTuple):
             "state": self.state,
             "apply_id": self.apply_id or "",
             "applied_ms": self.applied_ms or "",
+            "takes_effect_ms": self.takes_effect_ms or "",
+            "began_ms": self.began_ms or "",
+            "over_ms": self.over_ms or "",
             "seen": self.seen,
             "attempts": self.attempts or "",
             "started_ms": self.started_ms or "",

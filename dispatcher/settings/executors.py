@@ -10,10 +10,13 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, field_validator, model_validator
 
+from dispatcher.observations import Doubt
+
 __all__ = [
     "MAX_SECONDS",
     "Endpoint",
     "ExecutorClientConfig",
+    "OnDoubt",
     "OnOpen",
     "ProbeSettings",
     "PrometheusSettings",
@@ -50,6 +53,16 @@ class OnOpen(StrEnum):
 
     DEFER = "defer"
     """It waits until the Executor is back."""
+
+
+class OnDoubt(StrEnum):
+    """What becomes of an observation that has a doubt."""
+
+    KEEP = "keep"
+    """The plan ends with the observation, and the doubt is in its `doubts`."""
+
+    FAIL = "fail"
+    """The plan ends with `FaultUnobservedError`, which names the doubt."""
 
 
 class Section(BaseModel):
@@ -195,6 +208,25 @@ class ExecutorClientConfig(Endpoint):
 
     default_timeout_sec: Seconds = 30.0
     """What a plan may take beyond its fault's own time before it is given up."""
+
+    takes_effect_sec: float = Field(default=0.0, ge=0, le=600, allow_inf_nan=False)
+    """How long after an apply its fault is in force, and after a stop or its end is gone, in seconds.
+
+    `dispatcher conformance --measure-effect` measures it.
+    """
+
+    check_interval_sec: Seconds = 10.0
+    """Between two looks at a fault that runs, at least. More if many faults run at once."""
+
+    min_requests: int = Field(default=1, ge=0)
+    """Fewer requests than this during a fault make no observation: the plan ends with `FaultUnobservedError`."""
+
+    on_doubt: dict[Doubt, OnDoubt] = {}
+    """For each doubt: `keep` the observation (the default), or `fail` the plan."""
+
+    stop_confirmation_sec: Seconds = 15.0
+    """How long an answer is waited for that says that a fault is over. Then the plan ends with
+    `FaultInDoubtError`, and its target stays reserved."""
 
     health_check_interval_sec: Seconds = 60.0
     """How long one answer about the Executor's health holds for the whole fleet."""

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from dispatcher import errors
 from dispatcher.errors import ExecutorClientError, PlanCancelledError, RecordUnreadableError, restore
-from dispatcher.models import RawObservation
+from dispatcher.observations import RawObservation
 from dispatcher.settings.validation import in_words
 
 if TYPE_CHECKING:

@@ -7,13 +7,16 @@ from it has the answers of an Executor that can do no more than it must.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from dispatcher.models import FaultPlan, RawObservation
+    from dispatcher.models import FaultPlan
+    from dispatcher.observations import RawObservation
 
-__all__ = ["Driver", "FaultState"]
+__all__ = ["Driver", "FaultState", "FaultStatus", "ListedFault", "StopOutcome"]
 
 
 class FaultState(StrEnum):
@@ -21,6 +24,40 @@ class FaultState(StrEnum):
 
     RUNNING = "running"
     COMPLETED = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultStatus:
+    """An answer about a fault."""
+
+    state: FaultState
+    started_at: datetime | None = None
+    """When it began to be in force, by the Executor's clock. None if the Executor does not say."""
+
+    ended_at: datetime | None = None
+    """When it ended. None if it runs, or the Executor does not say."""
+
+
+class StopOutcome(StrEnum):
+    """What the answer to a stop says."""
+
+    OVER = "over"
+    """The fault is over."""
+
+    UNCONFIRMED = "unconfirmed"
+    """Nothing about the fault: the stop was only accepted, or the Executor does not know the fault."""
+
+    UNSUPPORTED = "unsupported"
+    """The Executor cannot stop faults."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFault:
+    """A fault that the Executor has at this moment."""
+
+    apply_id: str
+    key: str | None
+    """The key of the apply that injected it. None if the Executor does not keep keys."""
 
 
 class Driver(Protocol):
@@ -34,36 +71,52 @@ class Driver(Protocol):
     """No call takes longer, in seconds."""
 
     speaks: str | None = None
-    """Which version of its API's contract it speaks, as `major.minor`. None where the API has no versions."""
+    """Which version of its API's contract it speaks, as `major.minor`. None if the API has no versions."""
 
-    def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+    def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
         """Inject the fault; the Executor's id for it. Take no longer than `within_s` seconds.
 
         The same `key` is the same fault, however often it is sent, unless the Executor is configured with
-        `idempotent_apply = false`. Raises `FaultFailedError`. An `ExecutorProtocolError` carries the id where
-        the answer has one, so that the fault can be stopped.
+        `idempotent_apply = false`. An apply that arrives after `not_after` must not begin a fault; Executors
+        that cannot check that ignore it. Raises `FaultFailedError`. An `ExecutorProtocolError` carries the id
+        if the answer has one, so that the fault can be stopped.
         """
         ...
 
     def id_of(self, key: str) -> str | None:
-        """The id that an apply under this key gets, where that is known beforehand. None where it is not."""
+        """The id that an apply under this key gets, if that is known beforehand."""
         del key
         return None
 
-    def status(self, apply_id: str, within_s: float) -> FaultState:
-        """Whether the fault is still there. Raises `FaultFailedError`, `FaultLostError`."""
+    def status(self, apply_id: str, within_s: float) -> FaultStatus:
+        """What the Executor says of the fault.
+
+        COMPLETED only if the answer itself says that the fault is over. Raises `FaultFailedError`, and
+        `FaultLostError` if the Executor does not know the fault.
+        """
         ...
 
     def metrics(self, apply_id: str, within_s: float) -> RawObservation:
-        """What was observed of a completed fault. Raises `FaultLostError`. Not asked where an observer is."""
+        """What was observed of a completed fault. Not called if an observer is configured.
+
+        Raises `MetricsNotReadyError` if they are worth another request later, and `FaultLostError`.
+        """
         ...
 
+    def faults(self, within_s: float) -> list[ListedFault] | None:
+        """All faults that the Executor has. None if it cannot list them.
+
+        A fault that is absent from such a list is over, but for the time that a removal takes to arrive.
+        """
+        del within_s
+        return None
+
     def health(self, within_s: float) -> None:
-        """Whether the Executor is up: returns if it is, and raises why not if it is not."""
+        """Returns if the Executor is up, and raises why not if it is not."""
         ...
 
     def contract(self, within_s: float) -> str | None:
-        """Which version of the contract the Executor says it keeps. None where it says nothing of it."""
+        """Which version of the contract the Executor says it keeps. None if it does not say."""
         del within_s
         return None
 
@@ -71,7 +124,7 @@ class Driver(Protocol):
         """Let go of all connections."""
         return
 
-    def stop(self, apply_id: str) -> bool:
-        """End the fault now. True where it is over for sure, False where the Executor cannot stop faults."""
+    def stop(self, apply_id: str) -> StopOutcome:
+        """End the fault now. OVER only if the answer itself says that the fault is over."""
         del apply_id
-        return False
+        return StopOutcome.UNSUPPORTED

@@ -9,7 +9,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field, ValidationError
 
 from dispatcher.errors import ExecutorProtocolError, FaultFailedError, FaultLostError
-from dispatcher.models import FaultPlan, FaultType, RawObservation
+from dispatcher.models import FaultPlan, FaultType
+from dispatcher.observations import RawObservation
 from dispatcher.settings.validation import problems_of
 from workers.drivers.base import Driver, FaultState
 from workers.drivers.contract import SPOKEN, version_of

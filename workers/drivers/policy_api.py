@@ -11,7 +11,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from dispatcher.errors import ExecutorClientError, FaultFailedError
-from dispatcher.models import FaultPlan, FaultType, RawObservation
+from dispatcher.models import FaultPlan, FaultType
+from dispatcher.observations import RawObservation
 from workers.drivers.base import Driver, FaultState
 from workers.drivers.transport import HttpTransport
 

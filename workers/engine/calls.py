@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dispatcher.ledger.record import PlanRecord
-    from dispatcher.models import FaultPlan, RawObservation
+    from dispatcher.models import FaultPlan
+    from dispatcher.observations import RawObservation
     from workers.drivers.base import Driver, FaultState
     from workers.observers.base import Observer, Phase
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dispatcher.errors import ExecutorClientError
     from dispatcher.ledger.record import PlanRecord
-    from dispatcher.models import RawObservation
+    from dispatcher.observations import RawObservation
 
 __all__ = ["Complete", "Decision", "Fail", "Retry", "Snooze"]
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
     from dispatcher.ledger.record import PlanRecord
-    from dispatcher.models import RawObservation
+    from dispatcher.observations import RawObservation
 
 __all__ = ["Observer", "Phase", "Seen", "Tally"]
 
@@ -83,11 +83,21 @@ class Observer(Protocol):
     """Neither method takes longer."""
 
     def sample(self, record: PlanRecord, phase: Phase, within_s: float) -> str:
-        """See how the target does. What was seen of it so far, this look included, as text for the record."""
+        """See how the target does. What was seen of it so far, this look included, as text for the record.
+
+        Raises `FaultUnobservedError` if a look before the fault shows that the target cannot be observed."""
+        ...
+
+    def settled(self, record: PlanRecord, now_ms: int) -> bool:
+        """Whether no further look is needed after the fault: the target is healthy again, or does not become
+        so in time."""
         ...
 
     def observation(self, record: PlanRecord, within_s: float) -> RawObservation:
-        """What was seen, of a fault that is over. Raises `ExecutorClientError`."""
+        """What was seen while the fault was in force: from `record.in_force_ms` until `record.over_ms`, or
+        else `record.planned_end_ms`.
+
+        Raises `FaultUnobservedError` if nothing was seen, and other `ExecutorClientError`."""
         ...
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from dispatcher.errors import (
     InvalidPlanError,
     InvalidSettingsError,
 )
-from dispatcher.models import RawObservation
+from dispatcher.observations import RawObservation
 from workers.drivers.transport import HttpTransport
 from workers.observers.base import Phase, Seen
 

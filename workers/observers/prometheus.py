@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, Field, ValidationError
 
 from dispatcher.errors import FaultLostError
-from dispatcher.models import RawObservation
+from dispatcher.observations import RawObservation
 from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:

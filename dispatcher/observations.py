@@ -1,0 +1,135 @@
+"""What a Recommender gets back: figures that were really seen, or None for what was not."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+
+__all__ = ["Doubt", "Figures", "RawObservation"]
+
+
+class Doubt(StrEnum):
+    """A reason to distrust an observation. docs/observe.md says what each means for a search."""
+
+    LATE = "late"
+    """The fault began later than planned."""
+
+    SHORT = "short"
+    """The fault was in force for less than its planned duration."""
+
+    LONG = "long"
+    """The fault was in force for more than its planned duration."""
+
+    WINDOW_UNKNOWN = "window_unknown"
+    """The Executor says neither when the fault began nor when it ended; the times are the worker's."""
+
+    FEW_REQUESTS = "few_requests"
+    """So few requests met the fault that the interval of the error rate is wider than 0.2."""
+
+    COUNT_UNKNOWN = "count_unknown"
+    """The Executor does not say how many requests it saw."""
+
+    NOT_FAULTED = "not_faulted"
+    """Requests arrived, and the fault hit none of them, although it should have hit several."""
+
+    OVERLAPPED = "overlapped"
+    """Another plan's fault was on the same target meanwhile."""
+
+    TRUNCATED = "truncated"
+    """Traces or log lines were too long, and a part of them is missing."""
+
+    INCOMPLETE = "incomplete"
+    """Requests were still under way when the observation was made; they count as unanswered."""
+
+    BASELINE_UNHEALTHY = "baseline_unhealthy"
+    """A part of the requests before the fault failed, too."""
+
+    NOT_RECOVERED = "not_recovered"
+    """The target did not become healthy again in time after the fault."""
+
+
+class Figures(BaseModel):
+    """What requests to a target met in one window of time. Each figure is None if it was not seen."""
+
+    model_config = ConfigDict(frozen=True)
+
+    requests: int | None = Field(default=None, ge=0)
+    """How many requests arrived in the window."""
+
+    unanswered: int | None = Field(default=None, ge=0)
+    """How many of them got no answer: the client gave up, or the connection broke. These are errors."""
+
+    status_code: int | None = Field(default=None, ge=100, le=599)
+    """The most frequent HTTP status among the answers."""
+
+    latency_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Mean latency in milliseconds. An unanswered request counts for as long as it was held."""
+
+    latency_sd_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Standard deviation of the latency, in milliseconds."""
+
+    latency_p50_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Median latency in milliseconds."""
+
+    latency_p95_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """95th percentile of the latency, in milliseconds."""
+
+    latency_p99_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """99th percentile of the latency, in milliseconds."""
+
+    error_rate: float | None = Field(default=None, ge=0, le=1)
+    """Share of the requests that got an error status or no answer, 0 to 1."""
+
+    error_rate_low: float | None = Field(default=None, ge=0, le=1)
+    """Lower end of the 95 % interval of the error rate (E. B. Wilson, 1927)."""
+
+    error_rate_high: float | None = Field(default=None, ge=0, le=1)
+    """Upper end of that interval."""
+
+    success_count: int | None = Field(default=None, ge=0)
+    """How many requests got an answer that is no error."""
+
+    error_count: int | None = Field(default=None, ge=0)
+    """How many requests got an error status, or no answer."""
+
+    started_at: AwareDatetime | None = None
+    """When the window began, by the clock of whatever observed it."""
+
+    ended_at: AwareDatetime | None = None
+    """When the window ended, by the same clock."""
+
+
+class RawObservation(Figures):
+    """What was seen of the target while the fault was in force (specification 5.1, appendix A)."""
+
+    execution_id: str
+    """The Executor's id of the fault (its `apply_id`)."""
+
+    timestamp: AwareDatetime
+    """When the observation was collected."""
+
+    faulted: int | None = Field(default=None, ge=0)
+    """How many requests the fault really hit."""
+
+    baseline: Figures | None = None
+    """The same figures from before the fault, if something observed them."""
+
+    recovery: Figures | None = None
+    """The same figures from after the fault, if something observed them."""
+
+    doubts: tuple[Doubt, ...] = ()
+    """Reasons to distrust the observation. Empty: everything went as planned."""
+
+    trace_data: JsonValue = None
+    """Traces of the target's requests as OpenTelemetry JSON, as the Executor sent them."""
+
+    logs: list[str] = Field(default_factory=list)
+    """Log lines, as the Executor sent them."""
+
+    truncated: list[Literal["trace_data", "logs"]] = Field(default_factory=list)
+    """Which of these were too long, and were truncated."""
+
+    trace_id: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
+    """The trace that all calls for the plan belonged to (W3C Trace Context): 32 hexadecimal digits."""
