@@ -105,7 +105,7 @@ class HttpTransport:
     ) -> Answer:
         """Send one request and read its answer, whatever its status. `within_s` caps both timeouts.
 
-        `body` is sent as JSON; bytes are sent as they are.
+        `body` is sent as JSON; bytes are sent as they are. `headers` may have another Content-Type.
         Raises `ExecutorTimeoutError`, `ExecutorConnectionError`, `ExecutorProtocolError` (too long, encoded).
         """
         url = self._base_url + path
@@ -151,7 +151,8 @@ class HttpTransport:
         if body is not None:
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
             request.body = content
-            request.headers.update({"Content-Type": "application/json", "Content-Length": str(len(content))})
+            request.headers.setdefault("Content-Type", "application/json")
+            request.headers["Content-Length"] = str(len(content))
         return request
 
     def _prepare(self, method: str) -> requests.PreparedRequest:
