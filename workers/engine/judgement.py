@@ -58,12 +58,9 @@ class _Window:
 
     started_at: datetime | None
     ended_at: datetime | None
-    known: bool
-    """Whether both ends are the real ones."""
-
     late_by: timedelta
     lasted: timedelta | None
-    """For how long it was in force, if both ends are the real ones."""
+    """For how long the fault was in force. None unless both ends are the real ones."""
 
 
 def judge(
@@ -131,12 +128,11 @@ def _window(record: PlanRecord, observation: RawObservation) -> _Window:
     planned = _moment(None if record.applied_ms is None else record.applied_ms + record.takes_effect_ms)
     real_start = observation.started_at or _moment(record.began_ms)
     real_end = observation.ended_at or _moment(record.over_ms)
-    start = real_start or planned
-    end = real_end or (None if start is None else start + duration)
     late_by = timedelta(0) if real_start is None or planned is None else real_start - planned
-    in_force = None if real_start is None else real_start + _not_in_force_yet(record, late_by)
-    lasted = None if in_force is None or real_end is None else real_end - in_force
-    return _Window(start, end, lasted is not None, late_by, lasted)
+    in_force = planned if real_start is None else real_start + _not_in_force_yet(record, late_by)
+    end = real_end or (None if in_force is None else in_force + duration)
+    lasted = None if real_start is None or real_end is None or in_force is None else real_end - in_force
+    return _Window(real_start or planned, end, late_by, lasted)
 
 
 def _not_in_force_yet(record: PlanRecord, late_by: timedelta) -> timedelta:
@@ -156,7 +152,7 @@ def _doubts(record: PlanRecord, observation: RawObservation, window: _Window) ->
         yield Doubt.SHORT
     if window.lasted is not None and window.lasted > duration + tolerance:
         yield Doubt.LONG
-    if not window.known:
+    if window.lasted is None:
         yield Doubt.WINDOW_UNKNOWN
     if observation.requests is None:
         yield Doubt.COUNT_UNKNOWN
