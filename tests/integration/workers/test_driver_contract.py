@@ -1,4 +1,4 @@
-"""What every driver must do: a fake one, those of the faults API (stub, reference Executor) and of policies."""
+"""What every driver must do: a fake one, that of the faults API, and that of policies."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_contract_version_that_is_named_is_one_that_the_driver_speaks(driver: 
 
 
 def test_a_running_fault_is_listed_under_its_key_and_an_ended_one_is_not(driver: Driver) -> None:
-    applied = driver.apply(PLAN, "listed", 5, SOON)
+    applied = driver.apply(abort_plan(api="/listed", duration_seconds=60), "listed", 5, SOON)
     assert ListedFault(applied, "listed") in (driver.faults(5) or [])
     driver.stop(applied)
     eventually(lambda: ListedFault(applied, "listed") not in (driver.faults(5) or []))
