@@ -47,6 +47,9 @@ class RpcExecutor(LoopbackServer):
             return {"result": params["key"]}
         if method == "ping":
             return {"result": "pong"}
+        return self.about(method, params)
+
+    def about(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         if params["id"] not in self.faults:
             return {"error": {"code": -32004, "message": "unknown fault"}}
         if method == "remove":
