@@ -69,7 +69,7 @@ def test_an_executor_without_the_extensions_passes_and_is_told_how_to_be_configu
         done = check(bare.url)
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1] == (
-        "conformance: cases=45 ok=34 without=11 violated=0 idempotent_apply=false stops_faults=false "
+        "conformance: cases=45 ok=33 without=12 violated=0 idempotent_apply=false stops_faults=false "
         "lists_faults=false keeps_not_after=false"
     )
 
@@ -167,6 +167,11 @@ def says(**fields: object) -> Callable[[Exchange], Exchange]:
     return change
 
 
+def stops_say(**fields: object) -> Callable[[Exchange], Exchange]:
+    """As `says`, in answers to stops alone."""
+    return lambda exchange: says(**fields)(exchange) if exchange.method == "DELETE" else exchange
+
+
 DEFECTS = [
     Defect("the executor is healthy", "/health", answers(503)),
     Defect("the executor is healthy", "/health", says(contract="2.0")),
@@ -198,7 +203,7 @@ DEFECTS = [
     Defect("running faults are listed", "/faults", says(faults=[{"apply_id": 7}])),
     Defect("running faults are listed", "/faults", answers(405), Verdict.WITHOUT),
     Defect("an apply that comes too late begins nothing", "/apply", answers(400)),
-    Defect("a stop says that the fault is over", "", says(status="running"), Verdict.WITHOUT),
+    Defect("a stop says that the fault is over", "", stops_say(status="running"), Verdict.WITHOUT),
     Defect("a completed fault has metrics", "/metrics", says(trace_data=...)),
     Defect("a completed fault has metrics", "/metrics", says(logs=[1])),
     Defect("a completed fault has metrics", "/metrics", says(apply_id="f-other")),
