@@ -221,7 +221,7 @@ def target_of(plan: FaultPlan) -> str:
 def harm(plan: FaultPlan, observation: RawObservation, quiet: RawObservation) -> float | None:
     """What share of the requests that a fault hits fails although the fault itself does not make it fail.
 
-    An abort of 50 % makes half of the requests errors: that is its dose. Errors beyond the dose are a weakness,
+    An abort of 50 % makes half of the requests errors: that is its dose. Errors beyond it are a weakness,
     and so is each error that a mere delay causes. The lower end of the interval counts: so much is certain.
     None if the observation does not say.
     """
