@@ -6,7 +6,7 @@
     started_at, ended_at        the observation, else the record, else as planned (then `window_unknown`)
     doubts                      those of the driver or observer, and those that are found here
 
-An observation without a request has neither an error rate nor a latency, whatever the Executor says.
+An observation without a request has neither an error rate nor a latency, even if the Executor sends them.
 """
 
 from __future__ import annotations
