@@ -25,6 +25,7 @@ import json
 import resource
 import sys
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -57,10 +58,10 @@ def main() -> None:
     """Calibrate, print, and exit with 1 if observations differ from what happened."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calibrate", description=__doc__)
     parser.add_argument("--slow-data-plane", action="store_true", help=f"one that polls every {POLL_S} s")
-    parser.add_argument("--lanes", type=int, default=len(LANES), help="only the first ones")
+    parser.add_argument("--smoke", action="store_true", help="one plan, to see that it runs")
     options = parser.parse_args()
     open_more_files()
-    lanes = LANES[: options.lanes]
+    lanes = [replace(LANES[0], percentages=(100,))] if options.smoke else LANES
     calibrate = with_slow_data_plane if options.slow_data_plane else with_envoy
     sys.exit(0 if calibrate(lanes) else 1)
 
