@@ -66,12 +66,13 @@ class Answer:
     def error(self) -> ExecutorClientError:
         """The row of the specification's table for an answer that is no success."""
         row = status_row(self.status)
-        words = self._message()
+        words = self.words
         quoted = f": {words!r}" if words else ""
         message = f"{self.call}: {self.status} {row.failure}{quoted}; {row.advice}"
         return row.error(message, self.status, words, self.retry_after_s)
 
-    def _message(self) -> str:
+    @property
+    def words(self) -> str:
         """The Executor's own words: its `message` or `error` field, else the beginning of the body."""
         try:
             fields = parse_json(self.body)

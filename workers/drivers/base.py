@@ -8,11 +8,12 @@ from it has the answers of an Executor that can do no more than it must.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from dispatcher.models import FaultPlan
     from dispatcher.observations import RawObservation
 

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from dispatcher.errors import ExecutorProtocolError, FaultFailedError, FaultLostError
+from dispatcher.errors import (
+    ExecutorProtocolError,
+    ExecutorRejectedError,
+    FaultFailedError,
+    FaultLostError,
+    MetricsNotReadyError,
+)
 from dispatcher.models import FaultPlan, FaultType
-from dispatcher.observations import RawObservation
+from dispatcher.observations import Doubt, RawObservation
 from dispatcher.settings.validation import problems_of
-from workers.drivers.base import Driver, FaultState
+from workers.drivers.base import Driver, FaultState, FaultStatus, ListedFault, StopOutcome
 from workers.drivers.contract import SPOKEN, version_of
+from workers.drivers.deadline import Deadline
+from workers.drivers.fault_answers import (
+    ApplyAnswer,
+    FaultsAnswer,
+    MetricsAnswer,
+    StatusAnswer,
+    StopAnswer,
+    usable_id,
+)
+from workers.drivers.moments import rfc3339
+from workers.drivers.options import DriverOptions, read_options
 from workers.drivers.transport import HttpTransport
 from workers.drivers.truncate import truncate_json, truncate_lines
 
@@ -23,98 +40,90 @@ if TYPE_CHECKING:
 
 __all__ = ["FaultsApiDriver"]
 
+OK = 200
 NOT_FOUND = 404
-CANNOT_STOP = 405  # an Executor without this extension
+CAME_TOO_LATE = 412
+"""The answer to an apply after its `Not-After`, a condition that does not hold (RFC 9110, 15.5.13)."""
 
-MAX_ID_LENGTH = 200
+NO_SUCH_METHOD = {404, 405, 501}
+CANNOT_STOP = {405, 501}  # an Executor without this extension
+NOT_READY = {202, 204, 409, 425}
+"""Answers to a request of metrics that are not there yet. 404 is one of them if the fault is known."""
+
+NOT_FIGURES = {"apply_id", "start_time", "started_at", "end_time", "ended_at"}
+FIGURES = MetricsAnswer.model_fields.keys() - NOT_FIGURES
+
 LONGEST_REASON = 200
 
 T = TypeVar("T", bound=BaseModel)
 
-Count = Annotated[int, Field(ge=0, le=2**53)]
-"""Beyond that, JSON's readers differ (RFC 8259, section 6)."""
-
-
-class ApplyAnswer(BaseModel):
-    """`FaultApplyResponse`"""
-
-    apply_id: str = ""
-    status: Literal["applied", "failed"]
-    message: str = ""
-
-
-class StatusAnswer(BaseModel):
-    """`FaultStatusResponse`"""
-
-    apply_id: str | None = None
-    status: Literal["running", "completed", "failed"]
-    error_msg: str = ""
-
-
-class MetricsAnswer(BaseModel):
-    """`FaultMetricsResponse`, and the two counts that an Executor may add."""
-
-    apply_id: str | None = None
-    status_code: int = Field(ge=0, le=999)
-    latency_ms: float = Field(ge=0, allow_inf_nan=False)
-    error_rate: float = Field(ge=0, le=1)
-    trace_data: Any
-    logs: list[str] | None = Field(fail_fast=True)
-    success_count: Count | None = None
-    error_count: Count | None = None
-
 
 class FaultsApiDriver(Driver):
-    """Speaks the faults API. See `Driver` for what each method does and raises."""
+    """Speaks the faults API. See `Driver` for what each method does and raises. It has no options."""
 
     speaks = SPOKEN
 
     def __init__(self, config: ExecutorClientConfig, connections: int) -> None:
         """`connections` is how many threads will call at once."""
+        read_options(config, DriverOptions)
         self._transport = HttpTransport(config, connections)
         self._max_trace_bytes = config.max_trace_bytes
         self._max_log_bytes = config.max_log_bytes
+        self._lists: bool | None = None
+        """Whether the Executor can list its faults. None: it was not asked yet."""
+
         self.longest_call_s = self._transport.longest_call_s
 
-    def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
-        headers = {"Idempotency-Key": key}
+    def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
+        headers = {"Idempotency-Key": key, "Not-After": rfc3339(not_after)}
         answer = self._transport.call("POST", "/v1/faults/apply", apply_body(plan), headers, within_s)
+        if answer.status == CAME_TOO_LATE:
+            raise _too_late(answer, headers["Not-After"])
         try:
             applied = _read(answer, ApplyAnswer)
         except ExecutorProtocolError as exc:
             raise ExecutorProtocolError(exc.message, _named_fault(answer)) from exc
         if applied.status == "failed":
             raise _fault_failed(answer, applied.message)
-        if not _usable(applied.apply_id):
+        if not usable_id(applied.apply_id):
             raise answer.protocol_error("has no usable apply_id")
         return applied.apply_id
 
-    def status(self, apply_id: str, within_s: float) -> FaultState:
-        answer = self._about(apply_id, "status", within_s)
+    def status(self, apply_id: str, within_s: float) -> FaultStatus:
+        answer = self._transport.call("GET", f"{_path(apply_id)}/status", within_s=within_s)
+        if answer.status == NOT_FOUND:
+            raise FaultLostError(f"{answer.call}: the Executor does not know the fault; did it restart?")
         status = _read(answer, StatusAnswer)
         _check_id(answer, status.apply_id, apply_id)
         if status.status == "failed":
             raise _fault_failed(answer, status.error_msg)
-        return FaultState(status.status)
+        state = FaultState(status.status)
+        return FaultStatus(state, status.began, status.ended if state is FaultState.COMPLETED else None)
 
     def metrics(self, apply_id: str, within_s: float) -> RawObservation:
-        answer = self._about(apply_id, "metrics", within_s)
+        """A 404 is followed by a look at the status, which says whether the fault is unknown as well."""
+        deadline = Deadline(min(within_s, self.longest_call_s))
+        answer = self._transport.call("GET", f"{_path(apply_id)}/metrics", within_s=within_s)
+        if answer.status == NOT_FOUND:
+            self.status(apply_id, deadline.left_s)
+        if answer.status in NOT_READY | {NOT_FOUND} or _has_no_figures(answer):
+            words = f" ({answer.words!r})" if answer.words else ""
+            raise MetricsNotReadyError(f"{answer.call}: {answer.status}, no metrics yet{words}")
         metrics = _read(answer, MetricsAnswer)
         _check_id(answer, metrics.apply_id, apply_id)
-        trace_data, less_traces = truncate_json(metrics.trace_data, self._max_trace_bytes)
-        logs, fewer_logs = truncate_lines(metrics.logs or [], self._max_log_bytes)
-        observation = RawObservation(
-            execution_id=apply_id,
-            timestamp=datetime.now(UTC),
-            status_code=metrics.status_code,
-            latency_ms=metrics.latency_ms,
-            error_rate=metrics.error_rate,
-            success_count=metrics.success_count,
-            error_count=metrics.error_count,
-            logs=logs,
-            truncated=["trace_data"] * less_traces + ["logs"] * fewer_logs,
-        )
-        return observation.model_copy(update={"trace_data": trace_data})  # JSON, and costly to check again
+        return self._observation(apply_id, metrics)
+
+    def faults(self, within_s: float) -> list[ListedFault] | None:
+        """Those that are not over. An Executor that never listed any is not asked again."""
+        if self._lists is False:
+            return None
+        answer = self._transport.call("GET", "/v1/faults", within_s=within_s)
+        if answer.status in NO_SUCH_METHOD:
+            self._lists = self._lists or False
+            return None
+        listed = _read(answer, FaultsAnswer)
+        self._lists = True
+        return [ListedFault(each.apply_id, each.key) for each in listed.faults if each.status == "running"]
 
     def health(self, within_s: float) -> None:
         answer = self._transport.call("GET", "/v1/health", within_s=within_s)
@@ -124,22 +133,34 @@ class FaultsApiDriver(Driver):
     def contract(self, within_s: float) -> str | None:
         return version_of(self._transport.call("GET", "/v1/health", within_s=within_s))
 
-    def stop(self, apply_id: str) -> bool:
+    def stop(self, apply_id: str) -> StopOutcome:
+        """OVER only if a 200 says that the fault is completed or failed."""
         answer = self._transport.call("DELETE", _path(apply_id))
-        if answer.status == CANNOT_STOP:
-            return False
+        if answer.status in CANNOT_STOP:
+            return StopOutcome.UNSUPPORTED
         if not answer.ok and answer.status != NOT_FOUND:
             raise answer.error()
-        return True
+        over = answer.status == OK and _says_over(answer, apply_id)
+        return StopOutcome.OVER if over else StopOutcome.UNCONFIRMED
 
     def close(self) -> None:
         self._transport.close()
 
-    def _about(self, apply_id: str, part: str, within_s: float) -> Answer:
-        answer = self._transport.call("GET", f"{_path(apply_id)}/{part}", within_s=within_s)
-        if answer.status == NOT_FOUND:
-            raise FaultLostError(f"{answer.call}: the Executor does not know the fault; did it restart?")
-        return answer
+    def _observation(self, apply_id: str, metrics: MetricsAnswer) -> RawObservation:
+        trace_data, less_traces = truncate_json(metrics.trace_data, self._max_trace_bytes)
+        logs, fewer_logs = truncate_lines(metrics.logs or [], self._max_log_bytes)
+        doubts = [Doubt.COUNT_UNKNOWN] * (metrics.total is None)
+        observation = RawObservation(
+            execution_id=apply_id,
+            timestamp=datetime.now(UTC),
+            **metrics.figures(),
+            started_at=metrics.began,
+            ended_at=metrics.ended,
+            doubts=(*doubts, *[Doubt.TRUNCATED] * (less_traces or fewer_logs)),
+            logs=logs,
+            truncated=["trace_data"] * less_traces + ["logs"] * fewer_logs,
+        )
+        return observation.model_copy(update={"trace_data": trace_data})  # JSON, and costly to check again
 
 
 def apply_body(plan: FaultPlan) -> dict[str, Any]:
@@ -168,8 +189,30 @@ def _read(answer: Answer, model: type[T]) -> T:
     try:
         return model.model_validate(answer.json(), strict=True)
     except ValidationError as exc:
-        message = "; ".join(f"{field} {problem}" for field, problem in problems_of(exc))
-        raise answer.protocol_error(f"breaks the contract ({message})") from exc
+        problems = "; ".join(" ".join(each).removeprefix("(whole) ") for each in problems_of(exc))
+        raise answer.protocol_error(f"breaks the contract ({problems})") from exc
+
+
+def _has_no_figures(answer: Answer) -> bool:
+    """Whether a success is empty, or an object such as `{"status": "pending"}`. Raises `FaultFailedError`."""
+    if not answer.ok:
+        return False
+    if not answer.body.strip():
+        return True
+    fields = answer.json()
+    if not isinstance(fields, dict) or FIGURES & fields.keys():
+        return False
+    if fields.get("status") == "failed":
+        raise _fault_failed(answer, str(fields.get("error_msg") or ""))
+    return not fields or isinstance(fields.get("status"), str)
+
+
+def _too_late(answer: Answer, not_after: str) -> ExecutorRejectedError:
+    message = (
+        f"{answer.call}: {answer.status}, the apply came after its Not-After ({not_after}) by the Executor's "
+        "clock, and began nothing; was it held up, or do the clocks of Executor and workers differ?"
+    )
+    return ExecutorRejectedError(message, answer.status, answer.words)
 
 
 def _fault_failed(answer: Answer, reason: str) -> FaultFailedError:
@@ -187,11 +230,12 @@ def _check_id(answer: Answer, message: str | None, asked: str) -> None:
         raise answer.protocol_error(f"is not about fault {asked}")
 
 
-def _usable(apply_id: object) -> bool:
-    """Whether it can become one segment of a path: never empty, huge, or a dot segment."""
-    if not isinstance(apply_id, str) or apply_id in {".", ".."}:
+def _says_over(answer: Answer, apply_id: str) -> bool:
+    """Whether the answer to a stop says that this fault is completed or failed."""
+    try:
+        return _read(answer, StopAnswer).apply_id in {None, apply_id}
+    except ExecutorProtocolError:
         return False
-    return 0 < len(apply_id) <= MAX_ID_LENGTH and apply_id.isprintable()
 
 
 def _named_fault(answer: Answer) -> str:
@@ -201,4 +245,4 @@ def _named_fault(answer: Answer) -> str:
     except ExecutorProtocolError:
         return ""
     apply_id = fields.get("apply_id") if isinstance(fields, dict) else None
-    return apply_id if isinstance(apply_id, str) and _usable(apply_id) else ""
+    return apply_id if isinstance(apply_id, str) and usable_id(apply_id) else ""

@@ -1,112 +1,185 @@
 """The policy API of the existing Executor: `POST`, `GET` and `DELETE /v1/policies` (appendix A).
 
-A plan is one policy, named after the plan. It is over once its policy has gone, by itself or deleted. The API
-tells nothing of what the fault did, so an observer must be configured.
+A plan is one policy, named after the plan. It is over once its policy was seen and is absent from the list of
+a store that is ready. The API says nothing of what the fault did, so an observer must be configured.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dispatcher.errors import ExecutorClientError, FaultFailedError
-from dispatcher.models import FaultPlan, FaultType
-from dispatcher.observations import RawObservation
-from workers.drivers.base import Driver, FaultState
+from dispatcher.errors import (
+    ExecutorClientError,
+    ExecutorProtocolError,
+    FaultFailedError,
+    FaultLostError,
+)
+from workers.drivers.base import Driver, FaultState, FaultStatus, ListedFault, StopOutcome
+from workers.drivers.deadline import Deadline
+from workers.drivers.options import read_options
+from workers.drivers.policies import PREFIX, PolicyOptions, difference, plan_id_of, policy_body, policy_name
 from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from dispatcher.models import FaultPlan
+    from dispatcher.observations import RawObservation
     from dispatcher.settings.executors import ExecutorClientConfig
     from workers.drivers.answers import Answer
 
-__all__ = ["PolicyApiDriver", "policy_body", "policy_name"]
+__all__ = ["PolicyApiDriver"]
 
 NOT_FOUND = 404
-SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,50}")
+NO_SUCH_METHOD = {404, 405, 501}
+POLICIES = "/v1/policies"
+LISTS = ("policies", "items")
+"""Names of the list in an answer that is an object."""
 
 
 class PolicyApiDriver(Driver):
     """Speaks the policy API. See `Driver` for what each method does and raises."""
 
     def __init__(self, config: ExecutorClientConfig, connections: int) -> None:
-        """`connections` is how many threads will call at once."""
+        """`connections` is how many threads will call at once. Raises `InvalidSettingsError`."""
+        self._options = read_options(config, PolicyOptions)
         self._transport = HttpTransport(config, connections)
-        self.longest_call_s = 2 * self._transport.longest_call_s  # a look may delete as well
+        self.longest_call_s = 2 * self._transport.longest_call_s  # an apply may delete as well
 
-    def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
-        """Post the policy. The same name again replaces it, and its time begins anew."""
+    def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
+        """Post the policy, and delete it if the control plane keeps another one than was sent.
+
+        The same name again replaces it, and its time begins anew. The API cannot check `not_after`.
+        """
+        del not_after
         name = policy_name(key)
-        answer = self._transport.call("POST", "/v1/policies", policy_body(plan, name), within_s=within_s)
+        body = policy_body(plan, name, self._options)
+        deadline = Deadline(min(within_s, self.longest_call_s))
+        answer = self._transport.call("POST", POLICIES, body, within_s=deadline.left_s)
         if not answer.ok:
             raise answer.error()
-        _check(answer, name)
+        try:
+            problem = difference(body, answer.json())
+        except ExecutorProtocolError as exc:
+            problem = exc.message
+        if problem is not None:
+            then = self._delete(name, deadline)
+            message = f"{answer.call}: policy {name} is kept otherwise: {problem}; {then}"
+            raise ExecutorProtocolError(message, name)
         return name
 
     def id_of(self, key: str) -> str | None:
         """Policies are named by us."""
         return policy_name(key)
 
-    def status(self, apply_id: str, within_s: float) -> FaultState:
-        """Running as long as the policy is there. What has gone is deleted all the same: it costs little."""
-        answer = self._transport.call("GET", _path(apply_id), within_s=within_s)
+    def status(self, apply_id: str, within_s: float) -> FaultStatus:
+        """Running as long as the policy is there. Completed once a ready store does not list it any more."""
+        deadline = Deadline(min(within_s, self.longest_call_s))
+        answer = self._transport.call("GET", _path(apply_id), within_s=deadline.left_s)
         if answer.ok:
             _check(answer, apply_id)
-            return FaultState.RUNNING
+            return FaultStatus(FaultState.RUNNING)
         if not _is_no_policy(answer):
             raise answer.error()
-        self.stop(apply_id, within_s)
-        return FaultState.COMPLETED
+        names = self._names(deadline)
+        if names is None:
+            gone = "the policy has gone, and the control plane does not list its policies"
+            raise FaultLostError(f"{answer.call}: {gone}; it is unknown whether its time was over")
+        return FaultStatus(FaultState.RUNNING if apply_id in names else FaultState.COMPLETED)
 
     def metrics(self, apply_id: str, within_s: float) -> RawObservation:
         """The API has none."""
         del within_s
         raise FaultFailedError(f"fault {apply_id} was not observed: the policy API has no metrics")
 
-    def health(self, within_s: float) -> None:
-        answer = self._transport.call("GET", "/v1/health", within_s=within_s)
-        if not answer.ok:
-            raise answer.error()
+    def faults(self, within_s: float) -> list[ListedFault] | None:
+        """The policies whose names begin with `plan-`."""
+        names = self._names(Deadline(min(within_s, self.longest_call_s)))
+        if names is None:
+            return None
+        return [ListedFault(name, plan_id_of(name)) for name in names if name.startswith(PREFIX)]
 
-    def stop(self, apply_id: str, within_s: float = float("inf")) -> bool:
-        answer = self._transport.call("DELETE", _path(apply_id), within_s=within_s)
+    def health(self, within_s: float) -> None:
+        """Ask for readiness, which includes the store. Without it, `/v1/health` at least answers."""
+        deadline = Deadline(min(within_s, self.longest_call_s))
+        if not self._ready(deadline):
+            answer = self._transport.call("GET", "/v1/health", within_s=deadline.left_s)
+            if not answer.ok:
+                raise answer.error()
+
+    def stop(self, apply_id: str) -> StopOutcome:
+        """Delete the policy. Over only if a ready store does not list it any more."""
+        deadline = Deadline(self.longest_call_s)
+        answer = self._transport.call("DELETE", _path(apply_id), within_s=deadline.left_s)
         if not answer.ok and not _is_no_policy(answer):
             raise answer.error()
-        return True
+        try:
+            names = self._names(deadline)
+        except ExecutorClientError:
+            return StopOutcome.UNCONFIRMED
+        absent = names is not None and apply_id not in names
+        return StopOutcome.OVER if absent else StopOutcome.UNCONFIRMED
 
     def close(self) -> None:
         self._transport.close()
 
+    def _names(self, deadline: Deadline) -> list[str] | None:
+        """Names of all policies, if the store is ready. None if the control plane cannot list them."""
+        self._ready(deadline)
+        answer = self._transport.call("GET", POLICIES, within_s=deadline.left_s)
+        if answer.status in NO_SUCH_METHOD:
+            return None
+        if not answer.ok:
+            raise answer.error()
+        return _listed(answer)
 
-def policy_name(plan_id: str) -> str:
-    """A name that can be part of a path, for every plan id: itself, or a hash where it is unusual."""
-    usual = SAFE_NAME.fullmatch(plan_id)
-    return f"plan-{plan_id if usual else hashlib.sha256(plan_id.encode()).hexdigest()[:40]}"
+    def _ready(self, deadline: Deadline) -> bool:
+        """Whether the control plane says that its store is ready. False if it says nothing of that.
+
+        Raises `ExecutorClientError` if it is not ready.
+        """
+        answer = self._transport.call("GET", "/v1/ready", within_s=deadline.left_s)
+        if answer.status in NO_SUCH_METHOD:
+            return False
+        if not answer.ok:
+            raise answer.error()
+        return True
+
+    def _delete(self, name: str, deadline: Deadline) -> str:
+        """Delete the policy. What came of it, in words."""
+        try:
+            answer = self._transport.call("DELETE", _path(name), within_s=deadline.left_s)
+        except ExecutorClientError as exc:
+            return f"it was not deleted ({exc.message})"
+        if answer.ok or _is_no_policy(answer):
+            return "it was deleted"
+        return f"it was not deleted ({answer.error().message})"
 
 
-def policy_body(plan: FaultPlan, name: str) -> dict[str, Any]:
-    """The plan as a policy, in the whole numbers that the API asks for."""
-    fault: dict[str, Any] = {"percentage": plan.percentage, "duration_seconds": plan.duration_seconds}
-    if plan.start_delay_ms:
-        fault["start_delay_ms"] = plan.start_delay_ms
-    if plan.fault_type is FaultType.DELAY and plan.delay_seconds is not None:
-        fault["delay"] = {"fixed_delay_ms": round(plan.delay_seconds * 1000)}
-    if plan.fault_type is FaultType.ABORT and plan.abort_http_status is not None:
-        fault["abort"] = {"httpStatus": plan.abort_http_status}
-    return {
-        "metadata": {"name": name, "version": "v1"},
-        "spec": {
-            "selector": {"service": plan.service},
-            "rules": [{"match": {"path": {"exact": plan.api}}, "fault": fault}],
-        },
-    }
+def _listed(answer: Answer) -> list[str]:
+    """Names of the policies in a list. `null` is how programs in Go write an empty one."""
+    policies = answer.json()
+    if isinstance(policies, dict):
+        policies = next((policies[name] for name in LISTS if name in policies), ...)
+    if policies is None:
+        return []
+    if not isinstance(policies, list):
+        raise answer.protocol_error("is no list of policies")
+    names = [_name(each) for each in policies]
+    if None in names:
+        raise answer.protocol_error(f"has a policy without a name (number {names.index(None) + 1})")
+    return [name for name in names if name is not None]
+
+
+def _name(policy: object) -> str | None:
+    metadata = policy.get("metadata") if isinstance(policy, dict) else None
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _check(answer: Answer, name: str) -> None:
     """Raises `ExecutorProtocolError` for an answer that is not this policy."""
-    policy = answer.json()
-    metadata = policy.get("metadata") if isinstance(policy, dict) else None
-    if not isinstance(metadata, dict) or metadata.get("name") != name:
+    if _name(answer.json()) != name:
         raise answer.protocol_error(f"is not policy {name}")
 
 
@@ -123,4 +196,4 @@ def _is_no_policy(answer: Answer) -> bool:
 
 
 def _path(name: str) -> str:
-    return f"/v1/policies/{name}"
+    return f"{POLICIES}/{name}"

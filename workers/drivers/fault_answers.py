@@ -1,0 +1,202 @@
+"""What an Executor answers in the faults API, and the figures that its metrics hold."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from workers.drivers.moments import Moment
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = [
+    "ApplyAnswer",
+    "FaultsAnswer",
+    "ListedAnswer",
+    "MetricsAnswer",
+    "StatusAnswer",
+    "StopAnswer",
+    "usable_id",
+]
+
+MAX_ID_LENGTH = 200
+RATE_TOLERANCE = 0.01
+"""By how much an error rate may differ from its counts: Executors round it."""
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""Beyond that, JSON's readers differ (RFC 8259, section 6)."""
+
+Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class ApplyAnswer(BaseModel):
+    """`FaultApplyResponse`"""
+
+    apply_id: str = ""
+    status: Literal["applied", "failed"]
+    message: str = ""
+
+
+class _Window(BaseModel):
+    """When a fault was in force, under the names of the contract or under those of an observation."""
+
+    start_time: Moment = None
+    started_at: Moment = None
+    end_time: Moment = None
+    ended_at: Moment = None
+
+    @property
+    def began(self) -> datetime | None:
+        """None if the Executor does not say."""
+        return self.start_time or self.started_at
+
+    @property
+    def ended(self) -> datetime | None:
+        """None if the Executor does not say."""
+        return self.end_time or self.ended_at
+
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> Self:
+        for name, other in (("start_time", "started_at"), ("end_time", "ended_at")):
+            one, two = getattr(self, name), getattr(self, other)
+            if one and two and one != two:
+                raise ValueError(f"{name} and {other} differ")
+        if self.began and self.ended and self.ended < self.began:
+            raise ValueError("end_time is before start_time")
+        return self
+
+
+class StatusAnswer(_Window):
+    """`FaultStatusResponse`"""
+
+    apply_id: str | None = None
+    status: Literal["running", "completed", "failed"]
+    error_msg: str = ""
+
+
+class StopAnswer(BaseModel):
+    """An answer to a stop that says that the fault is over."""
+
+    apply_id: str | None = None
+    status: Literal["completed", "failed"]
+
+
+class ListedAnswer(BaseModel):
+    """A fault in the Executor's list."""
+
+    apply_id: str
+    key: str | None = None
+    status: Literal["running", "completed", "failed"] = "running"
+
+    @field_validator("apply_id")
+    @classmethod
+    def _fits_into_a_path(cls, value: str) -> str:
+        if not usable_id(value):
+            raise ValueError("must be text that can be one segment of a path")
+        return value
+
+
+class FaultsAnswer(BaseModel):
+    """The Executor's list of faults."""
+
+    faults: list[ListedAnswer] = Field(fail_fast=True)
+
+
+class MetricsAnswer(_Window):
+    """`FaultMetricsResponse`, and what an Executor may add. Null is what it did not see."""
+
+    apply_id: str | None = None
+    status_code: int | None
+    latency_ms: Milliseconds | None
+    error_rate: float | None = Field(ge=0, le=1)
+    trace_data: Any
+    logs: list[str] | None = Field(fail_fast=True)
+    success_count: Count | None = None
+    error_count: Count | None = None
+    requests: Count | None = None
+    faulted: Count | None = None
+    unanswered: Count | None = None
+    latency_sd_ms: Milliseconds | None = None
+    latency_p50_ms: Milliseconds | None = None
+    latency_p95_ms: Milliseconds | None = None
+    latency_p99_ms: Milliseconds | None = None
+
+    @field_validator("status_code")
+    @classmethod
+    def _is_an_http_status(cls, value: int | None) -> int | None:
+        if not value:  # 0 is how Executors without null say that there was no answer
+            return None
+        if not 100 <= value <= 599:  # noqa: PLR2004 (RFC 9110, section 15)
+            raise ValueError("must be from 100 to 599, or 0 or null if there was no answer")
+        return value
+
+    @property
+    def total(self) -> int | None:
+        """How many requests arrived. None if neither this nor both counts are there."""
+        if self.requests is not None:
+            return self.requests
+        if self.success_count is None or self.error_count is None:
+            return None
+        return self.success_count + self.error_count
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> Self:
+        for part in ("faulted", "unanswered", "success_count", "error_count"):
+            _check_order(self, part, "requests", self.total)
+        _check_order(self, "unanswered", "error_count", self.error_count)
+        if None not in {self.success_count, self.error_count}:
+            counted = (self.success_count or 0) + (self.error_count or 0)
+            if counted != self.total:
+                raise ValueError(
+                    f"success_count and error_count make {counted}, and requests is {self.total}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _rate_fits_its_counts(self) -> Self:
+        if self.total and self.error_count is not None and self.error_rate is not None:
+            counted = self.error_count / self.total
+            if abs(counted - self.error_rate) > RATE_TOLERANCE:
+                shown = f"{self.error_count} of {self.total}"
+                raise ValueError(f"error_rate is {self.error_rate:g}, and error_count says {shown}")
+        return self
+
+    @model_validator(mode="after")
+    def _percentiles_rise(self) -> Self:
+        names = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
+        known = [name for name in names if getattr(self, name) is not None]
+        for name, next_name in pairwise(known):
+            _check_order(self, name, next_name, getattr(self, next_name))
+        return self
+
+    def figures(self) -> dict[str, Any]:
+        """What an observation says of the requests. Without requests, there is no latency and no rate."""
+        counts: dict[str, Any] = {
+            "requests": self.total,
+            "faulted": self.faulted,
+            "unanswered": self.unanswered,
+            "success_count": self.success_count,
+            "error_count": self.error_count,
+        }
+        if self.total == 0:
+            return counts
+        names = ("latency_ms", "latency_sd_ms", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
+        rates = {name: getattr(self, name) for name in ("status_code", "error_rate", *names)}
+        return counts | rates
+
+
+def usable_id(apply_id: object) -> bool:
+    """Whether it can become one segment of a path: never empty, huge, or a dot segment."""
+    if not isinstance(apply_id, str) or apply_id in {".", ".."}:
+        return False
+    return 0 < len(apply_id) <= MAX_ID_LENGTH and apply_id.isprintable()
+
+
+def _check_order(answer: MetricsAnswer, name: str, limit_name: str, limit: float | None) -> None:
+    """Raises `ValueError` if the field exceeds its limit. What is unknown fits."""
+    value = getattr(answer, name)
+    if value is not None and limit is not None and value > limit:
+        raise ValueError(f"{name} is {value:g}, and {limit_name} is only {limit:g}")
