@@ -10,6 +10,7 @@ import signal
 import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -44,6 +45,7 @@ class Options:
     sample: bool
     traffic_rps: float
     token: str | None
+    wait_for_answers_sec: float
 
 
 class _Api(uvicorn.Server):
@@ -81,7 +83,7 @@ async def _data_plane(
     faults = FaultRegistry()
     spans = await _started(span_receiver(faults.take_span), stack)
     envoy = Envoy(folder, services, options.proxy, spans.address)
-    injector = Injector(envoy, faults)
+    injector = Injector(envoy, faults, timedelta(seconds=options.wait_for_answers_sec))
     stack.push_async_callback(envoy.stop)
     await envoy.start()
     stack.push_async_callback(injector.close)

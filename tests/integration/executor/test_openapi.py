@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 EXPECTED = """\
 [checks]
-positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422"]  # 422: a key that was used before
+# 412: a moment that has passed; 422: a key that was used before
+positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "412", "422"]
 use_after_free.enabled = false  # a fault that was stopped is still known
 ensure_resource_availability.enabled = false  # a policy ends by itself, or is replaced by one of its name
 """
@@ -41,6 +42,7 @@ def test_every_operation_and_field_of_the_specification_is_there() -> None:
     described: dict[str, Any] = yaml.safe_load(document())
     operations = {(method, path) for path, each in described["paths"].items() for method in each}
     assert {
+        ("get", "/v1/faults"),
         ("post", "/v1/faults/apply"),
         ("get", "/v1/faults/{apply_id}/status"),
         ("get", "/v1/faults/{apply_id}/metrics"),
@@ -62,9 +64,11 @@ def test_every_operation_and_field_of_the_specification_is_there() -> None:
     }
     assert fields["FaultApplied"] == {"apply_id", "status", "message"}
     assert fields["FaultStatus"] == {"apply_id", "status", "start_time", "end_time", "error_msg"}
-    counts = {"success_count", "error_count"}
+    counts = {"success_count", "error_count", "requests", "faulted", "unanswered", "unfinished"}
+    latencies = {f"latency_{what}_ms" for what in ("sd", "p50", "p95", "p99")}
     observed = {"apply_id", "status_code", "latency_ms", "error_rate", "trace_data", "logs"}
-    assert fields["FaultMetrics"] == observed | counts
+    assert fields["FaultMetrics"] == observed | counts | latencies | {"start_time", "end_time"}
+    assert fields["ListedFault"] == {"apply_id", "key", "service", "api", "status", "start_time"}
 
 
 def test_schemathesis_finds_nothing_wrong(executor: ExecutorProcess, tmp_path: Path) -> None:
