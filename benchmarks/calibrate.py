@@ -14,8 +14,9 @@ observation claims. A plan is outside if a figure of its observation differs by 
 The 95 % interval of the error rate should hold the share that was set: an aborted request is an error, and so
 is one that takes longer than its client waits. With `--slow-data-plane` the Executor is a stub whose data
 plane polls every 5 s. Then each fault must also have been in force only while its target was reserved for it.
-Exit code 1 if more than two plans are outside, if fewer than 34 intervals of 40 hold, or if a fault was in
-force outside of its reservation.
+In three of its lanes the control plane learns nothing of the data plane, as that of the policy API. There the
+worker's probe observes, and the data plane notes what came of its requests. Exit code 1 if more than two plans
+are outside, if fewer than 34 intervals of 40 hold, or if a fault was in force outside of its reservation.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvloop
+from pydantic import SecretStr
 
+from benchmarks.calibration.probed import PROBED, as_variables, settings_of
 from benchmarks.calibration.report import HEAD, summary
 from benchmarks.calibration.reservations import unreserved
 from benchmarks.calibration.run import Run
@@ -37,7 +40,7 @@ from benchmarks.calibration.table import LANES
 from benchmarks.calibration.witness import EnvoyWitness, JournalWitness
 from benchmarks.processes import free_port
 from benchmarks.stage import celery_worker, stage
-from dispatcher import Dispatcher
+from dispatcher import Dispatcher, Settings
 from dispatcher.ledger.ledger import connect
 from dispatcher.tasks.app import make_celery
 
@@ -50,8 +53,6 @@ if TYPE_CHECKING:
 
 POLL_S = 5
 """How often the slow data plane polls."""
-
-TAKES_EFFECT = {"DISPATCHER_EXECUTORS__DEFAULT__TAKES_EFFECT_SEC": str(POLL_S)}
 
 
 def main() -> None:
@@ -83,10 +84,11 @@ def with_slow_data_plane(lanes: Sequence[Lane]) -> bool:
     proxy_port = free_port()
     serves = ["benchmarks.calibration.slow_executor", "{port}", str(proxy_port), str(POLL_S)]
     with stage(serves=serves) as made:
-        start_worker(made, TAKES_EFFECT)
-        with Dispatcher(made.settings) as dispatcher:
+        settings = settings_of(lanes, made.executor_url, f"http://127.0.0.1:{proxy_port}", POLL_S)
+        start_worker(made, as_variables(settings))
+        with Dispatcher(Settings(redis_url=SecretStr(made.redis_url), **settings)) as dispatcher:
             witness = JournalWitness(made.executor_url)
-            run = Run(dispatcher, ("127.0.0.1", proxy_port), witness, stopping=True)
+            run = Run(dispatcher, ("127.0.0.1", proxy_port), witness, stopping=True, probed=PROBED)
             good = report(run, lanes, free_port(), "calibration with a slow data plane")
             found = unreserved(uvloop.run(witness.forces()), released(made, run.handles))
     for sentence in found:

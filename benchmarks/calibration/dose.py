@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from benchmarks.calibration.load import Request
     from dispatcher import RawObservation
 
-__all__ = ["Dose", "Window", "dose_of", "holds", "misses"]
+__all__ = ["Dose", "Window", "common", "dose_of", "holds", "misses"]
 
 Window = tuple[float, float]
 """When something began and ended, in seconds since 1970."""
@@ -52,6 +52,11 @@ def dose_of(requests: Iterable[Request], window: Window) -> Dose:
     errors = sum(not request.status or request.status >= FIRST_ERROR_STATUS for request in met)
     latency_ms = sum(request.latency_ms for request in met) / len(met) if met else 0.0
     return Dose(len(met), errors, latency_ms)
+
+
+def common(real: Window, claimed: Window) -> Window:
+    """The part of a claimed window in which the fault really was in force."""
+    return max(real[0], claimed[0]), min(real[1], claimed[1])
 
 
 def misses(observation: RawObservation, dose: Dose, window: Window) -> list[str]:

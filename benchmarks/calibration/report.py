@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.calibration.dose import Dose, Window, dose_of, holds, misses
+from benchmarks.calibration.dose import Dose, Window, common, dose_of, holds, misses
 from benchmarks.figures import spread, written
 from dispatcher import RawObservation
 
@@ -74,17 +74,20 @@ def row_of(
     requests: Sequence[Request],
     windows: Mapping[str, Window],
     reached: Callable[[str, Window], int],
+    *,
+    whole: bool = True,
 ) -> Row:
     """Compare a plan's outcome with what was counted.
 
     `windows` says when each fault was really in force, `reached` how many requests reached the service.
+    Unless it is `whole`, the window of the observation may be a part of the real one.
     """
     if not isinstance(outcome, RawObservation) or not (outcome.started_at and outcome.ended_at):
         return Row(lane, percentage, outcome, missed=("window",))
     claimed = (outcome.started_at.timestamp(), outcome.ended_at.timestamp())
     dose = dose_of(requests, claimed)
     real = windows.get(outcome.execution_id, (0.0, 0.0))
-    missed = misses(outcome, dose, real)
+    missed = misses(outcome, dose, real if whole else common(real, claimed))
     return Row(lane, percentage, outcome, dose, reached(lane.api, claimed), tuple(missed))
 
 

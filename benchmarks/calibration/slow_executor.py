@@ -3,6 +3,10 @@
 `python -m benchmarks.calibration.slow_executor PORT PROXY_PORT POLL_S`. PORT is the faults API, PROXY_PORT
 the data plane, which polls every POLL_S seconds. A fault is accepted at once, in force from the next poll on,
 and gone at the first poll after its end. `GET /journal` lists when each was asked for, and when in force.
+`GET /requests/<path>` lists the requests that came to a path.
+
+Below /blind/ is the same API of a control plane that learns nothing from its data plane: a fault is completed
+once its duration has passed or it is deleted, without any times, and there are no metrics.
 """
 
 from __future__ import annotations
@@ -19,7 +23,9 @@ from aiohttp import web
 from benchmarks.calibration.http import serve
 from benchmarks.calibration.slow_plane import PlaneFault, SlowPlane
 
-__all__ = ["main"]
+__all__ = ["BLIND", "main"]
+
+BLIND = "/blind"
 
 
 @dataclass
@@ -29,6 +35,7 @@ class Order:
     fault: PlaneFault
     applied: float
     ends: float
+    blind: bool
 
     def journal(self) -> dict[str, Any]:
         """Its line in the journal."""
@@ -45,6 +52,7 @@ class ControlPlane:
     """The faults API."""
 
     def __init__(self) -> None:
+        self.plane: SlowPlane
         self._orders: dict[str, Order] = {}
         self._by_key: dict[str, Order] = {}
 
@@ -56,12 +64,14 @@ class ControlPlane:
     def app(self) -> web.Application:
         """The application."""
         app = web.Application()
-        app.router.add_get("/v1/health", self._health)
         app.router.add_get("/journal", self._journal)
-        app.router.add_post("/v1/faults/apply", self._apply)
-        app.router.add_get("/v1/faults/{id}/status", self._status)
-        app.router.add_get("/v1/faults/{id}/metrics", self._metrics)
-        app.router.add_delete("/v1/faults/{id}", self._stop)
+        app.router.add_get("/requests/{path:.*}", self._requests)
+        for base in ("", BLIND):
+            app.router.add_get(f"{base}/v1/health", self._health)
+            app.router.add_post(f"{base}/v1/faults/apply", self._apply)
+            app.router.add_get(f"{base}/v1/faults/{{id}}/status", self._status)
+            app.router.add_get(f"{base}/v1/faults/{{id}}/metrics", self._metrics)
+            app.router.add_delete(f"{base}/v1/faults/{{id}}", self._stop)
         return app
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -70,10 +80,15 @@ class ControlPlane:
     async def _journal(self, _: web.Request) -> web.Response:
         return web.json_response([order.journal() for order in self._orders.values()])
 
+    async def _requests(self, request: web.Request) -> web.Response:
+        return web.json_response(self.plane.requests[f"/{request.match_info['path']}"])
+
     async def _apply(self, request: web.Request) -> web.Response:
         key = request.headers["Idempotency-Key"]
         if key not in self._by_key:
-            order = order_of(await request.json(), f"f{len(self._orders)}", time.time())
+            body, now = await request.json(), time.time()
+            fault = fault_of(body, f"f{len(self._orders)}")
+            order = Order(fault, now, now + body["duration_seconds"], request.path.startswith(BLIND))
             self._orders[order.fault.apply_id] = self._by_key[key] = order
         return web.json_response({"apply_id": self._by_key[key].fault.apply_id, "status": "applied"})
 
@@ -82,7 +97,7 @@ class ControlPlane:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         order = self._known(request)
-        if not over(order):
+        if order.blind or not over(order):
             return web.json_response({"error": "conflict", "message": "the fault is not over"}, status=409)
         times = {"start_time": moment(order.fault.began), "end_time": moment(order.fault.ended)}
         return web.json_response({"apply_id": order.fault.apply_id, **times, **order.fault.metrics()})
@@ -99,11 +114,11 @@ class ControlPlane:
         return order
 
 
-def order_of(body: dict[str, Any], apply_id: str, now: float) -> Order:
+def fault_of(body: dict[str, Any], apply_id: str) -> PlaneFault:
     """The fault that a request asks for."""
     config = body["fault_config"]
     held_ms = config.get("start_delay_ms", 0) + config.get("delay_ms", 0)
-    fault = PlaneFault(
+    return PlaneFault(
         apply_id=apply_id,
         service=body["service"],
         api=body["api"],
@@ -111,23 +126,25 @@ def order_of(body: dict[str, Any], apply_id: str, now: float) -> Order:
         held_s=held_ms / 1000,
         abort_status=config.get("http_status"),
     )
-    return Order(fault, now, now + body["duration_seconds"])
 
 
 def over(order: Order) -> bool:
-    """Whether the fault is surely over: it has settled, or it ended before any poll."""
+    """Whether the control plane says that the fault is over.
+
+    Unless it is blind, that is true: the fault has settled, or it ended before any poll.
+    """
+    if order.blind:
+        return time.time() >= order.ends
     never = order.fault.began is None and time.time() >= order.ends
     return order.fault.settled or never
 
 
 def status_of(order: Order) -> dict[str, Any]:
-    """What the control plane knows of the fault, once the data plane has reported it."""
-    return {
-        "apply_id": order.fault.apply_id,
-        "status": "completed" if over(order) else "running",
-        "start_time": moment(order.fault.began),
-        "end_time": moment(order.fault.ended),
-    }
+    """What the control plane knows of the fault. Times are those that the data plane has reported."""
+    status = {"apply_id": order.fault.apply_id, "status": "completed" if over(order) else "running"}
+    if order.blind:
+        return status
+    return status | {"start_time": moment(order.fault.began), "end_time": moment(order.fault.ended)}
 
 
 def moment(at: float | None) -> str | None:
@@ -138,7 +155,7 @@ def moment(at: float | None) -> str | None:
 async def main(port: int, proxy_port: int, poll_s: float) -> None:
     """Serve until killed."""
     control = ControlPlane()
-    plane = SlowPlane(control.wanted, poll_s)
+    plane = control.plane = SlowPlane(control.wanted, poll_s)
     runner = web.AppRunner(control.app(), access_log=None)
     await runner.setup()
     await serve(plane, proxy_port)

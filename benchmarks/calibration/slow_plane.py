@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,12 @@ class PlaneFault:
         """Whether it is over, and all of its requests have ended."""
         return self.ended is not None and not self.under_way
 
+    def add(self, status: int, latency_ms: float) -> None:
+        """One of its requests has ended."""
+        self.under_way -= 1
+        self.statuses[status] += 1
+        self.latencies_ms.append(latency_ms)
+
     def metrics(self) -> dict[str, Any]:
         """What came of the requests that arrived while it was in force."""
         requests = self.statuses.total()
@@ -74,6 +80,9 @@ class SlowPlane:
         self._wanted = wanted
         self._poll_s = poll_s
         self._in_force: dict[str, PlaneFault] = {}
+        self.requests: defaultdict[str, list[tuple[float, float, int]]] = defaultdict(list)
+        """Of each path: when each request came, how many ms it was held, and its status."""
+
         self._chance = random.Random(0)  # noqa: S311 (which requests are hit is no secret)
 
     async def run(self) -> None:
@@ -95,21 +104,20 @@ class SlowPlane:
     async def __call__(self, path: str, query: str) -> int:
         """See `Service`."""
         fault = self._in_force.get(path)
-        if fault is None:
-            await asyncio.sleep(answer_s(query))
-            return 200
-        arrived, status = time.perf_counter(), 0
-        fault.under_way += 1
+        arrived, status = time.time(), 0
+        if fault is not None:
+            fault.under_way += 1
         try:
             status = await self._answer(fault, query)
         finally:
-            fault.under_way -= 1
-            fault.statuses[status] += 1
-            fault.latencies_ms.append((time.perf_counter() - arrived) * 1000)
+            latency_ms = (time.time() - arrived) * 1000
+            self.requests[path].append((arrived, latency_ms, status))
+            if fault is not None:
+                fault.add(status, latency_ms)
         return status
 
-    async def _answer(self, fault: PlaneFault, query: str) -> int:
-        if self._chance.random() * 100 < fault.percentage:
+    async def _answer(self, fault: PlaneFault | None, query: str) -> int:
+        if fault is not None and self._chance.random() * 100 < fault.percentage:
             fault.faulted += 1
             await asyncio.sleep(fault.held_s)
             if fault.abort_status is not None:

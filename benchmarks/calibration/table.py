@@ -14,9 +14,9 @@ from dispatcher import FaultPlan, FaultType
 __all__ = ["DURATION_S", "LANES", "PERCENTAGES", "RATE_PER_S", "Lane"]
 
 PERCENTAGES = (1, 10, 30, 50, 100)
-DURATION_S = 8
-RATE_PER_S = 50
-"""Of each lane. 400 requests meet a plan, of which 4 are 1 %."""
+DURATION_S = 14
+RATE_PER_S = 25
+"""Of each lane. 350 requests meet a plan, and all lanes together are no load for a machine with two cores."""
 
 PATIENT_S = 60.0
 ABORT_STATUS = 503

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 
+from benchmarks.calibration.load import Request
 from benchmarks.calibration.reservations import Force
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ FAULT_ID = re.compile(rb'"fault_id": ?"([^"]+)"')
 
 
 class Witness(Protocol):
-    """Knows when faults were in force."""
+    """Knows what a data plane did."""
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -31,6 +32,11 @@ class Witness(Protocol):
     async def windows(self) -> dict[str, Window]:
         """When each fault was in force, by its `apply_id`."""
         ...
+
+    async def requests(self, api: str) -> list[Request]:
+        """All requests that came to a path, if it noted them."""
+        del api
+        return []
 
 
 class EnvoyWitness(Witness):
@@ -68,7 +74,7 @@ class JournalWitness(Witness):
 
     def __init__(self, executor: str) -> None:
         """`executor` is the URL of its API."""
-        self._url = f"{executor}/journal"
+        self._executor = executor
 
     async def run(self) -> None:
         """The journal is complete at the end."""
@@ -80,10 +86,16 @@ class JournalWitness(Witness):
             if force.began is not None and force.ended is not None
         }
 
+    async def requests(self, api: str) -> list[Request]:
+        return [Request(0.0, *noted) for noted in await self._ask(f"/requests{api}")]
+
     async def forces(self) -> list[Force]:
         """All faults that were ever applied."""
-        async with aiohttp.ClientSession() as session, session.get(self._url) as answer:
-            return [Force(**line) for line in await answer.json()]
+        return [Force(**line) for line in await self._ask("/journal")]
+
+    async def _ask(self, path: str) -> Any:
+        async with aiohttp.ClientSession() as session, session.get(self._executor + path) as answer:
+            return await answer.json()
 
 
 def fault_ids(routes: bytes) -> set[str]:
