@@ -15,8 +15,10 @@ The 95 % interval of the error rate should hold the share that was set: an abort
 is one that takes longer than its client waits. With `--slow-data-plane` the Executor is a stub whose data
 plane polls every 5 s. Then each fault must also have been in force only while its target was reserved for it.
 In three of its lanes the control plane learns nothing of the data plane, as that of the policy API. There the
-worker's probe observes, and the data plane notes what came of its requests. Exit code 1 if more than two plans
-are outside, if fewer than 34 intervals of 40 hold, or if a fault was in force outside of its reservation.
+worker's probe observes, and the data plane notes what came of its requests.
+
+Exit code 1 if more than two plans are outside, if fewer than 34 intervals of 40 hold, or if a fault was in
+force outside of its reservation.
 """
 
 from __future__ import annotations

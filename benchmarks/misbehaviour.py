@@ -40,7 +40,7 @@ ACCEPTED = {
     Act.WELL: {TRUE},
     Act.LATE: {"late"},
     Act.EARLY_END: {"short"},
-    Act.REMOVED: {"short"},
+    Act.REMOVED: {"short", "window_unknown"},
     Act.PAUSED: {"not_faulted", "short"},
     Act.RESUMED: {"late", "short", UNOBSERVED},
     Act.FROZEN: {"long", TIMEOUT, CONNECTION, IN_DOUBT},
@@ -65,7 +65,8 @@ ACCEPTED = {
 }
 """How a plan may end whose fault met the act: a doubt of its observation, or the class of its error.
 
-Metrics that come late are no less true, so `METRICS_LATE` must not change a figure.
+Metrics that come late are no less true, so `METRICS_LATE` must not change a figure. What happens between two
+looks at a fault has an unknown time, unless the Executor says it.
 """
 
 PLANS = 200

@@ -68,6 +68,11 @@ class StubFault:
                 return NEVER
         return planned
 
+    @property
+    def _paused_s(self) -> float:
+        """How long a pause lasts, after which the fault is on again."""
+        return min(self.misdeed.seconds, self.duration_s * (1 - self.misdeed.after_share) * 0.8)
+
     def silent_until(self, now: float) -> float:
         """Until when the Executor answers nothing about the fault."""
         return self.ended if self.misdeed.act is Act.FROZEN and self.turn <= now else now
@@ -85,10 +90,9 @@ class StubFault:
     def _window(self, now: float) -> dict[str, str]:
         """What the Executor says of its times."""
         times: dict[str, float] = {}
-        resumed = self.turn + self.misdeed.seconds
         if self.misdeed.act is not Act.NO_WINDOW and now >= self.began:
-            late = self.misdeed.act is Act.RESUMED and now >= resumed
-            times["start_time"] = min(resumed, self.ended) if late else self.began
+            late = self.misdeed.act is Act.RESUMED and now >= self.turn + self._paused_s
+            times["start_time"] = self.turn + self._paused_s if late else self.began
         if self.misdeed.act not in UNFORTHCOMING and now >= self.ended:
             times["end_time"] = self.ended
         return {name: datetime.fromtimestamp(at, UTC).isoformat() for name, at in times.items()}
@@ -141,7 +145,7 @@ class StubFault:
             case Act.NOT_FAULTED:
                 return 0
             case Act.PAUSED | Act.RESUMED:
-                share *= 1 - self.misdeed.seconds / self.duration_s
+                share *= 1 - self._paused_s / self.duration_s
         return round(self._requests * share)
 
     def _figures(self, requests: int, faulted: int) -> dict[str, Any]:
