@@ -13,7 +13,7 @@ QUIETLY = sh -c 'said=$$("$$@" 2>&1) || { echo "$$said"; exit 1; }' --
 UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast unit check guard campaign in-flight retries
+.PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour
 .PHONY: bench bench-growth bench-breaker bench-transport fuzz docs format lock upgrade clean
 
 help:
@@ -22,6 +22,8 @@ help:
 	@echo "make test-fast  the same with the unit tests alone, in less than 90 s"
 	@echo "make check     lint and type-check only"
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
+	@echo "make calibrate  40 plans through Envoy with real traffic: what was observed beside what was counted"
+	@echo "make misbehaviour  200 plans and an Executor that does something wrong with each"
 	@echo "make in-flight  what many plans in flight cost, and how long a killed worker or Redis delays them"
 	@echo "make retries   how late retries begin, and what 6,000 of them leave in a worker's memory"
 	@echo "make bench     side by side with Taskiq, Dramatiq and plain Celery: 20 minutes, writes docs/performance.md"
@@ -81,6 +83,13 @@ check: $(VENV)/.ready
 campaign: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000 --peer
 	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000
+
+calibrate: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.calibrate --slow-data-plane
+	@$(BIN)/python -m benchmarks.calibrate
+
+misbehaviour: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.misbehaviour
 
 in-flight: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.in_flight

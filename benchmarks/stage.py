@@ -68,6 +68,9 @@ class Stage:
     appendfsync: str = "everysec"
     """When Redis syncs its file. Unless this is `always`, a killed Redis may forget acknowledged writes."""
 
+    serves: Sequence[str] = ()
+    """Another Executor instead of the stub: a module and its arguments. `{port}` becomes its port."""
+
     workers: list[Process] = field(default_factory=list)
     redis: Process = field(init=False)
     executor: Process = field(init=False)
@@ -83,8 +86,9 @@ class Stage:
         module, argument = (
             ("counting_executor", self.journal) if self.counting else ("stub_executor", self.trace_bytes)
         )
-        serve = [sys.executable, "-m", f"benchmarks.{module}", str(self.executor_port), str(argument)]
-        self.executor = self._process("executor", Command(serve))
+        serves = self.serves or [f"benchmarks.{module}", "{port}", str(argument)]
+        serve = [part.replace("{port}", str(self.executor_port)) for part in serves]
+        self.executor = self._process("executor", Command([sys.executable, "-m", *serve]))
 
     @property
     def parts(self) -> list[Process]:
@@ -199,10 +203,16 @@ class Stage:
 
 
 @contextmanager
-def stage(*, trace_bytes: int = 0, counting: bool = False, appendfsync: str = "everysec") -> Iterator[Stage]:
+def stage(
+    *,
+    trace_bytes: int = 0,
+    counting: bool = False,
+    appendfsync: str = "everysec",
+    serves: Sequence[str] = (),
+) -> Iterator[Stage]:
     """A stage without workers, up and ready. All of it ends with the context."""
     with tempfile.TemporaryDirectory(prefix="stage-") as folder:
-        made = Stage(Path(folder), trace_bytes, counting, appendfsync)
+        made = Stage(Path(folder), trace_bytes, counting, appendfsync, serves)
         try:
             made.start()
             yield made

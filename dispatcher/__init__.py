@@ -1,6 +1,7 @@
 """Submit fault plans, and get what was observed. See `Dispatcher`."""
 
 from dispatcher.client import Dispatcher
+from dispatcher.effects import Effect, effect_of, wilson_interval
 from dispatcher.errors import (
     CircuitOpenError,
     DispatchHaltedError,
@@ -30,7 +31,7 @@ from dispatcher.handles import PlanBatch, PlanHandle
 from dispatcher.interface import ExecutorClient
 from dispatcher.models import ActiveFault, ConflictPolicy, FaultPlan, FaultType, Health, PlanState, PlanStatus
 from dispatcher.observations import Doubt, Figures, RawObservation
-from dispatcher.settings.executors import ExecutorClientConfig, OnOpen, RetryStrategy
+from dispatcher.settings.executors import ExecutorClientConfig, OnDoubt, OnOpen, RetryStrategy
 from dispatcher.settings.settings import Settings, load_settings
 from dispatcher.telemetry.metrics import ExecutorClientMetrics
 
@@ -41,6 +42,7 @@ __all__ = [
     "DispatchHaltedError",
     "Dispatcher",
     "Doubt",
+    "Effect",
     "ExecutorClient",
     "ExecutorClientConfig",
     "ExecutorClientError",
@@ -63,6 +65,7 @@ __all__ = [
     "LedgerRefusedError",
     "LedgerUnavailableError",
     "MetricsNotReadyError",
+    "OnDoubt",
     "OnOpen",
     "PlanBatch",
     "PlanCancelledError",
@@ -77,5 +80,7 @@ __all__ = [
     "ResultTimeoutError",
     "RetryStrategy",
     "Settings",
+    "effect_of",
     "load_settings",
+    "wilson_interval",
 ]

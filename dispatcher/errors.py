@@ -8,7 +8,7 @@
     ├── RecordUnreadableError       what is stored of a plan cannot be read by this version
     ├── PlanUnknownError            no plan has this id, or its record is gone
     ├── PlanConflictError           another plan has the id, or the target
-    ├── PlanCancelledError a person cancelled the plan, or halted the dispatcher
+    ├── PlanCancelledError          a person cancelled the plan, or halted the dispatcher
     ├── DispatchHaltedError         the dispatcher is halted and takes no plans
     ├── PlanExpiredError            no worker took the plan up in time; it was never applied
     ├── ResultTimeoutError          the caller stopped waiting; the plan goes on  (also a TimeoutError)
@@ -334,10 +334,10 @@ class FaultLostError(ExecutorClientError):
 
 
 class FaultUnobservedError(ExecutorClientError):
-    """The fault was in force, and too few requests met it to say anything; or an observer could not see it."""
+    """Too few requests met the fault, or an observer could not see it, or it was in doubt (`on_doubt`)."""
 
     advice = "Send requests to the target meanwhile, or lower `min_requests`. Submit it as a new plan."
-    exit_code = 20
+    exit_code = 23
 
 
 class FaultInDoubtError(ExecutorClientError):

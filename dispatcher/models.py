@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self, Unpack
 
 from pydantic import (
     AfterValidator,
@@ -21,10 +22,11 @@ from pydantic import (
 )
 
 from dispatcher.errors import InvalidPlanError
+from dispatcher.points import PercentageIs, PointOptions, read_point
 from dispatcher.settings.validation import problems_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "ActiveFault",
@@ -35,6 +37,8 @@ __all__ = [
     "PlanState",
     "PlanStatus",
 ]
+
+logger = logging.getLogger(__name__)
 
 MAX_DURATION_SECONDS = 86_400
 MAX_TAKES_EFFECT_SEC = 600
@@ -148,6 +152,43 @@ class FaultPlan(BaseModel):
         except ValidationError as exc:
             problems = problems_of(exc)
             raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems) from exc
+
+    @classmethod
+    def from_point(
+        cls,
+        point: Mapping[str, object],
+        *,
+        percentage_is: PercentageIs = "percent",
+        duration_seconds: int | None = None,
+        service: str | None = None,
+        api: str | None = None,
+    ) -> Self:
+        """The plan in an optimiser's point, which may set a delay and a status at once.
+
+        Of these it takes what belongs to the point's `fault_type`. Without a type exactly one may be set:
+        None, 0 and NaN set nothing. Keys are those of a plan, `delay_ms`, `delay` (in seconds) and `status`.
+        `percentage_is` says whether the point's percentage is 0 to 100 (`percent`) or 0 to 1 (`share`). It is
+        rounded to whole percent, and to 1 at least unless it is 0. Other arguments win over the point.
+
+        `explain_point` returns what was made of the point, and the log has it at level INFO. Raises
+        `InvalidPlanError`, also for a key that no point has.
+        """
+        reading = read_point(
+            point, percentage_is=percentage_is, duration_seconds=duration_seconds, service=service, api=api
+        )
+        plan = cls.model_validate(reading.fields)
+        logger.info("%s", "; ".join([f"a point became the plan {plan}", *reading.notes]))
+        return plan
+
+    @classmethod
+    def explain_point(cls, point: Mapping[str, object], **options: Unpack[PointOptions]) -> list[str]:
+        """What `from_point`, with the same arguments, converts, infers and leaves out: a sentence each.
+
+        Empty if it takes everything as it is. Raises `InvalidPlanError` if it would.
+        """
+        reading = read_point(point, **options)
+        cls.model_validate(reading.fields)
+        return reading.notes
 
     def __str__(self) -> str:
         """The plan in one line, for people."""

@@ -11,43 +11,41 @@ __all__ = ["Doubt", "Figures", "RawObservation"]
 
 
 class Doubt(StrEnum):
-    """A reason to distrust an observation. docs/observe.md says what each means for a search."""
+    """A reason to distrust an observation. docs/recommender.md says what each means for a search."""
 
     LATE = "late"
-    """The fault began later than planned."""
-
     SHORT = "short"
-    """The fault was in force for less than its planned duration."""
-
     LONG = "long"
-    """The fault was in force for more than its planned duration."""
-
     WINDOW_UNKNOWN = "window_unknown"
-    """The Executor says neither when the fault began nor when it ended; the times are the worker's."""
-
     FEW_REQUESTS = "few_requests"
-    """So few requests met the fault that the interval of the error rate is wider than 0.2."""
-
     COUNT_UNKNOWN = "count_unknown"
-    """The Executor does not say how many requests it saw."""
-
     NOT_FAULTED = "not_faulted"
-    """Requests arrived, and the fault hit none of them, although it should have hit several."""
-
     OVERLAPPED = "overlapped"
-    """Another plan's fault was on the same target meanwhile."""
-
     TRUNCATED = "truncated"
-    """Traces or log lines were too long, and a part of them is missing."""
-
     INCOMPLETE = "incomplete"
-    """Requests were still under way when the observation was made; they count as unanswered."""
-
     BASELINE_UNHEALTHY = "baseline_unhealthy"
-    """A part of the requests before the fault failed, too."""
-
     NOT_RECOVERED = "not_recovered"
-    """The target did not become healthy again in time after the fault."""
+
+    @property
+    def meaning(self) -> str:
+        """What is the case, for people: a sentence without its full stop."""
+        return MEANINGS[self]
+
+
+MEANINGS = {
+    Doubt.LATE: "the fault began later than planned",
+    Doubt.SHORT: "the fault was in force for less than its planned duration",
+    Doubt.LONG: "the fault was in force for more than its planned duration",
+    Doubt.WINDOW_UNKNOWN: "the Executor does not say when the fault began, or when it ended",
+    Doubt.FEW_REQUESTS: "so few requests came that the interval of the error rate is wider than 0.2",
+    Doubt.COUNT_UNKNOWN: "the Executor does not say how many requests it saw",
+    Doubt.NOT_FAULTED: "the fault hit none of the requests that came, although it should have hit several",
+    Doubt.OVERLAPPED: "another plan's fault was on the same target meanwhile",
+    Doubt.TRUNCATED: "traces or log lines were too long, and a part of them is missing",
+    Doubt.INCOMPLETE: "requests were still under way at the end, and count as unanswered",
+    Doubt.BASELINE_UNHEALTHY: "a part of the requests before the fault failed, too",
+    Doubt.NOT_RECOVERED: "the target did not become healthy again in time after the fault",
+}
 
 
 class Figures(BaseModel):
@@ -95,7 +93,7 @@ class Figures(BaseModel):
     """How many requests got an error status, or no answer."""
 
     started_at: AwareDatetime | None = None
-    """When the window began, by the clock of whatever observed it."""
+    """When the window began, by the clock of the Executor or observer."""
 
     ended_at: AwareDatetime | None = None
     """When the window ended, by the same clock."""
@@ -133,3 +131,16 @@ class RawObservation(Figures):
 
     trace_id: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
     """The trace that all calls for the plan belonged to (W3C Trace Context): 32 hexadecimal digits."""
+
+    def to_record(self) -> dict[str, JsonValue]:
+        """The observation as one flat row of JSON values, for a scorer, a table or a file.
+
+        It has the same keys each time: the fields by their names, and those of `baseline` and `recovery` with
+        `baseline_` and `recovery_` in front. What was not seen is None. `logs` has lines of every level, so
+        there is no `error_logs`: a scorer would take each of them for an error.
+        """
+        record: dict[str, JsonValue] = self.model_dump(mode="json", exclude={"baseline", "recovery"})
+        for name, figures in (("baseline", self.baseline), ("recovery", self.recovery)):
+            seen = (figures or Figures()).model_dump(mode="json")
+            record |= {f"{name}_{key}": value for key, value in seen.items()}
+        return record

@@ -55,6 +55,13 @@ def _options() -> Options:
     parser.add_argument(
         "--traffic-rps", type=_rate, default=0.0, help="requests a second to each target that has a fault"
     )
+    parser.add_argument(
+        "--wait-for-answers-sec",
+        type=_wait,
+        default=10.0,
+        help="how long after a fault, and after its delay, requests may still be answered; "
+        "those that are not count as unanswered (%(default)s)",
+    )
     given = parser.parse_args()
     if not (given.service or given.sample):
         parser.error("there is nothing that faults could hit: give --service or --sample")
@@ -65,6 +72,7 @@ def _options() -> Options:
         sample=given.sample,
         traffic_rps=given.traffic_rps,
         token=os.environ.get("EXECUTOR_TOKEN"),
+        wait_for_answers_sec=given.wait_for_answers_sec,
     )
 
 
@@ -75,13 +83,21 @@ def _port(text: str) -> int:
 
 
 def _rate(text: str) -> float:
+    return _number(text, 10_000, "a rate from 0 to 10000")
+
+
+def _wait(text: str) -> float:
+    return _number(text, 3_600, "a number of seconds from 0 to 3600")
+
+
+def _number(text: str, most: float, what: str) -> float:
     try:
-        rate = float(text)
+        number = float(text)
     except ValueError:
-        rate = -1.0
-    if not 0 <= rate <= 10_000:  # noqa: PLR2004 (said in the error)
-        raise argparse.ArgumentTypeError(f"{text!r} is not a rate from 0 to 10000")
-    return rate
+        number = -1.0
+    if not 0 <= number <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return number
 
 
 def _service(text: str) -> tuple[str, tuple[str, int]]:

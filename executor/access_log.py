@@ -6,13 +6,14 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from executor.observations import Request, parse_line
+from executor.observations import Mark, parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from executor.envoy import Envoy
+    from executor.observations import Arrival, End
 
 __all__ = ["AccessLog"]
 
@@ -25,38 +26,50 @@ class AccessLog:
     """What is new in the log since the last look."""
 
     def __init__(self, path: Path) -> None:
+        self.read_to_mark = 0
+        """The last mark that was read."""
+
         self._path = path
+        self._old = path.with_suffix(".old")
+        self._file = path
         self._offset = 0
         self._begun = b""
 
-    def new_requests(self) -> Iterator[Request]:
-        """The requests that came to a target with a fault, each one once."""
-        if not self._path.exists():
+    def news(self) -> Iterator[Arrival | End]:
+        """Arrivals and ends of requests to targets with a fault, each one once, in their order."""
+        if not self._file.exists():
             return
-        with self._path.open("rb") as log:
+        with self._file.open("rb") as log:
             log.seek(self._offset)
             data = log.read()
         self._offset += len(data)
         *lines, self._begun = (self._begun + data).split(b"\n")
         for line in lines:
             try:
-                request = parse_line(json.loads(line))
-            except (ValueError, KeyError) as exc:
+                found = parse_line(json.loads(line))
+            except (ValueError, KeyError, TypeError) as exc:
                 logger.warning("not an access log line: %s (%r)", exc, line[:200])
                 continue
-            if request is not None:
-                yield request
+            if isinstance(found, Mark):
+                self.read_to_mark = max(self.read_to_mark, found.number)
+            elif found is not None:
+                yield found
 
-    async def rotate(self, envoy: Envoy) -> list[Request]:
-        """Begin a new file if this one has grown large; the last requests of the old one."""
-        if self._offset < ROTATE_AT_BYTES:
+    async def rotate(self, envoy: Envoy) -> list[Arrival | End]:
+        """Begin a new file if this one has grown large; the last news of the old one.
+
+        Envoy begins the new file with its next line. Until then the old one is read. Raises `EnvoyError`, and
+        the next call goes on.
+        """
+        if self._file == self._path and self._offset >= ROTATE_AT_BYTES:
+            self._file = self._path.replace(self._old)
+            await envoy.reopen_logs()
+        if self._file == self._path:
             return []
-        old = self._path.with_suffix(".old")
-        self._path.replace(old)
-        await envoy.reopen_logs()
-        rest = AccessLog(old)
-        rest._offset, rest._begun = self._offset, self._begun
-        requests = list(rest.new_requests())
-        old.unlink()
-        self._offset, self._begun = 0, b""
-        return requests
+        await envoy.mark_log()
+        if not self._path.exists():
+            return []
+        rest = list(self.news())
+        self._old.unlink()
+        self._file, self._offset, self._begun = self._path, 0, b""
+        return rest

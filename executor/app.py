@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import FastAPI, Header, HTTPException, Path, Request, Response
 
-from executor.contract import CONTRACT, FaultApplied, FaultApply, FaultMetrics, FaultStatus, Health
+from executor.contract import (
+    CONTRACT,
+    FaultApplied,
+    FaultApply,
+    FaultList,
+    FaultMetrics,
+    FaultStatus,
+    Health,
+    ListedFault,
+    NotAfter,
+)
 from executor.envoy import EnvoyError
-from executor.faults import ConflictError, KeyReusedError
+from executor.faults import ConflictError, KeyReusedError, TooLateError
 from executor.policies import Policies
 from executor.policy_endpoints import add_policies
 from executor.refusals import refusal, refusals, refuse_in_the_contracts_words
@@ -31,6 +41,11 @@ __all__ = ["create_app"]
 OPEN_PATH = "/v1/health"
 """Needs no token."""
 
+NOT_AFTER = (
+    "An apply that arrives after this moment, by the Executor's clock, begins no fault. "
+    "UTC with milliseconds: 2030-01-31T12:00:00.000Z. Since contract 1.1."
+)
+
 ApplyId = Annotated[str, Path(max_length=1024)]
 
 
@@ -42,7 +57,7 @@ def create_app(injector: Injector, envoy: Envoy, services: Container[str], token
         openapi_url=None,
         generate_unique_id_function=_operation,
     )
-    _add_faults(app, _Faults(injector, services))
+    _add_faults(app, _Faults(injector, envoy, services))
     add_policies(app, Policies(injector), services)
     unwell: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "They cannot"}}
     app.get(OPEN_PATH, responses=unwell, summary="Whether faults can be injected")(_health(envoy))
@@ -65,7 +80,8 @@ def _add_faults(app: FastAPI, faults: _Faults) -> None:
         for name in ("status", "metrics", "stop")
     }
     applied: dict[int | str, dict[str, Any]] = {200: {"links": links}}
-    refused = refusals(400, 401, 404, 409, 422)
+    refused = refusals(400, 401, 404, 409, 412, 422)
+    add("/v1/faults", faults.list, methods=["GET"], responses=refusals(401, 503))
     add("/v1/faults/apply", faults.apply, methods=["POST"], responses=applied | refused)
     add(f"{one}/status", faults.status, methods=["GET"], responses=refusals(400, 401, 404))
     add(f"{one}/metrics", faults.metrics, methods=["GET"], responses=refusals(400, 401, 404, 409))
@@ -84,18 +100,30 @@ def _health(envoy: Envoy) -> Callable[[Response], Awaitable[Health]]:
 
 
 class _Faults:
-    def __init__(self, injector: Injector, services: Container[str]) -> None:
+    def __init__(self, injector: Injector, envoy: Envoy, services: Container[str]) -> None:
         self._injector = injector
+        self._envoy = envoy
         self._services = services
 
+    async def list(self) -> FaultList:
+        """The faults that are in force, or hold requests still. A fault that is absent is over."""
+        if not await self._envoy.ready():
+            raise HTTPException(503, "Envoy is not ready, so its faults are unknown")
+        return FaultList(faults=[_listed(fault) for fault in self._injector.current()])
+
     async def apply(
-        self, request: FaultApply, idempotency_key: Annotated[str | None, Header(max_length=256)] = None
+        self,
+        request: FaultApply,
+        idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
+        not_after: Annotated[NotAfter, Header(description=NOT_AFTER)] = None,
     ) -> FaultApplied:
         """Inject a fault. The same request with the same key is one fault."""
         if request.service not in self._services:
             raise HTTPException(404, f"there is no service {request.service!r}")
         try:
-            fault = await self._injector.apply(request, idempotency_key)
+            fault = await self._injector.apply(request, idempotency_key, not_after)
+        except TooLateError as exc:
+            raise HTTPException(412, str(exc)) from exc
         except ConflictError as exc:
             raise HTTPException(409, str(exc)) from exc
         except KeyReusedError as exc:
@@ -109,15 +137,22 @@ class _Faults:
         return _status(self._known(apply_id))
 
     async def metrics(self, apply_id: ApplyId) -> FaultMetrics:
-        """What was observed of a fault that is over."""
+        """What was observed of a fault that is over.
+
+        409 while requests that arrived before its end are under way: ask again. An Executor waits for them
+        for a limited time only.
+        """
         fault = self._known(apply_id)
-        if not fault.settled(_now()):
-            raise HTTPException(409, f"fault {apply_id} is still running")
-        await self._injector.observe(fault)
+        if not await self._injector.settle(fault):
+            what = "is still running" if fault.active else "is over, but some of its requests are under way"
+            raise HTTPException(409, f"fault {apply_id} {what}")
         return _metrics(fault)
 
     async def stop(self, apply_id: ApplyId) -> FaultStatus:
-        """End the fault now. Stopping one that is over changes nothing."""
+        """End the fault now. Stopping one that is over changes nothing.
+
+        The answer's status is `completed`, or `running` if the fault holds requests still.
+        """
         fault = self._known(apply_id)
         try:
             await self._injector.end(fault)
@@ -132,11 +167,18 @@ class _Faults:
         return fault
 
 
+def _listed(fault: Fault) -> ListedFault:
+    service, api = fault.target
+    return ListedFault(
+        apply_id=fault.apply_id, key=fault.key, service=service, api=api, start_time=fault.start_time
+    )
+
+
 def _status(fault: Fault) -> FaultStatus:
     state: Literal["running", "completed", "failed"] = "running"
     if fault.error:
         state = "failed"
-    elif fault.settled(_now()):
+    elif fault.over(_now()):
         state = "completed"
     return FaultStatus(
         apply_id=fault.apply_id,
@@ -152,10 +194,20 @@ def _metrics(fault: Fault) -> FaultMetrics:
     return FaultMetrics(
         apply_id=fault.apply_id,
         status_code=tally.most_frequent_status,
-        latency_ms=tally.mean_latency_ms,
+        latency_ms=tally.latencies.mean_ms,
         error_rate=tally.error_rate,
         success_count=tally.requests - tally.errors,
         error_count=tally.errors,
+        requests=tally.requests,
+        faulted=tally.faulted,
+        unanswered=tally.unanswered,
+        unfinished=tally.unfinished,
+        latency_sd_ms=tally.latencies.sd_ms,
+        latency_p50_ms=tally.latencies.percentile_ms(50),
+        latency_p95_ms=tally.latencies.percentile_ms(95),
+        latency_p99_ms=tally.latencies.percentile_ms(99),
+        start_time=fault.start_time,
+        end_time=fault.end_time,
         trace_data=trace_json(tally.spans),
         logs=tally.log_lines(),
     )

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    WithJsonSchema,
+    model_validator,
+)
 
 __all__ = [
     "CONTRACT",
@@ -13,15 +23,19 @@ __all__ = [
     "FaultApplied",
     "FaultApply",
     "FaultConfig",
+    "FaultList",
     "FaultMetrics",
     "FaultStatus",
     "Health",
     "Int",
+    "ListedFault",
+    "Moment",
+    "NotAfter",
     "Refusal",
 ]
 
 
-CONTRACT = "1.0"
+CONTRACT = "1.1"
 """The version of this contract. Its major number changes if a client would break."""
 
 ApiPath = Annotated[str, Field(pattern=r"^/[!\"$->@-~]*$", max_length=2048)]
@@ -34,6 +48,20 @@ def _whole(value: object) -> object:
 
 
 Int = Annotated[int, BeforeValidator(_whole)]
+
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _rfc_3339(value: object) -> object:
+    if not (isinstance(value, str) and RFC_3339.fullmatch(value)):
+        raise ValueError("a moment is written as 2030-01-31T12:00:00.000Z (RFC 3339)")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
+"""A date and time with its offset from UTC (RFC 3339)."""
+
+NotAfter = Annotated[Moment | None, WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
 class _Request(BaseModel):
@@ -121,22 +149,89 @@ class FaultStatus(_Answer):
 
     apply_id: str
     status: Literal["running", "completed", "failed"]
+    """`running` until the fault is removed from the data plane and holds no request any more."""
+
     start_time: datetime
+    """When the fault came into force in the data plane."""
+
     end_time: datetime | None = None
+    """When the fault was removed from the data plane. Requests that it holds may still follow."""
+
     error_msg: str = ""
 
 
-class FaultMetrics(_Answer):
-    """`FaultMetricsResponse`, and the two counts behind its error rate."""
+class ListedFault(_Answer):
+    """A fault that the Executor has at this moment."""
 
     apply_id: str
-    status_code: int
-    """The most frequent status, 0 if no request was seen."""
+    key: str | None
+    """The `Idempotency-Key` of its apply. Null if there was none."""
 
-    latency_ms: float
-    error_rate: float
+    service: str
+    api: str
+    status: Literal["running"] = "running"
+    start_time: datetime
+
+
+class FaultList(_Answer):
+    """All faults that the Executor has at this moment. A fault that is absent is over."""
+
+    faults: list[ListedFault]
+
+
+class FaultMetrics(_Answer):
+    """`FaultMetricsResponse`, and what is behind its figures.
+
+    Every request counts that arrived at the target while the fault was in force. It is judged when it ends.
+    Figures that no request backs are null, and never 0. Fields of contract 1.1 may be absent or null.
+    """
+
+    apply_id: str
+    status_code: int | None
+    """The most frequent status among the answers."""
+
+    latency_ms: float | None
+    """Mean latency. A request without an answer counts for as long as it was held."""
+
+    error_rate: float | None
+    """`error_count` divided by `requests`: 0 to 1."""
+
     success_count: int
+    """How many requests got an answer with a status below 400."""
+
     error_count: int
+    """How many requests got a status of 400 or more, or no answer."""
+
+    requests: int | None = None
+    """How many requests arrived: `success_count` plus `error_count`. Since contract 1.1."""
+
+    faulted: int | None = None
+    """How many of them the fault really hit. Since contract 1.1."""
+
+    unanswered: int | None = None
+    """How many got no complete answer: the client gave up, or the connection broke. Since contract 1.1."""
+
+    unfinished: int | None = None
+    """How many of the unanswered were under way when the Executor stopped waiting. Since contract 1.1."""
+
+    latency_sd_ms: float | None = None
+    """Standard deviation of the latency (of a sample). Null for fewer than 2 requests. Since contract 1.1."""
+
+    latency_p50_ms: float | None = None
+    """Median of the latency. Since contract 1.1."""
+
+    latency_p95_ms: float | None = None
+    """95th percentile of the latency. Since contract 1.1."""
+
+    latency_p99_ms: float | None = None
+    """99th percentile of the latency. Since contract 1.1."""
+
+    start_time: datetime | None = None
+    """When the fault came into force, as in its status. Since contract 1.1."""
+
+    end_time: datetime | None = None
+    """When the fault was removed, as in its status. Since contract 1.1."""
+
     trace_data: JsonValue
     logs: list[str]
 

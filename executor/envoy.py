@@ -9,12 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 
-from executor.envoy_config import STAT_PREFIX, TARGETS, bootstrap, routes
+from executor.envoy_config import MARK_PATH, STAT_PREFIX, TARGETS, bootstrap, routes
+from executor.faults import refuse_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +28,7 @@ __all__ = ["Envoy", "EnvoyError"]
 
 READY_WITHIN_S = 15.0
 TAKEN_WITHIN_S = 5.0
+ANSWERS_WITHIN_S = 3.0
 STOP_WITHIN_S = 2.0
 LOOK_EVERY_S = 0.002
 PR_SET_PDEATHSIG = 1
@@ -35,11 +38,13 @@ class EnvoyError(Exception):
     """Envoy did not start, ended by itself, or refused its routes."""
 
 
-class _Updates(NamedTuple):
-    """How many route configurations Envoy has taken, and how many refused."""
+class _Routes(NamedTuple):
+    """Which route configuration is in force."""
 
-    taken: int
+    version: str
+    since: datetime
     rejected: int
+    """How many configurations Envoy has refused so far."""
 
 
 class Envoy:
@@ -55,6 +60,7 @@ class Envoy:
         self._traces = traces
         self._routes = folder / "routes" / "routes.json"
         self._version = 0
+        self._marks = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._session: aiohttp.ClientSession | None = None
         self.admin = ""
@@ -90,30 +96,38 @@ class Envoy:
         address_file = self._folder / "admin.address"
         address_file.unlink(missing_ok=True)
         self._launch(config_file, address_file)
-        self._session = self._session or aiohttp.ClientSession()
+        timeout = aiohttp.ClientTimeout(total=ANSWERS_WITHIN_S)
+        self._session = self._session or aiohttp.ClientSession(timeout=timeout)
         async with asyncio.timeout(READY_WITHIN_S):
             self.admin = await self._until(lambda: _read(address_file))
             await self._until_ready()
         self.proxy = await self._bound_address()
 
-    async def inject(self, faults: Iterable[Fault]) -> None:
-        """Have exactly these faults, once this returns. Raises `EnvoyError`, and then keeps what it had."""
+    async def inject(self, faults: Iterable[Fault], not_after: datetime | None = None) -> datetime:
+        """Have exactly these faults, once this returns; since when Envoy has them.
+
+        Raises `EnvoyError`, and `TooLateError` if it is later than `not_after` right before the change.
+        After both, Envoy keeps what it had.
+        """
+        rejected = (await self._in_force()).rejected
+        refuse_after(not_after, datetime.now(UTC))
         before = self._routes.read_bytes()
-        seen = await self._updates()
         self._write_routes(faults)
         try:
-            async with asyncio.timeout(TAKEN_WITHIN_S):
-                while (now := await self._updates()) == seen:  # noqa: ASYNC110 (counters can only be polled)
-                    await asyncio.sleep(LOOK_EVERY_S)
-        except TimeoutError as exc:
+            return await self._taken(rejected)
+        except BaseException:
             self._replace_routes(before)
-            raise EnvoyError("Envoy did not take the routes in time") from exc
-        if now.rejected > seen.rejected:
-            self._replace_routes(before)
-            raise EnvoyError("Envoy refused the routes")
+            raise
+
+    async def mark_log(self) -> int:
+        """Have a mark written to the access log; its number. Raises `EnvoyError`."""
+        self._marks += 1
+        number = self._marks
+        await self._ask("GET", f"{MARK_PATH}{number}")
+        return number
 
     async def reopen_logs(self) -> None:
-        """Write the access log to a new file, after it was moved away."""
+        """Write the access log to a new file, after it was moved away. Raises `EnvoyError`."""
         await self._ask("POST", "/reopen_logs")
 
     async def ready(self) -> bool:
@@ -173,20 +187,34 @@ class Envoy:
         bound = listeners[0]["local_address"]["socket_address"]
         return str(bound["address"]), int(bound["port_value"])
 
-    async def _updates(self) -> _Updates:
+    async def _taken(self, rejected_before: int) -> datetime:
+        """Wait until the routes are in force that were written last; since when they are."""
+        give_up_at = asyncio.get_running_loop().time() + TAKEN_WITHIN_S
+        while (now := await self._in_force()).version != str(self._version):
+            if now.rejected > rejected_before:
+                raise EnvoyError("Envoy refused the routes")
+            if asyncio.get_running_loop().time() > give_up_at:
+                raise EnvoyError("Envoy did not take the routes in time")
+            await asyncio.sleep(LOOK_EVERY_S)
+        return now.since
+
+    async def _in_force(self) -> _Routes:
         prefix = f"http.{STAT_PREFIX}.rds.{TARGETS}."
-        text = await self._ask("GET", f"/stats?filter={prefix}update_(success|rejected)$&format=json")
+        wanted = "(version_text|config_reload_time_ms|update_rejected)$"
+        text = await self._ask("GET", f"/stats?filter={prefix}{wanted}&format=json")
         stats: list[dict[str, Any]] = json.loads(text)["stats"]
-        counts = {stat["name"].removeprefix(prefix): int(stat["value"]) for stat in stats if "name" in stat}
-        return _Updates(counts.get("update_success", 0), counts.get("update_rejected", 0))
+        found = {stat["name"].removeprefix(prefix): stat["value"] for stat in stats if "name" in stat}
+        since = datetime.fromtimestamp(int(found.get("config_reload_time_ms", 0)) / 1000, UTC)
+        return _Routes(str(found.get("version_text", "")), since, int(found.get("update_rejected", 0)))
 
     async def _ask(self, method: str, path: str) -> str:
         assert self._session is not None  # noqa: S101 (only asked of a started one)
         try:
             async with self._session.request(method, f"http://{self.admin}{path}") as answer:
                 return await answer.text()
-        except aiohttp.ClientError as exc:
-            raise EnvoyError(f"Envoy's admin interface does not answer: {exc}") from exc
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            reason = str(exc) or "it takes too long"
+            raise EnvoyError(f"Envoy's admin interface does not answer: {reason}") from exc
 
     def _write_routes(self, faults: Iterable[Fault]) -> None:
         self._version += 1

@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from executor.contract import FaultApply
     from executor.faults import Fault
 
-__all__ = ["STAT_PREFIX", "TARGETS", "Address", "bootstrap", "routes"]
+__all__ = ["MARK_PATH", "STAT_PREFIX", "TARGETS", "Address", "bootstrap", "routes"]
 
 STAT_PREFIX = "proxy"
 TARGETS = "targets"
 """Name of the route configuration, which is replaced with every change of the faults."""
+
+MARK_PATH = "/ready?mark="
+"""A request to the admin interface that is written to the access log, followed by a number."""
 
 METADATA = "executor"
 FAULT_FILTER = "envoy.filters.http.fault"
@@ -31,7 +34,7 @@ def bootstrap(
     clusters = [_cluster(_cluster_name(name), address) for name, address in services.items()]
     return {
         "node": {"id": "executor", "cluster": "executor"},
-        "admin": {"address": _address(("127.0.0.1", 0))},
+        "admin": {"address": _address(("127.0.0.1", 0)), "access_log": [_marks(access_log)]},
         "layered_runtime": {
             "layers": [
                 {"name": "static", "static_layer": {"tracing": {"opentelemetry": {"flush_interval_ms": 100}}}}
@@ -80,23 +83,29 @@ def routes(services: Iterable[str], faults: Iterable[Fault], version: int) -> di
 def _fault_routes(fault: Fault) -> list[dict[str, Any]]:
     """One roll decides: the first route takes the requests that are hit, the second those that are spared.
 
-    Both name the fault, so that Envoy itself says during which fault a request came.
+    Both name the fault, so that Envoy itself says during which fault a request arrived.
     """
     request = fault.request
-    common = {
-        "metadata": {"filter_metadata": {METADATA: {"fault_id": fault.apply_id}}},
-        "route": _to(request.service),
-    }
     share = {"numerator": request.percentage, "denominator": "HUNDRED"}
     roll = {"default_value": share, "runtime_key": f"faults.{fault.apply_id}"}
     return [
         {
             "match": {"path": request.api, "runtime_fraction": roll},
             "typed_per_filter_config": {FAULT_FILTER: _fault(request, fault.apply_id)},
-            **common,
+            "metadata": _metadata(fault.apply_id, chosen=True),
+            "route": _to(request.service),
         },
-        {"match": {"path": request.api}, **common},
+        {
+            "match": {"path": request.api},
+            "metadata": _metadata(fault.apply_id, chosen=False),
+            "route": _to(request.service),
+        },
     ]
+
+
+def _metadata(fault_id: str, *, chosen: bool) -> dict[str, Any]:
+    """What the access log says of a request from its arrival on."""
+    return {"filter_metadata": {METADATA: {"fault_id": fault_id, "chosen": chosen}}}
 
 
 def _fault(request: FaultApply, apply_id: str) -> dict[str, Any]:
@@ -125,26 +134,48 @@ def _connection_manager(traces: Address, routes_file: Path, access_log: Path) ->
                 _named(FAULT_FILTER, "extensions.filters.http.fault.v3.HTTPFault"),
                 _named("envoy.filters.http.router", "extensions.filters.http.router.v3.Router"),
             ],
-            "access_log": [_access_log(access_log)],
+            "access_log": [_requests(access_log)],
+            "access_log_options": {"flush_access_log_on_new_request": True},
             "tracing": _tracing(traces),
         },
     }
 
 
-def _access_log(path: Path) -> dict[str, Any]:
-    fields = {
-        "fault_id": f"%METADATA(ROUTE:{METADATA}:fault_id)%",
-        "hit": f"%DYNAMIC_METADATA({FAULT_FILTER}:fault_id)%",
-        "start_time": "%START_TIME%",
-        "method": "%REQ(:METHOD)%",
-        "path": "%REQ(:PATH)%",
-        "status": "%RESPONSE_CODE%",
-        "duration_us": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
-    }
+def _requests(file: Path) -> dict[str, Any]:
+    """Two lines for each request: when it arrives, and when it ends.
+
+    Clients may choose the request's id, and so what Envoy calls the stream's id. The connection and the
+    nanosecond of the arrival are Envoy's own.
+    """
+    return _log_file(
+        file,
+        kind="%ACCESS_LOG_TYPE%",
+        stream="%CONNECTION_ID%-%START_TIME(%s.%9f)%",
+        arrived_at="%START_TIME(%s.%6f)%",
+        start_time="%START_TIME%",
+        fault_id=f"%METADATA(ROUTE:{METADATA}:fault_id)%",
+        chosen=f"%METADATA(ROUTE:{METADATA}:chosen)%",
+        hit=f"%DYNAMIC_METADATA({FAULT_FILTER}:fault_id)%",
+        method="%REQ(:METHOD)%",
+        path="%REQ(:PATH)%",
+        status="%RESPONSE_CODE%",
+        flags="%RESPONSE_FLAGS%",
+        answered_us="%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
+        ended_ms="%DURATION%",
+    )
+
+
+def _marks(file: Path) -> dict[str, Any]:
+    """Marks in the file of the requests. Lines of requests have no such field: no client can forge one."""
+    asked = {"name": ":path", "string_match": {"prefix": MARK_PATH}}
+    return _log_file(file, mark="%REQ(:PATH)%") | {"filter": {"header_filter": {"header": asked}}}
+
+
+def _log_file(file: Path, /, **fields: str) -> dict[str, Any]:
     return _named(
         "envoy.access_loggers.file",
         "extensions.access_loggers.file.v3.FileAccessLog",
-        path=str(path),
+        path=str(file),
         log_format={"json_format": fields},
     )
 

@@ -12,10 +12,13 @@ from executor.observations import Tally
 if TYPE_CHECKING:
     from executor.contract import FaultApply
 
-__all__ = ["ConflictError", "Fault", "FaultRegistry", "KeyReusedError"]
+__all__ = ["ConflictError", "Fault", "FaultRegistry", "KeyReusedError", "TooLateError", "refuse_after"]
 
 REMEMBERED_FOR = timedelta(hours=1)
 """How long an ended fault, and its idempotency key, are known."""
+
+HELD_LATE = timedelta(milliseconds=50)
+"""How much longer than planned Envoy may hold a request, because its timers are late."""
 
 
 class ConflictError(Exception):
@@ -26,15 +29,38 @@ class KeyReusedError(Exception):
     """The idempotency key belongs to another request."""
 
 
+class TooLateError(Exception):
+    """The apply came after the moment at which its fault may begin at the latest."""
+
+
+def refuse_after(not_after: datetime | None, now: datetime) -> None:
+    """Raises `TooLateError` if it is later than `not_after`."""
+    if not_after is not None and now > not_after:
+        raise TooLateError(
+            f"the apply came too late: it is {now.isoformat()}, and Not-After is {not_after.isoformat()}"
+        )
+
+
 @dataclass(slots=True)
 class Fault:
-    """One fault: on from `start_time`, off from `end_time`, settled once its held requests are answered."""
+    """One fault, and the requests that arrived while it was in force.
+
+    It is active until `end_time`, over once it holds no request any more, and settled once all of its
+    requests have ended or were given up.
+    """
 
     request: FaultApply
     key: str | None
     start_time: datetime
+    """Since when Envoy injects it."""
+
     apply_id: str = field(default_factory=lambda: f"f-{uuid.uuid4().hex}")
     end_time: datetime | None = None
+    """Since when Envoy does not inject it any more."""
+
+    arrivals_known: bool = False
+    """Whether all requests that arrived before its end are in the tally."""
+
     error: str = ""
     tally: Tally = field(default_factory=Tally)
 
@@ -48,11 +74,39 @@ class Fault:
         """What it hits."""
         return self.request.service, self.request.api
 
-    def settled(self, now: datetime) -> bool:
-        """Whether no request is held by it any more. Taking a fault away does not release them."""
-        if self.end_time is None:
+    @property
+    def settled(self) -> bool:
+        """Whether all requests that arrived before its end have ended, or were given up."""
+        return self.arrivals_known and not self.tally.under_way
+
+    def over(self, now: datetime) -> bool:
+        """Whether it holds no request any more. Its removal does not release those that it holds."""
+        return self.arrivals_known and not self._holds_one(now)
+
+    def _holds_one(self, now: datetime) -> bool:
+        if not self.request.held_ms:
             return False
-        return now >= self.end_time + timedelta(milliseconds=self.request.held_ms)
+        arrived_after = (now - self._held - HELD_LATE).timestamp()
+        waiting = self.tally.under_way.values()
+        return any(arrival.chosen and arrival.arrived_at > arrived_after for arrival in waiting)
+
+    def give_up(self, now: datetime, wait: timedelta) -> None:
+        """Count requests as unanswered that are under way for longer than `wait` after they were held."""
+        if self.end_time is not None and self.arrivals_known:
+            last = self.end_time + self._held + wait
+            if now >= last:
+                self.tally.give_up(last.timestamp())
+
+    def break_off(self, now: datetime, error: str) -> None:
+        """Envoy has ended, and with it the fault and each request that was under way."""
+        if self.active:
+            self.end_time, self.error = now, error
+        self.arrivals_known = True
+        self.tally.give_up(now.timestamp())
+
+    @property
+    def _held(self) -> timedelta:
+        return timedelta(milliseconds=self.request.held_ms)
 
 
 class FaultRegistry:
@@ -60,6 +114,7 @@ class FaultRegistry:
 
     def __init__(self) -> None:
         self._faults: dict[str, Fault] = {}
+        self._unsettled: dict[str, Fault] = {}
         self._by_key: dict[str, Fault] = {}
 
     def find(self, apply_id: str) -> Fault | None:
@@ -84,7 +139,7 @@ class FaultRegistry:
                 )
                 raise ConflictError(message)
         fault = Fault(request, key, now)
-        self._faults[fault.apply_id] = fault
+        self._faults[fault.apply_id] = self._unsettled[fault.apply_id] = fault
         if key is not None:
             self._by_key[key] = fault
         return fault
@@ -92,12 +147,28 @@ class FaultRegistry:
     def drop(self, fault: Fault) -> None:
         """Forget a fault that was never injected, so that its key may be used again."""
         self._faults.pop(fault.apply_id, None)
+        self._unsettled.pop(fault.apply_id, None)
         if fault.key is not None:
             self._by_key.pop(fault.key, None)
 
     def active(self) -> list[Fault]:
         """The faults that Envoy injects."""
-        return [fault for fault in self._faults.values() if fault.active]
+        return [fault for fault in self._unsettled.values() if fault.active]
+
+    def current(self, now: datetime) -> list[Fault]:
+        """The faults that are not over."""
+        return [fault for fault in self._unsettled.values() if not fault.over(now)]
+
+    def unsettled(self) -> list[Fault]:
+        """The faults whose requests are not all counted."""
+        return list(self._unsettled.values())
+
+    def settle(self, now: datetime, wait: timedelta) -> None:
+        """Give up requests that are under way for too long (`Fault.give_up`)."""
+        for fault in self.unsettled():
+            fault.give_up(now, wait)
+            if fault.settled:
+                del self._unsettled[fault.apply_id]
 
     def take_span(self, fault_id: str, span: dict[str, Any]) -> None:
         """Keep a span of a request that met the fault."""

@@ -6,52 +6,98 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from executor.latencies import Latencies
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Request", "Tally", "parse_line"]
+__all__ = ["Arrival", "End", "Mark", "Tally", "parse_line"]
 
 FIRST_ERROR_STATUS = 400
+SWITCHING_PROTOCOLS = 101
 MAX_LINES = 50
 MAX_SPANS = 20
 
+ARRIVED = "DownstreamStart"
+ENDED = "DownstreamEnd"
+
+CLIENT_GAVE_UP = "DC"
+BROKEN = {CLIENT_GAVE_UP, "LR", "OM", "SI", "UC", "UMSDR", "UPE", "UR", "UT", "DPE"}
+"""Envoy's flags of a request that ended before its answer was complete."""
+
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One line of Envoy's access log."""
+class Arrival:
+    """A request has arrived at a target with a fault."""
+
+    stream: str
+    """Identifies the request: no other one has it."""
 
     fault_id: str
-    hit: bool
-    """Whether the fault acted on it, or it was among the share that was spared."""
+    chosen: bool
+    """Whether it is in the share of the requests that the fault hits."""
 
-    start_time: str
-    method: str
-    path: str
-    status: int
+    arrived_at: float
+    """Seconds since the epoch."""
+
+    line: str
+    """Its time, method and path."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A request has ended: with an answer, or without one."""
+
+    stream: str
+    fault_id: str
+    faulted: bool
+    """Whether the fault really hit it."""
+
+    status: int | None
+    """None if the client gave up, or the connection broke before the answer was complete."""
+
     latency_ms: float
+    """From its arrival to the last byte of the answer, or to the moment at which it ended without one."""
 
-    def __str__(self) -> str:
-        what = "hit" if self.hit else "spared"
-        return f"{self.start_time} {self.method} {self.path} {self.status} {self.latency_ms:.1f} ms {what}"
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Everything that happened before the mark was asked for is in the log before it."""
+
+    number: int
 
 
 @dataclass(slots=True)
 class Tally:
-    """The sum of the requests that came while one fault was on."""
+    """The sum of the requests that arrived while one fault was in force."""
+
+    under_way: dict[str, Arrival] = field(default_factory=dict)
+    """Those that have not ended yet, by their stream."""
 
     statuses: Counter[int] = field(default_factory=Counter)
-    latency_sum_ms: float = 0.0
-    hits: int = 0
+    unanswered: int = 0
+    unfinished: int = 0
+    faulted: int = 0
+    latencies: Latencies = field(default_factory=Latencies)
     lines: list[str] = field(default_factory=list)
     spans: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, request: Request) -> None:
-        """Count one more."""
-        self.statuses[request.status] += 1
-        self.latency_sum_ms += request.latency_ms
-        self.hits += request.hit
-        if len(self.lines) < MAX_LINES:
-            self.lines.append(str(request))
+    def begin(self, arrival: Arrival) -> None:
+        """A request is under way."""
+        self.under_way[arrival.stream] = arrival
+
+    def end(self, end: End) -> None:
+        """Count a request. One that was given up is counted already, and its later end changes nothing."""
+        arrival = self.under_way.pop(end.stream, None)
+        if arrival is not None:
+            self._count(arrival, end)
+
+    def give_up(self, now: float) -> None:
+        """Count all that are under way as unanswered, held until `now` (seconds since the epoch)."""
+        for stream, arrival in list(self.under_way.items()):
+            held_ms = max(0.0, now - arrival.arrived_at) * 1000
+            self.unfinished += 1
+            self.end(End(stream, arrival.fault_id, arrival.chosen, None, held_ms))
 
     def add_span(self, span: dict[str, Any]) -> None:
         """Keep one of the first spans."""
@@ -60,48 +106,70 @@ class Tally:
 
     @property
     def requests(self) -> int:
-        """How many were answered."""
-        return self.statuses.total()
+        """How many have ended, or were given up."""
+        return self.statuses.total() + self.unanswered
 
     @property
     def errors(self) -> int:
-        """How many were answered with a status from 400 on."""
-        return sum(count for status, count in self.statuses.items() if status >= FIRST_ERROR_STATUS)
+        """How many got a status from 400 on, or no answer."""
+        bad = sum(count for status, count in self.statuses.items() if status >= FIRST_ERROR_STATUS)
+        return bad + self.unanswered
 
     @property
-    def most_frequent_status(self) -> int:
-        """0 if no request was seen."""
-        return self.statuses.most_common(1)[0][0] if self.statuses else 0
+    def most_frequent_status(self) -> int | None:
+        """Among the answers. None if there was no answer."""
+        return self.statuses.most_common(1)[0][0] if self.statuses else None
 
     @property
-    def mean_latency_ms(self) -> float:
-        """0 if no request was seen."""
-        return self.latency_sum_ms / self.requests if self.requests else 0.0
-
-    @property
-    def error_rate(self) -> float:
-        """0 if no request was seen."""
-        return self.errors / self.requests if self.requests else 0.0
+    def error_rate(self) -> float | None:
+        """0 to 1. None if no request was seen."""
+        return self.errors / self.requests if self.requests else None
 
     def log_lines(self) -> list[str]:
         """A summary, then the first requests."""
         if not self.requests:
             return ["no request came to the target while the fault was on"]
-        counts = ", ".join(f"{count} x {status}" for status, count in sorted(self.statuses.items()))
-        return [f"{self.requests} requests, {self.hits} of them hit: {counts}", *self.lines]
+        counts = [f"{count} x {status}" for status, count in sorted(self.statuses.items())]
+        counts += [f"{self.unanswered} unanswered"] if self.unanswered else []
+        return [f"{self.requests} requests, {self.faulted} of them hit: {', '.join(counts)}", *self.lines]
+
+    def _count(self, arrival: Arrival, end: End) -> None:
+        if end.status is None:
+            self.unanswered += 1
+        else:
+            self.statuses[end.status] += 1
+        self.faulted += end.faulted
+        self.latencies.add(end.latency_ms)
+        if len(self.lines) < MAX_LINES:
+            status, what = end.status or "unanswered", "hit" if end.faulted else "spared"
+            self.lines.append(f"{arrival.line} {status} {end.latency_ms:.1f} ms {what}")
 
 
-def parse_line(fields: Mapping[str, Any]) -> Request | None:
-    """The request in an access log line. None if no fault was on its target."""
-    fault_id = fields.get("fault_id")
-    if not fault_id:
+def parse_line(fields: Mapping[str, Any]) -> Arrival | End | Mark | None:
+    """What an access log line says. None if no fault was on the request's target.
+
+    Raises `KeyError`, and `ValueError` for anything but an access log line.
+    """
+    if "mark" in fields:
+        return Mark(int(str(fields["mark"]).rpartition("=")[2]))
+    fault_id, kind = fields["fault_id"], fields["kind"]
+    if not fault_id or kind not in {ARRIVED, ENDED}:
         return None
-    return Request(
-        fault_id=str(fault_id),
-        hit=bool(fields.get("hit")),
-        start_time=str(fields["start_time"]),
-        method=str(fields["method"]),
-        path=str(fields["path"]),
-        status=int(fields["status"]),
-        latency_ms=int(fields["duration_us"] or 0) / 1000,
-    )
+    stream = str(fields["stream"])
+    if kind == ARRIVED:
+        line = f"{fields['start_time']} {fields['method']} {fields['path']}"
+        return Arrival(stream, fault_id, bool(fields["chosen"]), float(fields["arrived_at"]), line)
+    status = int(fields["status"] or 0)
+    answered = _answered(status, set(str(fields["flags"] or "").split(",")))
+    latency_us = fields["answered_us"] if answered else None
+    latency_ms = float(fields["ended_ms"]) if latency_us is None else int(latency_us) / 1000
+    return End(stream, fault_id, bool(fields["hit"]), status if answered else None, latency_ms)
+
+
+def _answered(status: int, flags: set[str]) -> bool:
+    """Whether the client got a complete answer. Answers of Envoy itself (503, 504) have flags, too."""
+    if status == 0:
+        return False
+    if status == SWITCHING_PROTOCOLS:  # it ends as every connection does
+        return True
+    return CLIENT_GAVE_UP not in flags and (status >= FIRST_ERROR_STATUS or not flags & BROKEN)

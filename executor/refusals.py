@@ -25,7 +25,8 @@ ERRORS = {
     401: ("unauthorized", "The bearer token is missing or wrong"),
     404: ("not_found", "There is no such service, fault or path"),
     405: ("method_not_allowed", "The path does not know this method"),
-    409: ("conflict", "Another fault is in the way, or the fault is still running"),
+    409: ("conflict", "Another fault is in the way, or requests of the fault are still under way: ask again"),
+    412: ("precondition_failed", "The apply came after its `Not-After`, and began no fault"),
     422: ("key_reused", "The idempotency key was used for another request"),
     503: ("unavailable", "The data plane does not answer"),
 }

@@ -154,12 +154,13 @@ class HttpExecutorClient(ExecutorClient):
 
     def _carry_out(self, record: PlanRecord, interrupted: threading.Event) -> Complete | Fail:
         decision: Decision = Snooze(record, 0)
-        while not isinstance(decision, Complete | Fail):
+        while isinstance(decision, Snooze | Retry):
             (time.sleep if interrupted.is_set() else interrupted.wait)(_pause_s(decision))
             record = decision.record
             if interrupted.is_set():
                 record = record._replace(cancelled="its caller was interrupted")
             decision = self._advance(record)
+        assert isinstance(decision, Complete | Fail)  # noqa: S101 (for the type checker)
         return decision
 
     def _advance(self, record: PlanRecord) -> Decision:

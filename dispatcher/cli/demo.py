@@ -64,9 +64,9 @@ def demo() -> None:
 
 def _misfits(outcomes: Sequence[Outcome]) -> list[str | None]:
     baseline = outcomes[0].result
-    baseline_ms = baseline.latency_ms if isinstance(baseline, RawObservation) else 0.0
+    baseline_ms = baseline.latency_ms if isinstance(baseline, RawObservation) else None
     return [
-        fits(outcome.plan, outcome.result, baseline_ms)
+        fits(outcome.plan, outcome.result, baseline_ms or 0.0)
         if isinstance(outcome.result, RawObservation)
         else "it has no observation"
         for outcome in outcomes
@@ -75,9 +75,11 @@ def _misfits(outcomes: Sequence[Outcome]) -> list[str | None]:
 
 def fits(plan: FaultPlan, observation: RawObservation, baseline_ms: float) -> str | None:
     """None if the observation is what the plan should have caused, else what is odd about it."""
-    share = plan.percentage / 100
-    if not (observation.success_count or observation.error_count):
+    if not observation.requests:
         return "no request met the fault"
+    if observation.error_rate is None or observation.latency_ms is None:
+        return "its error rate or its latency was not observed"
+    share = plan.percentage / 100
     expected_errors = share if plan.fault_type is FaultType.ABORT else 0.0
     tolerance = ERROR_RATE_TOLERANCE if 0 < expected_errors < 1 else 0.0
     if round(abs(observation.error_rate - expected_errors), 6) > tolerance:

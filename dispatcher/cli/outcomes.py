@@ -140,9 +140,9 @@ class _Wait:
 
 
 def show(outcomes: Iterable[Outcome], decisions: Sequence[str] | None = None) -> None:
-    """A table of what was asked and what was observed, and a line for each plan that failed.
+    """A table of what was asked and what was observed, and a line for each doubt and each plan that failed.
 
-    `decisions` has one word for each outcome, for a column of its own.
+    What was not observed is `-`. `decisions` has one word for each outcome, for a column of its own.
     """
     outcomes = list(outcomes)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -160,6 +160,9 @@ def show(outcomes: Iterable[Outcome], decisions: Sequence[str] | None = None) ->
         if isinstance(outcome.result, ExecutorClientError):
             name = type(outcome.result).__name__
             echo(f"plan {outcome.plan_id}: {name}: {outcome.result.message}", error=True)
+            continue
+        for doubt in outcome.result.doubts:
+            echo(f"plan {outcome.plan_id}: {doubt}: {doubt.meaning}")
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> int:
@@ -177,6 +180,9 @@ def _asked(plan: FaultPlan) -> tuple[str, str, str]:
 def _observed(result: RawObservation | ExecutorClientError) -> tuple[str, ...]:
     if isinstance(result, ExecutorClientError):
         return ("-", "-", "-", "-")
-    counts = (result.success_count, result.error_count)
-    requests = "-" if None in counts else str(sum(count or 0 for count in counts))
-    return (str(result.status_code), f"{result.error_rate:.2f}", f"{result.latency_ms:.1f} ms", requests)
+    return (
+        "-" if result.status_code is None else str(result.status_code),
+        "-" if result.error_rate is None else f"{result.error_rate:.2f}",
+        "-" if result.latency_ms is None else f"{result.latency_ms:.1f} ms",
+        "-" if result.requests is None else str(result.requests),
+    )

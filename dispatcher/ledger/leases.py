@@ -72,6 +72,9 @@ class Lease:
     breaker: tuple[str, str] = ("", "0")
     """State and epoch of the circuit breaker of the plan's Executor, as Redis had them."""
 
+    in_flight: int = 0
+    """How many plans have not ended, in the whole fleet."""
+
     @property
     def plan_id(self) -> str:
         """Id of the plan."""
@@ -112,7 +115,7 @@ class Settlement:
 
     plan_id: str
     token: str
-    kind: Literal["snooze", "retry", "end", "release", "aside"]
+    kind: Literal["snooze", "retry", "end", "known", "release", "aside"]
     args: Sequence[str | int | float]
 
     @property
@@ -158,9 +161,9 @@ class Leases:
         token = f"{self._process}:{next(self._calls)}"
         args: list[str | float] = [self._prefix, self._queue, token, self._lease_ms, RECHECK_MS, FIRST_DUE_MS]
         args += [limit, *(each for name in named for each in name)]
-        next_due_ms, answers, due = self._run(FETCH, args)
-        leases = [_lease(row) if isinstance(row, list) else Denial(row) for row in answers]
-        granted = [_lease(row) for row in due]
+        next_due_ms, in_flight, answers, due = self._run(FETCH, args)
+        leases = [_lease(row, in_flight) if isinstance(row, list) else Denial(row) for row in answers]
+        granted = [_lease(row, in_flight) for row in due]
         unreadable = [each for each in (*leases, *granted) if isinstance(each, Unreadable)]
         return Fetched(
             [Denial.UNREADABLE if isinstance(each, Unreadable) else each for each in leases],
@@ -196,7 +199,7 @@ class Leases:
             return self._scripts.run([Call(script, [self._due], args)])[0]
 
 
-def _lease(row: list[Any]) -> Lease | Unreadable:
+def _lease(row: list[Any], in_flight: int) -> Lease | Unreadable:
     plan_id, token, first_step, in_the_way, state, epoch, now_ms, found, changed = row
     try:
         record = PlanRecord.from_fields(plan_id, dict(_pairs(found + changed)), in_the_way)
@@ -208,7 +211,8 @@ def _lease(row: list[Any]) -> Lease | Unreadable:
         ArithmeticError,
     ) as exc:  # what another version, or a hand, has written
         return Unreadable(plan_id, token, f"{type(exc).__name__}: {exc}"[:200])
-    return Lease(record, token, int(now_ms), time.monotonic(), bool(first_step), (state, epoch))
+    breaker = (state, epoch)
+    return Lease(record, token, int(now_ms), time.monotonic(), bool(first_step), breaker, in_flight)
 
 
 def _pairs(flat: list[str]) -> Iterator[tuple[str, str]]:

@@ -86,6 +86,9 @@ class PlanRecord(NamedTuple):
     doubtful_ms: int | None = None
     """When the last apply without an answer may have reached the Executor."""
 
+    not_after_ms: int | None = None
+    """Until when that apply may begin its fault, on an Executor that keeps `Not-After`."""
+
     applying_ms: int | None = None
     """When an apply began that must not be repeated."""
 
@@ -97,6 +100,18 @@ class PlanRecord(NamedTuple):
 
     over_ms: int | None = None
     """When the fault ended, as the Executor says."""
+
+    looked_ms: int | None = None
+    """When its status was read last."""
+
+    stopping_ms: int | None = None
+    """Since when its fault is being stopped."""
+
+    overlapped: bool = False
+    """Whether another plan's fault was on its target meanwhile."""
+
+    doubt: str | None = None
+    """Why it is unknown whether its fault is over, if the plan has ended all the same."""
 
     seen: str = ""
     """What an observer has seen of its target so far, in the observer's words."""
@@ -138,10 +153,15 @@ class PlanRecord(NamedTuple):
             cancelled=fields.get("cancelled"),
             error=errors.from_json(fields["error"]) if "error" in fields else None,
             doubtful_ms=moment("doubtful_ms"),
+            not_after_ms=moment("not_after_ms"),
             applying_ms=moment("applying_ms"),
             takes_effect_ms=int(fields.get("takes_effect_ms", 0)),
             began_ms=moment("began_ms"),
             over_ms=moment("over_ms"),
+            looked_ms=moment("looked_ms"),
+            stopping_ms=moment("stopping_ms"),
+            overlapped="overlapped" in fields,
+            doubt=fields.get("doubt"),
             seen=fields.get("seen", ""),
             in_the_way=in_the_way or None,
             traceparent=fields.get("traceparent", ""),
@@ -152,13 +172,13 @@ class PlanRecord(NamedTuple):
         """When the plan is given up: its fault's own time and `timeout_ms` after its first step."""
         if self.started_ms is None:
             return None
-        return self.started_ms + budget_ms(self.plan, self.timeout_ms)
+        return self.started_ms + budget_ms(self.plan, self.timeout_ms) + 2 * self.takes_effect_ms
 
     @property
     def fault_ends_ms(self) -> int | None:
-        """When the Executor itself ends the fault, and the requests that it holds are answered."""
+        """When the Executor itself has ended the fault, and the requests that it holds are answered."""
         begins_ms = self.doubtful_ms if self.applied_ms is None else self.applied_ms
-        return None if begins_ms is None else begins_ms + budget_ms(self.plan, 0)
+        return None if begins_ms is None else begins_ms + budget_ms(self.plan, 0) + 2 * self.takes_effect_ms
 
     @property
     def in_force_ms(self) -> int | None:
@@ -177,6 +197,12 @@ class PlanRecord(NamedTuple):
         """How much longer the fault may be alive if it is not stopped."""
         return max(0, (self.fault_ends_ms or now_ms) - now_ms)
 
+    def gone_in_ms(self, now_ms: int) -> int:
+        """How long the removal of a fault that is over still takes to arrive at the target."""
+        if not self.applied_for_all_we_know:
+            return 0
+        return max(0, min(self.over_ms or now_ms, now_ms) + self.takes_effect_ms - now_ms)
+
     @property
     def why(self) -> str | None:
         """Why a plan does not go on, or has ended, for people."""
@@ -185,7 +211,7 @@ class PlanRecord(NamedTuple):
     @property
     def ends(self) -> bool:
         """Whether it only remains to stop its fault."""
-        return self.error is not None or self.cancelled is not None
+        return self.error is not None or self.cancelled is not None or self.state.final
 
     @property
     def applied_for_all_we_know(self) -> bool:
@@ -206,6 +232,8 @@ class PlanRecord(NamedTuple):
             "takes_effect_ms": self.takes_effect_ms or "",
             "began_ms": self.began_ms or "",
             "over_ms": self.over_ms or "",
+            "looked_ms": self.looked_ms or "",
+            "stopping_ms": self.stopping_ms or "",
             "seen": self.seen,
             "attempts": self.attempts or "",
             "started_ms": self.started_ms or "",
@@ -214,6 +242,7 @@ class PlanRecord(NamedTuple):
             "failure": "" if self.failure is None else errors.to_json(self.failure),
             "error": "" if self.error is None else errors.to_json(self.error),
             "doubtful_ms": self.doubtful_ms or "",
+            "not_after_ms": self.not_after_ms or "",
             "applying_ms": self.applying_ms or "",
         }
 
@@ -221,7 +250,12 @@ class PlanRecord(NamedTuple):
         """The record once the Executor has accepted the fault."""
         state = PlanState.RUNNING
         return self._went_well(
-            state=state, apply_id=apply_id, applied_ms=now_ms, doubtful_ms=None, applying_ms=None
+            state=state,
+            apply_id=apply_id,
+            applied_ms=now_ms,
+            doubtful_ms=None,
+            not_after_ms=None,
+            applying_ms=None,
         )
 
     def sampled(self, seen: str) -> Self:
@@ -231,6 +265,12 @@ class PlanRecord(NamedTuple):
     def still_running(self) -> Self:
         """The record once the Executor has said that the fault is still there."""
         return self._went_well()
+
+    def looked_at(self, began_ms: int | None, over_ms: int | None, now_ms: int) -> Self:
+        """The record once the Executor has said when the fault began and ended, if it says so."""
+        return self._went_well(
+            began_ms=began_ms or self.began_ms, over_ms=over_ms or self.over_ms, looked_ms=now_ms
+        )
 
     def completed(self) -> Self:
         """The record once the Executor has said that the fault is over."""
@@ -244,9 +284,11 @@ class PlanRecord(NamedTuple):
         """The record after a failed call that will be tried again."""
         return self._replace(attempts=self.attempts + 1, failure=failure, cause=None)
 
-    def in_doubt(self, now_ms: int) -> Self:
+    def in_doubt(self, now_ms: int, not_after_ms: int | None = None) -> Self:
         """The record once an apply without an answer may have arrived."""
-        return self._replace(doubtful_ms=now_ms, applying_ms=self.applying_ms or now_ms)
+        return self._replace(
+            doubtful_ms=now_ms, not_after_ms=not_after_ms, applying_ms=self.applying_ms or now_ms
+        )
 
     def held_back(self, cause: str) -> Self:
         """The record of a plan in the middle, whose next call must wait."""
@@ -258,9 +300,11 @@ class PlanRecord(NamedTuple):
             expires_ms = min(self.expires_ms, expires_ms)
         return self._replace(started_ms=None, attempts=0, failure=None, cause=cause, expires_ms=expires_ms)
 
-    def ending(self, error: ExecutorClientError) -> Self:
+    def ending(self, error: ExecutorClientError, now_ms: int) -> Self:
         """The record once it is clear what the plan ends with, but its fault is not yet stopped."""
-        return self._replace(error=error, attempts=0 if self.error is None else self.attempts)
+        if self.stopping_ms is not None:
+            return self._replace(error=error)
+        return self._replace(error=error, stopping_ms=now_ms, attempts=0)
 
     def ended(self, error: Exception) -> Self:
         """The record once the plan has ended without an observation."""
@@ -302,8 +346,12 @@ def read_record(plan_id: str, fields: Mapping[str, str]) -> PlanRecord | errors.
 
 
 def budget_ms(plan: FaultPlan, timeout_ms: int) -> int:
-    """What a plan may take from its first step to its end: its fault's own time and `timeout_ms`."""
-    return plan.start_delay_ms + plan.duration_seconds * 1000 + timeout_ms
+    """What a plan may take from its first step to its end: its fault's own time and `timeout_ms`.
+
+    The last requests that the fault hits are held for as long as it delays them.
+    """
+    held_ms = plan.start_delay_ms + round((plan.delay_seconds or 0) * 1000)
+    return held_ms + plan.duration_seconds * 1000 + timeout_ms
 
 
 def _datetime(ms: int | None) -> datetime | None:

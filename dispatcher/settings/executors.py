@@ -1,16 +1,15 @@
-"""What can be set for each server that workers call: Executors, services, Prometheus."""
+"""What can be set for each Executor."""
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, field_validator, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from dispatcher.observations import Doubt
+from dispatcher.settings.endpoints import MAX_SECONDS, Endpoint, Seconds, Section
+from dispatcher.settings.observers import Observer, ProbeSettings, PrometheusSettings, ServiceSettings
 
 __all__ = [
     "MAX_SECONDS",
@@ -25,11 +24,6 @@ __all__ = [
     "Section",
     "ServiceSettings",
 ]
-
-MAX_SECONDS = 31_536_000
-"""A year. Longer waits do not fit into every clock and socket."""
-
-Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
 class RetryStrategy(StrEnum):
@@ -65,124 +59,13 @@ class OnDoubt(StrEnum):
     """The plan ends with `FaultUnobservedError`, which names the doubt."""
 
 
-class Section(BaseModel):
-    """A part of the settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Endpoint(Section):
-    """A server that workers call over HTTP, and how far it is trusted."""
-
-    base_url: str | None = None
-    """`http://host:port`"""
-
-    token: SecretStr | None = None
-    """Sent as a bearer token."""
-
-    ca_file: Path | None = None
-    """Certificates that the server's may be signed with (PEM), instead of the public ones."""
-
-    client_cert_file: Path | None = None
-    """The certificate by which the server knows a worker (PEM)."""
-
-    client_key_file: Path | None = None
-    """Its private key, if that is not in the same file."""
-
-    proxies_from_environment: bool = False
-    """Whether HTTP_PROXY, HTTPS_PROXY and NO_PROXY apply."""
-
-    connection_timeout_sec: Seconds = 5.0
-    read_timeout_sec: Seconds = 30.0
-    """What waiting for an answer and reading it may take together."""
-
-    max_response_bytes: int = Field(default=5_000_000, ge=1_000)
-    """A longer answer breaks the contract."""
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_an_http_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        url = urlsplit(value)
-        if url.scheme not in {"http", "https"} or not url.hostname:
-            raise ValueError("must be a URL such as http://localhost:8000")
-        if url.query or url.fragment or "@" in url.netloc:
-            raise ValueError("must have no credentials, query or fragment")
-        return value.rstrip("/")
-
-    @field_validator("token")
-    @classmethod
-    def _fits_into_a_header(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not re.fullmatch(r"[!-~]*", value.get_secret_value()):
-            raise ValueError("must be printable ASCII without spaces; does it end with a line break?")
-        return value
-
-    @field_validator("ca_file", "client_cert_file", "client_key_file")
-    @classmethod
-    def _is_a_file(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_file():
-            raise ValueError(f"must be a file; there is none at {value}")
-        return value
-
-    @model_validator(mode="after")
-    def _a_key_has_a_certificate(self) -> Self:
-        if self.client_key_file and not self.client_cert_file:
-            raise ValueError("client_key_file needs client_cert_file")
-        return self
-
-    @property
-    def url(self) -> str:
-        """Base URL, without a slash at its end."""
-        return self.base_url or ""
-
-
-class ServiceSettings(Endpoint):
-    """A service that faults hit, for observers that send requests to it."""
-
-    base_url: str = Field()
-    """`http://host:port`, to which a plan's `api` is added."""
-
-    host_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._:-]+$")
-    """The service's name, if `base_url` is a gateway to many."""
-
-
-class ProbeSettings(Section):
-    """An observer that sends requests of its own to the target."""
-
-    kind: Literal["probe"]
-    requests_per_sec: int = Field(default=5, ge=1, le=100)
-    """How many GETs go to the target in a second, before, during and after the fault."""
-
-
-class PrometheusSettings(Endpoint):
-    """An observer that asks a Prometheus server what it has seen.
-
-    Queries may hold `{service}`, `{api}` and `{seconds}`, the fault's duration.
-    """
-
-    kind: Literal["prometheus"]
-    base_url: str = Field()
-    error_rate_query: str
-    """Share of the target's answers that were errors, 0 to 1."""
-
-    latency_query: str
-    """Mean latency of the target's answers, in milliseconds."""
-
-    status_query: str | None = None
-    """Its largest sample's label `code` is the most frequent status. 0 is observed if there is none."""
-
-
-Observer = Annotated[ProbeSettings | PrometheusSettings, Field(discriminator="kind")]
-
-
 class ExecutorClientConfig(Endpoint):
     """One Executor: where it is, and how patiently it is called (specification 5.1)."""
 
     driver: str = "faults_api"
     """The Executor's API: the name of an entry point in the group `fault_dispatcher.drivers`."""
 
-    driver_options: dict[str, JsonValue] = {}
+    driver_options: dict[str, JsonValue] = Field(default={})
     """What a driver from elsewhere wants to know."""
 
     observer: Observer | None = None
@@ -219,9 +102,10 @@ class ExecutorClientConfig(Endpoint):
     """Between two looks at a fault that runs, at least. More if many faults run at once."""
 
     min_requests: int = Field(default=1, ge=0)
-    """Fewer requests than this during a fault make no observation: the plan ends with `FaultUnobservedError`."""
+    """Fewer requests than this during a fault make no observation: the plan ends with
+    `FaultUnobservedError`."""
 
-    on_doubt: dict[Doubt, OnDoubt] = {}
+    on_doubt: dict[Doubt, OnDoubt] = Field(default={})
     """For each doubt: `keep` the observation (the default), or `fail` the plan."""
 
     stop_confirmation_sec: Seconds = 15.0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ACCURACY", "FLOOR_US", "Latencies", "fields_of"]
+__all__ = ["ACCURACY", "FLOOR_US", "Latencies", "bucket_of", "fields_of"]
 
 ACCURACY = 0.01
 """How far a latency that is read may be from the true one, as a share of it."""
@@ -33,8 +33,12 @@ BUCKET = "latency:"
 def fields_of(took_s: float) -> dict[str, int]:
     """What one latency adds to the fields that `Latencies.of` reads."""
     took_us = took_s * 1e6
-    bucket = math.ceil(math.log(took_us / FLOOR_US, GROWTH)) if took_us > FLOOR_US else 0
-    return {TOTAL: round(took_us), f"{BUCKET}{bucket}": 1}
+    return {TOTAL: round(took_us), f"{BUCKET}{bucket_of(took_us)}": 1}
+
+
+def bucket_of(took_us: float) -> int:
+    """The bucket that a latency falls into."""
+    return math.ceil(math.log(took_us / FLOOR_US, GROWTH)) if took_us > FLOOR_US else 0
 
 
 @dataclass(frozen=True, slots=True)

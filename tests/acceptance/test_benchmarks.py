@@ -42,3 +42,14 @@ def test_retries_leave_nothing_behind_in_a_worker() -> None:
     line = done.stdout.splitlines()[-1]
     assert " retries=80 " in line
     assert line.endswith(" scheduled=0 prefetch_grown=0")
+
+
+def test_a_calibration_carries_out_its_plan() -> None:
+    done = run("benchmarks.calibrate", "--smoke")
+    assert done.stdout.splitlines()[-1].startswith("calibration: plans=1 outside=")
+
+
+def test_misbehaviour_is_noticed() -> None:
+    done = run("benchmarks.misbehaviour", "--plans", "40")
+    assert done.stdout.splitlines()[-1] == "misbehaviour: plans=40 unnoticed=0"
+    assert done.returncode == 0

@@ -148,8 +148,8 @@ def start_worker(log: Path, environment: dict[str, str], *options: str, warm: bo
 class ExecutorProcess(WarmProcess):
     """The reference Executor, with Envoy in front of the sample services and traffic on its faults."""
 
-    def __init__(self, log: Path, *, traffic_rps: float = 40, token: str = "") -> None:
-        command = ["executor", "--sample", "--port", "0", "--proxy-port", "0"]
+    def __init__(self, log: Path, *options: str, traffic_rps: float = 40, token: str = "") -> None:
+        command = ["executor", "--sample", "--port", "0", "--proxy-port", "0", *options]
         environment = {"EXECUTOR_TOKEN": token} if token else {}
         super().__init__([*command, "--traffic-rps", str(traffic_rps)], log, environment)
         self.wait_until(self._ready_line)

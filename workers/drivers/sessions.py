@@ -7,6 +7,7 @@ hold a thread for ever. Here the timeout bounds the whole answer, because the so
 from __future__ import annotations
 
 import io
+import math
 import re
 import time
 from http.client import HTTPException
@@ -36,6 +37,9 @@ MAX_HEAD_BYTES = 65_536 + io.DEFAULT_BUFFER_SIZE
 
 MAX_FRAMING = 2
 """How many bytes may arrive for each one that `max_response_bytes` allows; the others frame chunks."""
+
+TOLERANCE_S = 0.02
+"""By how much an answer may exceed its timeout."""
 
 DIGITS = re.compile(r"[0-9]+")
 
@@ -167,6 +171,7 @@ class _BoundedSocket:
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
+        self._wait_s = math.inf
         self.settimeout(sock.gettimeout())
 
     def __getattr__(self, name: str) -> Any:
@@ -200,7 +205,9 @@ class _BoundedSocket:
         left_s = self._ends_at - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("the answer took too long")
-        self._sock.settimeout(left_s)
+        if not left_s <= self._wait_s <= left_s + TOLERANCE_S:  # a system call, and other threads go first
+            self._wait_s = left_s
+            self._sock.settimeout(left_s)
 
 
 class _Received(io.RawIOBase):

@@ -105,7 +105,7 @@ class HttpTransport:
     ) -> Answer:
         """Send one request and read its answer, whatever its status. `within_s` caps both timeouts.
 
-        `body` is sent as JSON; bytes are sent as they are.
+        `body` is sent as JSON; bytes are sent as they are. `headers` may have another Content-Type.
         Raises `ExecutorTimeoutError`, `ExecutorConnectionError`, `ExecutorProtocolError` (too long, encoded).
         """
         url = self._base_url + path
@@ -123,7 +123,12 @@ class HttpTransport:
     def _send(self, request: requests.PreparedRequest, within_s: float) -> Answer:
         call = f"{request.method} {request.url}"
         connect_s, read_s = (max(min(each, within_s), SHORTEST_WAIT_S) for each in self._timeouts)
-        options: dict[str, Any] = {"timeout": (connect_s, read_s), "stream": True, "allow_redirects": False}
+        options: dict[str, Any] = {
+            "timeout": (connect_s, read_s),
+            "stream": True,
+            "allow_redirects": False,
+            "proxies": self._proxies,
+        }
         try:
             with self._session() as session, session.send(request, **options) as response:
                 body = self._read(call, response)
@@ -138,8 +143,7 @@ class HttpTransport:
         """A copy of the method's prepared request: to prepare each anew would double the cost of a call."""
         prepared = self._prepared.get(method)
         if prepared is None:
-            prepared = requests.Request(method, self._base_url, headers=self._headers).prepare()
-            self._prepared[method] = prepared
+            prepared = self._prepared[method] = self._prepare(method)
         request = prepared.copy()
         request.url = url
         request.headers.update(headers)
@@ -147,8 +151,19 @@ class HttpTransport:
         if body is not None:
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
             request.body = content
-            request.headers.update({"Content-Type": "application/json", "Content-Length": str(len(content))})
+            request.headers.setdefault("Content-Type", "application/json")
+            request.headers["Content-Length"] = str(len(content))
         return request
+
+    def _prepare(self, method: str) -> requests.PreparedRequest:
+        """A request without a body, and without a jar of cookies, which each copy would copy."""
+        prepared = requests.PreparedRequest()
+        prepared.prepare_method(method)
+        prepared.prepare_url(self._base_url, None)
+        prepared.prepare_headers(self._headers)
+        prepared.prepare_body(None, None)
+        prepared.prepare_hooks(None)
+        return prepared
 
     @contextmanager
     def _session(self) -> Iterator[BoundedSession]:
@@ -176,12 +191,20 @@ class HttpTransport:
             problem = f"is encoded ({encoding[:20]!r}), which was not asked for"
             raise ExecutorProtocolError(f"{call}: the answer {problem}")
         try:
-            body = b"".join(_bounded(response.iter_content(CHUNK_BYTES), self._max_bytes))
+            body = _content(response, self._max_bytes)
         except _TooMuchError as exc:
             raise ExecutorProtocolError(f"{call}: the answer {exc}") from exc
         except ValueError as exc:  # a chunk has a length below 0
             raise requests.ConnectionError(exc) from exc
         return body if self._token is None else self._token.sub(b"[token]", body)
+
+
+def _content(response: requests.Response, max_bytes: int) -> bytes:
+    """The whole body. Raises `_TooMuchError`."""
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) <= max_bytes:  # one read costs less than an iterator
+        return bytes(response.raw.read(decode_content=False))
+    return b"".join(_bounded(response.iter_content(CHUNK_BYTES), max_bytes))
 
 
 def _bounded(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:

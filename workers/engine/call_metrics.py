@@ -13,8 +13,10 @@ from dispatcher.errors import (
     ExecutorTimeoutError,
     FaultFailedError,
     FaultLostError,
+    FaultUnobservedError,
     InvalidPlanError,
     LedgerUnavailableError,
+    MetricsNotReadyError,
 )
 from dispatcher.models import PlanState
 from dispatcher.telemetry.latency import fields_of
@@ -30,6 +32,8 @@ NOT_SENT = (CircuitOpenError, InvalidPlanError, LedgerUnavailableError)
 OUTCOMES: tuple[tuple[type[Exception], CallOutcome], ...] = (
     (FaultFailedError, CallOutcome.ANSWERED),
     (FaultLostError, CallOutcome.ANSWERED),
+    (FaultUnobservedError, CallOutcome.ANSWERED),
+    (MetricsNotReadyError, CallOutcome.ANSWERED),
     (ExecutorRejectedError, CallOutcome.REJECTED),
     (ExecutorServerError, CallOutcome.SERVER),
     (ExecutorProtocolError, CallOutcome.PROTOCOL),

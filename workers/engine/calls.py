@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from dispatcher.errors import ExecutorTimeoutError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from dispatcher.ledger.record import PlanRecord
     from dispatcher.models import FaultPlan
     from dispatcher.observations import RawObservation
-    from workers.drivers.base import Driver, FaultState
+    from workers.drivers.base import Driver, FaultStatus, StopOutcome
     from workers.observers.base import Observer, Phase
 
 __all__ = ["StepCalls"]
@@ -36,6 +37,7 @@ class StepCalls:
         clock: Callable[[], float] = time.monotonic,
         repeats: CallKind | None = None,
         patience_s: float = 0.0,
+        in_flight: int = 0,
     ) -> None:
         """`begun_ms` is the time at which the step began; `clock` returns the seconds that pass meanwhile.
 
@@ -49,6 +51,12 @@ class StepCalls:
         self._begun = clock()
         self._repeats = repeats
         self._patience_s = patience_s
+        self.in_flight = in_flight
+        """How many plans the fleet has, about."""
+
+        self.not_after_ms: int | None = None
+        """Until when the apply of this step may begin its fault."""
+
         self.counts: dict[str, int] = {}
         """What its calls add to the fleet's metrics."""
 
@@ -61,32 +69,42 @@ class StepCalls:
         return self._begun_ms + round((self._clock() - self._begun) * 1000)
 
     def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
-        """See `Driver.apply`."""
-        return self._watch(CallKind.APPLY, lambda: self._driver.apply(plan, key, within_s), within_s)
+        """See `Driver.apply`. The apply must not arrive after the time that it is waited for."""
+        within_s = min(within_s, self._driver.longest_call_s)
+        self.not_after_ms = self.now_ms + round(within_s * 1000)
+        not_after = _moment(self.not_after_ms)
+        return self._watch(
+            CallKind.APPLY, lambda: self._driver.apply(plan, key, within_s, not_after), within_s
+        )
 
-    def id_of(self, key: str) -> str | None:
-        """See `Driver.id_of`."""
-        return self._driver.id_of(key)
-
-    def status(self, apply_id: str, within_s: float) -> FaultState:
+    def status(self, apply_id: str, within_s: float) -> FaultStatus:
         """See `Driver.status`."""
         return self._watch(CallKind.STATUS, lambda: self._driver.status(apply_id, within_s), within_s)
 
     def metrics(self, record: PlanRecord, apply_id: str, within_s: float) -> RawObservation:
         """See `Driver.metrics`, and `Observer.observation` if there is an observer."""
         if self._observer is not None:
-            return self._observer.observation(record, within_s)
+            return self._observer.observation(record, self.now_ms, within_s)
         return self._watch(CallKind.METRICS, lambda: self._driver.metrics(apply_id, within_s), within_s)
 
     def sample(self, record: PlanRecord, phase: Phase, within_s: float) -> PlanRecord:
         """See `Observer.sample`. What it meets says nothing of the Executor."""
         if self._observer is None:
             return record
-        return record.sampled(self._observer.sample(record, phase, within_s))
+        return record.sampled(self._observer.sample(record, phase, self.now_ms, within_s))
 
-    def stop(self, apply_id: str) -> bool:
+    def settled(self, record: PlanRecord) -> bool:
+        """See `Observer.settled`."""
+        return self._observer is None or self._observer.settled(record, self.now_ms)
+
+    def stop(self, apply_id: str) -> StopOutcome:
         """See `Driver.stop`."""
         return self._watch(CallKind.STOP, lambda: self._driver.stop(apply_id))
+
+    @property
+    def for_stops(self) -> Driver:
+        """The driver itself, for what a stop has to know. Its calls leave no report, as stops do not."""
+        return self._driver
 
     def _watch(self, kind: CallKind, call: Callable[[], T], within_s: float = math.inf) -> T:
         began = self._clock()
@@ -107,3 +125,7 @@ class StepCalls:
             kind is not CallKind.STOP and not impatient
         ):  # a plan's own short timeout says nothing of the Executor
             self.report = self.report.and_then(Report.of(error, took_s))
+
+
+def _moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

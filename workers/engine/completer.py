@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from dispatcher.errors import LedgerRefusedError
 from dispatcher.ledger.leases import Settlement, Standing
-from workers.engine.decisions import Complete, Fail, Retry, Snooze
+from workers.engine.decisions import Complete, Fail, Release, Retry, Snooze
 from workers.engine.loop import Loop
 
 if TYPE_CHECKING:
@@ -219,9 +219,14 @@ class Completer(Loop):
             case Retry(after_s=after_s):
                 times = [round(after_s * 1000), RETRY_GRACE_MS, record.retries + 1]
                 return Settlement(plan_id, token, "retry", [*times, *fields])
-            case Complete(observation=observation):
-                result, alive_ms = self._results.encode(plan_id, observation), 0
-            case Fail(error=error, alive_ms=alive_ms):
+            case Release(gone_in_ms=gone_in_ms):
+                return Settlement(plan_id, token, "known", [gone_in_ms])
+            case Complete(observation=observation, gone_in_ms=gone_in_ms):
+                result, doubt = self._results.encode(plan_id, observation), []
+            case Fail(error=error, gone_in_ms=gone_in_ms):
                 result = self._results.encode(plan_id, error)
+                doubt = [decision.doubt, decision.look_again_ms, *fields] if decision.doubt else []
         how = [record.state, record.apply_id or "", record.cause or ""]
-        return Settlement(plan_id, token, "end", [*how, self._results.key(plan_id), result, alive_ms])
+        return Settlement(
+            plan_id, token, "end", [*how, self._results.key(plan_id), result, gone_in_ms, *doubt]
+        )

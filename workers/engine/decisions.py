@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from dispatcher.ledger.record import PlanRecord
     from dispatcher.observations import RawObservation
 
-__all__ = ["Complete", "Decision", "Fail", "Retry", "Snooze"]
+__all__ = ["Complete", "Decision", "Fail", "Release", "Retry", "Snooze"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class Complete:
 
     record: PlanRecord
     observation: RawObservation
+    gone_in_ms: int = 0
+    """How long the fault's removal still takes to arrive at the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,23 @@ class Fail:
 
     record: PlanRecord
     error: ExecutorClientError
-    alive_ms: int
-    """How much longer its fault may be alive, in spite of everything."""
+    gone_in_ms: int = 0
+    """How long the fault's removal still takes to arrive at the target."""
+
+    doubt: str = ""
+    """Why it is unknown whether its fault is over. The target stays reserved until that is known."""
+
+    look_again_ms: int = 0
+    """When the fault is looked at again, if it is in doubt."""
 
 
-Decision = Snooze | Retry | Complete | Fail
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The fault of a plan that ended in doubt is known to be over."""
+
+    record: PlanRecord
+    gone_in_ms: int
+    """How long the fault's removal still takes to arrive at the target."""
+
+
+Decision = Snooze | Retry | Complete | Fail | Release

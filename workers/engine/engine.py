@@ -10,9 +10,10 @@ from opentelemetry.trace import SpanKind
 
 from workers.engine.bulkhead import Bulkheads, Entry
 from workers.engine.completer import Completer
-from workers.engine.decisions import Complete, Fail, Retry, Snooze
+from workers.engine.decisions import Complete, Fail, Release, Retry, Snooze
 from workers.engine.execution import Execution
 from workers.engine.fetcher import Fetcher
+from workers.engine.gateway import DEFECT_PAUSE_MS
 from workers.engine.lease_keeper import LeaseKeeper
 from workers.engine.terminal_errors import defect
 from workers.engine.traces import step_span
@@ -148,7 +149,11 @@ class Engine:
             return execution, self.completer.settle(lease, execution)
         except Exception as exc:
             logger.exception("plan %s: a defect in the worker ends it", lease.plan_id)
-            execution = Execution(defect(lease.record, exc, lease.time_ms))
+            ended = lease.record.state.final
+            after = (
+                Snooze(lease.record, DEFECT_PAUSE_MS) if ended else defect(lease.record, exc, lease.time_ms)
+            )
+            execution = Execution(after)
             return execution, self.completer.settle(lease, execution)
 
     def _run_due(self, lease: Lease) -> None:
@@ -204,6 +209,8 @@ def _log(decision: Decision, took_ms: float) -> None:
         case Retry(after_s=after_s, cause=cause):
             line = "plan %s: attempt %d failed, again in %.2f s: %s"
             logger.info(line, record.id, record.attempts, after_s, cause, extra=more)
+        case Release():
+            logger.warning("plan %s: its fault is over, %s", record.id, record.plan, extra=more)
         case Complete():
             logger.debug("plan %s: observed, fault %s", record.id, record.apply_id, extra=more)
         case Fail(error=error):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import InvalidPlanError, LedgerUnavailableError
+from dispatcher.models import PlanState
 from workers.breaker.rules import UNASKED, Admission
 from workers.engine.decisions import Snooze
 from workers.engine.execution import Execution
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from dispatcher.ledger.leases import Lease, Leases
     from dispatcher.ledger.record import PlanRecord
     from workers.breaker.shared import SharedBreaker
-    from workers.engine.decisions import Fail
+    from workers.engine.decisions import Decision
     from workers.engine.gateway import Gateway
 
 __all__ = ["PlanExecutor"]
+
+UNCONFIGURED_MS = 60_000
+"""Between two looks at a fault in doubt whose Executor this worker does not know."""
 
 HOLD_BACK_MS = 1000
 """How long an apply waits that could not be announced."""
@@ -45,7 +49,7 @@ class PlanExecutor:
         if gateway is None:
             return Execution(traced(_unconfigured(record, now_ms)))
         breaker = self._breakers[record.executor]
-        calls = gateway.calls(record, now_ms)
+        calls = gateway.calls(record, now_ms, lease.in_flight)
         answer = gateway.ask(record, breaker, breaker.admitted())
         if isinstance(answer, Admission) and gateway.must_announce(record):
             announced = self._announce(lease, record, now_ms)
@@ -67,7 +71,10 @@ class PlanExecutor:
         return record._replace(applying_ms=now_ms) if announced else None
 
 
-def _unconfigured(record: PlanRecord, now_ms: int) -> Fail:
+def _unconfigured(record: PlanRecord, now_ms: int) -> Decision:
     problem = f"{record.executor} is not in the worker's settings"
+    if record.state.final:
+        return Snooze(record, UNCONFIGURED_MS)
     error = InvalidPlanError(f"plan {record.id}: executor {problem}", [["executor", problem]])
-    return failed(record, error, now_ms)
+    doubt = problem if record.applied_for_all_we_know and record.state is not PlanState.COMPLETED else ""
+    return failed(record, error, now_ms, doubt=doubt)

@@ -13,6 +13,7 @@ from workers.breaker.rules import BreakerRules, Rejection
 from workers.drivers.registry import open_driver
 from workers.engine.call_metrics import repeated
 from workers.engine.calls import StepCalls
+from workers.engine.decisions import Snooze
 from workers.engine.state_machine import StateMachine
 from workers.engine.terminal_errors import defect
 from workers.engine.traces import traced
@@ -33,6 +34,9 @@ __all__ = ["Gateway", "open_gateway"]
 
 CALLS_A_STEP = 3
 """The most calls that one step makes: status, metrics, and stop if they fail."""
+
+DEFECT_PAUSE_MS = 60_000
+"""Between two looks at a fault in doubt that meet a defect in the worker."""
 
 LOOKS_A_STEP = 2
 """The most looks that one step takes at a target: before the fault, and at its begin."""
@@ -71,10 +75,15 @@ class Gateway:
         rules = BreakerRules.of(config, lease_s=_longest_step_s(driver, observer))
         return cls(name, driver, observer, runner, rules, config.read_timeout_sec)
 
-    def calls(self, record: PlanRecord, now_ms: int) -> StepCalls:
-        """The calls of one step that begins at `now_ms`."""
+    def calls(self, record: PlanRecord, now_ms: int, in_flight: int = 0) -> StepCalls:
+        """The calls of one step that begins at `now_ms`. `in_flight` is how many plans the fleet has."""
         return StepCalls(
-            self.driver, now_ms, self.observer, repeats=repeated(record), patience_s=self.patience_s
+            self.driver,
+            now_ms,
+            self.observer,
+            repeats=repeated(record),
+            patience_s=self.patience_s,
+            in_flight=in_flight,
         )
 
     def must_announce(self, record: PlanRecord) -> bool:
@@ -103,6 +112,8 @@ class Gateway:
             return traced(self.runner.advance(record, calls, rejection))
         except Exception as exc:
             logger.exception("plan %s: a defect in the worker ends it", record.id)
+            if record.state.final:
+                return Snooze(record, DEFECT_PAUSE_MS)
             return traced(defect(record, exc, calls.now_ms))
 
     def close(self) -> None:

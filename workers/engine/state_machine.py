@@ -15,12 +15,20 @@ import math
 import random
 from typing import TYPE_CHECKING
 
-from dispatcher.errors import CircuitOpenError, ExecutorClientError, ExecutorProtocolError
+from dispatcher.errors import (
+    CircuitOpenError,
+    ExecutorClientError,
+    ExecutorProtocolError,
+    FaultUnobservedError,
+    MetricsNotReadyError,
+)
 from dispatcher.models import PlanState
 from dispatcher.settings.executors import OnOpen
 from workers.drivers.base import FaultState
 from workers.engine.decisions import Complete, Decision, Retry, Snooze
+from workers.engine.judgement import judge
 from workers.engine.retry import RetryPolicy
+from workers.engine.stopper import Stopper
 from workers.engine.terminal_errors import (
     cancelled,
     failed,
@@ -33,10 +41,12 @@ from workers.observers.base import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from dispatcher.ledger.record import PlanRecord
     from dispatcher.settings.executors import ExecutorClientConfig
     from workers.breaker.rules import Rejection
+    from workers.drivers.base import FaultStatus
     from workers.engine.calls import StepCalls
 
 __all__ = ["StateMachine"]
@@ -44,6 +54,14 @@ __all__ = ["StateMachine"]
 LAST_LOOK_S = 1.0
 """What a call may take when the budget is used up: a fault that has just ended is still observed. And what
 must be left of the budget for an attempt to be worth it."""
+
+MOST_LOOKS_PER_SEC = 50
+"""Looks at running faults, of the whole fleet."""
+
+LONGEST_METRICS_PAUSE_MS = 5_000
+OVERDUE_MS = 2_000
+SKEW_MS = 500
+"""By how much an Executor's clock may differ from the server's without notice."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +82,11 @@ class StateMachine:
         `watch_ms` lies between two looks of an observer at the target. None: none is needed.
         """
         self.idempotent = config.idempotent_apply
+        self._config = config
+        self._stopper = Stopper(config)
         self._watch_ms = watch_ms
+        self._takes_effect_s = config.takes_effect_sec
+        self._check_ms = round(config.check_interval_sec * 1000)
         self._retry = RetryPolicy.of(config)
         self._on_open = config.circuit_breaker_on_open
         self._max_defer_ms = round(config.circuit_breaker_max_defer_sec * 1000)
@@ -76,6 +98,8 @@ class StateMachine:
 
         With a `rejection` no call is made to the Executor but to stop a fault.
         """
+        if record.state.final:
+            return self._stopper.resolve(record, calls)
         ending = record.error or cancelled(record) or self._hindrance(record, calls.now_ms)
         if ending is not None:
             return self._end(record, ending, calls)
@@ -97,42 +121,92 @@ class StateMachine:
         if record.apply_id is None:
             return self._apply(record, calls)
         if record.state is PlanState.RUNNING:
-            return self._observe(record, record.apply_id, calls)
+            return self._look(record, record.apply_id, calls)
         return self._collect(record, record.apply_id, calls)
 
     def _apply(self, record: PlanRecord, calls: StepCalls) -> Decision:
         if self._watch_ms is not None:
             record = calls.sample(record, Phase.BEFORE, _left_s(record, calls.now_ms))
-        apply_id = calls.apply(record.plan, record.id, _left_s(record, calls.now_ms))
-        record = record.applied(apply_id, calls.now_ms)
-        if self._watch_ms is not None:
-            return self._watch(record, self._watch_ms, calls)
-        return Snooze(record, record.plan.duration_seconds * 1000)
+        plan = record.plan
+        takes_s = self._takes_effect_s if plan.takes_effect_sec is None else plan.takes_effect_sec
+        record = record._replace(takes_effect_ms=round(takes_s * 1000))
+        longer = {"duration_seconds": plan.duration_seconds + math.ceil(takes_s)}
+        sent = plan.model_copy(update=longer) if takes_s else plan
+        try:
+            apply_id = calls.apply(sent, record.id, _left_s(record, calls.now_ms))
+        except ExecutorClientError as error:
+            return self._try_again(record, error, calls)
+        record = record.applied(apply_id, calls.now_ms)._replace(looked_ms=calls.now_ms)
+        return Snooze(record, self._next_look_ms(record, calls))
 
-    def _watch(self, record: PlanRecord, watch_ms: int, calls: StepCalls) -> Decision:
-        """Look at the target while the fault is there."""
-        begun_ms = calls.now_ms
-        record = calls.sample(record, Phase.DURING, _left_s(record, begun_ms))
-        next_ms = min(begun_ms + watch_ms, _over_ms(record))
-        return Snooze(record.still_running(), max(0, next_ms - calls.now_ms))
-
-    def _observe(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> Decision:
-        if self._watch_ms is not None and calls.now_ms < _over_ms(record):
-            return self._watch(record, self._watch_ms, calls)
-        if calls.status(apply_id, _left_s(record, calls.now_ms)) is FaultState.COMPLETED:
+    def _look(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> Decision:
+        """See how the fault does. An observer that samples the target does so meanwhile."""
+        if self._watch_ms is not None and _is_in_force(record, calls.now_ms):
+            record = calls.sample(record, Phase.DURING, _left_s(record, calls.now_ms))
+        if calls.now_ms < self._status_due_ms(record, calls):
+            return Snooze(record.still_running(), self._next_look_ms(record, calls))
+        try:
+            status = calls.status(apply_id, _left_s(record, calls.now_ms))
+        except ExecutorClientError as error:
+            if not error.retry_safe or calls.now_ms >= (record.planned_end_ms or 0):
+                raise
+            logger.info("plan %s: a look at its fault failed: %s", record.id, error)
+            return Snooze(record._replace(looked_ms=calls.now_ms), self._next_look_ms(record, calls))
+        record = record.looked_at(*told_window(record, status, calls.now_ms), calls.now_ms)
+        if status.state is FaultState.COMPLETED:
             return self._collect(record.completed(), apply_id, calls)
         if has_passed(record.deadline_ms, calls.now_ms):
             return self._end(record, given_up(record, "its fault lasted longer than planned"), calls)
-        return Snooze(record.still_running(), self._poll_ms)
+        if calls.now_ms >= _overdue_ms(record):
+            self._stop_overdue(record, apply_id, calls)
+        return Snooze(record, self._next_look_ms(record, calls))
+
+    def _stop_overdue(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> None:
+        """End a fault that the Executor should have ended. The next look says whether it is over."""
+        try:
+            calls.stop(apply_id)
+        except ExecutorClientError as trouble:
+            logger.warning("plan %s: its fault lasts too long, and was not stopped: %s", record.id, trouble)
+
+    def _status_due_ms(self, record: PlanRecord, calls: StepCalls) -> int:
+        """When the fault's status is to be read: now and then, and from its planned end on."""
+        every_ms = max(self._check_ms, calls.in_flight * 1000 // MOST_LOOKS_PER_SEC)
+        return min((record.looked_ms or 0) + every_ms, record.planned_end_ms or 0)
+
+    def _next_look_ms(self, record: PlanRecord, calls: StepCalls) -> int:
+        """How long the plan may rest."""
+        now_ms = calls.now_ms
+        if now_ms >= (record.planned_end_ms or 0):
+            return self._poll_ms
+        next_ms = self._status_due_ms(record, calls)
+        if self._watch_ms is not None:
+            next_ms = min(next_ms, max(record.in_force_ms or 0, now_ms + self._watch_ms))
+        return max(0, next_ms - now_ms)
 
     def _collect(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> Decision:
+        if record.over_ms is None and calls.now_ms < (record.planned_end_ms or 0):
+            record = record._replace(over_ms=calls.now_ms)
         try:
             if self._watch_ms is not None:
                 record = calls.sample(record, Phase.AFTER, _left_s(record, calls.now_ms))
+                if not calls.settled(record) and not _is_last(record, calls.now_ms):
+                    return Snooze(record, self._watch_ms)
             observation = calls.metrics(record, apply_id, _left_s(record, calls.now_ms))
+            observation = judge(record, observation, self._config, overlapped=record.overlapped)
+        except MetricsNotReadyError as error:
+            if _is_last(record, calls.now_ms):
+                return failed(record, error, calls.now_ms)
+            return Snooze(record, self._pause_for_metrics_ms(record, calls.now_ms))
+        except FaultUnobservedError as error:
+            return failed(record, error, calls.now_ms)
         except ExecutorClientError as error:  # the next step need not ask for the status again
             return self._try_again(record, error, calls)
-        return Complete(record.observed(), observation)
+        return Complete(record.observed(), observation, record.gone_in_ms(calls.now_ms))
+
+    def _pause_for_metrics_ms(self, record: PlanRecord, now_ms: int) -> int:
+        """Half of the time that they have been waited for, within bounds."""
+        waited_ms = now_ms - (record.over_ms or record.planned_end_ms or now_ms)
+        return max(self._poll_ms, min(LONGEST_METRICS_PAUSE_MS, waited_ms // 2))
 
     def _hold_back(self, record: PlanRecord, rejection: Rejection, calls: StepCalls) -> Decision:
         """What becomes of a plan that is in no one's way but may not be taken to the Executor now."""
@@ -163,7 +237,11 @@ class StateMachine:
         record = record.failed_once_more(error)
         if record.apply_id is None:
             arrived = may_have_arrived(error)
-            record = record.in_doubt(calls.now_ms) if arrived else record._replace(applying_ms=None)
+            record = (
+                record.in_doubt(calls.now_ms, calls.not_after_ms)
+                if arrived
+                else record._replace(applying_ms=None)
+            )
         if record.doubtful and not self.idempotent:
             return self._end(record, self._hindrance(record, calls.now_ms) or error, calls)
         delay_s = self._delay_s(record, error, calls.now_ms)
@@ -185,45 +263,41 @@ class StateMachine:
         return max(delay_s, min(asked_s, latest_s))
 
     def _end(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> Decision:
-        """End the plan with `error`, once its fault is over: stopped, or past the Executor's own bound."""
-        apply_id = record.apply_id
-        if record.doubtful:
-            apply_id = _named_fault(record, error) or calls.id_of(record.id)
-        if apply_id is None or record.state is PlanState.COMPLETED:
-            return failed(record, error, calls.now_ms)
-        try:
-            over = calls.stop(apply_id)
-        except ExecutorClientError as trouble:
-            logger.warning("plan %s: its fault was not stopped: %s", record.id, trouble)
-            ending = record.ending(error).failed_once_more(trouble)
-            after_s = self._stop_again_s(ending, calls.now_ms) if trouble.retry_safe else None
-            if after_s is not None:
-                return Retry(ending, after_s, trouble)
-            over = False
-        # If the Executor has not properly named it, it may have another name, or get one later.
-        return failed(record, error, calls.now_ms, over=over and record.apply_id is not None)
-
-    def _stop_again_s(self, record: PlanRecord, now_ms: int) -> float | None:
-        """How long to wait before the fault is stopped again. None if that is useless.
-
-        As long as the Executor has not ended it by itself; and if it should have, some times more.
-        """
-        alive_ms = record.alive_ms(now_ms)
-        if alive_ms > 0:
-            return min(self._retry.cap_s, alive_ms / 1000)
-        return self._retry.delay_s(record.attempts, self._draw()) if record.apply_id is not None else None
+        return self._stopper.end(record, error, calls)
 
 
-def _named_fault(record: PlanRecord, error: ExecutorClientError) -> str | None:
-    """The fault that a broken answer to its apply names."""
-    answers = (error, record.failure)
-    named = [each.apply_id for each in answers if isinstance(each, ExecutorProtocolError)]
-    return next(filter(None, named), None)
+def told_window(record: PlanRecord, status: FaultStatus, now_ms: int) -> tuple[int | None, int | None]:
+    """When the fault began and ended, as the Executor says, on the server's clock.
+
+    The Executor's clock may be wrong. Times that cannot be are moved, so that the fault begins as planned.
+    """
+    began_ms, over_ms = _ms(status.started_at), _ms(status.ended_at)
+    applied_ms = record.applied_ms or now_ms
+    earliest_ms, latest_ms = applied_ms - SKEW_MS, now_ms + SKEW_MS
+    if all(each is None or earliest_ms <= each <= latest_ms for each in (began_ms, over_ms)):
+        return began_ms, over_ms
+    if began_ms is None or over_ms is None:
+        return None, None
+    begins_ms = applied_ms + record.takes_effect_ms
+    return begins_ms, begins_ms + max(0, over_ms - began_ms)
 
 
-def _over_ms(record: PlanRecord) -> int:
-    """When the fault hits no more requests."""
-    return (record.applied_ms or 0) + record.plan.duration_seconds * 1000
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
+
+
+def _is_in_force(record: PlanRecord, now_ms: int) -> bool:
+    return (record.in_force_ms or 0) <= now_ms < (record.planned_end_ms or 0)
+
+
+def _overdue_ms(record: PlanRecord) -> int:
+    """From when on a fault that is still there lasts too long. It may hold requests for a while."""
+    return (record.fault_ends_ms or 0) + OVERDUE_MS
+
+
+def _is_last(record: PlanRecord, now_ms: int) -> bool:
+    """Whether the plan has no time left to wait."""
+    return has_passed(record.deadline_ms, now_ms + round(LAST_LOOK_S * 1000))
 
 
 def _until(moment_ms: int | None, now_ms: int, after_ms: int) -> int:

@@ -12,6 +12,7 @@ from dispatcher.errors import (
     ExecutorRejectedError,
     ExecutorTimeoutError,
     FaultFailedError,
+    FaultUnobservedError,
     InvalidPlanError,
     PlanCancelledError,
     PlanConflictError,
@@ -26,25 +27,35 @@ if TYPE_CHECKING:
 __all__ = ["cancelled", "defect", "failed", "given_up", "has_passed", "hindrance", "may_have_arrived"]
 
 
-def failed(record: PlanRecord, error: ExecutorClientError, now_ms: int, *, over: bool = False) -> Fail:
-    """The end of a plan. Its error says which plan it was, and until when the fault may be alive.
+FIRST_LOOK_MS = 1_000
+"""How long after the plan's end a fault in doubt is looked at again."""
 
-    `over` says that the fault is known to be over.
+
+def failed(record: PlanRecord, error: ExecutorClientError, now_ms: int, *, doubt: str = "") -> Fail:
+    """The end of a plan. Its error says which plan it was.
+
+    `doubt` says why it is unknown whether its fault is over. Empty: the fault is over, or never began.
     """
-    over = over or record.state is PlanState.COMPLETED
-    alive_ms = 0 if over else record.alive_ms(now_ms)
     message = error.message if record.id in error.message else f"plan {record.id}: {error.message}"
-    if alive_ms > 0:
-        until = datetime.fromtimestamp(math.ceil((now_ms + alive_ms) / 1000), UTC)
-        message = f"{message}; the fault may be alive until {until.isoformat()}"
+    if doubt:
+        alive_ms = record.alive_ms(now_ms)
+        if alive_ms > 0:
+            until = datetime.fromtimestamp(math.ceil((now_ms + alive_ms) / 1000), UTC)
+            message = f"{message}; the fault may be alive until {until.isoformat()}"
+        if doubt not in message:
+            message = f"{message}; it is unknown whether its fault is over: {doubt}"
     error = error.saying(message)
-    return Fail(record.ended(error), error, alive_ms)
+    gone_in_ms = 0 if doubt else record.gone_in_ms(now_ms)
+    return Fail(record.ended(error), error, gone_in_ms, doubt, FIRST_LOOK_MS if doubt else 0)
 
 
 def defect(record: PlanRecord, exc: Exception, now_ms: int) -> Fail:
     """The end of a plan that a defect in the worker ends. Its fault may have been applied."""
     error = ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}")
-    return failed(record.in_doubt(now_ms), error, now_ms)
+    if record.state is not PlanState.COMPLETED:
+        record = record if record.apply_id else record.in_doubt(now_ms)
+        return failed(record, error, now_ms, doubt="a defect in the worker met it")
+    return failed(record, error, now_ms)
 
 
 def cancelled(record: PlanRecord) -> PlanCancelledError | None:
@@ -68,6 +79,7 @@ def hindrance(record: PlanRecord, now_ms: int, *, idempotent: bool) -> ExecutorC
         return ExecutorTimeoutError(f"plan {record.id}: {message}")
     if record.in_the_way is not None:
         message = f"{record.plan.service} {record.plan.api} is held by plan {record.in_the_way}"
+        message = f"{message}; {record.cause}" if record.cause else message
         return PlanConflictError(message, record.in_the_way)
     if record.started_ms is not None and has_passed(record.expires_ms, record.started_ms):
         why = f": {record.cause}" if record.cause else ""
@@ -93,4 +105,6 @@ def may_have_arrived(error: ExecutorClientError) -> bool:
     """Whether the Executor may have carried out an apply that failed like this."""
     if isinstance(error, ExecutorConnectionError):
         return error.reason == "broken"
-    return not isinstance(error, ExecutorRejectedError | FaultFailedError | InvalidPlanError)
+    return not isinstance(
+        error, ExecutorRejectedError | FaultFailedError | FaultUnobservedError | InvalidPlanError
+    )

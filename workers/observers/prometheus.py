@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import math
 import re
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field, ValidationError
 
-from dispatcher.errors import FaultLostError
-from dispatcher.observations import RawObservation
+from dispatcher.effects import wilson_interval
+from dispatcher.errors import (
+    ExecutorClientError,
+    ExecutorRejectedError,
+    FaultUnobservedError,
+    MetricsNotReadyError,
+)
+from dispatcher.observations import Doubt, Figures, RawObservation
 from workers.drivers.transport import HttpTransport
+from workers.observers.promql import filled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dispatcher.ledger.record import PlanRecord
-    from dispatcher.settings.executors import PrometheusSettings
+    from dispatcher.settings.observers import PrometheusSettings
     from workers.observers.base import Phase
 
 __all__ = ["PrometheusObserver"]
 
-STATUS = re.compile(r"[1-9][0-9][0-9]", re.ASCII)
+STATUS = re.compile(r"[1-5][0-9][0-9]", re.ASCII)
+ROUNDING = 1e-9
+"""By how much the quotient of equal floats may miss 1."""
+
+PERCENTILES = ("latency_p50", "latency_p95", "latency_p99")
+CALLS = 3
+"""An observation takes no longer than so many of the longest calls, however many queries there are."""
 
 
 class _Labels(BaseModel):
@@ -39,10 +56,38 @@ class _Data(BaseModel):
 
 class _QueryAnswer(BaseModel):
     data: _Data
+    warnings: list[str] = Field(default=[])
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What time the queries are about."""
+
+    end_ms: int
+    seconds: int
+
+    @classmethod
+    def of_fault(cls, record: PlanRecord) -> Self:
+        """When the fault was in force. Raises `FaultUnobservedError` if it never was."""
+        begin_ms, end_ms = record.in_force_ms, record.over_ms or record.planned_end_ms
+        if begin_ms is None or end_ms is None or end_ms <= begin_ms:
+            raise FaultUnobservedError("the target was not observed: the fault was never in force")
+        return cls(end_ms, max(1, round((end_ms - begin_ms) / 1000)))
+
+    def before(self, record: PlanRecord) -> _Window:
+        """A window of the same length that ends as the fault is applied."""
+        begin_ms = self.end_ms - self.seconds * 1000
+        return _Window(min(begin_ms, record.applied_ms or begin_ms), self.seconds)
+
+    @property
+    def moments(self) -> dict[str, datetime]:
+        """Its begin and end, as fields of `Figures`."""
+        begin_ms = self.end_ms - self.seconds * 1000
+        return {"started_at": _moment(begin_ms), "ended_at": _moment(self.end_ms)}
 
 
 class PrometheusObserver:
-    """Asks once, when the fault is over (Prometheus HTTP API, instant queries). See `Observer`."""
+    """Asks once the fault is over (Prometheus HTTP API, instant queries). See `Observer`."""
 
     every_s: float | None = None
 
@@ -53,69 +98,167 @@ class PrometheusObserver:
         """
         self._settings = settings
         self._transport = HttpTransport(settings, connections)
-        self.longest_look_s = 3 * self._transport.longest_call_s
+        self.longest_look_s = CALLS * self._transport.longest_call_s
 
-    def sample(self, record: PlanRecord, phase: Phase, within_s: float) -> str:
+    def sample(self, record: PlanRecord, phase: Phase, now_ms: int, within_s: float) -> str:
         """Prometheus looks by itself."""
-        del phase, within_s
+        del phase, now_ms, within_s
         return record.seen
 
-    def observation(self, record: PlanRecord, within_s: float) -> RawObservation:
-        """What the queries return for the time of the fault. Raises `FaultLostError` if they return
-        nothing."""
-        settings = self._settings
-        error_rate = self._number(settings.error_rate_query, record, within_s)
+    def settled(self, record: PlanRecord, now_ms: int) -> bool:
+        """True, because nothing is measured after the fault."""
+        del record, now_ms
+        return True
+
+    def observation(self, record: PlanRecord, now_ms: int, within_s: float) -> RawObservation:
+        """What the queries return for the time of the fault.
+
+        Raises `MetricsNotReadyError` until the last scrape of that time has surely been made. Raises
+        `FaultUnobservedError` if a query returns no number, or one that cannot be right.
+        """
+        window = _Window.of_fault(record)
+        self._wait_for_scrape(window, now_ms)
+        ends_at = time.monotonic() + min(within_s, self.longest_look_s)
+        warnings: list[str] = []
+
+        def asking(about: _Window) -> _Asking:
+            return _Asking(self._settings, self._transport, record, about, ends_at, warnings)
+
+        try:
+            during = _figures(asking(window))
+        except _NoDataError as exc:
+            raise FaultUnobservedError(str(exc)) from exc
+        baseline = self._baseline(lambda: asking(window.before(record)))
         return RawObservation(
             execution_id=record.apply_id or record.id,
-            timestamp=datetime.now(UTC),
-            status_code=self._status(record, within_s),
-            latency_ms=max(0.0, self._number(settings.latency_query, record, within_s)),
-            error_rate=min(max(error_rate, 0.0), 1.0),
+            timestamp=_moment(now_ms),
+            baseline=baseline,
+            doubts=tuple(
+                doubt
+                for doubt, applies in (
+                    (Doubt.COUNT_UNKNOWN, during.requests is None),
+                    (Doubt.BASELINE_UNHEALTHY, baseline is not None and bool(baseline.error_rate)),
+                )
+                if applies
+            ),
+            logs=warnings,
+            **dict(during),
         )
 
     def close(self) -> None:
         """Let go of all connections."""
         self._transport.close()
 
-    def _number(self, query: str, record: PlanRecord, within_s: float) -> float:
-        samples = self._ask(query, record, within_s)
-        if len(samples) != 1:
-            message = f"{len(samples)} samples and not one: {_filled(query, record)}"
-            raise FaultLostError(f"the target was not observed: a query gave {message}")
+    def _wait_for_scrape(self, window: _Window, now_ms: int) -> None:
+        left_ms = window.end_ms + self._settings.scrape_interval_sec * 1000 - now_ms
+        if left_ms > 0:
+            message = "Prometheus has not scraped all of the fault's time yet (scrape_interval_sec)"
+            raise MetricsNotReadyError(f"{message}: ask again in {left_ms / 1000:.1f} s")
+
+    def _baseline(self, asking: Callable[[], _Asking]) -> Figures | None:
+        """None if Prometheus knows nothing of the time before the fault, or is not to be asked."""
+        if not self._settings.baseline:
+            return None
+        try:
+            return _figures(asking())
+        except _NoDataError:
+            return None
+
+
+class _NoDataError(Exception):
+    """A query gave nothing, or NaN."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """All queries about one window. A failure names the setting of its query."""
+
+    settings: PrometheusSettings
+    transport: HttpTransport
+    record: PlanRecord
+    window: _Window
+    ends_at: float
+    warnings: list[str]
+
+    def number(self, figure: str, low: float, high: float = math.inf) -> float | None:
+        """What the query for `figure` returns. None if there is no such query.
+
+        Raises `_NoDataError` if it is nothing or NaN, and `FaultUnobservedError` if it is no single number
+        from `low` to `high`.
+        """
+        samples = self.samples(figure)
+        if samples is None:
+            return None
+        if len(samples) > 1:
+            raise FaultUnobservedError(f"{self._named(figure)} gave {len(samples)} samples and not one")
+        if not samples or math.isnan(samples[0].value[1]):
+            came = "nan" if samples else "0 samples and not one"
+            advice = "had the target requests, and did the fault last for two scrapes?"
+            raise _NoDataError(f"{self._named(figure)} gave {came}; {advice}")
         value = samples[0].value[1]
-        if not math.isfinite(value):
-            raise FaultLostError(
-                f"the target was not observed: a query gave {value}: {_filled(query, record)}"
-            )
-        return value
+        nearest = min(max(value, low), high)
+        if abs(value - nearest) > ROUNDING or not math.isfinite(value):
+            raise FaultUnobservedError(f"{self._named(figure)} gave {value:g}, which no {figure} can be")
+        return nearest
 
-    def _status(self, record: PlanRecord, within_s: float) -> int:
-        if self._settings.status_query is None:
-            return 0
-        samples = self._ask(self._settings.status_query, record, within_s)
-        codes = [(each.value[1], each.metric.code) for each in samples]
-        code = max(codes, default=(0.0, ""))[1]
-        return int(code) if STATUS.fullmatch(code) else 0
+    def samples(self, figure: str) -> list[_Sample] | None:
+        """The instant vector that the query for `figure` returns. None if there is no such query."""
+        query = getattr(self.settings, f"{figure}_query")
+        if query is None:
+            return None
+        plan = self.record.plan
+        text = filled(query, plan.service, plan.api, self.window.seconds)
+        try:
+            return self._answer(text, figure)
+        except ExecutorRejectedError as error:
+            message = f"{self._named(figure)} was refused by Prometheus: {error.executor_message!r}"
+            raise error.saying(f"{message} (status {error.status})") from error
+        except ExecutorClientError as error:
+            raise error.saying(f"{self._named(figure)}: {error.message}") from error
 
-    def _ask(self, query: str, record: PlanRecord, within_s: float) -> list[_Sample]:
-        ended_s = ((record.applied_ms or 0) + record.plan.duration_seconds * 1000) / 1000
-        parameters: dict[str, Any] = {"query": _filled(query, record), "time": f"{ended_s:.3f}"}
-        answer = self._transport.call("GET", f"/api/v1/query?{urlencode(parameters)}", within_s=within_s)
+    def _answer(self, query: str, figure: str) -> list[_Sample]:
+        parameters: dict[str, Any] = {"query": query, "time": f"{self.window.end_ms / 1000:.3f}"}
+        within_s = max(0.0, self.ends_at - time.monotonic())
+        answer = self.transport.call("GET", f"/api/v1/query?{urlencode(parameters)}", within_s=within_s)
         if not answer.ok:
             raise answer.error()
         try:
-            return _QueryAnswer.model_validate(answer.json()).data.result
+            content = _QueryAnswer.model_validate(answer.json())
         except ValidationError as exc:
             raise answer.protocol_error("is no instant vector") from exc
+        self.warnings.extend(f"{figure}_query: Prometheus warns: {each}" for each in content.warnings)
+        return content.data.result
+
+    def _named(self, figure: str) -> str:
+        section = f"executors.{self.record.executor}.observer"
+        return f"the target was not observed: {figure}_query of [{section}]"
 
 
-def _filled(query: str, record: PlanRecord) -> str:
-    """The query for this plan, whose names cannot break out of a string in it."""
-    plan = record.plan
-    for name, value in (
-        ("service", plan.service),
-        ("api", plan.api),
-        ("seconds", str(plan.duration_seconds)),
-    ):
-        query = query.replace(f"{{{name}}}", value.replace("\\", "\\\\").replace('"', '\\"'))
-    return query
+def _figures(asking: _Asking) -> Figures:
+    rate = asking.number("error_rate", 0.0, 1.0)
+    count = asking.number("requests", 0.0)
+    requests = None if count is None else round(count)
+    fields: dict[str, Any] = {
+        "requests": requests,
+        "error_rate": rate,
+        "latency_ms": asking.number("latency", 0.0),
+        "status_code": _status(asking.samples("status")),
+        **{f"{each}_ms": asking.number(each, 0.0) for each in PERCENTILES},
+        **asking.window.moments,
+    }
+    if requests and rate is not None:
+        fields["error_rate_low"], fields["error_rate_high"] = wilson_interval(
+            round(rate * requests), requests
+        )
+    return Figures(**fields)
+
+
+def _status(samples: list[_Sample] | None) -> int | None:
+    """The `code` of the largest sample. None if there is none, or it is no status."""
+    codes = [(each.value[1], each.metric.code) for each in samples or [] if each.value[1] > 0]
+    code = max(codes, default=(0.0, ""))[1]
+    return int(code) if STATUS.fullmatch(code) else None
+
+
+def _moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

@@ -1,7 +1,9 @@
 -- fetch(KEYS: due; ARGV: key prefix, queue or '', token, lease_ms, recheck_ms, patience_ms, limit,
 --       id, retries, id, retries, ...)
---   -> {ms until the next plan is due or -1, {an answer for each named plan}, {a lease for each due plan}}
+--   -> {ms until the next plan is due or -1, number of plans in flight, {an answer for each named plan},
+--       {a lease for each due plan}}
 -- Grants leases: of the plans that Celery messages name by id and number of retries, and of up to `limit` due plans.
+-- Plans that ended in doubt come last: few of them, because nothing waits for them but their targets.
 -- An answer is a lease, or 'unknown', 'over', 'elsewhere' (another worker has it, or another message is awaited),
 -- 'waits' (for its start or its target) or 'unreadable' (another version wrote it).
 -- A lease is {id, token, 1 if this is its first step, id of the plan in the way or '', state and epoch of the breaker,
@@ -19,6 +21,8 @@ local LATE_MS, LOOK_BACK_MS, MOST_LOOKED_AT = 5000, 20000, 300
 
 write_even_if_full(prefix)
 local now = server_ms()
+local doubts_key = prefix .. 'doubts'
+local MOST_IN_DOUBT = 4
 local aside_key, reached_key = prefix .. 'aside', prefix .. 'reached'
 local some_aside = redis.call('EXISTS', aside_key) == 1
 local reached_ms = tonumber(redis.call('GET', reached_key) or 0)
@@ -65,6 +69,49 @@ local function set_aside(id, problem)
   return 'unreadable'
 end
 
+-- Mark the plans whose faults are on this plan's target at the same time, and this plan.
+local function mark_overlaps(id, plan, changed)
+  local beside_key = prefix .. 'beside:' .. plan.target
+  local others = redis.call('SMEMBERS', beside_key)
+  if plan.conflict_policy == 'allow' then
+    table.insert(others, (first_in_line(prefix, plan.target, now)) or nil)
+    redis.call('SADD', beside_key, id)
+  end
+  for _, other in ipairs(others) do
+    local other_key = prefix .. 'plan:' .. other
+    local known = redis.pcall('HMGET', other_key, 'state', 'started_ms', 'doubt')
+    if other ~= id and known[2] and (not FINAL[known[1]] or known[3]) then
+      redis.call('HSET', other_key, 'overlapped', 1)
+      add(changed, 'overlapped', 1)
+    end
+  end
+end
+
+-- For how long the plan waits for a target in doubt: no longer than its own timeout.
+local function stuck_until_ms(plan_key, plan)
+  if not plan.stuck_ms then
+    plan.stuck_ms = whole(now)
+    redis.call('HSET', plan_key, 'stuck_ms', plan.stuck_ms)
+  end
+  return tonumber(plan.stuck_ms) + tonumber(cjson.decode(plan.order).timeout_ms)
+end
+
+-- Until when the plan waits for its target, which `first` holds until `until_ms`, and why. Nothing if it must not wait.
+local function waits_until(plan_key, plan, first, until_ms, expires_ms)
+  if plan.conflict_policy == 'reject' then
+    return
+  elseif until_ms ~= NEVER_MS then
+    local cause = 'waits for its target, which plan ' .. first .. ' holds'
+    return math.min(until_ms or now + recheck_ms, expires_ms), cause
+  end
+  local stuck_ms = stuck_until_ms(plan_key, plan)
+  local cause = 'its target is in doubt: dispatcher release frees it'
+  if now >= stuck_ms then
+    return nil, cause
+  end
+  return math.min(stuck_ms, now + recheck_ms, expires_ms), cause
+end
+
 -- The plan's lease, and its target with the first step unless that step is to end the plan; or 'waits'.
 local function lease(id, fields, plan)
   local plan_key, in_the_way, changed = prefix .. 'plan:' .. id, '', {}
@@ -72,14 +119,14 @@ local function lease(id, fields, plan)
   if not plan.started_ms and not plan.cancelled and now < expires_ms and plan.conflict_policy ~= 'allow' then
     local first, until_ms = first_in_line(prefix, plan.target, now, id)
     if first and first ~= id then
-      if plan.conflict_policy == 'reject' then
-        in_the_way = first
-      else
-        local cause = 'waits for its target, which plan ' .. first .. ' holds'
+      local due_ms, cause = waits_until(plan_key, plan, first, until_ms, expires_ms)
+      if due_ms then
         redis.call('HSET', plan_key, 'cause', cause, 'lease', 'parked')
-        set_due(plan_key, due_key, id, math.min(until_ms or now + recheck_ms, expires_ms))
+        set_due(plan_key, due_key, id, due_ms)
         return 'waits'
       end
+      in_the_way = first
+      add(changed, 'cause', cause)
     else
       redis.call('ZADD', prefix .. 'line:' .. plan.target, 0, id)
       if plan.cause then
@@ -96,6 +143,9 @@ local function lease(id, fields, plan)
   -- A plan with another in its way does not start: should this step be lost, the next one looks at the line again.
   local first_step = in_the_way == '' and not plan.started_ms
   add(changed, 'started_ms', first_step and whole(now))
+  if first_step and not plan.cancelled then
+    mark_overlaps(id, plan, changed)
+  end
   steps = steps + 1
   late_ms = late_ms + math.max(0, now - plan.due_ms)
   local token = token_prefix .. '.' .. steps
@@ -173,6 +223,29 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LI
   end
 end
 
+local function lease_in_doubt(id)
+  local fields, plan = read(id)
+  if not plan.doubt or not plan.target or problem_of(plan) then
+    redis.call('ZADD', doubts_key, plan.doubt and whole(now + ASIDE_MS) or whole(now), id)
+    if not plan.doubt then
+      redis.call('ZREM', doubts_key, id)
+    end
+    return
+  end
+  steps = steps + 1
+  local token = token_prefix .. '.' .. steps
+  redis.call('HSET', prefix .. 'plan:' .. id, 'lease', 'held ' .. token)
+  redis.call('ZADD', doubts_key, whole(now + lease_ms), id)
+  local state, epoch = breaker_of(plan.target)
+  table.insert(due, {id, token, 0, '', state, epoch, now, fields, {}})
+end
+
+if tonumber(limit) > 0 then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', doubts_key, '-inf', whole(now), 'LIMIT', 0, MOST_IN_DOUBT)) do
+    lease_in_doubt(id)
+  end
+end
+
 -- A worker may have been killed between a message's arrival and its plan's lease. That is looked for if leases were
 -- lost, and if there is nothing else to do: a plan that is older than its message's usual way is due at once.
 if queue ~= '' and (leases_lost > 0 or (#named == 0 and #due == 0)) then
@@ -194,4 +267,9 @@ for name, count in pairs({steps = steps, late_ms = late_ms, leases_lost = leases
   end
 end
 local next_due = redis.call('ZRANGE', due_key, 0, 0, 'WITHSCORES')[2]
-return {next_due and math.max(0, math.ceil(next_due - now)) or -1, named, due}
+local next_doubt = redis.call('ZRANGE', doubts_key, 0, 0, 'WITHSCORES')[2]
+if next_doubt and (not next_due or tonumber(next_doubt) < tonumber(next_due)) then
+  next_due = next_doubt
+end
+local in_flight = redis.call('ZCARD', due_key)
+return {next_due and math.max(0, math.ceil(next_due - now)) or -1, in_flight, named, due}

@@ -8,6 +8,9 @@
 --   completions  stream  {prefix}:completions:<batch>   one entry with the plan's id for each plan that has ended
 --   halt         string  {prefix}:halt             the reason, while the dispatcher is halted
 --   reached      string  {prefix}:reached          submitted_ms of the youngest plan whose first message arrived
+--   doubts       zset    {prefix}:doubts           plans that ended while their faults may be alive: id -> ms at which a
+--                                                  worker must look at the fault again
+--   beside       set     {prefix}:beside:<target>  plans in flight that do not want the target alone
 --   aside        hash    {prefix}:aside            id -> why no worker of this version can read the plan
 --   breaker      hash    {prefix}:breaker:<executor>    the circuit breaker; `fetch` returns its state
 --   counts       hash    {prefix}:counts           totals that only grow: submitted (plans), observed, failed,
@@ -19,9 +22,12 @@
 -- due_ms (when its next step is due), lease; and if they apply: conflict_policy (unless it is queue), expires_ms,
 -- batch, traceparent, retries (Celery messages sent after the first), attempts, failure (of the last attempt), cause
 -- (why it waits, or why it ended), started_ms, applied_ms, apply_id, applying_ms (when an apply began that must not
--- be repeated), doubtful_ms (when the last apply without an answer may have arrived), seen, cancelled (the reason),
--- error (what the plan ends with once its fault is stopped), ended_ms, released_ms. Few fields, because each costs
--- memory while the plan is in flight.
+-- be repeated), doubtful_ms (when the last apply without an answer may have arrived), not_after_ms (until when it may
+-- begin its fault), takes_effect_ms, began_ms, over_ms (of the fault, as the Executor says), looked_ms (when its status
+-- was read last), stopping_ms (since when it is being stopped), overlapped (if another plan's fault was on its target
+-- meanwhile), seen, cancelled (the reason), error (what the plan ends with once its fault is stopped), ended_ms,
+-- released_ms, doubt (why it is unknown whether its fault is over, once it has ended), stuck_ms (since when it waits
+-- for a target in doubt). Few fields, because each costs memory while the plan is in flight.
 --
 -- lease   'message <n>'         the Celery message with retries = n begins the next step; `due` holds when a worker
 --                               stops waiting for that message
@@ -30,11 +36,13 @@
 -- The token of the step that wrote it follows 'message <n>' and 'parked', so that the same decision, sent again
 -- because its answer was lost, is recognised.
 --
--- released_ms is for a plan that ended while its fault may still be alive: it keeps its target until then.
+-- released_ms is for a plan that ended while its fault may still be alive: it keeps its target until then. If there is
+-- a doubt, that is until the fault is known to be over, or a person releases the target.
 -- All times are the Redis server's, in milliseconds since 1970 unless a name says otherwise. All keys share a hash
 -- tag, so that scripts may reach the plans of a line by their ids.
 
 local VERSION = '1'
+local NEVER_MS = 32503680000000
 local FINAL = {observed = true, failed = true, cancelled = true, expired = true}
 
 local function server_us()
@@ -89,4 +97,30 @@ end
 -- only, in order not to stop halfway, and it never refuses to delete. For scripts that end faults, and write little.
 local function write_even_if_full(prefix)
   redis.call('DEL', prefix .. 'nothing')
+end
+
+-- A plan gives its target up, `alive_ms` from now; not at all if that is nil. The next plan in line need not wait for its own look at the line.
+local function pass_on(prefix, due_key, now, id, plan_key, target, alive_ms)
+  local line_key = prefix .. 'line:' .. target
+  if alive_ms and alive_ms > 0 then
+    redis.call('HSET', plan_key, 'released_ms', whole(now + alive_ms))
+  elseif alive_ms then
+    redis.call('ZREM', line_key, id)
+  end
+  local next_id, until_ms = first_in_line(prefix, target, now)
+  if next_id == id then
+    next_id = redis.call('ZRANGE', line_key, 1, 1)[1]
+  end
+  if not next_id then
+    return
+  end
+  local next_key = prefix .. 'plan:' .. next_id
+  local known = redis.call('HMGET', next_key, 'started_ms', 'lease')
+  if not known[1] and known[2] and string.sub(known[2], 1, 6) == 'parked' then
+    local start_ms = math.floor(redis.call('ZSCORE', line_key, next_id) / 1000)
+    if until_ms == NEVER_MS then
+      until_ms = now
+    end
+    set_due(next_key, due_key, next_id, math.max(until_ms or now, start_ms))
+  end
 end

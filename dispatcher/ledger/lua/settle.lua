@@ -6,17 +6,20 @@
 --   'retry'    after_ms, grace_ms, retries, field, value, ...   a message begins the next step after_ms from now; a
 --              worker begins it without one grace_ms later
 --   'end'      state, apply_id, cause, result key, result, alive_ms   the plan ends; its result is stored
+--              and if its fault may be alive: doubt, look_again_ms, field, value, ...
+--   'known'    alive_ms                                the fault of a plan that ended in doubt is over
 --   'release'  1 if it was the first step              the step was not begun; the plan is due at once
 --   'aside'    why                                     this version cannot read the plan; it is due again in a minute
 -- A field whose value is empty is removed. A plan that was cancelled during its step is due at once.
 -- `result` and its key are what Celery's result backend expects: result and end are one change. `alive_ms` is how much
--- longer the fault may be alive: the plan keeps its target for so long.
+-- longer the fault may be alive: the plan keeps its target for so long. With a `doubt` it keeps it until that is settled.
 local due_key = KEYS[1]
 local prefix, keep_s = ARGV[1], ARGV[2]
 local ASIDE_MS = 60000
 write_even_if_full(prefix)
 local now = server_ms()
 local ended = {}
+local doubts_key = prefix .. 'doubts'
 
 -- Set the fields that ARGV holds from `first` to `last`, remove the empty ones; whether they name what the plan ends with.
 local function update(plan_key, first, last, present)
@@ -36,8 +39,12 @@ local function update(plan_key, first, last, present)
   return ending
 end
 
-local function park(id, plan_key, token, after_ms, cancelled, first, last)
+local function park(id, plan_key, token, after_ms, cancelled, first, last, final)
   local ending = update(plan_key, first, last, {'lease', 'parked ' .. token})
+  if final then
+    redis.call('ZADD', doubts_key, whole(now + after_ms), id)
+    return after_ms
+  end
   local at_once = cancelled and not ending
   set_due(plan_key, due_key, id, at_once and now or now + after_ms)
   return at_once and 0 or after_ms
@@ -56,31 +63,31 @@ local function await_retry(id, plan_key, token, cancelled, first, last)
   return after_ms
 end
 
--- The next plan in line need not wait for its own look at the line.
-local function pass_on(id, plan_key, target, alive_ms)
-  local line_key = prefix .. 'line:' .. target
-  if alive_ms > 0 then
-    redis.call('HSET', plan_key, 'released_ms', whole(now + alive_ms))
-  else
-    redis.call('ZREM', line_key, id)
-  end
-  local next_id, until_ms = first_in_line(prefix, target, now)
-  if next_id == id then
-    next_id = redis.call('ZRANGE', line_key, 1, 1)[1]
-  end
-  if not next_id then
-    return
-  end
-  local next_key = prefix .. 'plan:' .. next_id
-  local known = redis.call('HMGET', next_key, 'started_ms', 'lease')
-  if not known[1] and known[2] and string.sub(known[2], 1, 6) == 'parked' then
-    local start_ms = math.floor(redis.call('ZSCORE', line_key, next_id) / 1000)
-    set_due(next_key, due_key, next_id, math.max(until_ms or now, start_ms))
-  end
+-- The plan's fault may be alive: workers look at it until that is known, and the record is kept for them.
+local function keep_in_doubt(id, plan_key, target, doubt, look_again_ms)
+  redis.call('HSET', plan_key, 'doubt', doubt, 'released_ms', whole(NEVER_MS))
+  redis.call('PERSIST', plan_key)
+  redis.call('ZADD', doubts_key, whole(now + look_again_ms), id)
+  pass_on(prefix, due_key, now, id, plan_key, target)
 end
 
-local function finish(id, plan_key, token, batch, target, first)
-  local state, apply_id, cause, result_key, result, alive_ms = unpack(ARGV, first, first + 5)
+-- The fault of a plan that ended in doubt is over.
+local function settle_doubt(id, plan_key, target, alive_ms)
+  redis.call('HDEL', plan_key, 'doubt')
+  redis.call('HSET', plan_key, 'lease', 'parked', 'released_ms', whole(now))
+  redis.call('EXPIRE', plan_key, keep_s)
+  redis.call('ZREM', doubts_key, id)
+  pass_on(prefix, due_key, now, id, plan_key, target, alive_ms)
+  return 0
+end
+
+local function finish(id, plan_key, token, batch, target, first, last)
+  local state, apply_id, cause, result_key, result, alive_ms, doubt, look_again_ms = unpack(ARGV, first, first + 7)
+  if last < first + 7 then
+    doubt = nil
+  else
+    update(plan_key, first + 8, last, {'lease', 'parked ' .. token})
+  end
   redis.call('SET', result_key, result, 'EX', keep_s)
   redis.call('PUBLISH', result_key, result)
   redis.call('HDEL', plan_key, 'cause')
@@ -88,7 +95,6 @@ local function finish(id, plan_key, token, batch, target, first)
   add(fields, 'cause', cause)
   add(fields, 'apply_id', apply_id)
   redis.call('HSET', plan_key, unpack(fields))
-  redis.call('EXPIRE', plan_key, keep_s)
   redis.call('ZREM', due_key, id)
   redis.call('RPUSH', prefix .. 'ended:' .. id, id)
   redis.call('EXPIRE', prefix .. 'ended:' .. id, keep_s)
@@ -98,7 +104,13 @@ local function finish(id, plan_key, token, batch, target, first)
     redis.call('EXPIRE', completions_key, keep_s)
   end
   ended[state] = (ended[state] or 0) + 1
-  pass_on(id, plan_key, target, tonumber(alive_ms))
+  redis.call('SREM', prefix .. 'beside:' .. target, id)
+  if doubt then
+    keep_in_doubt(id, plan_key, target, doubt, tonumber(look_again_ms))
+    return tonumber(look_again_ms)
+  end
+  redis.call('EXPIRE', plan_key, keep_s)
+  pass_on(prefix, due_key, now, id, plan_key, target, tonumber(alive_ms))
   return 0
 end
 
@@ -106,25 +118,27 @@ local function settle(index, count)
   local id, token, kind, first = ARGV[index], ARGV[index + 1], ARGV[index + 2], index + 4
   local last = index + 3 + count
   local plan_key = prefix .. 'plan:' .. id
-  local known = redis.call('HMGET', plan_key, 'lease', 'cancelled', 'batch', 'target')
-  local lease, cancelled = known[1] or '', known[2]
+  local known = redis.call('HMGET', plan_key, 'lease', 'cancelled', 'batch', 'target', 'state')
+  local lease, cancelled, final = known[1] or '', known[2], FINAL[known[5] or '']
   if lease ~= 'held ' .. token then
     local by = string.match(lease, '^parked (.*)$') or string.match(lease, '^message %d+ (.*)$')
     return by == token and (kind == 'retry' and tonumber(ARGV[first]) or 0) or -1
   elseif kind == 'snooze' then
-    return park(id, plan_key, token, tonumber(ARGV[first]), cancelled, first + 1, last)
+    return park(id, plan_key, token, tonumber(ARGV[first]), cancelled, first + 1, last, final)
   elseif kind == 'retry' then
     return await_retry(id, plan_key, token, cancelled, first, last)
   elseif kind == 'end' then
-    return finish(id, plan_key, token, known[3], known[4], first)
+    return finish(id, plan_key, token, known[3], known[4], first, last)
+  elseif kind == 'known' then
+    return settle_doubt(id, plan_key, known[4], tonumber(ARGV[first]))
   elseif kind == 'release' then
     if ARGV[first] == '1' then
       redis.call('HDEL', plan_key, 'started_ms')
     end
-    return park(id, plan_key, token, 0, cancelled, 1, 0)
+    return park(id, plan_key, token, 0, cancelled, 1, 0, final)
   end
   redis.call('HSET', prefix .. 'aside', id, ARGV[first])
-  return park(id, plan_key, token, ASIDE_MS, nil, 1, 0)
+  return park(id, plan_key, token, ASIDE_MS, nil, 1, 0, final)
 end
 
 local answers, index = {}, 3

@@ -21,8 +21,7 @@ def observed(**changes: Any) -> RawObservation:
         "status_code": 200,
         "latency_ms": 2.0,
         "error_rate": 0.0,
-        "success_count": 200,
-        "error_count": 0,
+        "requests": 200,
     }
     return RawObservation.model_validate(fields | changes)
 
@@ -45,8 +44,10 @@ def test_what_the_plan_should_cause_fits(plan: FaultPlan, changes: dict[str, Any
 @pytest.mark.parametrize(
     ("plan", "changes", "told"),
     [
-        (abort_plan(), {"success_count": 0}, "no request"),
-        (abort_plan(), {"success_count": None, "error_count": None}, "no request"),
+        (abort_plan(), {"requests": 0, "error_rate": None, "latency_ms": None}, "no request"),
+        (abort_plan(), {"requests": None}, "no request"),
+        (abort_plan(), {"error_rate": None}, "not observed"),
+        (abort_plan(), {"latency_ms": None}, "not observed"),
         (abort_plan(), {"status_code": 503, "error_rate": 0.99}, "error rate"),
         (abort_plan(), {"status_code": 500, "error_rate": 1.0}, "status 500"),
         (abort_plan(percentage=30), {"error_rate": 0.14}, "error rate"),

@@ -105,5 +105,5 @@ def test_the_reference_is_made_from_the_classes() -> None:
 
 
 def test_every_error_has_an_exit_code_of_its_own_but_for_wrong_input() -> None:
-    codes = Counter(getattr(errors, name).exit_code for name in errors.__all__)
+    codes = Counter([StackError.exit_code, *(type(error).exit_code for error in EVERY_ERROR)])
     assert {code for code, count in codes.items() if count > 1} == {2}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from executor.contract import FaultApply
+from executor.contract import FaultApply, Moment
 
 ABORT: dict[str, Any] = {
     "service": "OrderService",
@@ -47,3 +48,28 @@ def test_a_fault_as_in_the_contract_is_accepted() -> None:
 def test_anything_else_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         FaultApply.model_validate(ABORT | change)
+
+
+@pytest.mark.parametrize(
+    "text", ["2030-01-31T12:00:00.250Z", "2030-01-31T13:00:00.25+01:00", "2030-01-31T12:00:00.250000000Z"]
+)
+def test_a_moment_is_a_date_and_time_with_an_offset(text: str) -> None:
+    assert TypeAdapter(Moment).validate_python(text) == datetime(2030, 1, 31, 12, 0, 0, 250_000, UTC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "soon",
+        "1900000000",
+        "2030-01-31",
+        "2030-01-31 12:00:00.000Z",
+        "2030-01-31T12:00:00.000",
+        "2030-01-32T12:00:00.000Z",
+        "2030-01-31T12:00:00.000Z and more",
+    ],
+)
+def test_anything_else_is_no_moment(text: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Moment).validate_python(text)

@@ -49,7 +49,9 @@ def test_one_roll_decides_and_everything_inside_it_is_hit() -> None:
     assert filter_config["delay"]["percentage"] == filter_config["abort"]["percentage"] == always
     assert spared["match"] == {"path": "/a"}
     assert "typed_per_filter_config" not in spared
-    assert hit["metadata"] == spared["metadata"]
+    said = [route["metadata"]["filter_metadata"]["executor"] for route in (hit, spared)]
+    assert [each["chosen"] for each in said] == [True, False]
+    assert len({each["fault_id"] for each in said}) == 1
 
 
 def test_a_start_delay_lengthens_a_delay() -> None:

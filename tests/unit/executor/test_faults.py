@@ -7,9 +7,26 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from executor.contract import FaultApply, FaultConfig
-from executor.faults import ConflictError, FaultRegistry, KeyReusedError
+from executor.faults import ConflictError, Fault, FaultRegistry, KeyReusedError, TooLateError, refuse_after
+from executor.observations import Arrival, End
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
+WAIT = timedelta(seconds=10)
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def arrive(fault: Fault, at: datetime, *, chosen: bool = True) -> str:
+    stream = f"stream {len(fault.tally.under_way)}"
+    fault.tally.begin(Arrival(stream, fault.apply_id, chosen, at.timestamp(), "GET /a"))
+    return stream
+
+
+def ended(fault: Fault, at: datetime) -> Fault:
+    fault.end_time, fault.arrivals_known = at, True
+    return fault
 
 
 def request(api: str = "/a", percentage: int = 30, held_ms: int = 0) -> FaultApply:
@@ -57,12 +74,93 @@ def test_a_fault_that_was_never_injected_frees_its_key() -> None:
     assert faults.active() == []
 
 
-def test_a_fault_is_settled_once_its_held_requests_are_answered() -> None:
+def test_a_fault_is_over_once_it_holds_no_request() -> None:
     fault = FaultRegistry().add(request(held_ms=500), None, NOW)
-    assert not fault.settled(NOW + timedelta(days=1))
+    assert not fault.over(NOW + timedelta(days=1))
+    arrive(fault, NOW)
+    ended(fault, NOW + seconds(0.1))
+    assert not fault.over(NOW + seconds(0.5))
+    assert fault.over(NOW + seconds(0.56))
+
+
+def test_a_fault_is_not_over_before_its_requests_are_known() -> None:
+    fault = FaultRegistry().add(request(), None, NOW)
     fault.end_time = NOW
-    assert not fault.settled(NOW + timedelta(milliseconds=499))
-    assert fault.settled(NOW + timedelta(milliseconds=500))
+    assert not fault.over(NOW + timedelta(days=1))
+    assert not fault.settled
+
+
+def test_a_request_whose_client_gave_up_is_not_held_any_more() -> None:
+    fault = FaultRegistry().add(request(held_ms=30_000), None, NOW)
+    stream = arrive(fault, NOW)
+    ended(fault, NOW + seconds(1))
+    assert not fault.over(NOW + seconds(1))
+    fault.tally.end(End(stream, fault.apply_id, True, None, 500.0))
+    assert fault.over(NOW + seconds(1))
+    assert fault.settled
+
+
+def test_a_spared_request_holds_no_fault_up_and_is_waited_for() -> None:
+    fault = FaultRegistry().add(request(held_ms=500), None, NOW)
+    arrive(fault, NOW, chosen=False)
+    ended(fault, NOW)
+    assert fault.over(NOW)
+    assert not fault.settled
+
+
+def test_requests_are_given_up_a_while_after_the_last_one_was_held() -> None:
+    faults = FaultRegistry()
+    fault = faults.add(request(held_ms=500), None, NOW)
+    arrive(fault, NOW)
+    ended(fault, NOW + seconds(1))
+    faults.settle(NOW + seconds(11.4), WAIT)
+    assert not fault.settled
+    faults.settle(NOW + seconds(99), WAIT)
+    assert fault.settled
+    assert (fault.tally.unfinished, fault.tally.latencies.mean_ms) == (1, 11_500.0)
+
+
+def test_no_request_is_given_up_while_its_fault_is_on() -> None:
+    fault = FaultRegistry().add(request(), None, NOW)
+    arrive(fault, NOW)
+    fault.give_up(NOW + timedelta(days=1), WAIT)
+    assert fault.tally.unfinished == 0
+
+
+def test_a_fault_that_breaks_off_fails_and_its_requests_are_unanswered() -> None:
+    faults = FaultRegistry()
+    fault, before = faults.add(request("/a"), None, NOW), ended(faults.add(request("/b"), None, NOW), NOW)
+    for each in (fault, before):
+        arrive(each, NOW)
+        each.break_off(NOW + seconds(2), "Envoy ended")
+    assert (fault.end_time, fault.error, before.end_time, before.error) == (
+        NOW + seconds(2),
+        "Envoy ended",
+        NOW,
+        "",
+    )
+    assert fault.settled
+    assert before.settled
+    assert fault.tally.unanswered == before.tally.unanswered == 1
+
+
+def test_current_faults_are_those_that_are_not_over() -> None:
+    faults = FaultRegistry()
+    on, over = faults.add(request("/a"), None, NOW), ended(faults.add(request("/b"), None, NOW), NOW)
+    holding = faults.add(request("/c", held_ms=500), None, NOW)
+    arrive(holding, NOW)
+    ended(holding, NOW)
+    assert faults.current(NOW) == [on, holding]
+    assert over not in faults.current(NOW)
+    faults.settle(NOW + timedelta(hours=1), WAIT)
+    assert faults.unsettled() == [on]
+
+
+def test_an_apply_after_its_last_moment_is_refused() -> None:
+    refuse_after(None, NOW)
+    refuse_after(NOW, NOW)
+    with pytest.raises(TooLateError, match="Not-After is 2030-01-01T00:00:00"):
+        refuse_after(NOW, NOW + timedelta(milliseconds=1))
 
 
 def test_ended_faults_are_forgotten_after_an_hour() -> None:

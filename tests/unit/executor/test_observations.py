@@ -2,51 +2,135 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
-from executor.observations import MAX_LINES, MAX_SPANS, Tally, parse_line
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-LINE: dict[str, Any] = {
+from executor.observations import MAX_LINES, MAX_SPANS, Arrival, End, Mark, Tally, parse_line
+
+ARRIVED: dict[str, Any] = {
+    "kind": "DownstreamStart",
+    "stream": "7-1900000000.000000001",
+    "arrived_at": "1900000000.250000",
+    "start_time": "2030-03-17T17:46:40.250Z",
     "fault_id": "f1",
+    "chosen": True,
     "hit": None,
-    "start_time": "2030-01-01T00:00:00.000Z",
     "method": "GET",
     "path": "/a?b=c",
-    "status": 200,
-    "duration_us": 1500,
+    "status": 0,
+    "flags": "-",
+    "answered_us": None,
+    "ended_ms": 0,
 }
+ENDED = ARRIVED | {"kind": "DownstreamEnd", "status": 200, "answered_us": 1500, "ended_ms": 1}
 
 
-def tally(*changes: dict[str, Any]) -> Tally:
+def arrival(stream: int = 1, *, chosen: bool = False, arrived_at: float = 0.0) -> Arrival:
+    return Arrival(str(stream), "f1", chosen, arrived_at, "GET /a")
+
+
+def end(stream: int = 1, status: int | None = 200, latency_ms: float = 1.0, *, faulted: bool = False) -> End:
+    return End(str(stream), "f1", faulted, status, latency_ms)
+
+
+def tally(*ends: End) -> Tally:
     found = Tally()
-    for change in changes:
-        request = parse_line(LINE | change)
-        assert request is not None
-        found.add(request)
+    for each in ends:
+        found.begin(arrival(int(each.stream)))
+        found.end(each)
     return found
 
 
-def test_a_line_without_a_fault_is_nobodys() -> None:
-    assert parse_line(LINE | {"fault_id": None}) is None
+def test_a_line_of_a_target_without_a_fault_is_nothing() -> None:
+    assert parse_line(ARRIVED | {"fault_id": None}) is None
+
+
+def test_an_arrival_says_which_fault_it_met() -> None:
+    found = parse_line(ARRIVED)
+    line = "2030-03-17T17:46:40.250Z GET /a?b=c"
+    assert found == Arrival("7-1900000000.000000001", "f1", True, 1_900_000_000.25, line)
+
+
+def test_an_answered_request_has_its_status_and_its_latency_in_microseconds() -> None:
+    assert parse_line(ENDED | {"hit": "f1", "flags": "DI,FI"}) == End(ENDED["stream"], "f1", True, 200, 1.5)
+
+
+def test_a_mark_has_its_number() -> None:
+    assert parse_line({"mark": "/ready?mark=17"}) == Mark(17)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"status": 0, "flags": "DC"}, id="the client gave up before the answer"),
+        pytest.param({"status": 0, "flags": "DI,DC"}, id="the client gave up during the delay"),
+        pytest.param({"status": 200, "flags": "DC"}, id="the client gave up in the middle of the answer"),
+        pytest.param({"status": 200, "flags": "UPE"}, id="the service broke off its answer"),
+        pytest.param({"status": 0, "flags": "-"}, id="there was no answer"),
+    ],
+)
+def test_requests_without_a_complete_answer_are_unanswered(change: dict[str, Any]) -> None:
+    found = parse_line(ENDED | {"answered_us": None, "ended_ms": 307} | change)
+    assert found == End(ENDED["stream"], "f1", False, None, 307.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "flags"),
+    [
+        pytest.param(503, "UF", id="the service cannot be reached"),
+        pytest.param(503, "UC", id="the service closed its connection"),
+        pytest.param(504, "UT", id="the service took too long"),
+        pytest.param(101, "DC", id="a websocket was closed"),
+    ],
+)
+def test_answers_of_the_proxy_and_websockets_are_answers(status: int, flags: str) -> None:
+    found = parse_line(ENDED | {"status": status, "flags": flags})
+    assert isinstance(found, End)
+    assert found.status == status
 
 
 def test_hit_and_spared_requests_count_alike() -> None:
-    seen = tally({"status": 503, "hit": "f1", "duration_us": 500}, {}, {}, {})
-    assert (seen.requests, seen.errors, seen.hits) == (4, 1, 1)
-    assert seen.most_frequent_status == 200
-    assert seen.error_rate == 0.25
-    assert seen.mean_latency_ms == 1.25
+    seen = tally(end(1, 503, 0.5, faulted=True), *(end(number, 200, 1.5) for number in (2, 3, 4)))
+    assert (seen.requests, seen.errors, seen.faulted) == (4, 1, 1)
+    assert (seen.most_frequent_status, seen.error_rate, seen.latencies.mean_ms) == (200, 0.25, 1.25)
 
 
-def test_a_target_without_requests_says_so() -> None:
-    seen = tally()
-    assert (seen.requests, seen.most_frequent_status, seen.error_rate, seen.mean_latency_ms) == (0, 0, 0, 0)
+def test_unanswered_requests_are_errors_and_count_for_as_long_as_they_were_held() -> None:
+    seen = tally(end(1, None, 500.0, faulted=True), end(2, 200, 100.0))
+    assert (seen.requests, seen.errors, seen.unanswered) == (2, 1, 1)
+    assert (seen.most_frequent_status, seen.latencies.mean_ms) == (200, 300.0)
+
+
+def test_a_target_without_requests_has_no_figures() -> None:
+    seen = Tally()
+    assert (seen.requests, seen.errors) == (0, 0)
+    assert (seen.most_frequent_status, seen.error_rate, seen.latencies.mean_ms) == (None, None, None)
     assert seen.log_lines() == ["no request came to the target while the fault was on"]
 
 
+def test_a_request_that_arrived_before_the_fault_does_not_count() -> None:
+    seen = Tally()
+    seen.end(end())
+    assert seen.requests == 0
+
+
+def test_a_request_that_was_given_up_does_not_count_again_when_it_ends() -> None:
+    seen = Tally()
+    seen.begin(arrival(chosen=True, arrived_at=100.0))
+    seen.give_up(102.5)
+    seen.end(end(status=200))
+    assert (seen.requests, seen.unanswered, seen.unfinished, seen.faulted) == (1, 1, 1, 1)
+    assert seen.latencies.mean_ms == 2500.0
+
+
 def test_log_lines_are_bounded_and_begin_with_the_sum() -> None:
-    seen = tally(*[{}] * 200, {"status": 404})
-    assert seen.log_lines()[0] == "201 requests, 0 of them hit: 200 x 200, 1 x 404"
+    seen = tally(end(0, 404), end(1, None), *(end(number) for number in range(2, 202)))
+    assert seen.log_lines()[0] == "202 requests, 0 of them hit: 200 x 200, 1 x 404, 1 unanswered"
+    assert seen.log_lines()[2] == "GET /a unanswered 1.0 ms spared"
     assert len(seen.log_lines()) == 1 + MAX_LINES
 
 
@@ -55,3 +139,25 @@ def test_spans_are_bounded() -> None:
     for number in range(100):
         seen.add_span({"name": number})
     assert len(seen.spans) == MAX_SPANS
+
+
+STATUSES = st.one_of(st.none(), st.sampled_from([200, 201, 404, 503]))
+
+
+@given(st.lists(st.tuples(STATUSES, st.booleans()), max_size=50), st.integers(0, 50))
+def test_each_request_that_arrived_counts_once(ends: list[tuple[int | None, bool]], late: int) -> None:
+    """Whether it ends before, during or after the moment at which the Executor stops waiting."""
+    seen = Tally()
+    for number in range(len(ends)):
+        seen.begin(arrival(number))
+    in_time = len(ends) - min(late, len(ends))
+    for number, (status, faulted) in enumerate(ends):
+        if number == in_time:
+            seen.give_up(1.0)
+        seen.end(end(number, status, faulted=faulted))
+    answered = Counter(status for status, _ in ends[:in_time] if status is not None)
+    assert seen.requests == len(ends)
+    assert seen.statuses == answered
+    assert seen.unanswered == len(ends) - answered.total()
+    assert seen.errors == seen.unanswered + answered[404] + answered[503]
+    assert not seen.under_way

@@ -1,0 +1,106 @@
+"""Witnesses of when each fault was really in force: they ask the data plane, never the Executor's API."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import aiohttp
+
+from benchmarks.calibration.load import Request
+from benchmarks.calibration.reservations import Force
+
+if TYPE_CHECKING:
+    from benchmarks.calibration.dose import Window
+
+__all__ = ["EnvoyWitness", "JournalWitness", "Witness", "fault_ids"]
+
+LOOK_EVERY_S = 0.05
+ROUTES = "/config_dump?resource=dynamic_route_configs"
+FAULT_ID = re.compile(rb'"fault_id": ?"([^"]+)"')
+
+
+class Witness(Protocol):
+    """Knows what a data plane did."""
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        ...
+
+    async def windows(self) -> dict[str, Window]:
+        """When each fault was in force, by its `apply_id`."""
+        ...
+
+    async def requests(self, api: str) -> list[Request]:
+        """All requests that came to a path, if it noted them."""
+        del api
+        return []
+
+
+class EnvoyWitness(Witness):
+    """Reads the routes that Envoy has, again and again. Faults are named in them."""
+
+    def __init__(self, admin: str) -> None:
+        """`admin` is the URL of Envoy's admin interface."""
+        self._url = admin + ROUTES
+        self._seen: dict[str, Window] = {}
+
+    async def run(self) -> None:
+        before = time.time()
+        async with aiohttp.ClientSession() as session:
+            while True:
+                async with session.get(self._url) as answer:
+                    routes = await answer.read()
+                now = time.time()
+                self.note(fault_ids(routes), before, now)
+                before = now
+                await asyncio.sleep(LOOK_EVERY_S)
+
+    def note(self, ids: set[str], before: float, now: float) -> None:
+        """These faults were in force at `now`. The last look was at `before`; the truth lies between."""
+        middle = (before + now) / 2
+        for fault_id in ids:
+            began, _ = self._seen.get(fault_id, (middle, 0.0))
+            self._seen[fault_id] = (began, now + (now - before) / 2)
+
+    async def windows(self) -> dict[str, Window]:
+        return dict(self._seen)
+
+
+class JournalWitness(Witness):
+    """Reads the journal of the stub whose data plane is slow."""
+
+    def __init__(self, executor: str) -> None:
+        """`executor` is the URL of its API."""
+        self._executor = executor
+
+    async def run(self) -> None:
+        """The journal is complete at the end."""
+
+    async def windows(self) -> dict[str, Window]:
+        return {
+            force.apply_id: (force.began, force.ended)
+            for force in await self.forces()
+            if force.began is not None and force.ended is not None
+        }
+
+    async def requests(self, api: str) -> list[Request]:
+        return [Request(0.0, *noted) for noted in await self._ask(f"/requests{api}")]
+
+    async def forces(self) -> list[Force]:
+        """All faults that were ever applied."""
+        return [Force(**line) for line in await self._ask("/journal")]
+
+    async def _ask(self, path: str) -> Any:
+        async with aiohttp.ClientSession() as session, session.get(self._executor + path) as answer:
+            return await answer.json()
+
+
+def fault_ids(routes: bytes) -> set[str]:
+    """The ids of all faults that are named in Envoy's routes, which are JSON.
+
+    They are searched for and not parsed: that takes too long for a process that times requests meanwhile.
+    """
+    return {found.decode() for found in FAULT_ID.findall(routes)}

@@ -1,0 +1,89 @@
+"""What is set for every server that workers call over HTTP."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+__all__ = ["MAX_SECONDS", "Endpoint", "Seconds", "Section"]
+
+MAX_SECONDS = 31_536_000
+"""A year. Longer waits do not fit into every clock and socket."""
+
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A part of the settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Endpoint(Section):
+    """A server that workers call over HTTP, and how far it is trusted."""
+
+    base_url: str | None = None
+    """`http://host:port`"""
+
+    token: SecretStr | None = None
+    """Sent as a bearer token."""
+
+    ca_file: Path | None = None
+    """Certificates that the server's may be signed with (PEM), instead of the public ones."""
+
+    client_cert_file: Path | None = None
+    """The certificate by which the server knows a worker (PEM)."""
+
+    client_key_file: Path | None = None
+    """Its private key, if that is not in the same file."""
+
+    proxies_from_environment: bool = False
+    """Whether HTTP_PROXY, HTTPS_PROXY and NO_PROXY apply."""
+
+    connection_timeout_sec: Seconds = 5.0
+    read_timeout_sec: Seconds = 30.0
+    """What waiting for an answer and reading it may take together."""
+
+    max_response_bytes: int = Field(default=5_000_000, ge=1_000)
+    """A longer answer breaks the contract."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        url = urlsplit(value)
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise ValueError("must be a URL such as http://localhost:8000")
+        if url.query or url.fragment or "@" in url.netloc:
+            raise ValueError("must have no credentials, query or fragment")
+        return value.rstrip("/")
+
+    @field_validator("token")
+    @classmethod
+    def _fits_into_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+            raise ValueError("must be printable ASCII without spaces; does it end with a line break?")
+        return value
+
+    @field_validator("ca_file", "client_cert_file", "client_key_file")
+    @classmethod
+    def _is_a_file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"must be a file; there is none at {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _a_key_has_a_certificate(self) -> Self:
+        if self.client_key_file and not self.client_cert_file:
+            raise ValueError("client_key_file needs client_cert_file")
+        return self
+
+    @property
+    def url(self) -> str:
+        """Base URL, without a slash at its end."""
+        return self.base_url or ""

@@ -1,0 +1,121 @@
+"""The access log is read as it grows, across files, and each line once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from executor import access_log
+from executor.access_log import AccessLog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from executor.envoy import Envoy
+
+
+class FakeEnvoy:
+    """Writes lines as Envoy does: it begins a new file with its next line after it was asked to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.written = path.open("ab", buffering=0)
+        self.asked_to_reopen = False
+        self.begins_new_files = True
+        self.marks = 0
+
+    def write(self, line: bytes) -> None:
+        if self.asked_to_reopen and self.begins_new_files:
+            self.written.close()
+            self.written = self.path.open("ab", buffering=0)
+            self.asked_to_reopen = False
+        self.written.write(line)
+
+    def arrive(self, stream: str) -> None:
+        fields = {"kind": "DownstreamStart", "stream": stream, "fault_id": "f1", "chosen": True}
+        moments = {"arrived_at": "1.5", "start_time": "-", "method": "GET", "path": "/a"}
+        self.write(json.dumps(fields | moments).encode() + b"\n")
+
+    async def reopen_logs(self) -> None:
+        self.asked_to_reopen = True
+
+    async def mark_log(self) -> int:
+        self.marks += 1
+        self.write(json.dumps({"mark": f"/ready?mark={self.marks}"}).encode() + b"\n")
+        return self.marks
+
+
+@pytest.fixture
+def envoy(tmp_path: Path) -> Iterator[FakeEnvoy]:
+    fake = FakeEnvoy(tmp_path / "access.log")
+    yield fake
+    fake.written.close()
+
+
+def streams(log: AccessLog) -> list[str]:
+    return [news.stream for news in log.news()]
+
+
+def rotate(log: AccessLog, envoy: FakeEnvoy) -> list[str]:
+    return [news.stream for news in asyncio.run(log.rotate(cast("Envoy", envoy)))]
+
+
+def test_a_log_that_does_not_exist_yet_has_no_news(tmp_path: Path) -> None:
+    assert streams(AccessLog(tmp_path / "none.log")) == []
+
+
+def test_each_line_is_news_once(envoy: FakeEnvoy) -> None:
+    log = AccessLog(envoy.path)
+    envoy.arrive("1")
+    assert streams(log) == ["1"]
+    envoy.arrive("2")
+    assert streams(log) == ["2"]
+    assert streams(log) == []
+
+
+def test_half_a_line_is_read_when_its_rest_is_there(envoy: FakeEnvoy) -> None:
+    log = AccessLog(envoy.path)
+    envoy.write(b'{"mark": "/ready')
+    assert (streams(log), log.read_to_mark) == ([], 0)
+    envoy.write(b'?mark=5"}\n')
+    assert (streams(log), log.read_to_mark) == ([], 5)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"\n", id="an empty line"),
+        pytest.param(b"[]\n", id="no object"),
+        pytest.param(b"{}\n", id="an object without fields"),
+        pytest.param(b"\xff\n", id="no text"),
+        pytest.param(b'{"mark": "/ready?mark=x"}\n', id="a mark without a number"),
+    ],
+)
+def test_what_is_no_line_of_the_log_is_passed_over(envoy: FakeEnvoy, line: bytes) -> None:
+    envoy.write(line)
+    envoy.arrive("1")
+    assert streams(AccessLog(envoy.path)) == ["1"]
+
+
+def test_no_line_is_lost_or_read_twice_when_a_new_file_begins(
+    envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_log, "ROTATE_AT_BYTES", 1)
+    log = AccessLog(envoy.path)
+    envoy.arrive("1")
+    assert streams(log) == ["1"]
+    envoy.arrive("2")
+    envoy.begins_new_files = False
+    assert rotate(log, envoy) == []
+    envoy.arrive("3")
+    assert streams(log) == ["2", "3"]
+    envoy.arrive("4")
+    envoy.begins_new_files = True
+    assert rotate(log, envoy) == ["4"]
+    envoy.arrive("5")
+    assert streams(log) == ["5"]
+    assert [path.name for path in envoy.path.parent.iterdir()] == ["access.log"]

@@ -1,0 +1,223 @@
+"""The stopper ends faults. A plan ends once its fault is known to be over, or after a while in doubt.
+
+    stop --OVER--> over
+      |--else--> status --completed, failed--> over
+                   |--unknown to the Executor--> list of faults --absent--> over
+                   +--else--> stop again, with growing pauses, also after the plan has ended
+
+An apply without an answer may have begun a fault whose id is unknown. The same apply is sent once more, with
+a time that has passed: an Executor that honours `Not-After` names the fault if there is one, and begins none.
+Any other Executor that keeps keys names it, and may begin it for a moment.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from dispatcher.errors import (
+    ExecutorClientError,
+    ExecutorProtocolError,
+    ExecutorRejectedError,
+    FaultFailedError,
+    FaultInDoubtError,
+    FaultLostError,
+)
+from dispatcher.models import PlanState
+from workers.drivers.base import FaultState, StopOutcome
+from workers.engine.decisions import Release, Retry, Snooze
+from workers.engine.terminal_errors import failed
+
+if TYPE_CHECKING:
+    from dispatcher.ledger.record import PlanRecord
+    from dispatcher.settings.executors import ExecutorClientConfig
+    from workers.drivers.base import Driver
+    from workers.engine.calls import StepCalls
+    from workers.engine.decisions import Decision
+
+__all__ = ["Stopper"]
+
+WITHIN_S = 5.0
+"""What a look at a fault that is being stopped may take, in seconds."""
+
+FIRST_PAUSE_MS = 200
+LONGEST_PAUSE_MS = 2_000
+LONGEST_PAUSE_IN_DOUBT_MS = 60_000
+LATE_APPLY_MS = 5_000
+"""How long after an apply without an answer its fault may still begin on an Executor that keeps no time."""
+
+REFUSED = {400, 422}
+"""An apply that is answered like this was never carried out: it breaks a rule, whenever it is sent."""
+
+TOO_LATE = 412
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What is known of a fault that is to end."""
+
+    record: PlanRecord
+    over: bool = False
+    why: str = ""
+    """Why that is not known."""
+
+    trouble: ExecutorClientError | None = None
+    """The call that failed, if one did."""
+
+    hopeless: bool = False
+    """Whether stopping it again would be in vain."""
+
+    named: bool = False
+    """Whether the fault's id is known."""
+
+
+class Stopper:
+    """Ends the faults of one Executor."""
+
+    def __init__(self, config: ExecutorClientConfig) -> None:
+        self._idempotent = config.idempotent_apply
+        self._confirm_ms = round(config.stop_confirmation_sec * 1000)
+
+    def end(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> Decision:
+        """End the plan with `error`, once its fault is known to be over, or with `FaultInDoubtError`.
+
+        If the apply had no answer, the plan ends at once. Its fault is stopped after that.
+        """
+        if not record.applied_for_all_we_know or record.state is PlanState.COMPLETED:
+            return failed(record, error, calls.now_ms)
+        finding = self._stop(record.ending(error, calls.now_ms), calls)
+        record, now_ms = finding.record, calls.now_ms
+        if finding.over:
+            return failed(record, error, now_ms)
+        if finding.trouble is not None:
+            logger.warning("plan %s: its fault was not stopped: %s", record.id, finding.trouble)
+        if finding.hopeless or not finding.named:
+            return failed(record, error, now_ms, doubt=finding.why)
+        left_ms = (record.stopping_ms or now_ms) + self._confirm_ms - now_ms
+        if left_ms <= 0:
+            return failed(record, _in_doubt(record, error, finding.why), now_ms, doubt=finding.why)
+        pause_ms = min(_pause_ms(record, LONGEST_PAUSE_MS), left_ms)
+        if finding.trouble is not None:
+            return Retry(record, pause_ms / 1000, finding.trouble)
+        return Snooze(record, pause_ms)
+
+    def resolve(self, record: PlanRecord, calls: StepCalls) -> Decision:
+        """Stop the fault of a plan that has ended in doubt, or learn that it is over."""
+        finding = self._stop(record, calls)
+        if finding.over:
+            return Release(finding.record, finding.record.gone_in_ms(calls.now_ms))
+        if finding.hopeless and finding.record.apply_id is None:  # no answer will ever say
+            alive_ms = finding.record.alive_ms(calls.now_ms)
+            return Snooze(finding.record, alive_ms) if alive_ms > 0 else Release(finding.record, 0)
+        return Snooze(finding.record, _pause_ms(finding.record, LONGEST_PAUSE_IN_DOUBT_MS))
+
+    def _stop(self, record: PlanRecord, calls: StepCalls) -> _Finding:
+        driver: Driver = calls.for_stops
+        apply_id = record.apply_id or _named(record) or driver.id_of(record.id)
+        try:
+            if apply_id is not None:
+                return self._stop_known(record, apply_id, calls)
+            apply_id = self._learn(record, calls)
+            if apply_id is None:
+                return _unknowable(record)
+            known = record._replace(apply_id=apply_id, applied_ms=record.applied_ms or calls.now_ms)
+            return self._stop_known(known, apply_id, calls)
+        except ExecutorClientError as trouble:
+            if apply_id is None and _refused(trouble):
+                return _Finding(record, over=True)
+            if apply_id is None and _is_too_late(trouble):
+                late = calls.now_ms >= (record.not_after_ms or _latest_ms(record, driver))
+                return _Finding(_again(record), over=late, why="its apply may still arrive")
+            why = f"the last call failed: {trouble.message}"
+            named = apply_id is not None
+            return _Finding(record.failed_once_more(trouble), why=why, trouble=trouble, named=named)
+
+    def _learn(self, record: PlanRecord, calls: StepCalls) -> str | None:
+        """The id of a fault whose apply had no answer. None if there is no way to learn it."""
+        driver: Driver = calls.for_stops
+        for fault in driver.faults(WITHIN_S) or ():
+            if fault.key == record.id:
+                return fault.apply_id
+        if not self._idempotent:
+            return None
+        passed = datetime.fromtimestamp(calls.now_ms / 1000, UTC) - timedelta(seconds=1)
+        return driver.apply(record.plan, record.id, driver.longest_call_s, passed)
+
+    def _stop_known(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> _Finding:
+        finding = self._ask(record, apply_id, calls)
+        if finding.over and record.apply_id is None and calls.now_ms < _first_over_ms(record):
+            return _Finding(_again(record), why="its apply may still arrive", named=True)
+        return finding
+
+    def _ask(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> _Finding:
+        """Stop the fault, and look whether it is over."""
+        outcome, driver = calls.stop(apply_id), calls.for_stops
+        if outcome is StopOutcome.OVER:
+            return _Finding(record, over=True)
+        try:
+            over = driver.status(apply_id, WITHIN_S).state is FaultState.COMPLETED
+            why = f"the Executor still has fault {apply_id}"
+        except FaultFailedError:
+            over, why = True, ""
+        except FaultLostError:
+            listed = driver.faults(WITHIN_S)
+            over = listed is not None and all(fault.apply_id != apply_id for fault in listed)
+            why = f"the Executor does not know fault {apply_id}"
+        hopeless = outcome is StopOutcome.UNSUPPORTED and not over
+        why = "the Executor cannot stop faults" if hopeless else why
+        return _Finding(_again(record), over, why, hopeless=hopeless, named=True)
+
+
+def _again(record: PlanRecord) -> PlanRecord:
+    return record._replace(attempts=record.attempts + 1)
+
+
+def _named(record: PlanRecord) -> str | None:
+    """The fault that a broken answer to its apply names."""
+    answers = (record.error, record.failure)
+    named = [each.apply_id for each in answers if isinstance(each, ExecutorProtocolError)]
+    return next(filter(None, named), None)
+
+
+def _refused(trouble: ExecutorClientError) -> bool:
+    """Whether the answer to an apply that was sent again says that no fault was ever begun."""
+    if isinstance(trouble, FaultFailedError):
+        return True
+    return isinstance(trouble, ExecutorRejectedError) and trouble.status in REFUSED
+
+
+def _is_too_late(trouble: ExecutorClientError) -> bool:
+    """Whether the answer to an apply that was sent again says that there is no such fault so far."""
+    return isinstance(trouble, ExecutorRejectedError) and trouble.status == TOO_LATE
+
+
+def _latest_ms(record: PlanRecord, driver: Driver) -> int:
+    """Until when an apply may arrive whose worker was killed meanwhile."""
+    return (record.doubtful_ms or 0) + round(driver.longest_call_s * 1000)
+
+
+def _first_over_ms(record: PlanRecord) -> int:
+    """Before this, an Executor that does not have the fault may still get its apply."""
+    return (record.doubtful_ms or 0) + LATE_APPLY_MS
+
+
+def _unknowable(record: PlanRecord) -> _Finding:
+    why = "its apply had no answer, and the Executor keeps no keys"
+    return _Finding(record, why=why, hopeless=True)
+
+
+def _in_doubt(record: PlanRecord, error: ExecutorClientError, why: str) -> FaultInDoubtError:
+    apply_id = record.apply_id or ""
+    message = (
+        f"{error.message}; it is unknown whether its fault {apply_id or '(without an id)'} is over: {why}"
+    )
+    return FaultInDoubtError(message, apply_id)
+
+
+def _pause_ms(record: PlanRecord, longest_ms: int) -> int:
+    """Twice as long after each stop."""
+    return int(min(longest_ms, FIRST_PAUSE_MS * 2.0 ** min(record.attempts, 20)))
