@@ -159,10 +159,9 @@ class StateMachine:
         seen_ms, now_ms = record.looked_ms, calls.now_ms
         record = record.looked_at(*told_window(record, status, now_ms), now_ms)
         if status.state is FaultState.COMPLETED:
-            if record.over_ms is None and now_ms < (
-                record.planned_end_ms or 0
-            ):  # it was there at the last look
-                record = record._replace(over_ms=seen_ms or record.applied_ms)  # it was there then
+            if record.over_ms is None and now_ms < (record.planned_end_ms or 0):
+                seen_ms = now_ms if self._watch_ms is None else seen_ms  # an observer counts what is certain
+                record = record._replace(over_ms=seen_ms or record.applied_ms)
             return self._collect(record.completed(), apply_id, calls)
         if has_passed(record.deadline_ms, calls.now_ms):
             return self._end(record, given_up(record, "its fault lasted longer than planned"), calls)
