@@ -140,9 +140,9 @@ def _window(record: PlanRecord, observation: RawObservation, *, by_executor: boo
     lasted = None if real_end is None or in_force is None else real_end - in_force
     if real_start is None and lasted is not None and lasted >= duration:
         lasted = None  # an end in time says nothing of a begin that is unknown
-    return _Window(
-        observation.started_at or real_start or planned, observation.ended_at or end, late_by, lasted
-    )
+    started_at, ended_at = observation.started_at or real_start or planned, observation.ended_at or end
+    told = real_start is not None and real_end is not None
+    return _Window(started_at, ended_at, late_by, lasted, told)
 
 
 def _not_in_force_yet(record: PlanRecord, late_by: timedelta) -> timedelta:
