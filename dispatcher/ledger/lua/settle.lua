@@ -71,16 +71,6 @@ local function keep_in_doubt(id, plan_key, target, doubt, look_again_ms)
   pass_on(prefix, due_key, now, id, plan_key, target)
 end
 
--- The fault of a plan that ended in doubt is over.
-local function settle_doubt(id, plan_key, target, alive_ms)
-  redis.call('HDEL', plan_key, 'doubt')
-  redis.call('HSET', plan_key, 'lease', 'parked', 'released_ms', whole(now))
-  redis.call('EXPIRE', plan_key, keep_s)
-  redis.call('ZREM', doubts_key, id)
-  pass_on(prefix, due_key, now, id, plan_key, target, alive_ms)
-  return 0
-end
-
 local function finish(id, plan_key, token, batch, target, first, last)
   local state, apply_id, cause, result_key, result, alive_ms, doubt, look_again_ms = unpack(ARGV, first, first + 7)
   if last < first + 7 then
@@ -130,7 +120,8 @@ local function settle(index, count)
   elseif kind == 'end' then
     return finish(id, plan_key, token, known[3], known[4], first, last)
   elseif kind == 'known' then
-    return settle_doubt(id, plan_key, known[4], tonumber(ARGV[first]))
+    settle_doubt(prefix, due_key, now, keep_s, id, plan_key, known[4], tonumber(ARGV[first]))
+    return 0
   elseif kind == 'release' then
     if ARGV[first] == '1' then
       redis.call('HDEL', plan_key, 'started_ms')
