@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -185,7 +186,17 @@ class PlanRecord(NamedTuple):
     def fault_ends_ms(self) -> int | None:
         """When the Executor itself has ended the fault, and the requests that it holds are answered."""
         begins_ms = self.doubtful_ms if self.applied_ms is None else self.applied_ms
-        return None if begins_ms is None else begins_ms + budget_ms(self.plan, 0) + 2 * self.takes_effect_ms
+        if begins_ms is None:
+            return None
+        return begins_ms + budget_ms(self.sent_plan, 0) + self.takes_effect_ms
+
+    @property
+    def sent_plan(self) -> FaultPlan:
+        """The plan as the Executor gets it: longer by the time that its fault takes to be in force."""
+        if not self.takes_effect_ms:
+            return self.plan
+        longer_s = math.ceil(self.takes_effect_ms / 1000)
+        return self.plan.model_copy(update={"duration_seconds": self.plan.duration_seconds + longer_s})
 
     @property
     def in_force_ms(self) -> int | None:

@@ -77,6 +77,7 @@ local function settle_doubt(id, plan_key, target, alive_ms)
   redis.call('HSET', plan_key, 'lease', 'parked', 'released_ms', whole(now))
   redis.call('EXPIRE', plan_key, keep_s)
   redis.call('ZREM', doubts_key, id)
+  redis.call('SREM', prefix .. 'beside:' .. target, id)
   pass_on(prefix, due_key, now, id, plan_key, target, alive_ms)
   return 0
 end
@@ -104,11 +105,11 @@ local function finish(id, plan_key, token, batch, target, first, last)
     redis.call('EXPIRE', completions_key, keep_s)
   end
   ended[state] = (ended[state] or 0) + 1
-  redis.call('SREM', prefix .. 'beside:' .. target, id)
   if doubt then
     keep_in_doubt(id, plan_key, target, doubt, tonumber(look_again_ms))
     return tonumber(look_again_ms)
   end
+  redis.call('SREM', prefix .. 'beside:' .. target, id)
   redis.call('EXPIRE', plan_key, keep_s)
   pass_on(prefix, due_key, now, id, plan_key, target, tonumber(alive_ms))
   return 0
