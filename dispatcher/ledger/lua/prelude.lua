@@ -131,5 +131,6 @@ local function settle_doubt(prefix, due_key, now, keep_s, id, plan_key, target, 
   redis.call('HSET', plan_key, 'lease', 'parked', 'released_ms', whole(now))
   redis.call('EXPIRE', plan_key, keep_s)
   redis.call('ZREM', prefix .. 'doubts', id)
+  redis.call('SREM', prefix .. 'beside:' .. target, id)
   pass_on(prefix, due_key, now, id, plan_key, target, alive_ms)
 end

@@ -21,39 +21,42 @@ local now = server_ms()
 local ended = {}
 local doubts_key = prefix .. 'doubts'
 
--- Set the fields that ARGV holds from `first` to `last`, remove the empty ones; whether they name what the plan ends with.
+-- Set the fields that ARGV holds from `first` to `last`, and remove the empty ones.
 local function update(plan_key, first, last, present)
-  local absent, ending = {}, false
+  local absent = {}
   for index = first, last, 2 do
     local name, value = ARGV[index], ARGV[index + 1]
     add(present, name, value)
     if value == '' then
       table.insert(absent, name)
     end
-    ending = ending or (name == 'error' and value ~= '')
   end
   if #absent > 0 then
     redis.call('HDEL', plan_key, unpack(absent))
   end
   redis.call('HSET', plan_key, unpack(present))
-  return ending
+end
+
+-- Whether a cancelled plan still has to begin to end: then it is due at once.
+local function must_end(plan_key, cancelled)
+  return cancelled and redis.call('HEXISTS', plan_key, 'error') == 0
 end
 
 local function park(id, plan_key, token, after_ms, cancelled, first, last, final)
-  local ending = update(plan_key, first, last, {'lease', 'parked ' .. token})
+  update(plan_key, first, last, {'lease', 'parked ' .. token})
   if final then
     redis.call('ZADD', doubts_key, whole(now + after_ms), id)
     return after_ms
   end
-  local at_once = cancelled and not ending
+  local at_once = must_end(plan_key, cancelled)
   set_due(plan_key, due_key, id, at_once and now or now + after_ms)
   return at_once and 0 or after_ms
 end
 
 local function await_retry(id, plan_key, token, cancelled, first, last)
   local after_ms, grace_ms, retries = tonumber(ARGV[first]), tonumber(ARGV[first + 1]), ARGV[first + 2]
-  local ending = update(plan_key, first + 3, last, {'lease', 'message ' .. retries .. ' ' .. token, 'retries', retries})
-  if cancelled and not ending then
+  update(plan_key, first + 3, last, {'lease', 'message ' .. retries .. ' ' .. token, 'retries', retries})
+  if must_end(plan_key, cancelled) then
     redis.call('HSET', plan_key, 'lease', 'parked ' .. token)
     set_due(plan_key, due_key, id, now)
     return -2
@@ -94,11 +97,11 @@ local function finish(id, plan_key, token, batch, target, first, last)
     redis.call('EXPIRE', completions_key, keep_s)
   end
   ended[state] = (ended[state] or 0) + 1
-  redis.call('SREM', prefix .. 'beside:' .. target, id)
   if doubt then
     keep_in_doubt(id, plan_key, target, doubt, tonumber(look_again_ms))
     return tonumber(look_again_ms)
   end
+  redis.call('SREM', prefix .. 'beside:' .. target, id)
   redis.call('EXPIRE', plan_key, keep_s)
   pass_on(prefix, due_key, now, id, plan_key, target, tonumber(alive_ms))
   return 0
