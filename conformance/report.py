@@ -53,6 +53,12 @@ class Report:
     stops_faults: bool
     """Whether a fault can be ended before its time."""
 
+    lists_faults: bool
+    """Whether it lists the faults that it has."""
+
+    keeps_not_after: bool
+    """Whether an apply that comes too late begins nothing."""
+
     findings: Sequence[Finding]
 
     @property
@@ -64,7 +70,8 @@ class Report:
         """The numbers in a line."""
         counts = Counter(each.verdict for each in self.findings)
         numbers = " ".join(f"{verdict}={counts[verdict]}" for verdict in Verdict)
-        kind = f"idempotent_apply={_word(self.idempotent_apply)} stops_faults={_word(self.stops_faults)}"
+        abilities = ("idempotent_apply", "stops_faults", "lists_faults", "keeps_not_after")
+        kind = " ".join(f"{name}={_word(getattr(self, name))}" for name in abilities)
         return f"conformance: cases={len(self.findings)} {numbers} {kind}"
 
     @property

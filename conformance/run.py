@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from conformance.cases import CASES, IDEMPOTENT, STOPS, Case, left_behind
+from conformance.cases import CASES, IDEMPOTENT, LISTS, REFUSES_LATE, STOPS, Case, left_behind
 from conformance.report import Finding, Report, Verdict
 from conformance.subject import AbsentError, ViolationError
 from dispatcher.errors import ExecutorClientError
@@ -32,7 +32,14 @@ def run(subject: Subject, url: str, tell: Callable[[Finding], None], interrupted
             findings.append(try_case(case, subject))
             tell(findings[-1])
     held = {each.case for each in findings if each.verdict is Verdict.OK}
-    return Report(url, IDEMPOTENT in held, STOPS in held, findings)
+    return Report(
+        url,
+        idempotent_apply=IDEMPOTENT in held,
+        stops_faults=STOPS in held,
+        lists_faults=LISTS in held,
+        keeps_not_after=REFUSES_LATE in held,
+        findings=findings,
+    )
 
 
 def try_case(case: Case, subject: Subject) -> Finding:

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from workers.drivers.answers import Answer
     from workers.drivers.transport import HttpTransport
 
-__all__ = ["AbsentError", "Subject", "ViolationError", "shown"]
+__all__ = [
+    "LOOK_EVERY_S",
+    "NO_SUCH_METHOD",
+    "SHORT_S",
+    "AbsentError",
+    "Subject",
+    "ViolationError",
+    "shown",
+    "until",
+]
 
 LOOK_EVERY_S = 0.1
 LEFT_BEHIND_S = 5.0

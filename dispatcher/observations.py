@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
@@ -13,36 +13,39 @@ __all__ = ["Doubt", "Figures", "RawObservation"]
 class Doubt(StrEnum):
     """A reason to distrust an observation. docs/recommender.md says what each means for a search."""
 
-    meaning: str
-    """What is the case, for people: a sentence without its full stop."""
+    LATE = "late"
+    SHORT = "short"
+    LONG = "long"
+    WINDOW_UNKNOWN = "window_unknown"
+    FEW_REQUESTS = "few_requests"
+    COUNT_UNKNOWN = "count_unknown"
+    NOT_FAULTED = "not_faulted"
+    OVERLAPPED = "overlapped"
+    TRUNCATED = "truncated"
+    INCOMPLETE = "incomplete"
+    BASELINE_UNHEALTHY = "baseline_unhealthy"
+    NOT_RECOVERED = "not_recovered"
 
-    LATE = "late", "the fault began later than planned"
-    SHORT = "short", "the fault was in force for less than its planned duration"
-    LONG = "long", "the fault was in force for more than its planned duration"
-    WINDOW_UNKNOWN = "window_unknown", "the Executor does not say when the fault began, or when it ended"
-    """The missing times of the observation are those that were planned."""
+    @property
+    def meaning(self) -> str:
+        """What is the case, for people: a sentence without its full stop."""
+        return MEANINGS[self]
 
-    FEW_REQUESTS = (
-        "few_requests",
-        "so few requests came that the interval of the error rate is wider than 0.2",
-    )
-    COUNT_UNKNOWN = "count_unknown", "the Executor does not say how many requests it saw"
-    NOT_FAULTED = (
-        "not_faulted",
-        "requests came, and the fault hit none of them, although it should have hit several",
-    )
-    OVERLAPPED = "overlapped", "another plan's fault was on the same target meanwhile"
-    TRUNCATED = "truncated", "traces or log lines were too long, and a part of them is missing"
-    INCOMPLETE = "incomplete", "requests were still under way at the end, and count as unanswered"
-    BASELINE_UNHEALTHY = "baseline_unhealthy", "a part of the requests before the fault failed, too"
-    NOT_RECOVERED = "not_recovered", "the target did not become healthy again in time after the fault"
 
-    def __new__(cls, value: str, meaning: str) -> Self:
-        """A member is its value; its meaning is beside it."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member
+MEANINGS = {
+    Doubt.LATE: "the fault began later than planned",
+    Doubt.SHORT: "the fault was in force for less than its planned duration",
+    Doubt.LONG: "the fault was in force for more than its planned duration",
+    Doubt.WINDOW_UNKNOWN: "the Executor does not say when the fault began, or when it ended",
+    Doubt.FEW_REQUESTS: "so few requests came that the interval of the error rate is wider than 0.2",
+    Doubt.COUNT_UNKNOWN: "the Executor does not say how many requests it saw",
+    Doubt.NOT_FAULTED: "the fault hit none of the requests that came, although it should have hit several",
+    Doubt.OVERLAPPED: "another plan's fault was on the same target meanwhile",
+    Doubt.TRUNCATED: "traces or log lines were too long, and a part of them is missing",
+    Doubt.INCOMPLETE: "requests were still under way at the end, and count as unanswered",
+    Doubt.BASELINE_UNHEALTHY: "a part of the requests before the fault failed, too",
+    Doubt.NOT_RECOVERED: "the target did not become healthy again in time after the fault",
+}
 
 
 class Figures(BaseModel):
@@ -90,7 +93,7 @@ class Figures(BaseModel):
     """How many requests got an error status, or no answer."""
 
     started_at: AwareDatetime | None = None
-    """When the window began, by the clock of whatever observed it."""
+    """When the window began, by the clock of the Executor or observer."""
 
     ended_at: AwareDatetime | None = None
     """When the window ended, by the same clock."""

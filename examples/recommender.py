@@ -1,13 +1,14 @@
 """A Recommender: searches for the fault that hurts most, with a Bayesian optimiser (Optuna's TPE sampler).
 
-It asks the optimiser for several faults at a time, has the dispatcher carry them out side by side, and
-reports the observations to the optimiser. Run `dispatcher up` in one terminal, and in another one, after the
-exports that it prints:
+First it observes each target without a fault. Then it asks the optimiser for several faults at a time, has
+the dispatcher carry them out side by side, and reports to the optimiser how much each of them hurts. Run
+`dispatcher up` in one terminal, and in another one, after the exports that it prints:
 
-    python examples/recommender.py --rounds 5 --search monday
+    python examples/recommender.py --rounds 20 --until 0.5 --search monday
 
-Killed and started again, the search "monday" goes on: a plan's id is the name of the search and
-the number of the trial, and the same plan under the same id is one plan, however often it is submitted.
+It finds the weakness of the sample services (executor/sample_service.py). Killed and started again, the
+search "monday" goes on: a plan's id is the name of the search and the number of the trial, and the same plan
+under the same id is one plan, however often it is submitted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import optuna
 from optuna.trial import TrialState
@@ -24,16 +25,20 @@ from dispatcher import (
     CircuitOpenError,
     Dispatcher,
     DispatchHaltedError,
+    Doubt,
     ExecutorClientError,
     FaultPlan,
     FaultType,
     LedgerUnavailableError,
     RawObservation,
     ResultTimeoutError,
+    effect_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+Key = TypeVar("Key", int, str)
 
 TARGETS = (
     "PaymentService /api/v1/payment/process",
@@ -48,7 +53,11 @@ TIMEOUT_SEC = 20.0
 EXPIRES_SEC = 60.0
 """What it may wait for a worker, and for its target if another plan has that."""
 
-SLOW_MS = 500.0
+AT_RANDOM = 40
+"""Trials before the optimiser draws conclusions. Most faults do no harm, and teach it nothing."""
+
+UNUSABLE = {Doubt.LATE, Doubt.SHORT, Doubt.LONG, Doubt.NOT_FAULTED, Doubt.OVERLAPPED}
+"""An observation with one of these doubts is of another fault than the one that was asked for."""
 
 GOES_ON = (DispatchHaltedError, LedgerUnavailableError, ResultTimeoutError)
 """Errors that say nothing of the fault: its plan goes on, or can be submitted later."""
@@ -58,6 +67,7 @@ def main() -> None:
     """Search, and print the worst fault that was found."""
     parser = argparse.ArgumentParser(description="Search for the fault that hurts most.")
     parser.add_argument("--rounds", type=int, default=5, help="of %(default)s rounds", metavar="N")
+    parser.add_argument("--until", type=float, default=1.1, help="stop at a fault that hurts so much, 0 to 1")
     parser.add_argument("--seed", type=int, default=None, help="to repeat a search")
     parser.add_argument("--search", metavar="NAME", help="keep it in NAME.db, and go on with it next time")
     options = parser.parse_args()
@@ -67,25 +77,46 @@ def main() -> None:
         storage=options.search and f"sqlite:///{options.search}.db",
         load_if_exists=True,
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=options.seed),
+        sampler=sampler(options.seed),
     )
     try:
         with Dispatcher() as dispatcher:
-            search(dispatcher, study, options.rounds)
+            search(dispatcher, study, options.rounds, options.until)
     except ExecutorClientError as error:
         sys.exit(f"the search is interrupted: {error}")
-    if not study.get_trials(states=[TrialState.COMPLETE]):
+    if not observed(study):
         sys.exit("no fault was observed")
     worst = study.best_trial
     print(f"worst of {ended(study)}: {worst.user_attrs['plan']} -> harm {worst.value:.2f}")
 
 
-def search(dispatcher: Dispatcher, study: optuna.Study, rounds: int) -> None:
+def sampler(seed: int | None) -> optuna.samplers.BaseSampler:
+    """The optimiser."""
+    return optuna.samplers.TPESampler(n_startup_trials=AT_RANDOM, seed=seed)
+
+
+def search(dispatcher: Dispatcher, study: optuna.Study, rounds: int, until: float) -> None:
     """Ask for faults, have them carried out, and report the outcomes, until so many rounds are done."""
-    carry_out(dispatcher, study, begun(study))
-    while ended(study) < rounds * AT_ONCE:
-        trials = [study.ask() for _ in range(AT_ONCE)]
-        carry_out(dispatcher, study, {trial.number: propose(trial) for trial in trials})
+    quiet = baselines(dispatcher, study.study_name)
+    plans = begun(study)
+    report(study, plans, carry_out(dispatcher, study.study_name, plans), quiet)
+    while ended(study) < rounds * AT_ONCE and not (observed(study) and study.best_value >= until):
+        plans = {trial.number: propose(trial) for trial in (study.ask() for _ in range(AT_ONCE))}
+        report(study, plans, carry_out(dispatcher, study.study_name, plans), quiet)
+
+
+def baselines(dispatcher: Dispatcher, name: str) -> dict[str, RawObservation]:
+    """What each target is like without a fault: a plan that hits 0 % injects none."""
+    nothing = {"fault_type": "delay", "delay_seconds": 0.1, "percentage": 0}
+    plans = {
+        f"baseline-{number}": plan_of(nothing | {"target": target}) for number, target in enumerate(TARGETS)
+    }
+    quiet = {}
+    for key, outcome in carry_out(dispatcher, name, plans).items():
+        if isinstance(outcome, ExecutorClientError):
+            raise outcome
+        quiet[target_of(plans[key])] = outcome
+    return quiet
 
 
 def begun(study: optuna.Study) -> dict[int, FaultPlan]:
@@ -105,56 +136,106 @@ def ended(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.FAIL]))
 
 
-def carry_out(dispatcher: Dispatcher, study: optuna.Study, plans: Mapping[int, FaultPlan]) -> None:
-    """Have the plans carried out side by side. One that fails is a trial that failed: the search goes on."""
+def observed(study: optuna.Study) -> bool:
+    """Whether any trial has a value."""
+    return bool(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
+
+
+def carry_out(
+    dispatcher: Dispatcher, name: str, plans: Mapping[Key, FaultPlan]
+) -> dict[Key, RawObservation | ExecutorClientError]:
+    """Have the plans carried out side by side. Raises an error only if a plan's outcome is not yet known."""
     handles = {
-        number: dispatcher.submit(
+        key: dispatcher.submit(
             plan,
-            plan_id=f"{study.study_name}-{number}",
+            plan_id=f"{name}-{key}",
             timeout_sec=TIMEOUT_SEC,
             expires=EXPIRES_SEC,
             conflict_policy="queue",  # two faults on one target would spoil both observations
         )
-        for number, plan in plans.items()
+        for key, plan in plans.items()
     }
-    pause_s = 0.0
-    for number, handle in handles.items():
-        message = f"trial {number}: {plans[number]}"
+    outcomes: dict[Key, RawObservation | ExecutorClientError] = {}
+    for key, handle in handles.items():
         try:
-            observation = handle.result(timeout=EXPIRES_SEC + DURATION_SECONDS + TIMEOUT_SEC + 10)
+            outcomes[key] = handle.result(timeout=EXPIRES_SEC + DURATION_SECONDS + TIMEOUT_SEC + 10)
         except GOES_ON:
             raise
         except ExecutorClientError as error:
-            print(f"{message}: {error}")
-            study.tell(number, state=TrialState.FAIL)
-            if error.retry_safe:  # nothing was learned of this fault: it is worth another trial
-                study.enqueue_trial(study.trials[number].params)
-            if isinstance(error, CircuitOpenError):
-                pause_s = max(pause_s, error.retry_after_s)
+            outcomes[key] = error
+    return outcomes
+
+
+def report(
+    study: optuna.Study,
+    plans: Mapping[int, FaultPlan],
+    outcomes: Mapping[int, RawObservation | ExecutorClientError],
+    quiet: Mapping[str, RawObservation],
+) -> None:
+    """Give the optimiser what came of its trials. One that failed is a failed trial: the search goes on."""
+    pause_s = 0.0
+    for number, outcome in outcomes.items():
+        plan = plans[number]
+        if isinstance(outcome, ExecutorClientError):
+            again, value, words = outcome.retry_safe, None, str(outcome)
+            if isinstance(outcome, CircuitOpenError):
+                pause_s = max(pause_s, outcome.retry_after_s)
         else:
-            print(f"{message} -> harm {harm(observation):.2f}")
-            study.tell(number, harm(observation))
+            value = harm(plan, outcome, quiet[target_of(plan)])
+            again = value is None
+            doubts = ", ".join(outcome.doubts) or "figures are missing"
+            words = f"not observed as planned: {doubts}" if value is None else f"harm {value:.2f}"
+        print(f"trial {number}: {plan} -> {words}")
+        study.tell(number, value, state=TrialState.FAIL if value is None else None)
+        if again:  # nothing was learned of this fault: it is worth another trial
+            study.enqueue_trial(study.trials[number].params)
     time.sleep(pause_s)
 
 
 def propose(trial: optuna.Trial) -> FaultPlan:
     """The fault that the optimiser would try next. It is written down before it is submitted."""
-    service, api = trial.suggest_categorical("target", TARGETS).split()
-    kind = FaultType(trial.suggest_categorical("kind", ["delay", "abort"]))
-    percentage = trial.suggest_int("percentage", 10, 100, step=10)
-    what: dict[str, object] = {"abort_http_status": 503}
-    if kind is FaultType.DELAY:
-        what = {"delay_seconds": trial.suggest_float("delay_seconds", 0.1, 1.0)}
-    where = {"service": service, "api": api, "fault_type": kind, "percentage": percentage}
-    plan = FaultPlan.model_validate({**where, **what, "duration_seconds": DURATION_SECONDS})
-    trial.set_user_attr("plan", str(plan))
+    point = {
+        "target": trial.suggest_categorical("target", TARGETS),
+        "fault_type": trial.suggest_categorical("fault_type", ["delay", "abort"]),
+        "percentage": trial.suggest_int("percentage", 20, 100, step=10),
+        "delay_seconds": trial.suggest_float("delay_seconds", 0.1, 1.0),
+        "abort_http_status": 503,
+    }
+    plan = plan_of(point)
     trial.set_user_attr("plan", plan.model_dump_json(exclude_none=True))
     return plan
 
 
-def harm(observation: RawObservation) -> float:
-    """How much a fault hurts: errors count in full, latency as far as it is slow. From 0 to 1."""
-    return max(observation.error_rate, min(1.0, observation.latency_ms / SLOW_MS) / 2)
+def plan_of(point: Mapping[str, object]) -> FaultPlan:
+    """The plan of a point, which has a delay and a status at once."""
+    service, api = str(point["target"]).split()
+    rest = {key: value for key, value in point.items() if key != "target"}
+    return FaultPlan.from_point(rest, service=service, api=api, duration_seconds=DURATION_SECONDS)
+
+
+def target_of(plan: FaultPlan) -> str:
+    """What it hits, as in `TARGETS`."""
+    return f"{plan.service} {plan.api}"
+
+
+def harm(plan: FaultPlan, observation: RawObservation, quiet: RawObservation) -> float | None:
+    """What share of the requests that a fault hits fails although the fault itself does not make it fail.
+
+    An abort of 50 % makes half of the requests errors: that is its dose. Errors beyond it are a weakness,
+    and so is each error that a mere delay causes. The lower end of the interval counts: so much is certain.
+    None if the observation does not say.
+    """
+    if UNUSABLE & set(observation.doubts):
+        return None
+    effect = effect_of(observation, quiet)
+    more_errors = effect.error_rate_difference_low
+    if more_errors is None:
+        more_errors = effect.error_rate_difference
+    if more_errors is None:
+        return None
+    hit = plan.percentage / 100
+    dose = hit if plan.fault_type is FaultType.ABORT else 0.0
+    return min(1.0, max(0.0, (more_errors - dose) / hit))
 
 
 if __name__ == "__main__":

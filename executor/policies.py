@@ -1,12 +1,13 @@
 """The policy API: faults as policies with names (specification, appendix A, the existing project).
 
-The existing control plane accepts what it cannot carry out. This one refuses that: other matches than an
-exact path, a second rule, and a policy that would never end.
+The existing control plane accepts what it cannot carry out. This one refuses that: other matches than one
+path with any query, a second rule, and a policy that would never end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -39,10 +40,45 @@ class Selector(_Part):
     service: str = Field(min_length=1, max_length=253)
 
 
-class Path(_Part):
-    """The path of the requests that are hit, without the query."""
+QUERY = r"(\?.*)?$"
+"""How a regular expression ends that takes a path with any query."""
 
-    exact: ApiPath
+ONE_PATH = r"""^\^/(?:[!"%&',/0-9:;<=>@A-Z_`a-z~-]|\\[!"$-/:->@\[-`{-~])*\(\\\?\.\*\)\?\$$"""
+"""Such an expression: `^`, the path, whose special characters are escaped, and `QUERY`."""
+
+MAX_API_LENGTH = 2048
+
+
+class Path(_Part):
+    """The path of the requests that are hit, with any query: as `exact`, or as `regex`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [wanted], "properties": {wanted: {"type": "string"}, other: {"type": "null"}}}
+                for wanted, other in (("exact", "regex"), ("regex", "exact"))
+            ]
+        }
+    )
+
+    exact: ApiPath | None = None
+    regex: Annotated[str, Field(pattern=ONE_PATH, max_length=2 * MAX_API_LENGTH)] | None = None
+    """One path with any query, as the existing control plane needs it: `^/a\\.b(\\?.*)?$`."""
+
+    @model_validator(mode="after")
+    def _is_one_path(self) -> Self:
+        if (self.exact is None) == (self.regex is None):
+            raise ValueError("one of exact and regex is required, and not both")
+        if len(self.api) > MAX_API_LENGTH:
+            raise ValueError(f"regex must be of a path of at most {MAX_API_LENGTH} characters")
+        return self
+
+    @property
+    def api(self) -> str:
+        """The path itself."""
+        if self.regex is None:
+            return self.exact or ""
+        return re.sub(r"\\(.)", r"\1", self.regex.removeprefix("^").removesuffix(QUERY))
 
 
 class Match(_Part):
@@ -115,7 +151,7 @@ class Policy(_Part):
         fault = rule.fault
         return FaultApply(
             service=self.spec.selector.service,
-            api=rule.match.path.exact,
+            api=rule.match.path.api,
             fault_type="delay" if fault.delay else "abort",
             percentage=fault.percentage,
             duration_seconds=fault.duration_seconds,
@@ -170,6 +206,10 @@ class Policies:
         """The policy, as long as its fault is on."""
         policy, fault = self._policies.get(name, (None, None))
         return policy if fault and fault.active else None
+
+    def all(self) -> list[Policy]:
+        """All policies whose faults are on."""
+        return [policy for policy, fault in self._policies.values() if fault.active]
 
     async def delete(self, name: str) -> bool:
         """End its fault. False if there is no such policy. Raises `EnvoyError`."""

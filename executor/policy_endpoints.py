@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence  # noqa: TC003 (FastAPI reads the annotations)
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,7 @@ def add_policies(app: FastAPI, policies: Policies, services: Container[str]) -> 
     created: dict[int | str, dict[str, Any]] = {201: {"links": links}}
     refused = refusals(400, 401, 404, 409, 503)
     add(all_of_them, endpoints.put, methods=["POST"], status_code=201, responses=created | refused)
+    add(all_of_them, endpoints.list, methods=["GET"], responses=refusals(401), response_model=list[Policy])
     add(one, endpoints.get, methods=["GET"], responses=refusals(400, 401) | missing, response_model=Policy)
     add(
         one,
@@ -65,6 +67,10 @@ class _Endpoints:
         except EnvoyError as exc:
             raise HTTPException(503, str(exc)) from exc
         return policy
+
+    async def list(self) -> Sequence[Policy]:
+        """All policies whose faults are on. One that is absent is over."""
+        return self._policies.all()
 
     async def get(self, name: Name) -> Policy | JSONResponse:
         """The policy, as long as its fault is on."""

@@ -1,21 +1,70 @@
-"""A small service to have something that faults can hit."""
+"""Small services to have something that faults can hit, with a weakness to find.
+
+OrderService asks InventoryService for the stock at each checkout. If InventoryService fails, it takes the
+order without a promised date. If InventoryService is slower than `PATIENCE_S`, the checkout fails: its client
+expects errors, and no slow answers.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import aiohttp
 from aiohttp import web
 
 from executor.loopback import LoopbackServer
 
-__all__ = ["SAMPLE_SERVICES", "sample_service"]
+if TYPE_CHECKING:
+    from executor.envoy_config import Address
+
+__all__ = ["CALLED_THROUGH", "PATIENCE_S", "SAMPLE_SERVICES", "SampleService", "sample_service"]
 
 SAMPLE_SERVICES = ("PaymentService", "OrderService", "InventoryService")
 
+STOCK = ("InventoryService", "/api/v1/stock")
+CHECKOUT = ("OrderService", "/api/v1/checkout")
 
-def sample_service() -> LoopbackServer:
+CALLED_THROUGH = {STOCK: CHECKOUT}
+"""Targets that no client calls itself, each with the one that calls it for each of its own requests."""
+
+PATIENCE_S = 0.4
+"""Client time-out of OrderService."""
+
+FIRST_ERROR_STATUS = 400
+
+
+class SampleService(LoopbackServer):
     """Answers every path below /api/, under any host name."""
-    return LoopbackServer("/api/", _answer)
+
+    def __init__(self) -> None:
+        super().__init__("/api/", self._answer)
+        self.proxy: Address | None = None
+        """Where it finds the services that it calls. Until that is known it calls none."""
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        body = {"service": request.host, "path": request.path, "received": len(await request.read())}
+        if self.proxy is None or (request.host, request.path) != CHECKOUT:
+            return web.json_response(body)
+        try:
+            status = await _status_of(STOCK, self.proxy)
+        except (TimeoutError, aiohttp.ClientError):
+            return web.json_response(body | {"error": f"{STOCK[0]} has no answer"}, status=504)
+        return web.json_response(body | {"date_promised": status < FIRST_ERROR_STATUS})
 
 
-async def _answer(request: web.Request) -> web.Response:
-    body = {"service": request.host, "path": request.path, "received": len(await request.read())}
-    return web.json_response(body)
+async def _status_of(target: tuple[str, str], proxy: Address) -> int:
+    """What the target answers to a GET. Raises if it does not answer in time."""
+    service, path = target
+    url = f"http://{proxy[0]}:{proxy[1]}{path}"
+    patience = aiohttp.ClientTimeout(total=PATIENCE_S)
+    async with (
+        aiohttp.ClientSession(timeout=patience) as session,
+        session.get(url, headers={"Host": service}) as answer,
+    ):
+        await answer.read()
+        return answer.status
+
+
+def sample_service() -> SampleService:
+    """One that plays all of `SAMPLE_SERVICES`, not yet started."""
+    return SampleService()

@@ -19,7 +19,7 @@ from executor.app import create_app
 from executor.envoy import Envoy
 from executor.faults import FaultRegistry
 from executor.injector import Injector
-from executor.sample_service import SAMPLE_SERVICES, sample_service
+from executor.sample_service import CALLED_THROUGH, SAMPLE_SERVICES, sample_service
 from executor.traces import span_receiver
 from executor.traffic import Traffic
 
@@ -61,12 +61,15 @@ async def serve(options: Options, folder: Path) -> None:
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listener(options.api))
         services = dict(options.services)
+        sample = sample_service()
         if options.sample:
-            sample = await _started(sample_service(), stack)
+            await _started(sample, stack)
             services |= dict.fromkeys(SAMPLE_SERVICES, sample.address)
         injector, envoy = await _data_plane(options, folder, services, stack)
+        sample.proxy = envoy.proxy
         if options.traffic_rps:
-            traffic = Traffic(options.traffic_rps, envoy.proxy, injector.targets)
+            called_through = CALLED_THROUGH if options.sample else {}
+            traffic = Traffic(options.traffic_rps, envoy.proxy, injector.targets, called_through)
             await _in_background(traffic.run(), stack)
         app = create_app(injector, envoy, services, options.token)
         api = _Api(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=STOP_WITHIN_S))

@@ -1,4 +1,4 @@
-"""Sends a steady stream of requests through Envoy to every target that has a fault."""
+"""Sends a steady stream of requests through Envoy to every target that has a fault, or to what calls it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from executor.envoy_config import Address
 
@@ -24,11 +24,21 @@ logger = logging.getLogger(__name__)
 class Traffic:
     """`rps` requests a second to each target: an open loop, which delayed answers do not slow down."""
 
-    def __init__(self, rps: float, proxy: Address, targets: Callable[[], Iterable[tuple[str, str]]]) -> None:
-        """`targets` says which (service, path) to drive, and is asked at each beat."""
+    def __init__(
+        self,
+        rps: float,
+        proxy: Address,
+        targets: Callable[[], Iterable[tuple[str, str]]],
+        called_through: Mapping[tuple[str, str], tuple[str, str]],
+    ) -> None:
+        """`targets` says which (service, path) to drive, and is asked at each beat.
+
+        One in `called_through` gets its requests from another target, which calls it.
+        """
         self._interval_s = 1 / rps
         self._base_url = f"http://{proxy[0]}:{proxy[1]}"
         self._targets = targets
+        self._called_through = called_through
         self._in_flight: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -49,7 +59,8 @@ class Traffic:
                 await asyncio.gather(*self._in_flight, return_exceptions=True)
 
     def _beat(self, session: aiohttp.ClientSession) -> None:
-        for service, path in self._targets():
+        for target in self._targets():
+            service, path = self._called_through.get(target, target)
             if len(self._in_flight) >= MAX_IN_FLIGHT:
                 logger.warning("%d requests are in flight: no more are sent", MAX_IN_FLIGHT)
                 return

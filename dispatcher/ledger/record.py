@@ -25,6 +25,9 @@ PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SCHEMA_VERSION = "1"
 """Of the plan's fields. Records of another version are set aside. `lua/prelude.lua` has the same number."""
 
+WHOLE_SECOND_MS = 1_000
+"""By how much a fault may last longer than planned, because an Executor takes whole seconds."""
+
 END_STATES: dict[type[Exception], PlanState] = {
     errors.PlanCancelledError: PlanState.CANCELLED,
     errors.PlanExpiredError: PlanState.EXPIRED,
@@ -92,6 +95,9 @@ class PlanRecord(NamedTuple):
     applying_ms: int | None = None
     """When an apply began that must not be repeated."""
 
+    sent_ms: int | None = None
+    """When the first apply that may have begun the fault was sent."""
+
     takes_effect_ms: int = 0
     """How long after its apply the fault is in force, and after its removal gone."""
 
@@ -155,6 +161,7 @@ class PlanRecord(NamedTuple):
             doubtful_ms=moment("doubtful_ms"),
             not_after_ms=moment("not_after_ms"),
             applying_ms=moment("applying_ms"),
+            sent_ms=moment("sent_ms"),
             takes_effect_ms=int(fields.get("takes_effect_ms", 0)),
             began_ms=moment("began_ms"),
             over_ms=moment("over_ms"),
@@ -189,9 +196,14 @@ class PlanRecord(NamedTuple):
 
     @property
     def planned_end_ms(self) -> int | None:
-        """When the fault has been in force for its duration, if it ends as planned."""
-        begins_ms = self.in_force_ms
-        return None if begins_ms is None else begins_ms + self.plan.duration_seconds * 1000
+        """When the fault has been in force for its duration, if it ends as planned.
+
+        Unless the Executor says when it began, that was when its apply was sent, at the earliest.
+        """
+        if self.applied_ms is None:
+            return None
+        begins_ms = self.began_ms or (self.sent_ms or self.applied_ms) + self.takes_effect_ms
+        return begins_ms + self.plan.duration_seconds * 1000
 
     def alive_ms(self, now_ms: int) -> int:
         """How much longer the fault may be alive if it is not stopped."""
@@ -201,7 +213,11 @@ class PlanRecord(NamedTuple):
         """How long the removal of a fault that is over still takes to arrive at the target."""
         if not self.applied_for_all_we_know:
             return 0
-        return max(0, min(self.over_ms or now_ms, now_ms) + self.takes_effect_ms - now_ms)
+        end_ms = self.planned_end_ms
+        if end_ms is None or self.state is not PlanState.OBSERVED or (self.over_ms or end_ms) < end_ms:
+            return self.takes_effect_ms  # it was stopped or found to be over just now
+        removed_ms = max(self.over_ms or 0, end_ms + WHOLE_SECOND_MS * (self.takes_effect_ms > 0))
+        return max(0, removed_ms + self.takes_effect_ms - now_ms)
 
     @property
     def why(self) -> str | None:
@@ -229,6 +245,7 @@ class PlanRecord(NamedTuple):
             "state": self.state,
             "apply_id": self.apply_id or "",
             "applied_ms": self.applied_ms or "",
+            "sent_ms": self.sent_ms or "",
             "takes_effect_ms": self.takes_effect_ms or "",
             "began_ms": self.began_ms or "",
             "over_ms": self.over_ms or "",

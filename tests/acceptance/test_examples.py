@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from support.eventually import eventually
 from support.processes import WarmProcess
 
+from executor.sample_service import PATIENCE_S
+
 if TYPE_CHECKING:
     from support.processes import ExecutorProcess, Workers
     from support.stub_executor import StubExecutor
@@ -38,18 +40,22 @@ def outcome(redis_url: str, folder: Path, *options: str) -> tuple[int, list[str]
     return code, process.output.splitlines(), (folder / "errors").read_text()
 
 
-def test_the_recommender_finds_a_fault_that_hurts(
+def test_the_recommender_finds_the_weakness_of_the_sample_services_within_60_trials(
     start: Workers, executor: ExecutorProcess, redis_url: str, tmp_path: Path
 ) -> None:
     start(executor.url)
-    code, lines, err = outcome(redis_url, tmp_path, "--rounds", "3", "--seed", "7")
+    code, lines, err = outcome(redis_url, tmp_path, "--rounds", "20", "--until", "0.5", "--seed", "7")
     assert (code, err) == (0, "")
     *trials, last = lines
-    harms = [float(line.rpartition(" ")[2]) for line in trials]
-    assert len(harms) == 9
-    found = re.fullmatch(r"worst of 9: .+ -> harm ([0-9.]+)", last)
-    assert found is not None
-    assert float(found[1]) == max(harms) > 0.3
+    assert len(trials) <= 60
+    found = re.fullmatch(
+        r"worst of (\d+): delay ([0-9.]+) s, \d+ % of InventoryService /api/v1/stock, 2 s -> harm ([0-9.]+)",
+        last,
+    )
+    assert found is not None, lines
+    assert int(found[1]) == len(trials)
+    assert float(found[2]) > PATIENCE_S
+    assert float(found[3]) >= 0.5
 
 
 def test_a_recommender_that_was_killed_goes_on_with_its_search(
@@ -58,14 +64,15 @@ def test_a_recommender_that_was_killed_goes_on_with_its_search(
     start(stub.url)
     options = ["--rounds", "2", "--seed", "7", "--search", "monday"]
     with recommender(redis_url, tmp_path, *options) as killed:
-        eventually(lambda: stub.requests)
+        eventually(lambda: "monday-0" in stub.requests)
         killed.kill()
-    assert killed.output == ""  # it has heard of no observation
+    assert killed.output == ""  # it has no observation of a trial yet
     code, lines, err = outcome(redis_url, tmp_path, *options)
     assert (code, err) == (0, "")
     assert lines[-1].startswith("worst of 6: ")
-    assert set(stub.requests) == {f"monday-{number}" for number in range(6)}
-    assert sum(stub.applied.values()) == 6
+    baselines = {f"monday-baseline-{number}" for number in range(3)}
+    assert set(stub.requests) == baselines | {f"monday-{number}" for number in range(6)}
+    assert sum(stub.applied.values()) == 9
 
 
 def test_a_recommender_that_meets_a_halt_ends_and_goes_on_after_it(
@@ -87,11 +94,14 @@ def test_a_fault_that_failed_for_other_reasons_gets_another_trial(
     start: Workers, stub: StubExecutor, redis_url: str, tmp_path: Path
 ) -> None:
     start(stub.url, DISPATCHER_EXECUTORS__DEFAULT__MAX_RETRIES="0")
+    options = ["--seed", "7", "--search", "monday"]
+    code, lines, err = outcome(redis_url, tmp_path, *options, "--rounds", "0")  # the baselines alone
+    assert (code, lines, err) == (1, [], "no fault was observed\n")
     stub.answers.extend([(503, {"message": "not now"})])
-    code, lines, err = outcome(redis_url, tmp_path, "--rounds", "2", "--seed", "7")
+    code, lines, err = outcome(redis_url, tmp_path, *options, "--rounds", "2")
     assert (code, err) == (0, "")
-    told = [re.fullmatch(r"trial \d: (.+?)(: .+| -> harm .+)", line) for line in lines[:-1]]
-    failed = [found[1] for found in told if found and "not now" in found[2]]
-    again = [found[1] for found in told if found and "harm" in found[2]]
+    trials = [re.fullmatch(r"trial \d: (.+?) -> (.+)", line) for line in lines[:-1]]
+    failed = [found[1] for found in trials if found and "not now" in found[2]]
+    again = [found[1] for found in trials if found and "harm" in found[2]]
     assert len(failed) == 1
     assert failed[0] in again

@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -27,8 +28,9 @@ from dispatcher.settings.executors import PrometheusSettings
 from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.results import ResultCodec
 from workers.drivers.answers import Answer
-from workers.drivers.base import FaultState
+from workers.drivers.base import FaultStatus, ListedFault, StopOutcome
 from workers.drivers.faults_api import FaultsApiDriver
+from workers.drivers.policies import PolicyOptions, policy_body
 from workers.drivers.policy_api import PolicyApiDriver
 from workers.drivers.transport import HttpTransport
 from workers.observers.prometheus import PrometheusObserver
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 ON_THE_WIRE = 0.1
 PLAN = abort_plan()
+SOON = datetime(2100, 1, 1, tzinfo=UTC)
 CODEC = ResultCodec(make_celery(Settings()))
 RECORD = PlanRecord("p1", PLAN, "default", timeout_ms=1, submitted_ms=1, due_ms=1).applied("f1", 1)
 
@@ -53,11 +56,20 @@ GOOD: dict[str, Any] = {
         "logs": ["a line"],
         "success_count": 1,
         "error_count": 1,
+        "requests": 2,
+        "faulted": 1,
+        "unanswered": 0,
+        "latency_p50_ms": 1.0,
+        "latency_p95_ms": 2.0,
+        "start_time": "2026-01-01T00:00:00Z",
+        "end_time": "2026-01-01T00:00:01Z",
     },
-    "faults.stop": {},
+    "faults.faults": {"faults": [{"apply_id": "f1", "key": "p1"}]},
+    "faults.stop": {"apply_id": "f1", "status": "completed"},
     "faults.health": {"status": "healthy"},
-    "policy.apply": {"metadata": {"name": "plan-p1"}, "spec": {"rules": []}},
+    "policy.apply": policy_body(PLAN, "plan-p1", PolicyOptions()),
     "policy.status": {"metadata": {"name": "plan-p1"}, "spec": {}},
+    "policy.faults": {"policies": [{"metadata": {"name": "plan-p1"}}]},
     "policy.stop": {"error": "not_found", "details": {"resource": "policy"}},
     "prometheus": {"data": {"result": [{"metric": {"code": "503"}, "value": [1.0, "0.5"]}]}},
 }
@@ -91,13 +103,15 @@ class Parsers:
         for each in (faults, policy, observer):
             each._transport = self.transport
         self.calls = {
-            "faults.apply": lambda: faults.apply(PLAN, "p1", 1),
+            "faults.apply": lambda: faults.apply(PLAN, "p1", 1, SOON),
             "faults.status": lambda: faults.status("f1", 1),
             "faults.metrics": lambda: faults.metrics("f1", 1),
+            "faults.faults": lambda: faults.faults(1),
             "faults.stop": lambda: faults.stop("f1"),
             "faults.health": lambda: faults.health(1),
-            "policy.apply": lambda: policy.apply(PLAN, "p1", 1),
+            "policy.apply": lambda: policy.apply(PLAN, "p1", 1, SOON),
             "policy.status": lambda: policy.status("plan-p1", 1),
+            "policy.faults": lambda: policy.faults(1),
             "policy.stop": lambda: policy.stop("plan-p1"),
             "prometheus": lambda: observer.observation(RECORD, 1),
         }
@@ -211,9 +225,9 @@ def check_value(value: object) -> object:
         assert again == value, (again, value)
         assert len(value.model_dump_json()) < 2_000
     else:
-        assert value is None or isinstance(value, bool | FaultState) or (isinstance(value, str) and value), (
-            value
-        )
+        each = value if isinstance(value, list) else [value]
+        good = (type(None), FaultStatus, StopOutcome, ListedFault)
+        assert all(isinstance(one, good) or (isinstance(one, str) and one) for one in each), value
     return value
 
 

@@ -17,7 +17,7 @@ def test_no_answer_is_unexpected() -> None:
 def test_a_parser_that_lets_an_empty_id_through_is_found(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(faults_api, "_usable", lambda _: True)
+    monkeypatch.setattr(faults_api, "usable_id", lambda _: True)
     with pytest.raises(AssertionError):
         responses.run(3_000, stops=True)
     assert "unexpected: (" in capsys.readouterr().err

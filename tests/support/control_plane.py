@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import re
 import time
@@ -20,12 +22,22 @@ NOT_FOUND = "404 page not found\n"
 class ControlPlane(LoopbackServer):
     """Takes nonsense, overwrites in silence, and forgets a policy when its time is over.
 
+    An older version drops fields that it does not know. Its store is memory, or etcd, which keeps policies
+    over a restart, but not their timers.
+
     Time is what `now_s` says: the real one, until a test lets it `pass_`.
     """
 
     policies: dict[str, tuple[dict[str, Any], float]] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
     posted: list[dict[str, Any]] = field(default_factory=list)
+    drops: list[str] = field(default_factory=list)
+    """Paths of the fields that this version does not keep, as in `spec.selector`."""
+
+    ready: bool | None = True
+    """Whether the store answers. None: an older version without `/v1/ready`."""
+
+    lists: bool = True
     proxied_404: bool = False
     """Whether a proxy in front of it knows no path at all."""
 
@@ -42,6 +54,10 @@ class ControlPlane(LoopbackServer):
         """Names of the policies that are on."""
         return [name for name, (_, ends_s) in self.policies.items() if self.now_s < ends_s]
 
+    def restart(self, *, etcd: bool = False) -> None:
+        """All policies are gone; or they stay for ever, if they were in etcd."""
+        self.policies = {name: (policy, float("inf")) for name, (policy, _) in self.policies.items() if etcd}
+
     def answer_bytes(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         status, answer = self.answer(method, path, body)
         if isinstance(answer, str):
@@ -53,6 +69,10 @@ class ControlPlane(LoopbackServer):
         if not self.proxied_404:
             if (method, path) == ("GET", "/v1/health"):
                 return 200, {"status": "healthy"}
+            if (method, path) == ("GET", "/v1/ready") and self.ready is not None:
+                return (200, {"status": "ready"}) if self.ready else (503, {"status": "not ready"})
+            if (method, path) == ("GET", "/v1/policies") and self.lists:
+                return 200, [self.policies[name][0] for name in self.there()] or None
             if (method, path) == ("POST", "/v1/policies"):
                 return self._post(body)
             one = re.fullmatch("/v1/policies/([^/]+)", path)
@@ -78,7 +98,10 @@ class ControlPlane(LoopbackServer):
         numbers = [fault.get(name, 0) for name in ("percentage", "duration_seconds")]
         if not policy["metadata"].get("name") or any(not isinstance(number, int) for number in numbers):
             return 400, {"error": "invalid_input", "message": "invalid policy"}
-        self.posted.append(policy)
+        self.posted.append(copy.deepcopy(policy))
+        for dropped in self.drops:
+            *above, name = dropped.split(".")
+            functools.reduce(dict.__getitem__, above, policy).pop(name, None)
         lasts_s = numbers[1] or float("inf")
         self.policies[policy["metadata"]["name"]] = (policy, self.now_s + lasts_s)
         return 201, policy

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dispatcher import (
     ExecutorClientError,
     ExecutorRejectedError,
     FaultLostError,
     FaultPlan,
+    MetricsNotReadyError,
     RawObservation,
 )
-from workers.drivers.base import Driver, FaultState
+from workers.drivers.base import Driver, FaultState, FaultStatus, ListedFault, StopOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +24,37 @@ if TYPE_CHECKING:
 @dataclass
 class FakeDriver(Driver):
     """Faults end when `end` says so. `troubles` are raised, one a call, before a call does anything."""
+
+    figures: dict[str, Any] = field(
+        default_factory=lambda: {
+            "status_code": 503,
+            "latency_ms": 1.5,
+            "error_rate": 1.0,
+            "requests": 100,
+            "success_count": 0,
+            "error_count": 100,
+            "faulted": 100,
+        }
+    )
+    """What is observed of every fault."""
+
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    """What the status says, if anything."""
+
+    not_ready: int = 0
+    """How many more requests of metrics come too early."""
+
+    stop_says: StopOutcome = StopOutcome.OVER
+    stop_ends: bool = True
+    """Whether a stop ends the fault."""
+
+    lists: bool = False
+    checks_not_after: bool = False
+    """Whether an apply after its `not_after`, by this machine's clock, is refused."""
+
+    not_after: list[datetime] = field(default_factory=list)
+    """Of the applies."""
 
     troubles: deque[ExecutorClientError | None] = field(default_factory=deque)
     calls: list[str] = field(default_factory=list)
@@ -40,8 +72,11 @@ class FakeDriver(Driver):
     def end(self, apply_id: str) -> None:
         self.ended.add(apply_id)
 
-    def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+    def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
         self._called("apply", within_s)
+        self.not_after.append(not_after)
+        if self.checks_not_after and datetime.now(UTC) > not_after:
+            raise ExecutorRejectedError("the apply came too late, and began nothing", 412, "")
         if self.applied.setdefault(f"fault-{key}", plan) != plan:
             raise ExecutorRejectedError("the key was used for another fault", 422, "")
         return f"fault-{key}"
@@ -49,21 +84,27 @@ class FakeDriver(Driver):
     def id_of(self, key: str) -> str | None:
         return f"fault-{key}" if self.ids_known else None
 
-    def status(self, apply_id: str, within_s: float) -> FaultState:
+    def status(self, apply_id: str, within_s: float) -> FaultStatus:
         self._called("status", within_s)
         self._known(apply_id)
-        return FaultState.COMPLETED if apply_id in self.ended else FaultState.RUNNING
+        if apply_id in self.ended:
+            return FaultStatus(FaultState.COMPLETED, self.started_at, self.ended_at)
+        return FaultStatus(FaultState.RUNNING, self.started_at)
 
     def metrics(self, apply_id: str, within_s: float) -> RawObservation:
         self._called("metrics", within_s)
         self._known(apply_id)
-        return RawObservation(
-            execution_id=apply_id,
-            timestamp=datetime.now(UTC),
-            status_code=503,
-            latency_ms=1.5,
-            error_rate=1.0,
-        )
+        if self.not_ready > 0:
+            self.not_ready -= 1
+            raise MetricsNotReadyError(f"{apply_id} has no metrics yet")
+        return RawObservation(execution_id=apply_id, timestamp=datetime.now(UTC), **self.figures)
+
+    def faults(self, within_s: float) -> list[ListedFault] | None:
+        self._called("faults", within_s)
+        if not self.lists:
+            return None
+        there = [each for each in self.applied if each not in self.ended]
+        return [ListedFault(each, each.removeprefix("fault-")) for each in there]
 
     def health(self, within_s: float) -> None:
         self._called("health", within_s)
@@ -71,10 +112,11 @@ class FakeDriver(Driver):
     def close(self) -> None:
         """Nothing is open."""
 
-    def stop(self, apply_id: str) -> bool:
+    def stop(self, apply_id: str) -> StopOutcome:
         self._called("stop")
-        self.ended.add(apply_id)
-        return True
+        if self.stop_ends:
+            self.ended.add(apply_id)
+        return self.stop_says
 
     def _called(self, name: str, within_s: float = 0.0) -> None:
         self.calls.append(name)

@@ -28,6 +28,14 @@ FINE = "fine"
 PROTOCOL, CONNECTION, TIMEOUT = "ExecutorProtocolError", "ExecutorConnectionError", "ExecutorTimeoutError"
 REJECTED, SERVER = "ExecutorRejectedError", "ExecutorServerError"
 FAILED, LOST = "FaultFailedError", "FaultLostError"
+NOT_READY = "MetricsNotReadyError"
+
+
+def not_ready_or(error: str) -> dict[str, str]:
+    """For answers that mean, to a request of metrics, that there are none yet."""
+    return {"apply": error, "status": error, "metrics": NOT_READY, "stop": error}
+
+
 HUGE = 6_000_000
 
 
@@ -47,7 +55,7 @@ class Wrong:
     """Whether only the body is wrong: calls that do not read it are fine."""
 
     def expected(self, call: str) -> str:
-        if call == "stop" and (self.unread or self.name in {"status-404", "status-405"}):
+        if call == "stop" and (self.unread or self.name in {"status-404", "status-405", "status-501"}):
             return FINE
         return self.expects if isinstance(self.expects, str) else self.expects[call]
 
@@ -151,7 +159,8 @@ STATUSES = [
         ("402 Payment Required", REJECTED),
         ("403 Forbidden", REJECTED),
         ("405 Method Not Allowed", REJECTED),
-        ("409 Conflict", REJECTED),
+        ("409 Conflict", not_ready_or(REJECTED)),
+        ("425 Too Early", not_ready_or(REJECTED)),
         ("410 Gone", REJECTED),
         ("418 I'm a teapot", REJECTED),
         ("422 Unprocessable", REJECTED),
@@ -168,9 +177,10 @@ ANSWERS = [
     Wrong(
         "status-404",
         raw(whole(b"404 page not found", "404 Not Found")),
-        {"apply": REJECTED, "status": LOST, "metrics": LOST, "stop": FINE},
+        {"apply": REJECTED, "status": LOST, "metrics": NOT_READY, "stop": FINE},
     ),
-    Wrong("status-204", raw(head("204 No Content")), PROTOCOL, unread=True),
+    Wrong("status-202", raw(whole(b"{}", "202 Accepted")), not_ready_or(PROTOCOL), unread=True),
+    Wrong("status-204", raw(head("204 No Content")), not_ready_or(PROTOCOL), unread=True),
     Wrong("redirect", raw(whole(b"", "302 Found", "Location: /v1/health")), REJECTED),
     Wrong("redirect-for-ever", raw(whole(b"", "301 Moved", "Location: /v1/faults/apply")), REJECTED),
     Wrong("busy", raw(whole(b"{}", "429 Busy", "Retry-After: 1")), SERVER),
@@ -240,7 +250,7 @@ FRAMES = [
     Wrong("continues", around(lambda good: INTERIM + whole(good)), FINE),
 ]
 BODIES = [
-    Wrong(name, write, PROTOCOL, unread=True)
+    Wrong(name, write, not_ready_or(PROTOCOL) if name in {"empty", "object"} else PROTOCOL, unread=True)
     for name, write in {
         "empty": text(""),
         "null": text("null"),
@@ -267,7 +277,7 @@ BODIES = [
         "status-list": changed(status=["applied"], error_rate=[]),
         "status-unknown": changed(status="paused", error_rate="half"),
         "status-upper": changed(status="APPLIED", error_rate=-1),
-        "status-null": changed(status=None, error_rate=None),
+        "status-null": changed(status=None, error_rate="none"),
         "status-true": changed(status=True, error_rate=True),
         "id-of-another": changed(apply_id="f-other/../x", status="unknown"),
     }.items()
@@ -301,12 +311,17 @@ OUT_OF_RANGE: dict[str, dict[str, Any]] = {
     "logs-text": {"logs": "one line"},
     "logs-numbers": {"logs": [1]},
     "count-below-0": {"error_count": -1},
+    "more-faulted": {"requests": 1, "faulted": 2},
+    "counts-that-differ": {"requests": 3, "success_count": 1, "error_count": 1},
+    "percentiles-that-fall": {"latency_p50_ms": 2, "latency_p95_ms": 1},
 }
 FIELDS = [
     Wrong("apply-failed", changed(status="failed", message="no data plane"), FAILED, calls=("apply",)),
     Wrong("status-failed", changed(status="failed", error_msg="gone"), FAILED, calls=("status",)),
     Wrong("end-missing", without("end_time"), FINE, calls=("status",)),
-    Wrong("end-nonsense", changed(end_time="yesterday", start_time=-1), FINE, calls=("status",)),
+    Wrong(
+        "end-nonsense", changed(end_time="yesterday", start_time=-1), PROTOCOL, calls=("status", "metrics")
+    ),
     Wrong("other-fault", changed(apply_id="f-other"), PROTOCOL, calls=("status", "metrics"), unread=True),
     *[
         Wrong(f"metrics-{name}", changed(**fields), PROTOCOL, calls=("metrics",))

@@ -101,7 +101,7 @@ def _handler(server: LoopbackServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(answer)
 
-        do_POST = do_DELETE = do_PUT = do_GET  # noqa: N815 (the base class looks for these names)
+        do_POST = do_DELETE = do_PUT = do_HEAD = do_GET  # noqa: N815 (the base class looks for these names)
 
         def log_message(self, *args: object) -> None:
             """Say nothing."""

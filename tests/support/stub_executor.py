@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import Counter, deque
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -39,6 +40,13 @@ class StubExecutor(LoopbackServer):
 
         self.health: tuple[int, object] = (200, {"status": "healthy"})
         self.health_checks = 0
+        self.lists_faults = True
+        self.listings: deque[tuple[int, object]] = deque()
+        """The first answers to `GET /v1/faults`."""
+
+        self.lists = 0
+        """How often its faults were listed. These calls are not among `calls`."""
+
         self.let_go = threading.Event()
 
     def __exit__(self, *exc_info: object) -> None:
@@ -57,6 +65,8 @@ class StubExecutor(LoopbackServer):
         if path == "/v1/health":
             self.health_checks += 1
             return (503, {}) if self.down else self.health
+        if (method, path) == ("GET", "/v1/faults"):
+            return self._list()
         self.calls.append((method, path))
         self.called_at.append(time.monotonic())
         self.headers.append(headers)
@@ -66,18 +76,34 @@ class StubExecutor(LoopbackServer):
         if self.answers:
             return self.answers.popleft()
         if method == "POST":
-            return self._apply(headers["idempotency-key"], body)
+            return self._apply(headers, body)
         return self._about(method, *map(unquote, path.removeprefix("/v1/faults/").split("/")))
 
     def refuse(self, api: str, *answers: tuple[int, object]) -> None:
         """Answer the next applies to this API like that."""
         self.refusals[api] = deque(answers)
 
-    def _apply(self, key: str, body: Any) -> tuple[int, object]:
+    def _list(self) -> tuple[int, object]:
+        self.lists += 1
+        if self.listings:
+            return self.listings.popleft()
+        if self.down:
+            return 503, {"error": "down"}
+        if not self.lists_faults:
+            return 404, {"error": "not_found"}
+        there = [key for key, ends_s in list(self.running.items()) if time.monotonic() < ends_s]
+        return 200, {"faults": [{"apply_id": key, "key": key} for key in there]}
+
+    def _apply(self, headers: dict[str, str], body: Any) -> tuple[int, object]:
+        key = headers["idempotency-key"]
         if self.refusals.get(body["api"]):
             return self.refusals[body["api"]].popleft()
         if body["api"] in self.hanging:
             self.let_go.wait(60)
+        not_after = headers.get("not-after")
+        late = not_after is not None and datetime.now(UTC) > datetime.fromisoformat(not_after)
+        if late and key not in self.running:
+            return 412, {"error": "too_late"}
         if self.requests.setdefault(key, body) != body:
             return 422, {"error": "key_reused"}
         if key not in self.running:
@@ -91,7 +117,7 @@ class StubExecutor(LoopbackServer):
         if method == "DELETE":
             self.running[apply_id] = 0.0
             self.stopped.add(apply_id)
-            return 200, {}
+            return 200, {"apply_id": apply_id, "status": "completed"}
         if part == "status":
             over = time.monotonic() >= self.running[apply_id]
             return 200, {"apply_id": apply_id, "status": "completed" if over else "running"}
@@ -100,6 +126,11 @@ class StubExecutor(LoopbackServer):
             "status_code": 503,
             "latency_ms": 1.5,
             "error_rate": 1.0,
+            "requests": 100,
+            "faulted": 100,
+            "unanswered": 0,
+            "success_count": 0,
+            "error_count": 100,
             "trace_data": {"resourceSpans": []},
             "logs": ["a line"],
         }

@@ -74,7 +74,7 @@ def is_a_setting(model: type[BaseModel], path: list[str]) -> bool:
     if field is None:
         return False
     rest = path[1:]
-    if get_origin(field.annotation) is dict and models_in(field.annotation):
+    if get_origin(field.annotation) is dict:
         rest = rest[1:]  # a name that people choose
     inner = models_in(field.annotation)
     return not rest or any(is_a_setting(each, rest) for each in inner)

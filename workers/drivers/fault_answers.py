@@ -119,6 +119,7 @@ class MetricsAnswer(_Window):
     requests: Count | None = None
     faulted: Count | None = None
     unanswered: Count | None = None
+    unfinished: Count | None = None
     latency_sd_ms: Milliseconds | None = None
     latency_p50_ms: Milliseconds | None = None
     latency_p95_ms: Milliseconds | None = None
@@ -147,6 +148,7 @@ class MetricsAnswer(_Window):
         for part in ("faulted", "unanswered", "success_count", "error_count"):
             _check_order(self, part, "requests", self.total)
         _check_order(self, "unanswered", "error_count", self.error_count)
+        _check_order(self, "unfinished", "unanswered", self.unanswered)
         if None not in {self.success_count, self.error_count}:
             counted = (self.success_count or 0) + (self.error_count or 0)
             if counted != self.total:

@@ -149,16 +149,21 @@ class FaultsApiDriver(Driver):
     def _observation(self, apply_id: str, metrics: MetricsAnswer) -> RawObservation:
         trace_data, less_traces = truncate_json(metrics.trace_data, self._max_trace_bytes)
         logs, fewer_logs = truncate_lines(metrics.logs or [], self._max_log_bytes)
-        doubts = [Doubt.COUNT_UNKNOWN] * (metrics.total is None)
+        truncated = ["trace_data"] * less_traces + ["logs"] * fewer_logs
+        doubts = {
+            Doubt.COUNT_UNKNOWN: metrics.total is None,
+            Doubt.TRUNCATED: bool(truncated),
+            Doubt.INCOMPLETE: bool(metrics.unfinished),
+        }
         observation = RawObservation(
             execution_id=apply_id,
             timestamp=datetime.now(UTC),
             **metrics.figures(),
             started_at=metrics.began,
             ended_at=metrics.ended,
-            doubts=(*doubts, *[Doubt.TRUNCATED] * (less_traces or fewer_logs)),
+            doubts=tuple(doubt for doubt, holds in doubts.items() if holds),
             logs=logs,
-            truncated=["trace_data"] * less_traces + ["logs"] * fewer_logs,
+            truncated=truncated,
         )
         return observation.model_copy(update={"trace_data": trace_data})  # JSON, and costly to check again
 

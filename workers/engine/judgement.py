@@ -6,7 +6,7 @@
     started_at, ended_at        the observation, else the record, else as planned (then `window_unknown`)
     doubts                      those of the driver or observer, and those that are found here
 
-An observation without a request has neither an error rate nor a latency, whatever the Executor says.
+An observation without a request has neither an error rate nor a latency, even if the Executor sends them.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def judge(
     `fail` of. Raises `ExecutorProtocolError` if there are more errors than requests.
     """
     observation = _counted(record, observation)
-    window = _window(record, observation)
+    window = _window(record, observation, told=config.observer is None)
     _check_in_force(record, window)
     _check_requests(record, observation, config)
     doubts = {*observation.doubts, *_doubts(record, observation, window)}
@@ -122,17 +122,24 @@ def _counts(record: PlanRecord, figures: Figures) -> dict[str, Any]:
     return {"requests": requests, "error_rate": rate, "error_rate_low": low, "error_rate_high": high}
 
 
-def _window(record: PlanRecord, observation: RawObservation) -> _Window:
-    """The real window as far as it is known, and what is planned of the rest."""
+def _window(record: PlanRecord, observation: RawObservation, *, told: bool) -> _Window:
+    """The real window as far as it is known, and what is planned of the rest.
+
+    `told` says that the Executor made the observation. An observer's window is that of its requests.
+    """
     duration = timedelta(seconds=record.plan.duration_seconds)
     planned = _moment(None if record.applied_ms is None else record.applied_ms + record.takes_effect_ms)
-    real_start = observation.started_at or _moment(record.began_ms)
-    real_end = observation.ended_at or _moment(record.over_ms)
+    real_start = (observation.started_at if told else None) or _moment(record.began_ms)
+    real_end = (observation.ended_at if told else None) or _moment(record.over_ms)
     late_by = timedelta(0) if real_start is None or planned is None else real_start - planned
     in_force = planned if real_start is None else real_start + _not_in_force_yet(record, late_by)
     end = real_end or (None if in_force is None else in_force + duration)
-    lasted = None if real_start is None or real_end is None or in_force is None else real_end - in_force
-    return _Window(real_start or planned, end, late_by, lasted)
+    lasted = None if real_end is None or in_force is None else real_end - in_force
+    if real_start is None and lasted is not None and lasted >= duration:
+        lasted = None  # an end in time says nothing of a begin that is unknown
+    return _Window(
+        observation.started_at or real_start or planned, observation.ended_at or end, late_by, lasted
+    )
 
 
 def _not_in_force_yet(record: PlanRecord, late_by: timedelta) -> timedelta:

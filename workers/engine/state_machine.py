@@ -129,7 +129,9 @@ class StateMachine:
             record = calls.sample(record, Phase.BEFORE, _left_s(record, calls.now_ms))
         plan = record.plan
         takes_s = self._takes_effect_s if plan.takes_effect_sec is None else plan.takes_effect_sec
-        record = record._replace(takes_effect_ms=round(takes_s * 1000))
+        record = record._replace(
+            sent_ms=record.sent_ms or calls.now_ms, takes_effect_ms=round(takes_s * 1000)
+        )
         longer = {"duration_seconds": plan.duration_seconds + math.ceil(takes_s)}
         sent = plan.model_copy(update=longer) if takes_s else plan
         try:
@@ -141,25 +143,32 @@ class StateMachine:
 
     def _look(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> Decision:
         """See how the fault does. An observer that samples the target does so meanwhile."""
-        if self._watch_ms is not None and _is_in_force(record, calls.now_ms):
-            record = calls.sample(record, Phase.DURING, _left_s(record, calls.now_ms))
+        begun_ms = calls.now_ms
+        if self._watch_ms is not None and _is_in_force(record, begun_ms):
+            record = calls.sample(record, Phase.DURING, _left_s(record, begun_ms))
         if calls.now_ms < self._status_due_ms(record, calls):
-            return Snooze(record.still_running(), self._next_look_ms(record, calls))
+            return Snooze(record.still_running(), self._next_look_ms(record, calls, begun_ms))
         try:
             status = calls.status(apply_id, _left_s(record, calls.now_ms))
         except ExecutorClientError as error:
             if not error.retry_safe or calls.now_ms >= (record.planned_end_ms or 0):
                 raise
             logger.info("plan %s: a look at its fault failed: %s", record.id, error)
-            return Snooze(record._replace(looked_ms=calls.now_ms), self._next_look_ms(record, calls))
-        record = record.looked_at(*told_window(record, status, calls.now_ms), calls.now_ms)
+            record = record._replace(looked_ms=calls.now_ms)
+            return Snooze(record, self._next_look_ms(record, calls, begun_ms))
+        seen_ms, now_ms = record.looked_ms, calls.now_ms
+        record = record.looked_at(*told_window(record, status, now_ms), now_ms)
         if status.state is FaultState.COMPLETED:
+            if record.over_ms is None and now_ms < (
+                record.planned_end_ms or 0
+            ):  # it was there at the last look
+                record = record._replace(over_ms=seen_ms or record.applied_ms)  # it was there then
             return self._collect(record.completed(), apply_id, calls)
         if has_passed(record.deadline_ms, calls.now_ms):
             return self._end(record, given_up(record, "its fault lasted longer than planned"), calls)
         if calls.now_ms >= _overdue_ms(record):
             self._stop_overdue(record, apply_id, calls)
-        return Snooze(record, self._next_look_ms(record, calls))
+        return Snooze(record, self._next_look_ms(record, calls, begun_ms))
 
     def _stop_overdue(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> None:
         """End a fault that the Executor should have ended. The next look says whether it is over."""
@@ -173,19 +182,18 @@ class StateMachine:
         every_ms = max(self._check_ms, calls.in_flight * 1000 // MOST_LOOKS_PER_SEC)
         return min((record.looked_ms or 0) + every_ms, record.planned_end_ms or 0)
 
-    def _next_look_ms(self, record: PlanRecord, calls: StepCalls) -> int:
-        """How long the plan may rest."""
+    def _next_look_ms(self, record: PlanRecord, calls: StepCalls, looked_ms: int | None = None) -> int:
+        """How long the plan may rest. `looked_ms` is when the observer's last look at the fault began."""
         now_ms = calls.now_ms
         if now_ms >= (record.planned_end_ms or 0):
             return self._poll_ms
         next_ms = self._status_due_ms(record, calls)
         if self._watch_ms is not None:
-            next_ms = min(next_ms, max(record.in_force_ms or 0, now_ms + self._watch_ms))
+            watch_ms = 0 if looked_ms is None else looked_ms + self._watch_ms
+            next_ms = min(next_ms, max(record.in_force_ms or 0, watch_ms))
         return max(0, next_ms - now_ms)
 
     def _collect(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> Decision:
-        if record.over_ms is None and calls.now_ms < (record.planned_end_ms or 0):
-            record = record._replace(over_ms=calls.now_ms)
         try:
             if self._watch_ms is not None:
                 record = calls.sample(record, Phase.AFTER, _left_s(record, calls.now_ms))
@@ -201,7 +209,8 @@ class StateMachine:
             return failed(record, error, calls.now_ms)
         except ExecutorClientError as error:  # the next step need not ask for the status again
             return self._try_again(record, error, calls)
-        return Complete(record.observed(), observation, record.gone_in_ms(calls.now_ms))
+        record = record.observed()
+        return Complete(record, observation, record.gone_in_ms(calls.now_ms))
 
     def _pause_for_metrics_ms(self, record: PlanRecord, now_ms: int) -> int:
         """Half of the time that they have been waited for, within bounds."""
@@ -240,7 +249,7 @@ class StateMachine:
             record = (
                 record.in_doubt(calls.now_ms, calls.not_after_ms)
                 if arrived
-                else record._replace(applying_ms=None)
+                else record._replace(applying_ms=None, sent_ms=None)
             )
         if record.doubtful and not self.idempotent:
             return self._end(record, self._hindrance(record, calls.now_ms) or error, calls)

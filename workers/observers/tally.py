@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["UNREADABLE", "Probe", "Tally"]
+
+STATUS = re.compile(r"[1-5]\d\d")
 
 UNREADABLE = "unreadable"
 """The outcome of a request whose answer came, and is too long or malformed."""
@@ -170,7 +173,10 @@ class Tally(BaseModel):
         }
 
     def _most_frequent_status(self) -> int | None:
-        statuses = [(count, int(outcome)) for outcome, count in self.outcomes.items() if outcome.isdigit()]
+        """None if no answer had one. Those above 599 have no meaning (RFC 9110, 15)."""
+        statuses = [
+            (count, int(outcome)) for outcome, count in self.outcomes.items() if STATUS.match(outcome)
+        ]
         return max(statuses)[1] if statuses else None
 
     def _deviation_ms(self) -> float | None:

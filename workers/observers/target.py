@@ -80,8 +80,8 @@ class Target:
         return [_result(future, slot, ends_at) for future, slot in zip(futures, slots, strict=True)]
 
     def close(self) -> None:
-        """Let go of all connections."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Let go of all connections, once the requests that are under way have ended."""
+        self._pool.shutdown(cancel_futures=True)
         self._transport.close()
 
     def _open_pool(self) -> None:

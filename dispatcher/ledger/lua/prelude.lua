@@ -23,7 +23,7 @@
 -- batch, traceparent, retries (Celery messages sent after the first), attempts, failure (of the last attempt), cause
 -- (why it waits, or why it ended), started_ms, applied_ms, apply_id, applying_ms (when an apply began that must not
 -- be repeated), doubtful_ms (when the last apply without an answer may have arrived), not_after_ms (until when it may
--- begin its fault), takes_effect_ms, began_ms, over_ms (of the fault, as the Executor says), looked_ms (when its status
+-- begin its fault), sent_ms (its first apply), takes_effect_ms, began_ms, over_ms (of the fault, as the Executor says), looked_ms (when its status
 -- was read last), stopping_ms (since when it is being stopped), overlapped (if another plan's fault was on its target
 -- meanwhile), seen, cancelled (the reason), error (what the plan ends with once its fault is stopped), ended_ms,
 -- released_ms, doubt (why it is unknown whether its fault is over, once it has ended), stuck_ms (since when it waits

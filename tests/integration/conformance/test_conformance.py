@@ -40,13 +40,14 @@ def test_the_reference_executor_passes_it_all(executor: ExecutorProcess, tmp_pat
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     *lines, summary = done.stdout.splitlines()
     assert summary == (
-        "conformance: cases=40 ok=39 without=1 violated=0 idempotent_apply=true stops_faults=true"
+        "conformance: cases=45 ok=44 without=1 violated=0 idempotent_apply=true stops_faults=true "
+        "lists_faults=true keeps_not_after=true"
     )
-    assert len(lines) == 40
+    assert len(lines) == 45
     assert all(re.match(r"(ok|without) +[^:]+: expected .+; got .+", line) for line in lines)
     suite = ET.fromstring(junit.read_bytes())
-    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("40", "0", "1")
-    assert len(suite.findall("testcase")) == 40
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("45", "0", "1")
+    assert len(suite.findall("testcase")) == 45
 
 
 def test_with_its_token_it_passes_too_and_the_token_is_not_shown(tmp_path: Path) -> None:
@@ -62,12 +63,29 @@ def test_with_its_token_it_passes_too_and_the_token_is_not_shown(tmp_path: Path)
 def test_an_executor_without_the_extensions_passes_and_is_told_how_to_be_configured(
     executor: ExecutorProcess,
 ) -> None:
-    bare = Meddler(executor.url, keep_back=frozenset({"idempotency-key"}), swallow={"DELETE": 405})
+    extensions = frozenset({"idempotency-key", "not-after"})
+    bare = Meddler(executor.url, without_extensions, keep_back=extensions, swallow={"DELETE": 405})
     with bare:
         done = check(bare.url)
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1] == (
-        "conformance: cases=40 ok=33 without=7 violated=0 idempotent_apply=false stops_faults=false"
+        "conformance: cases=45 ok=33 without=12 violated=0 idempotent_apply=false stops_faults=false "
+        "lists_faults=false keeps_not_after=false"
+    )
+
+
+NEWER = {"requests", "faulted", "unanswered", "unfinished", "start_time", "end_time"}
+
+
+def without_extensions(exchange: Exchange) -> Exchange:
+    """As an older Executor answers: it lists no faults, and counts no requests."""
+    if exchange.path == "/v1/faults":
+        return replace(exchange, status=404, body=b"404 page not found")
+    if not exchange.path.endswith(("/status", "/metrics")) or exchange.status != 200:
+        return exchange
+    fields = json.loads(exchange.body)
+    return exchange.with_body(
+        json.dumps({name: value for name, value in fields.items() if name not in NEWER}).encode()
     )
 
 
@@ -149,6 +167,11 @@ def says(**fields: object) -> Callable[[Exchange], Exchange]:
     return change
 
 
+def stops_say(**fields: object) -> Callable[[Exchange], Exchange]:
+    """As `says`, in answers to stops alone."""
+    return lambda exchange: says(**fields)(exchange) if exchange.method == "DELETE" else exchange
+
+
 DEFECTS = [
     Defect("the executor is healthy", "/health", answers(503)),
     Defect("the executor is healthy", "/health", says(contract="2.0")),
@@ -164,14 +187,23 @@ DEFECTS = [
     Defect("each fault has an id of its own", "/apply", says(apply_id="x" * 201)),
     Defect("an applied fault is running", "/status", says(status="active")),
     Defect("an applied fault is running", "/status", says(apply_id="f-other")),
-    Defect("an applied fault is running", "/status", says(start_time="yesterday")),
-    Defect("an applied fault is running", "/status", says(start_time="2026-01-01T00:00:00")),
-    Defect("a fault ends by itself", "/status", says(end_time=...)),
-    Defect("a fault ends by itself", "/status", says(status="completed", end_time="2026-01-01T00:00:00Z")),
+    Defect("a status says when a fault began and ended", "/status", says(start_time="yesterday")),
+    Defect("a status says when a fault began and ended", "/status", says(end_time="2026-01-01T00:00:00")),
+    Defect("a status says when a fault began and ended", "/status", says(start_time="2026-01-01T00:00:00Z")),
+    Defect("a status says when a fault began and ended", "/status", says(end_time=...), Verdict.WITHOUT),
+    Defect("a fault ends by itself", "/status", says(status="completed")),
     Defect("a fault ends by itself", "/status", says(status="running")),
     Defect("a completed fault has metrics", "/metrics", says(error_rate=1.5)),
     Defect("a completed fault has metrics", "/metrics", says(status_code="200")),
-    Defect("a completed fault has metrics", "/metrics", says(latency_ms=None)),
+    Defect("a completed fault has metrics", "/metrics", says(latency_ms="none")),
+    Defect("a completed fault has metrics", "/metrics", says(latency_ms=None), Verdict.OK),
+    Defect("metrics count requests", "/metrics", says(requests=1, faulted=2)),
+    Defect("metrics count requests", "/metrics", says(requests=...), Verdict.WITHOUT),
+    Defect("running faults are listed", "/faults", says(faults=[])),
+    Defect("running faults are listed", "/faults", says(faults=[{"apply_id": 7}])),
+    Defect("running faults are listed", "/faults", answers(405), Verdict.WITHOUT),
+    Defect("an apply that comes too late begins nothing", "/apply", answers(400)),
+    Defect("a stop says that the fault is over", "", stops_say(status="running"), Verdict.WITHOUT),
     Defect("a completed fault has metrics", "/metrics", says(trace_data=...)),
     Defect("a completed fault has metrics", "/metrics", says(logs=[1])),
     Defect("a completed fault has metrics", "/metrics", says(apply_id="f-other")),

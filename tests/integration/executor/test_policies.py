@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,6 +70,55 @@ def test_a_delay_holds_requests(executor: ExecutorProcess, name: str) -> None:
     answer = requests.get(f"{executor.proxy}/api/{name}", headers={"Host": SERVICE}, timeout=60)
     assert answer.elapsed.total_seconds() > 0.29
     call(executor, "DELETE", f"/{name}")
+
+
+def test_a_path_may_come_as_a_regular_expression_for_any_query(executor: ExecutorProcess, name: str) -> None:
+    body = policy(name)
+    body["spec"]["rules"][0]["match"]["path"] = {"regex": rf"^/api/{re.escape(name)}\.b(\?.*)?$"}
+    created = call(executor, "POST", "", body)
+    assert created.json()["spec"]["rules"][0]["match"] == body["spec"]["rules"][0]["match"]
+    assert [hit(executor, f"{name}{rest}") for rest in (".b", ".b?x=1", "xb", ".bb")] == [503, 503, 200, 200]
+    call(executor, "DELETE", f"/{name}")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        {},
+        {"exact": "/a", "regex": r"^/a(\?.*)?$"},
+        {"regex": "/a"},
+        {"regex": "^/a.b(\\?.*)?$"},
+        {"regex": "^/(a|b)(\\?.*)?$"},
+        {"regex": "^/a b(\\?.*)?$"},
+        {"regex": rf"^/{'a' * 2048}(\?.*)?$"},
+        {"prefix": "/a"},
+    ],
+    ids=[
+        "nothing",
+        "both",
+        "an expression without anchors",
+        "any character",
+        "one of two paths",
+        "a space",
+        "a path that is too long",
+        "a prefix",
+    ],
+)
+def test_other_matches_than_one_path_are_refused(
+    executor: ExecutorProcess, name: str, path: dict[str, str]
+) -> None:
+    body = policy(name)
+    body["spec"]["rules"][0]["match"]["path"] = path
+    refused = call(executor, "POST", "", body)
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_input")
+    assert "spec.rules.0.match.path" in refused.json()["message"]
+
+
+def test_policies_are_listed_as_long_as_they_are_on(executor: ExecutorProcess, name: str) -> None:
+    created = call(executor, "POST", "", policy(name)).json()
+    assert created in call(executor, "GET", "").json()
+    call(executor, "DELETE", f"/{name}")
+    assert created not in call(executor, "GET", "").json()
 
 
 def test_two_policies_on_one_target_are_a_conflict(executor: ExecutorProcess, name: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from support.eventually import eventually
 from support.loopback import LoopbackServer
-from support.plans import abort_plan
+from support.plans import abort_plan, plan_record
 from support.prometheus import Prometheus
 from support.stub_executor import StubExecutor
 
@@ -17,9 +19,10 @@ from dispatcher import (
     ExecutorConnectionError,
     ExecutorProtocolError,
     ExecutorRejectedError,
-    FaultLostError,
+    FaultUnobservedError,
+    MetricsNotReadyError,
 )
-from dispatcher.ledger.record import PlanRecord
+from dispatcher.observations import Doubt
 from dispatcher.settings.executors import PrometheusSettings
 from workers.observers.base import Phase
 from workers.observers.prometheus import PrometheusObserver
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 
     from support.loopback import Answer
 
-    from dispatcher import FaultPlan
+    from dispatcher import FaultPlan, RawObservation
+    from dispatcher.ledger.record import PlanRecord
 
 SCRAPES = """
 global: {{scrape_interval: 200ms}}
@@ -79,69 +83,216 @@ def prometheus(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> 
     process.stop()
 
 
-def observer(url: str, **changes: str) -> PrometheusObserver:
-    fields = {"kind": "prometheus", "base_url": url} | QUERIES | changes
+def observer(url: str, **changes: object) -> PrometheusObserver:
+    fields = {"kind": "prometheus", "base_url": url, "scrape_interval_sec": 0.0} | QUERIES | changes
     return PrometheusObserver(PrometheusSettings.model_validate(fields), connections=1)
 
 
-def over(plan: FaultPlan) -> PlanRecord:
+def over(plan: FaultPlan, **changes: Any) -> PlanRecord:
     """The record of a plan whose fault is just over."""
     now_ms = round(time.time() * 1000)
-    record = PlanRecord("p1", plan, "default", timeout_ms=30_000, submitted_ms=now_ms, due_ms=now_ms)
-    return record.applied("f1", now_ms - plan.duration_seconds * 1000).completed()
+    record = plan_record("p1", plan=plan, submitted_ms=now_ms, due_ms=now_ms)
+    return record.applied("f1", now_ms - plan.duration_seconds * 1000).completed()._replace(**changes)
+
+
+def observed(asking: PrometheusObserver, record: PlanRecord) -> RawObservation:
+    """At the end of the fault."""
+    return asking.observation(record, record.planned_end_ms or 0, 5)
+
+
+def scraped(exporter: Exporter, times: int = 3) -> None:
+    scrapes = exporter.scrapes
+    eventually(lambda: exporter.scrapes >= scrapes + times)
+
+
+def answers(*values: object, **more: object) -> list[tuple[int, object]]:
+    """Instant vectors of one sample each, as Prometheus writes them."""
+    return [
+        (200, {"data": {"result": [{"metric": {}, "value": [0, str(value)]}]}} | more) for value in values
+    ]
 
 
 def test_the_queries_say_what_was_observed(exporter: Exporter, prometheus: str) -> None:
-    scrapes = exporter.scrapes
-    eventually(lambda: exporter.scrapes >= scrapes + 2)
+    scraped(exporter, 2)
     exporter.requests.update({503: 75, 200: 25})
     exporter.seconds += 20.0
-    scrapes = exporter.scrapes
-    eventually(lambda: exporter.scrapes >= scrapes + 3)
-    observation = observer(prometheus).observation(over(PLAN), 5)
+    scraped(exporter)
+    record = over(PLAN)
+    observation = observed(observer(prometheus, requests_query=REQUESTS), record)
     assert observation.execution_id == "f1"
     assert observation.error_rate == pytest.approx(0.75)
     assert observation.latency_ms == pytest.approx(200.0)
     assert observation.status_code == 503
+    assert observation.requests is not None
+    assert observation.error_rate_low is not None
+    assert observation.requests >= 100
+    assert 0.6 < observation.error_rate_low < 0.75
+    assert (observation.faulted, observation.unanswered, observation.doubts) == (None, None, ())
+    assert observation.started_at is not None
+    assert observation.ended_at is not None
+    window = (observation.started_at.timestamp() * 1000, observation.ended_at.timestamp() * 1000)
+    assert window == (record.in_force_ms, record.planned_end_ms)
+
+
+def test_a_regular_expression_matches_the_api_alone(exporter: Exporter, prometheus: str) -> None:
+    exporter.requests.update({503: 1, 200: 1})
+    scraped(exporter)
+    count = "count(requests_total{service=~\"{service_regex}\", api=~'{api_regex}'}) / 10"
+    assert observed(observer(prometheus, error_rate_query=count), over(PLAN)).error_rate == 0.2
+    other = abort_plan(service="PaymentService", api="/pay(.odd.)", duration_seconds=3)
+    with pytest.raises(FaultUnobservedError, match="0 samples"):
+        observed(observer(prometheus, error_rate_query=count), over(other))
 
 
 def test_prometheus_looks_by_itself(prometheus: str) -> None:
     asking = observer(prometheus)
     assert asking.every_s is None
-    assert asking.sample(over(PLAN), Phase.DURING, 5) == ""
+    assert asking.sample(over(PLAN), Phase.DURING, 0, 5) == ""
+    assert asking.settled(over(PLAN), 0)
 
 
 def test_a_target_of_which_prometheus_knows_nothing_was_not_observed(prometheus: str) -> None:
-    with pytest.raises(FaultLostError, match="0 samples and not one"):
-        observer(prometheus).observation(over(abort_plan(service="Nobody")), 5)
+    problem = r"error_rate_query of \[executors.default.observer\] gave 0 samples and not one"
+    with pytest.raises(FaultUnobservedError, match=problem) as caught:
+        observed(observer(prometheus), over(abort_plan(service="Nobody")))
+    assert type(caught.value) is FaultUnobservedError  # others could not be stored
 
 
 def test_a_query_that_gives_no_number_gives_no_observation(prometheus: str) -> None:
-    with pytest.raises(FaultLostError, match="gave nan"):
-        observer(prometheus, error_rate_query="vector(0) / vector(0)").observation(over(PLAN), 5)
+    with pytest.raises(FaultUnobservedError, match=r"error_rate_query .* gave nan"):
+        observed(observer(prometheus, error_rate_query="vector(0) / vector(0)"), over(PLAN))
 
 
 def test_a_query_that_gives_several_numbers_gives_no_observation(exporter: Exporter, prometheus: str) -> None:
     exporter.requests.update({503: 1, 200: 1})
-    scrapes = exporter.scrapes
-    eventually(lambda: exporter.scrapes >= scrapes + 3)
-    with pytest.raises(FaultLostError, match="2 samples and not one"):
-        observer(prometheus, error_rate_query="requests_total").observation(over(PLAN), 5)
+    scraped(exporter)
+    with pytest.raises(FaultUnobservedError, match="2 samples and not one"):
+        observed(observer(prometheus, error_rate_query="requests_total"), over(PLAN))
 
 
-def test_a_query_that_prometheus_does_not_understand_is_rejected(prometheus: str) -> None:
-    with pytest.raises(ExecutorRejectedError, match="parse error"):
-        observer(prometheus, error_rate_query="sum(").observation(over(PLAN), 5)
+def test_a_query_that_prometheus_does_not_understand_is_named_with_its_answer(prometheus: str) -> None:
+    problem = "latency_query of .* was refused by Prometheus: .*parse error"
+    with pytest.raises(ExecutorRejectedError, match=problem):
+        observed(observer(prometheus, error_rate_query="vector(0)", latency_query="sum("), over(PLAN))
 
 
 def test_an_answer_that_is_no_vector_is_a_protocol_error(prometheus: str) -> None:
-    with pytest.raises(ExecutorProtocolError, match="no instant vector"):
-        observer(prometheus, error_rate_query="1").observation(over(PLAN), 5)
+    with pytest.raises(ExecutorProtocolError, match=r"error_rate_query .*no instant vector"):
+        observed(observer(prometheus, error_rate_query="1"), over(PLAN))
 
 
 def test_a_prometheus_that_is_away_is_said_to_be(free_tcp_port: int) -> None:
-    with pytest.raises(ExecutorConnectionError, match="api/v1/query"):
-        observer(f"http://127.0.0.1:{free_tcp_port}").observation(over(PLAN), 5)
+    with pytest.raises(ExecutorConnectionError, match=r"error_rate_query .*api/v1/query"):
+        observed(observer(f"http://127.0.0.1:{free_tcp_port}"), over(PLAN))
+
+
+def test_it_is_asked_once_the_last_scrape_was_surely_made(prometheus: str) -> None:
+    asking, record = observer(prometheus, scrape_interval_sec=15), over(PLAN)
+    with pytest.raises(MetricsNotReadyError, match=r"ask again in 0\.1 s"):
+        asking.observation(record, (record.planned_end_ms or 0) + 14_900, 5)
+    with pytest.raises(FaultUnobservedError, match="gave nan"):
+        observer(prometheus, scrape_interval_sec=15, error_rate_query="vector(NaN)").observation(
+            record, (record.planned_end_ms or 0) + 15_000, 5
+        )
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        (["1.5"], "error_rate_query .* gave 1.5"),
+        (["-0.1"], "error_rate_query .* gave -0.1"),
+        (["0", "3", "-2"], "latency_query .* gave -2"),
+        (["0", "-1"], "requests_query .* gave -1"),
+        (["+Inf"], "error_rate_query .* gave inf"),
+        (["0", "3", "+Inf"], "latency_query .* gave inf"),
+        (["NaN"], "error_rate_query .* gave nan"),
+    ],
+    ids=[
+        "an error rate above 1",
+        "an error rate below 0",
+        "a latency below 0",
+        "a number of requests below 0",
+        "an endless error rate",
+        "an endless latency",
+        "no error rate",
+    ],
+)
+def test_a_figure_that_cannot_be_is_an_error_and_is_never_clamped(values: list[str], named: str) -> None:
+    with StubExecutor() as stub:
+        stub.answers.extend(answers(*values))
+        with pytest.raises(FaultUnobservedError, match=named):
+            observed(observer(stub.url, requests_query="r"), over(PLAN))
+
+
+def test_what_no_query_asks_for_is_absent_and_in_doubt() -> None:
+    with StubExecutor() as stub:
+        stub.answers.extend(answers("1.0000000000000002", 40))
+        observation = observed(observer(stub.url, status_query=None), over(PLAN))
+    assert (observation.error_rate, observation.latency_ms) == (1.0, 40.0)
+    absent = (observation.requests, observation.status_code, observation.latency_p95_ms, observation.baseline)
+    assert absent == (None, None, None, None)
+    assert observation.doubts == (Doubt.COUNT_UNKNOWN,)
+
+
+def test_percentiles_are_asked_for_if_there_are_queries() -> None:
+    percentiles = {f"latency_p{each}_query": f"p{each}" for each in (50, 95, 99)}
+    with StubExecutor() as stub:
+        stub.answers.extend(answers(0, 40, 503, 10, 20, 30))
+        observation = observed(observer(stub.url, **percentiles), over(PLAN))
+    seen = (observation.latency_p50_ms, observation.latency_p95_ms, observation.latency_p99_ms)
+    assert seen == (10.0, 20.0, 30.0)
+
+
+def test_warnings_of_prometheus_are_kept() -> None:
+    with StubExecutor() as stub:
+        stub.answers.extend(answers(0, 40, warnings=["a part is missing"]))
+        observation = observed(observer(stub.url, status_query=None), over(PLAN))
+    assert observation.logs == [
+        "error_rate_query: Prometheus warns: a part is missing",
+        "latency_query: Prometheus warns: a part is missing",
+    ]
+
+
+def asked(stub: StubExecutor) -> list[dict[str, list[str]]]:
+    return [parse_qs(urlsplit(path).query) for _, path in stub.calls]
+
+
+def test_the_window_is_the_real_one() -> None:
+    plan = abort_plan(duration_seconds=60)
+    record = over(plan, began_ms=1_000_500, over_ms=1_008_100, applied_ms=1_000_000)
+    with StubExecutor() as stub:
+        stub.answers.extend(answers(0, 40))
+        observation = observer(stub.url, error_rate_query="x[{seconds}s]", status_query=None).observation(
+            record, 1_008_100, 5
+        )
+    assert asked(stub)[0] == {"query": ["x[8s]"], "time": ["1008.100"]}
+    assert observation.started_at == datetime.fromtimestamp(1000.1, UTC)
+    assert observation.ended_at == datetime.fromtimestamp(1008.1, UTC)
+
+
+def test_a_fault_that_was_over_before_it_was_in_force_was_not_observed() -> None:
+    record = over(PLAN, began_ms=1000, over_ms=1000)
+    with pytest.raises(FaultUnobservedError, match="never in force"):
+        observer("http://localhost").observation(record, 2000, 5)
+
+
+def test_a_baseline_ends_as_the_fault_is_applied() -> None:
+    record = over(abort_plan(duration_seconds=10), applied_ms=1_000_000, takes_effect_ms=30_000)
+    with StubExecutor() as stub:
+        stub.answers.extend(answers("0.9", 900, "0.1", 40))
+        observation = observer(stub.url, baseline=True, status_query=None).observation(record, 1_040_000, 5)
+    assert [each["time"] for each in asked(stub)] == [["1040.000"]] * 2 + [["1000.000"]] * 2
+    assert observation.baseline is not None
+    assert (observation.error_rate, observation.baseline.error_rate) == (0.9, 0.1)
+    assert observation.baseline.ended_at == datetime.fromtimestamp(1000, UTC)
+    assert observation.doubts == (Doubt.COUNT_UNKNOWN, Doubt.BASELINE_UNHEALTHY)
+
+
+def test_a_baseline_without_data_is_absent() -> None:
+    with StubExecutor() as stub:
+        stub.answers.extend(answers("0.9", 900, "NaN"))
+        observation = observed(observer(stub.url, baseline=True, status_query=None), over(PLAN))
+    assert observation.baseline is None
 
 
 @pytest.mark.parametrize(
@@ -151,5 +302,5 @@ def test_a_prometheus_that_is_away_is_said_to_be(free_tcp_port: int) -> None:
 def test_nonsense_is_a_protocol_error(body: bytes) -> None:
     with StubExecutor() as stub:
         stub.answers.append((200, body))
-        with pytest.raises(ExecutorProtocolError):
-            observer(stub.url).observation(over(PLAN), 5)
+        with pytest.raises(ExecutorProtocolError, match="error_rate_query"):
+            observed(observer(stub.url), over(PLAN))

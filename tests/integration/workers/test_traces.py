@@ -274,7 +274,7 @@ def test_probes_of_the_target_are_part_of_the_trace(stub: StubExecutor, spans: S
     assert way.observer is not None
     record = plan_record("p1")
     with step_span(record):
-        way.observer.sample(record, Phase.BEFORE, 5.0)
+        way.observer.sample(record, Phase.BEFORE, 1000, 5.0)
     way.close()
     assert {ids(span)[::2] for span in spans.named("GET")} == {
         (f"{own_trace_id('p1'):032x}", ids(spans.one("step"))[1])

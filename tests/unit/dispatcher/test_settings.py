@@ -24,6 +24,20 @@ ABSENT = {
     "error_rate_query",
     "latency_query",
     "status_query",
+    "requests_query",
+    "latency_p50_query",
+    "latency_p95_query",
+    "latency_p99_query",
+    "baseline",
+    "scrape_interval_sec",
+    "method",
+    "headers",
+    "body",
+    "path",
+    "expected_statuses",
+    "request_timeout_sec",
+    "concurrency",
+    "recovery_timeout_sec",
 }
 """Settings whose default TOML cannot say: to have none, or another setting."""
 

@@ -56,6 +56,17 @@ def test_options_that_a_driver_refuses_are_named_with_their_executor() -> None:
     assert caught.value.lines == ["executors.go.driver_options: needs longest"]
 
 
+@pytest.mark.parametrize(
+    ("driver", "near"),
+    [("faults_api", ", which knows none"), ("policy_api", "; did you mean namespace?")],
+)
+def test_an_option_that_a_driver_does_not_know_is_named_with_its_executor(driver: str, near: str) -> None:
+    with pytest.raises(InvalidSettingsError) as caught:
+        opened(driver=driver, driver_options={"namespaces": "shop"})
+    unknown = f"executors.go.driver_options.namespaces: is no option of the driver {driver}"
+    assert caught.value.lines == [unknown + near]
+
+
 def test_a_driver_that_nobody_brings_is_refused_with_those_that_are_there() -> None:
     with pytest.raises(InvalidSettingsError) as caught:
         opened(driver="grpc")
