@@ -68,7 +68,7 @@ class Run:
                 requests,
                 windows,
                 self.service.arrived,
-                whole=lane.name not in self.probed,
+                probed=lane.name in self.probed,
             )
             for lane, (outcomes, requests) in zip(lanes, done, strict=True)
             for percentage, outcome in zip(lane.percentages, outcomes, strict=True)
