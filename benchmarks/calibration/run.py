@@ -76,6 +76,7 @@ class Run:
 
     async def _carry_out(self, lane: Lane) -> tuple[list[Outcome], list[Request]]:
         """The outcomes of a lane's plans, and all requests of its traffic."""
+        await asyncio.sleep(lane.waits_s)
         if lane.name in self.probed:
             outcomes = await self._outcomes(lane, EXECUTOR)
             return outcomes, await self.witness.requests(lane.api)
