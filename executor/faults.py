@@ -170,6 +170,11 @@ class FaultRegistry:
             if fault.settled:
                 del self._unsettled[fault.apply_id]
 
+    def wants_span(self, fault_id: str) -> bool:
+        """Whether the fault is known, and not all of the spans that are kept are there."""
+        fault = self.find(fault_id)
+        return fault is not None and fault.tally.wants_span
+
     def take_span(self, fault_id: str, span: dict[str, Any]) -> None:
         """Keep a span of a request that met the fault."""
         fault = self.find(fault_id)

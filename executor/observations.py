@@ -99,9 +99,14 @@ class Tally:
             self.unfinished += 1
             self.end(End(stream, arrival.fault_id, arrival.chosen, None, held_ms))
 
+    @property
+    def wants_span(self) -> bool:
+        """Whether another span is kept."""
+        return len(self.spans) < MAX_SPANS
+
     def add_span(self, span: dict[str, Any]) -> None:
         """Keep one of the first spans."""
-        if len(self.spans) < MAX_SPANS:
+        if self.wants_span:
             self.spans.append(span)
 
     @property

@@ -84,7 +84,7 @@ async def _data_plane(
 ) -> tuple[Injector, Envoy]:
     """Envoy, and who injects faults into it. Where its spans go must be known before it starts."""
     faults = FaultRegistry()
-    spans = await _started(span_receiver(faults.take_span), stack)
+    spans = await _started(span_receiver(faults), stack)
     envoy = Envoy(folder, services, options.proxy, spans.address)
     injector = Injector(envoy, faults, timedelta(seconds=options.wait_for_answers_sec))
     stack.push_async_callback(envoy.stop)

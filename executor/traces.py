@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 from google.protobuf.json_format import MessageToDict
@@ -15,18 +15,32 @@ from executor.loopback import LoopbackServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["fault_spans", "span_receiver", "trace_json"]
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+__all__ = ["SpanKeeper", "fault_spans", "span_receiver", "trace_json"]
 
 IDS = ("traceId", "spanId", "parentSpanId")
 
 
-def span_receiver(take: Callable[[str, dict[str, Any]], None]) -> LoopbackServer:
-    """Takes Envoy's spans. `take` gets each span of a request that met a fault, and the fault's id."""
+class SpanKeeper(Protocol):
+    """Keeps spans of requests that met a fault."""
+
+    def wants_span(self, fault_id: str) -> bool:
+        """Whether it keeps another span of this fault."""
+        ...
+
+    def take_span(self, fault_id: str, span: dict[str, Any]) -> None:
+        """Keep a span, as OpenTelemetry JSON."""
+        ...
+
+
+def span_receiver(faults: SpanKeeper) -> LoopbackServer:
+    """Takes Envoy's spans, and gives `faults` those that it wants."""
 
     async def receive(request: web.Request) -> web.Response:
         try:
-            for fault_id, span in fault_spans(await request.read()):
-                take(fault_id, span)
+            for fault_id, span in fault_spans(await request.read(), faults.wants_span):
+                faults.take_span(fault_id, span)
         except ValueError as exc:
             return web.Response(status=400, text=str(exc))
         return web.Response(content_type="application/x-protobuf")
@@ -34,18 +48,21 @@ def span_receiver(take: Callable[[str, dict[str, Any]], None]) -> LoopbackServer
     return LoopbackServer("/v1/traces", receive)
 
 
-def fault_spans(body: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each span of a request that met a fault, with the fault's id. Raises `ValueError` for no OTLP."""
+def fault_spans(body: bytes, wanted: Callable[[str], bool]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each span of a request that met a wanted fault, with the fault's id. Raises `ValueError` for no OTLP.
+
+    Only these are converted, which takes most of the time.
+    """
     try:
-        request = MessageToDict(ExportTraceServiceRequest.FromString(body), use_integers_for_enums=True)
+        request = ExportTraceServiceRequest.FromString(body)
     except DecodeError as exc:
         raise ValueError(f"not an OTLP trace request: {exc}") from exc
-    for resource in request.get("resourceSpans", []):
-        for scope in resource.get("scopeSpans", []):
-            for span in scope.get("spans", []):
-                fault_id = _attribute(span, "fault_id")
-                if fault_id:
-                    yield fault_id, _with_hex_ids(span)
+    for resource in request.resource_spans:
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                fault_id = _fault_id(span)
+                if wanted(fault_id):
+                    yield fault_id, _with_hex_ids(MessageToDict(span, use_integers_for_enums=True))
 
 
 def trace_json(spans: list[dict[str, Any]]) -> dict[str, Any]:
@@ -55,11 +72,9 @@ def trace_json(spans: list[dict[str, Any]]) -> dict[str, Any]:
     return {"resourceSpans": [{"resource": {"attributes": [service]}, "scopeSpans": [scope]}]}
 
 
-def _attribute(span: dict[str, Any], key: str) -> str:
-    for attribute in span.get("attributes", []):
-        if attribute.get("key") == key:
-            return str(attribute["value"].get("stringValue", ""))
-    return ""
+def _fault_id(span: Span) -> str:
+    values = (each.value.string_value for each in span.attributes if each.key == "fault_id")
+    return next(values, "")
 
 
 def _with_hex_ids(span: dict[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_a_refused_plan_does_not_keep_the_others_from_going(dispatcher: Dispatch
 
 @pytest.mark.usefixtures("worker")
 def test_a_batch_can_be_awaited(dispatcher: Dispatcher) -> None:
-    async def scenario() -> tuple[int, float]:
+    async def scenario() -> tuple[int, float | None]:
         batch = dispatcher.submit_many(plans(20))
         completed = [handle async for handle in batch.as_completed_async(60)]
         single = dispatcher.submit(abort_plan(api="/single"))

@@ -243,7 +243,7 @@ def test_many_threads_may_share_a_dispatcher(
     start(stub.url)
     together = threading.Barrier(8)
 
-    def one(number: int) -> float:
+    def one(number: int) -> float | None:
         together.wait()
         return dispatcher.submit(abort_plan(api=f"/{number}")).result(60).error_rate
 

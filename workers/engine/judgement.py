@@ -62,6 +62,9 @@ class _Window:
     lasted: timedelta | None
     """For how long the fault was in force. None unless both ends are the real ones."""
 
+    told: bool
+    """Whether the Executor says both ends."""
+
 
 def judge(
     record: PlanRecord,
@@ -77,7 +80,7 @@ def judge(
     `fail` of. Raises `ExecutorProtocolError` if there are more errors than requests.
     """
     observation = _counted(record, observation)
-    window = _window(record, observation, told=config.observer is None)
+    window = _window(record, observation, by_executor=config.observer is None)
     _check_in_force(record, window)
     _check_requests(record, observation, config)
     doubts = {*observation.doubts, *_doubts(record, observation, window)}
@@ -122,24 +125,24 @@ def _counts(record: PlanRecord, figures: Figures) -> dict[str, Any]:
     return {"requests": requests, "error_rate": rate, "error_rate_low": low, "error_rate_high": high}
 
 
-def _window(record: PlanRecord, observation: RawObservation, *, told: bool) -> _Window:
+def _window(record: PlanRecord, observation: RawObservation, *, by_executor: bool) -> _Window:
     """The real window as far as it is known, and what is planned of the rest.
 
-    `told` says that the Executor made the observation. An observer's window is that of its requests.
+    `by_executor` says that the Executor made the observation. An observer's window is that of its requests.
     """
     duration = timedelta(seconds=record.plan.duration_seconds)
     planned = _moment(None if record.applied_ms is None else record.applied_ms + record.takes_effect_ms)
-    real_start = (observation.started_at if told else None) or _moment(record.began_ms)
-    real_end = (observation.ended_at if told else None) or _moment(record.over_ms)
+    real_start = (observation.started_at if by_executor else None) or _moment(record.began_ms)
+    real_end = (observation.ended_at if by_executor else None) or _moment(record.over_ms)
     late_by = timedelta(0) if real_start is None or planned is None else real_start - planned
     in_force = planned if real_start is None else real_start + _not_in_force_yet(record, late_by)
     end = real_end or (None if in_force is None else in_force + duration)
     lasted = None if real_end is None or in_force is None else real_end - in_force
     if real_start is None and lasted is not None and lasted >= duration:
         lasted = None  # an end in time says nothing of a begin that is unknown
-    return _Window(
-        observation.started_at or real_start or planned, observation.ended_at or end, late_by, lasted
-    )
+    started_at, ended_at = observation.started_at or real_start or planned, observation.ended_at or end
+    told = real_start is not None and real_end is not None
+    return _Window(started_at, ended_at, late_by, lasted, told)
 
 
 def _not_in_force_yet(record: PlanRecord, late_by: timedelta) -> timedelta:
@@ -159,7 +162,7 @@ def _doubts(record: PlanRecord, observation: RawObservation, window: _Window) ->
         yield Doubt.SHORT
     if window.lasted is not None and window.lasted > duration + tolerance:
         yield Doubt.LONG
-    if window.lasted is None:
+    if not window.told:
         yield Doubt.WINDOW_UNKNOWN
     if observation.requests is None:
         yield Doubt.COUNT_UNKNOWN

@@ -159,10 +159,9 @@ class StateMachine:
         seen_ms, now_ms = record.looked_ms, calls.now_ms
         record = record.looked_at(*told_window(record, status, now_ms), now_ms)
         if status.state is FaultState.COMPLETED:
-            if record.over_ms is None and now_ms < (
-                record.planned_end_ms or 0
-            ):  # it was there at the last look
-                record = record._replace(over_ms=seen_ms or record.applied_ms)  # it was there then
+            if record.over_ms is None and now_ms < (record.planned_end_ms or 0):
+                seen_ms = now_ms if self._watch_ms is None else seen_ms  # an observer counts what is certain
+                record = record._replace(over_ms=seen_ms or record.applied_ms)
             return self._collect(record.completed(), apply_id, calls)
         if has_passed(record.deadline_ms, calls.now_ms):
             return self._end(record, given_up(record, "its fault lasted longer than planned"), calls)
@@ -253,19 +252,21 @@ class StateMachine:
             )
         if record.doubtful and not self.idempotent:
             return self._end(record, self._hindrance(record, calls.now_ms) or error, calls)
-        delay_s = self._delay_s(record, error, calls.now_ms)
+        delay_s = self._delay_s(record, error, calls)
         return self._end(record, error, calls) if delay_s is None else Retry(record, delay_s, error)
 
-    def _delay_s(self, record: PlanRecord, error: ExecutorClientError, now_ms: int) -> float | None:
+    def _delay_s(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> float | None:
         """How long to wait before the next attempt. None if no attempt could end in time.
 
-        An apply that was answered with nonsense is sent again: its fault may be there, and must be known.
+        An apply that was answered with nonsense is sent again, because its fault may be there and must be
+        known. That is of no use if its id is known beforehand.
         An Executor that asks to be left alone for longer is, as far as the budget goes.
         """
-        again = error.retry_safe or (record.doubtful and isinstance(error, ExecutorProtocolError))
+        nonsense = isinstance(error, ExecutorProtocolError) and record.doubtful
+        again = error.retry_safe or (nonsense and calls.for_stops.id_of(record.id) is None)
         delay_s = self._retry.delay_s(record.attempts, self._draw()) if again else None
         deadline_ms = math.inf if record.deadline_ms is None else record.deadline_ms
-        latest_s = (deadline_ms - now_ms) / 1000 - LAST_LOOK_S
+        latest_s = (deadline_ms - calls.now_ms) / 1000 - LAST_LOOK_S
         if delay_s is None or delay_s > latest_s:
             return None
         asked_s = getattr(error, "retry_after_s", None) or 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from opentelemetry.context import Context, attach, create_key, detach, get_value
@@ -62,8 +63,9 @@ def traced(decision: Decision) -> Decision:
     if span.is_recording():
         describe(decision=type(decision).__name__.lower(), apply_id=decision.record.apply_id)
     match decision:
-        case Complete(record, observation):
-            return Complete(record, observation.model_copy(update={"trace_id": trace_id()}))
+        case Complete(observation=observation):
+            traced_observation = observation.model_copy(update={"trace_id": trace_id()})
+            return replace(decision, observation=traced_observation)
         case Fail(error=error) | Retry(cause=error):
             mark_failed(span, error)
     return decision

@@ -93,12 +93,12 @@ class Stage:
         return dict(answer.json())
 
     def metrics(self, apply_id: str) -> dict[str, Any]:
-        return dict(eventually(lambda: self._settled(apply_id)).json())
+        return eventually(lambda: self._settled(apply_id))
 
-    def _settled(self, apply_id: str) -> requests.Response | None:
+    def _settled(self, apply_id: str) -> dict[str, Any]:
         answer = self.call("GET", f"/{apply_id}/metrics")
         assert answer.status_code in {200, 409}, answer.text
-        return answer if answer.ok else None
+        return dict(answer.json()) if answer.ok else {}
 
     def send(self, api: str, times: int = 1, timeout_s: float = 60, service: str = SLOW) -> list[Any]:
         """So many clients at once; futures of statuses, None for no answer."""
@@ -156,8 +156,7 @@ def test_without_requests_there_are_no_figures(stage: Stage, api: str) -> None:
 
 
 def test_clients_that_give_up_during_a_delay_got_no_answer(stage: Stage, api: str) -> None:
-    held = {"fault_type": "delay", "percentage": 100, "fault_config": {"delay_ms": 60_000}}
-    apply_id = stage.apply(api, **held)
+    apply_id = stage.apply(api, fault_type="delay", percentage=100, fault_config={"delay_ms": 60_000})
     assert results(stage.send(api, 5, GIVES_UP_S)) == {None: 5}
     assert stage.stop(apply_id)["status"] == "completed"
     metrics = stage.metrics(apply_id)

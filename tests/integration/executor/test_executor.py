@@ -298,6 +298,7 @@ def test_a_token_is_asked_for(tmp_path: Path) -> None:
         ([], 2, "give --service or --sample"),
         (["--sample", "--port", "x"], 2, "'x' is not a port"),
         (["--sample", "--traffic-rps", "-1"], 2, "is not a rate"),
+        (["--sample", "--wait-for-answers-sec", "nan"], 2, "is not a number of seconds from 0 to 3600"),
         (["--service", "broken"], 2, "'broken' is not NAME=HOST:PORT"),
         (["--sample", "--port", "TAKEN"], 1, "Address already in use"),
         (["--sample", "--port", "0", "--proxy-port", "TAKEN"], 1, "Envoy ended"),

@@ -37,7 +37,7 @@ def utc(from_now_s: float) -> str:
 def apply(
     executor: ExecutorProcess, api: str, not_after: str | None, key: str | None = None
 ) -> requests.Response:
-    fault = {
+    fault: dict[str, Any] = {
         "service": SERVICE,
         "api": api,
         "fault_type": "abort",

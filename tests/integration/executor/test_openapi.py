@@ -48,6 +48,7 @@ def test_every_operation_and_field_of_the_specification_is_there() -> None:
         ("delete", "/v1/faults/{apply_id}"),
         ("get", "/v1/health"),
         ("post", "/v1/policies"),
+        ("get", "/v1/policies"),
         ("get", "/v1/policies/{name}"),
         ("delete", "/v1/policies/{name}"),
     } == operations
