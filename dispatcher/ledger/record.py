@@ -30,6 +30,8 @@ SCHEMA_VERSION = "1"
 WHOLE_SECOND_MS = 1_000
 """By how much a fault may last longer than planned, because an Executor takes whole seconds."""
 
+QUICK_APPLY_MS = 20
+
 END_STATES: dict[type[Exception], PlanState] = {
     errors.PlanCancelledError: PlanState.CANCELLED,
     errors.PlanExpiredError: PlanState.EXPIRED,
@@ -124,7 +126,7 @@ class PlanRecord(NamedTuple):
     """When an apply began that must not be repeated."""
 
     sent_ms: int | None = None
-    """When the first apply that may have begun the fault was sent."""
+    """When the first apply that may have begun the fault was sent. None if its answer came at once."""
 
     takes_effect_ms: int = 0
     """How long after its apply the fault is in force, and after its removal gone."""
@@ -288,11 +290,12 @@ class PlanRecord(NamedTuple):
 
     def applied(self, apply_id: str, now_ms: int) -> Self:
         """The record once the Executor has accepted the fault."""
-        state = PlanState.RUNNING
+        quick = self.sent_ms is not None and now_ms - self.sent_ms <= QUICK_APPLY_MS
         return self._went_well(
-            state=state,
+            state=PlanState.RUNNING,
             apply_id=apply_id,
             applied_ms=now_ms,
+            sent_ms=None if quick else self.sent_ms,
             doubtful_ms=None,
             not_after_ms=None,
             applying_ms=None,

@@ -144,7 +144,7 @@ class StateMachine:
             apply_id = calls.apply(record.sent_plan, record.id, _left_s(record, calls.now_ms))
         except ExecutorClientError as error:
             return self._try_again(record, error, calls)
-        record = record.applied(apply_id, calls.now_ms)._replace(looked_ms=calls.now_ms)
+        record = record.applied(apply_id, calls.now_ms)
         return Snooze(record, self._next_look_ms(record, calls))
 
     def _look(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> Decision:
@@ -185,7 +185,8 @@ class StateMachine:
     def _status_due_ms(self, record: PlanRecord, calls: StepCalls) -> int:
         """When the fault's status is to be read: now and then, and from its planned end on."""
         every_ms = max(self._check_ms, calls.in_flight * 1000 // MOST_LOOKS_PER_SEC)
-        return min((record.looked_ms or 0) + every_ms, record.planned_end_ms or 0)
+        looked_ms = record.looked_ms or record.applied_ms or 0
+        return min(looked_ms + every_ms, record.planned_end_ms or 0)
 
     def _next_look_ms(self, record: PlanRecord, calls: StepCalls, looked_ms: int | None = None) -> int:
         """How long the plan may rest. `looked_ms` is when the observer's last look at the fault began."""

@@ -135,7 +135,7 @@ def test_an_observation_that_went_as_planned_has_an_interval_and_no_doubts() -> 
             [Doubt.COUNT_UNKNOWN], {}, {"requests": None, "error_count": None}, id="the count is unknown"
         ),
         pytest.param([], {}, {"requests": None}, id="successes and errors are the requests"),
-        pytest.param([Doubt.NOT_FAULTED], {}, {"faulted": 0}, id="no request was hit"),
+        pytest.param([Doubt.WRONG_DOSE], {}, {"faulted": 0}, id="no request was hit"),
         pytest.param(
             [],
             {"plan": abort_plan(percentage=2, duration_seconds=DURATION_SECONDS)},
