@@ -31,7 +31,8 @@ __all__ = ["judge"]
 
 LEAST_TOLERANCE = timedelta(seconds=0.5)
 TOLERATED_SHARE = 0.05
-"""Of the fault's duration. A window is as planned if it is off by no more than the larger of the two."""
+"""Of the fault's duration, and of the requests that it should hit. A window is as planned if it is off by no
+more than the larger of the two."""
 
 WIDEST_INTERVAL = 0.2
 """Of an error rate that says something."""
