@@ -19,7 +19,7 @@ from dispatcher.errors import (
 )
 from dispatcher.handles import Access, PlanBatch, PlanHandle
 from dispatcher.interface import ExecutorClient
-from dispatcher.ledger.ledger import Submission, connect
+from dispatcher.ledger.ledger import Submission, connect, target_of
 from dispatcher.ledger.record import PLAN_ID, Order, budget_ms
 from dispatcher.ledger.waits import PAGE, AsyncWaiter, Waiter, first_of, pages
 from dispatcher.models import ActiveFault, ConflictPolicy, Health, PlanState
@@ -201,11 +201,23 @@ class Dispatcher(ExecutorClient):
         return ExecutorClientMetrics.of(counts)
 
     def active(self) -> list[ActiveFault]:
-        """The faults in flight, the oldest first. `unreadable` plans are left out, with a warning."""
+        """The faults in flight and those in doubt, the oldest first.
+
+        `unreadable` plans are left out, with a warning.
+        """
         now_ms = self._ledger.now_ms()
-        records = self._readable(self._ledger.in_flight())
-        faults = [_active(record, now_ms) for record in records if record.state is PlanState.RUNNING]
-        return sorted(faults, key=lambda fault: -fault.age_seconds)
+        records = self._readable([*self._ledger.in_flight(), *self._ledger.in_doubt()])
+        running = [record for record in records if record.state is PlanState.RUNNING or record.doubt]
+        return sorted((_active(record, now_ms) for record in running), key=lambda fault: -fault.age_seconds)
+
+    def release(self, service: str, api: str, reason: str, executor: str = "default") -> list[str]:
+        """Free a target whose faults are in doubt, because you know that they are over; ids of their plans.
+
+        Workers no longer look at these faults. The next plan for the target may begin.
+        Raises `InvalidPlanError` if no such executor is configured.
+        """
+        self._options(None, None, executor, None)
+        return self._ledger.release(target_of(executor, service, api), printable(reason))
 
     def in_flight(self, limit: int | None = None) -> list[PlanStatus]:
         """The plans that have not ended, those on which a worker must act soonest first; `limit` at most.
@@ -330,5 +342,6 @@ def _active(record: PlanRecord, now_ms: int) -> ActiveFault:
             "api": record.plan.api,
             "age_seconds": max(0, now_ms - applied_ms) / 1000,
             "ends_at": (applied_ms + budget_ms(record.plan, 0)) / 1000,
+            "doubt": record.doubt,
         }
     )

@@ -264,12 +264,14 @@ class PlanStatus(BaseModel):
 
 
 class ActiveFault(BaseModel):
-    """A fault in flight."""
+    """A fault in flight, or one whose plan has ended in doubt."""
 
     model_config = ConfigDict(frozen=True)
 
     plan_id: str
-    apply_id: str
+    apply_id: str | None
+    """The Executor's id of the fault. None if its apply had no answer."""
+
     executor: str
     service: str
     api: str
@@ -278,6 +280,9 @@ class ActiveFault(BaseModel):
 
     ends_at: AwareDatetime
     """When it should be over."""
+
+    doubt: str | None = None
+    """Why it is unknown whether it is over. None while its plan is in flight."""
 
 
 class Health(BaseModel):

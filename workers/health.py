@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from dispatcher.errors import ExecutorClientError
+from dispatcher.errors import ExecutorClientError, LedgerUnavailableError
 from dispatcher.models import Health
 from workers.breaker.rules import Outcome, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from workers.breaker.rules import Breaker
     from workers.drivers.base import Driver
@@ -36,11 +36,22 @@ class HealthCheck:
     """The check of one Executor, in turns with all other workers. Safe to share between threads."""
 
     def __init__(
-        self, client: redis.Redis, key: str, driver: Driver, breaker: Breaker, *, interval_s: float
+        self,
+        client: redis.Redis,
+        key: str,
+        driver: Driver,
+        breaker: Breaker,
+        *,
+        interval_s: float,
+        follow_up: Callable[[], object] | None = None,
     ) -> None:
-        """The answer is stored under `key`. `interval_s` lies between two checks, in seconds."""
+        """The answer is stored under `key`. `interval_s` lies between two checks, in seconds.
+
+        `follow_up` is called after each check that finds the Executor healthy.
+        """
         self._client = client
         self._key = key
+        self._follow_up = follow_up
         self._turn_key = f"{key}:turn"
         self._driver = driver
         self._breaker = breaker
@@ -53,7 +64,10 @@ class HealthCheck:
         Raises `redis.RedisError`.
         """
         if self._client.set(self._turn_key, self._breaker.executor, nx=True, px=self._interval_ms):
-            self._store(check(self._driver, self._breaker))
+            health = check(self._driver, self._breaker)
+            self._store(health)
+            if health.healthy and self._follow_up is not None:
+                self._follow_up()
         return max(0, self._client.pttl(self._turn_key)) / 1000
 
     def _store(self, health: Health) -> None:
@@ -101,7 +115,7 @@ class HealthMonitor:
         while not self._stopped.is_set():
             try:
                 wait_s = check.sample()
-            except redis.RedisError as exc:
+            except (redis.RedisError, LedgerUnavailableError) as exc:
                 logger.warning("the health check waits for Redis: %s", exc)
                 wait_s = RETRY_REDIS_S
             except Exception:

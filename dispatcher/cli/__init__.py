@@ -12,7 +12,7 @@ import typer
 
 from dispatcher.cli.demo import demo
 from dispatcher.cli.metrics import metrics
-from dispatcher.cli.operate import cancel, halt, health, resume
+from dispatcher.cli.operate import cancel, halt, health, release, resume
 from dispatcher.cli.plans import result, run, status, submit
 from dispatcher.cli.terminal import echo
 from dispatcher.cli.up import up
@@ -43,7 +43,7 @@ def _traces(context: typer.Context) -> None:
         context.call_on_close(export_traces("fault-dispatcher"))
 
 
-for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, health, metrics):
+for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, release, health, metrics):
     app.command()(own)
 
 

@@ -1,4 +1,4 @@
-"""`dispatcher cancel`, `halt`, `resume`, `health`: what operators do."""
+"""`dispatcher cancel`, `halt`, `resume`, `release`, `health`: what operators do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dispatcher.cli.plans import handles_of
 from dispatcher.cli.terminal import echo
 from dispatcher.client import Dispatcher
 
-__all__ = ["cancel", "halt", "health", "resume"]
+__all__ = ["cancel", "halt", "health", "release", "resume"]
 
 Reason = Annotated[str, typer.Option(help="Shown to those who wait for them.")]
 
@@ -68,6 +68,26 @@ def resume(
         print_json({"halted": False, "resumed": resumed})
     else:
         echo("plans are taken again" if resumed else "the dispatcher was not halted")
+
+
+def release(
+    service: Annotated[str, typer.Argument(metavar="SERVICE")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The API's path, as in the plan.")],
+    *,
+    reason: Annotated[str, typer.Option(help="How you know that the fault is over. It is kept.")],
+    executor: Executor = "default",
+    as_json: Annotated[bool, json_option("with released (ids of the plans that held the target)")] = False,
+) -> None:
+    """Free a target that is in doubt, because you know that its fault is over. Exits with 1 if none was."""
+    with Dispatcher() as dispatcher:
+        released = dispatcher.release(service, path, reason, executor)
+    if as_json:
+        print_json({"released": released})
+    elif released:
+        echo(f"{service} {path} is free again; it was in doubt since plan {', '.join(released)}")
+    else:
+        echo(f"{service} {path} was not in doubt at executor {executor}", error=True)
+    raise typer.Exit(int(not released))
 
 
 def health(

@@ -40,6 +40,7 @@ __all__ = [
     "Ledger",
     "Submission",
     "connect",
+    "target_of",
 ]
 
 
@@ -51,8 +52,8 @@ logger = logging.getLogger(__name__)
 FIRST_DUE_MS = 60_000
 """How long a new plan waits for its Celery message before a worker begins it without one."""
 
-SUBMIT, CANCEL, HALT = (
-    Script.of("dispatcher.ledger", "prelude", name) for name in ("submit", "cancel", "halt")
+SUBMIT, CANCEL, HALT, RELEASE = (
+    Script.of("dispatcher.ledger", "prelude", name) for name in ("submit", "cancel", "halt", "release")
 )
 
 LONGEST_REASON = 1_000
@@ -73,8 +74,12 @@ class Submission:
     @property
     def target(self) -> str:
         """What it wants for itself."""
-        plan = self.order.plan
-        return f"{self.order.executor}:{plan.service}:{plan.api}"
+        return target_of(self.order.executor, self.order.plan.service, self.order.plan.api)
+
+
+def target_of(executor: str, service: str, api: str) -> str:
+    """The name of what plans reserve."""
+    return f"{executor}:{service}:{api}"
 
 
 class Ledger:
@@ -86,6 +91,8 @@ class Ledger:
         self._redis_errors = RedisErrors(settings.redis_address)
         self._prefix = f"{{{settings.key_prefix}}}:"
         self._due = f"{self._prefix}due"
+        self._doubts = f"{self._prefix}doubts"
+        self._keep_s = settings.result_expires_sec
         self.counts_key = f"{self._prefix}counts"
         """The hash of what the ledger counts."""
 
@@ -133,6 +140,16 @@ class Ledger:
         """Why the dispatcher is halted. None if it is not."""
         with self._redis_errors:
             return cast("str | None", self._client.get(self.halt_key))
+
+    def in_doubt(self) -> list[str]:
+        """Ids of the plans that have ended while it is unknown whether their faults are over."""
+        with self._redis_errors:
+            return cast("list[str]", self._client.zrange(self._doubts, 0, -1))
+
+    def release(self, target: str, reason: str) -> list[str]:
+        """Free a target that faults in doubt hold (see `target_of`); ids of their plans."""
+        args: list[str | float] = [self._prefix, target, reason[:LONGEST_REASON], self._keep_s]
+        return cast("list[str]", self._call(RELEASE, [self._due], args))
 
     def in_flight(self, limit: int | None = None) -> list[str]:
         """Ids of all plans that have not ended, or of so many that are due soonest."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -31,6 +32,32 @@ END_STATES: dict[type[Exception], PlanState] = {
     errors.PlanExpiredError: PlanState.EXPIRED,
 }
 """The final state of a plan that ends with one of these errors."""
+
+
+STEP_FIELDS = (
+    "state",
+    "apply_id",
+    "applied_ms",
+    "sent_ms",
+    "takes_effect_ms",
+    "began_ms",
+    "over_ms",
+    "looked_ms",
+    "stopping_ms",
+    "seen",
+    "attempts",
+    "started_ms",
+    "expires_ms",
+    "cause",
+    "failure",
+    "error",
+    "doubtful_ms",
+    "not_after_ms",
+    "applying_ms",
+)
+"""What a step may change."""
+
+_of_step = attrgetter(*STEP_FIELDS)
 
 
 class Order(BaseModel):
@@ -245,28 +272,13 @@ class PlanRecord(NamedTuple):
         """Whether it is unknown if its fault was applied."""
         return self.doubtful_ms is not None
 
-    def to_fields(self) -> dict[str, str | int]:
-        """What a step may have changed, as in the ledger's hash. Empty: absent."""
+    def changes_since(self, before: Self) -> dict[str, str | int]:
+        """The fields that a step has changed, as in the ledger's hash. Empty: absent."""
+        pairs = zip(STEP_FIELDS, _of_step(self), _of_step(before), strict=True)
         return {
-            "state": self.state,
-            "apply_id": self.apply_id or "",
-            "applied_ms": self.applied_ms or "",
-            "sent_ms": self.sent_ms or "",
-            "takes_effect_ms": self.takes_effect_ms or "",
-            "began_ms": self.began_ms or "",
-            "over_ms": self.over_ms or "",
-            "looked_ms": self.looked_ms or "",
-            "stopping_ms": self.stopping_ms or "",
-            "seen": self.seen,
-            "attempts": self.attempts or "",
-            "started_ms": self.started_ms or "",
-            "expires_ms": self.expires_ms or "",
-            "cause": self.cause or "",
-            "failure": "" if self.failure is None else errors.to_json(self.failure),
-            "error": "" if self.error is None else errors.to_json(self.error),
-            "doubtful_ms": self.doubtful_ms or "",
-            "not_after_ms": self.not_after_ms or "",
-            "applying_ms": self.applying_ms or "",
+            name: _stored(value)
+            for name, value, earlier in pairs
+            if value is not earlier and value != earlier
         }
 
     def applied(self, apply_id: str, now_ms: int) -> Self:
@@ -375,6 +387,12 @@ def budget_ms(plan: FaultPlan, timeout_ms: int) -> int:
     """
     held_ms = plan.start_delay_ms + round((plan.delay_seconds or 0) * 1000)
     return held_ms + plan.duration_seconds * 1000 + timeout_ms
+
+
+def _stored(value: Any) -> str | int:
+    if isinstance(value, errors.ExecutorClientError):
+        return errors.to_json(value)
+    return value or ""
 
 
 def _datetime(ms: int | None) -> datetime | None:

@@ -88,14 +88,19 @@ def release(leases: Leases, lease: Lease) -> None:
 
 def parked(leases: Leases, lease: Lease, after_ms: int, record: PlanRecord | None = None) -> Standing:
     """How the ledger answers a step that ends like this."""
-    fields = _fields(record or lease.record)
+    fields = _fields(record or lease.record, lease.record)
     [standing] = leases.settle([Settlement(lease.plan_id, lease.token, "snooze", [after_ms, *fields])])
     return standing
 
 
 def retried(leases: Leases, lease: Lease, after_ms: int, grace_ms: int = 5_000) -> Standing:
     """The same of a step whose next attempt is begun by a message."""
-    args: list[str | int] = [after_ms, grace_ms, lease.record.retries + 1, *_fields(lease.record)]
+    args: list[str | int] = [
+        after_ms,
+        grace_ms,
+        lease.record.retries + 1,
+        *_fields(lease.record, lease.record),
+    ]
     [standing] = leases.settle([Settlement(lease.plan_id, lease.token, "retry", args)])
     return standing
 
@@ -115,8 +120,8 @@ def finished(
     return standing
 
 
-def _fields(record: PlanRecord) -> list[str | int]:
-    return [each for pair in record.to_fields().items() for each in pair]
+def _fields(record: PlanRecord, before: PlanRecord) -> list[str | int]:
+    return [each for pair in record.changes_since(before).items() for each in pair]
 
 
 def _nothing(*_: Any) -> None:

@@ -6,12 +6,25 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from dispatcher.ledger.record import PlanRecord
 from workers.drivers.contract import same_major
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["Finding", "Level", "clock", "contract", "latency", "overdue", "redis_server", "worker_fleet"]
+    from dispatcher.errors import RecordUnreadableError
+
+__all__ = [
+    "Finding",
+    "Level",
+    "clock",
+    "contract",
+    "in_doubt",
+    "latency",
+    "overdue",
+    "redis_server",
+    "worker_fleet",
+]
 
 OLDEST_REDIS = (6, 2)
 LEAST_HEADROOM = 0.2
@@ -19,6 +32,7 @@ MOST_SKEW_S = 1.0
 SLOW_MS = 5.0
 VERY_SLOW_MS = 50.0
 LATE_S = 5.0
+MOST_NAMED = 5
 
 
 class Level(StrEnum):
@@ -118,6 +132,20 @@ def overdue(late_s: float | None, in_flight: int) -> Finding:
         return Finding("plans", Level.OK, f"{in_flight} in flight, none of them late")
     message = f"{in_flight} in flight, one of them due for {late_s:.0f} s"
     return Finding("plans", Level.ERROR, message, "No worker takes them up: start workers, or more of them")
+
+
+def in_doubt(plans: Sequence[PlanRecord | RecordUnreadableError | None]) -> Finding:
+    """The faults of ended plans of which it is unknown whether they are over."""
+    records = [plan for plan in plans if isinstance(plan, PlanRecord)]
+    if not records:
+        return Finding("faults in doubt", Level.OK, "none")
+    named = "; ".join(
+        f"{each.plan.service} {each.plan.api} since plan {each.id} ({each.doubt})"
+        for each in records[:MOST_NAMED]
+    )
+    more = f" and {len(records) - MOST_NAMED} more" if len(records) > MOST_NAMED else ""
+    fix = "Look at the targets. If they are well: dispatcher release SERVICE PATH --reason TEXT"
+    return Finding("faults in doubt", Level.ERROR, f"{named}{more}", fix)
 
 
 def worker_fleet(replies: Mapping[str, Mapping[str, Any]], queue: str, own_version: str) -> list[Finding]:

@@ -26,6 +26,7 @@ from workers.commands.diagnostics import (
     Level,
     clock,
     contract,
+    in_doubt,
     latency,
     overdue,
     redis_server,
@@ -33,6 +34,7 @@ from workers.commands.diagnostics import (
 )
 from workers.drivers.registry import open_driver
 from workers.drivers.transport import HttpTransport
+from workers.orphans import unknown_faults
 from workers.tasks.control import DESCRIBE
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from dispatcher.ledger.ledger import Ledger
     from dispatcher.settings.settings import Settings
+    from workers.drivers.base import Driver
 
 __all__ = ["doctor"]
 
@@ -48,6 +51,7 @@ WORKERS_WITHIN_SEC = 1.5
 EXECUTOR_WITHIN_SEC = 5.0
 NO_SUCH_FAULT = "doctor-no-such-fault"
 UNAUTHORIZED = 401
+MOST_NAMED = 5
 
 
 def doctor(
@@ -98,6 +102,7 @@ def _by_redis(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     halted = ledger.halted()
     if halted is not None:
         yield Finding("halt", Level.WARNING, f"no plans are taken: {halted}", "dispatcher resume")
+    yield in_doubt(ledger.try_read(ledger.in_doubt()))
     yield from _workers(settings)
     for name in settings.executors:
         with shared_breaker(settings, name) as breaker:
@@ -153,9 +158,23 @@ def _executor(settings: Settings, name: str) -> Iterator[Finding]:
             yield Finding(what, Level.ERROR, exc.message)
             return
         spoken = driver.speaks
+        yield from _unknown_faults(settings, name, driver)
     yield Finding(what, Level.OK, f"answers at {config.url}, by {config.driver}")
     if spoken is not None:
         yield contract(name, message, spoken)
+
+
+def _unknown_faults(settings: Settings, name: str, driver: Driver) -> Iterator[Finding]:
+    """Faults that the Executor lists and no plan accounts for."""
+    try:
+        with closing(connect(settings)) as ledger:
+            unknown = unknown_faults(driver, ledger, EXECUTOR_WITHIN_SEC)
+    except ExecutorClientError:
+        return  # what is wrong with Redis is another finding
+    if unknown:
+        message = f"{len(unknown)} belong to no plan of this fleet: {', '.join(unknown[:MOST_NAMED])}"
+        fix = "Are they another fleet's? Else stop them at the Executor"
+        yield Finding(f"faults of {name}", Level.WARNING, message, fix)
 
 
 def _flower(url: str | None) -> Finding:

@@ -261,19 +261,21 @@ class StateMachine:
             if not (isinstance(error, ExecutorProtocolError) and error.apply_id):
                 error = self._hindrance(record, calls.now_ms) or error
             return self._end(record, error, calls)
-        delay_s = self._delay_s(record, error, calls.now_ms)
+        delay_s = self._delay_s(record, error, calls)
         return self._end(record, error, calls) if delay_s is None else Retry(record, delay_s, error)
 
-    def _delay_s(self, record: PlanRecord, error: ExecutorClientError, now_ms: int) -> float | None:
+    def _delay_s(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> float | None:
         """How long to wait before the next attempt. None if no attempt could end in time.
 
-        An apply that was answered with nonsense is sent again: its fault may be there, and must be known.
+        An apply that was answered with nonsense is sent again, because its fault may be there and must be
+        known. That is of no use if its id is known beforehand.
         An Executor that asks to be left alone for longer is, as far as the budget goes.
         """
-        again = error.retry_safe or (record.doubtful and isinstance(error, ExecutorProtocolError))
+        nonsense = isinstance(error, ExecutorProtocolError) and record.doubtful
+        again = error.retry_safe or (nonsense and calls.for_stops.id_of(record.id) is None)
         delay_s = self._retry.delay_s(record.attempts, self._draw()) if again else None
         deadline_ms = math.inf if record.deadline_ms is None else record.deadline_ms
-        latest_s = (deadline_ms - now_ms) / 1000 - LAST_LOOK_S
+        latest_s = (deadline_ms - calls.now_ms) / 1000 - LAST_LOOK_S
         if delay_s is None or delay_s > latest_s:
             return None
         asked_s = getattr(error, "retry_after_s", None) or 0.0

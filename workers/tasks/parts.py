@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
@@ -16,6 +17,7 @@ from workers.engine.engine import Engine
 from workers.engine.executor import PlanExecutor
 from workers.engine.gateway import Gateway, open_gateway
 from workers.health import HealthCheck, HealthMonitor
+from workers.orphans import remove_orphans
 from workers.tasks.announcements import CeleryAnnouncer
 
 if TYPE_CHECKING:
@@ -95,7 +97,14 @@ class WorkerParts:
     def _health_check(self, gateway: Gateway) -> HealthCheck:
         interval_s = self._settings.executors[gateway.name].health_check_interval_sec
         key, breaker = self.ledger.health_key(gateway.name), self._breakers[gateway.name]
-        return HealthCheck(self._quick_client, key, gateway.driver, breaker, interval_s=interval_s)
+        return HealthCheck(
+            self._quick_client,
+            key,
+            gateway.driver,
+            breaker,
+            interval_s=interval_s,
+            follow_up=partial(remove_orphans, gateway.driver, self.ledger, gateway.driver.longest_call_s),
+        )
 
 
 def _nothing(_: object) -> None:

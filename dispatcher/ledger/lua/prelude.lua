@@ -26,7 +26,7 @@
 -- begin its fault), sent_ms (its first apply), takes_effect_ms, began_ms, over_ms (of the fault, as the Executor says), looked_ms (when its status
 -- was read last), stopping_ms (since when it is being stopped), overlapped (if another plan's fault was on its target
 -- meanwhile), seen, cancelled (the reason), error (what the plan ends with once its fault is stopped), ended_ms,
--- released_ms, doubt (why it is unknown whether its fault is over, once it has ended), stuck_ms (since when it waits
+-- released_ms, released (why a person released its target), doubt (why it is unknown whether its fault is over, once it has ended), stuck_ms (since when it waits
 -- for a target in doubt). Few fields, because each costs memory while the plan is in flight.
 --
 -- lease   'message <n>'         the Celery message with retries = n begins the next step; `due` holds when a worker
@@ -123,4 +123,14 @@ local function pass_on(prefix, due_key, now, id, plan_key, target, alive_ms)
     end
     set_due(next_key, due_key, next_id, math.max(until_ms or now, start_ms))
   end
+end
+
+-- The fault of a plan that ended in doubt is over. Its removal arrives at the target in `alive_ms`.
+local function settle_doubt(prefix, due_key, now, keep_s, id, plan_key, target, alive_ms)
+  redis.call('HDEL', plan_key, 'doubt')
+  redis.call('HSET', plan_key, 'lease', 'parked', 'released_ms', whole(now))
+  redis.call('EXPIRE', plan_key, keep_s)
+  redis.call('ZREM', prefix .. 'doubts', id)
+  redis.call('SREM', prefix .. 'beside:' .. target, id)
+  pass_on(prefix, due_key, now, id, plan_key, target, alive_ms)
 end

@@ -21,39 +21,42 @@ local now = server_ms()
 local ended = {}
 local doubts_key = prefix .. 'doubts'
 
--- Set the fields that ARGV holds from `first` to `last`, remove the empty ones; whether they name what the plan ends with.
+-- Set the fields that ARGV holds from `first` to `last`, and remove the empty ones.
 local function update(plan_key, first, last, present)
-  local absent, ending = {}, false
+  local absent = {}
   for index = first, last, 2 do
     local name, value = ARGV[index], ARGV[index + 1]
     add(present, name, value)
     if value == '' then
       table.insert(absent, name)
     end
-    ending = ending or (name == 'error' and value ~= '')
   end
   if #absent > 0 then
     redis.call('HDEL', plan_key, unpack(absent))
   end
   redis.call('HSET', plan_key, unpack(present))
-  return ending
+end
+
+-- Whether a cancelled plan still has to begin to end: then it is due at once.
+local function must_end(plan_key, cancelled)
+  return cancelled and redis.call('HEXISTS', plan_key, 'error') == 0
 end
 
 local function park(id, plan_key, token, after_ms, cancelled, first, last, final)
-  local ending = update(plan_key, first, last, {'lease', 'parked ' .. token})
+  update(plan_key, first, last, {'lease', 'parked ' .. token})
   if final then
     redis.call('ZADD', doubts_key, whole(now + after_ms), id)
     return after_ms
   end
-  local at_once = cancelled and not ending
+  local at_once = must_end(plan_key, cancelled)
   set_due(plan_key, due_key, id, at_once and now or now + after_ms)
   return at_once and 0 or after_ms
 end
 
 local function await_retry(id, plan_key, token, cancelled, first, last)
   local after_ms, grace_ms, retries = tonumber(ARGV[first]), tonumber(ARGV[first + 1]), ARGV[first + 2]
-  local ending = update(plan_key, first + 3, last, {'lease', 'message ' .. retries .. ' ' .. token, 'retries', retries})
-  if cancelled and not ending then
+  update(plan_key, first + 3, last, {'lease', 'message ' .. retries .. ' ' .. token, 'retries', retries})
+  if must_end(plan_key, cancelled) then
     redis.call('HSET', plan_key, 'lease', 'parked ' .. token)
     set_due(plan_key, due_key, id, now)
     return -2
@@ -69,17 +72,6 @@ local function keep_in_doubt(id, plan_key, target, doubt, look_again_ms)
   redis.call('PERSIST', plan_key)
   redis.call('ZADD', doubts_key, whole(now + look_again_ms), id)
   pass_on(prefix, due_key, now, id, plan_key, target)
-end
-
--- The fault of a plan that ended in doubt is over.
-local function settle_doubt(id, plan_key, target, alive_ms)
-  redis.call('HDEL', plan_key, 'doubt')
-  redis.call('HSET', plan_key, 'lease', 'parked', 'released_ms', whole(now))
-  redis.call('EXPIRE', plan_key, keep_s)
-  redis.call('ZREM', doubts_key, id)
-  redis.call('SREM', prefix .. 'beside:' .. target, id)
-  pass_on(prefix, due_key, now, id, plan_key, target, alive_ms)
-  return 0
 end
 
 local function finish(id, plan_key, token, batch, target, first, last)
@@ -131,7 +123,8 @@ local function settle(index, count)
   elseif kind == 'end' then
     return finish(id, plan_key, token, known[3], known[4], first, last)
   elseif kind == 'known' then
-    return settle_doubt(id, plan_key, known[4], tonumber(ARGV[first]))
+    settle_doubt(prefix, due_key, now, keep_s, id, plan_key, known[4], tonumber(ARGV[first]))
+    return 0
   elseif kind == 'release' then
     if ARGV[first] == '1' then
       redis.call('HDEL', plan_key, 'started_ms')
