@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -95,17 +96,19 @@ class UnsteadyExecutor(Driver):
 
     @property
     def over_s(self) -> float:
-        """When the last fault ends of all that have begun or will begin, by the clock."""
+        """When the last fault ends of all that have begun. Infinite if one is yet to begin."""
         self._take_in()
-        coming = [self.clock_s + FOREVER_S for each in self.on_their_way if self._would_begin(*each)]
-        return max([0.0, *coming, *(fault.ends_s for fault in self.there.values())])
+        coming = [math.inf for each in self.on_their_way if self._would_begin(*each)]
+        return max([-math.inf, *coming, *(fault.ends_s for fault in self.there.values())])
 
     def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
         manner = self._called()
         if manner is Manner.LATE:
             self.on_their_way.append((self.clock_s + LATE_S, plan, key, not_after))
             raise ExecutorTimeoutError("no answer")
-        apply_id = self._begin(plan, key, not_after)
+        if manner is Manner.FAULT_FAILS and self._would_begin(self.clock_s, plan, key, not_after):
+            raise FaultFailedError("the fault could not begin")
+        apply_id = self._begin(self.clock_s, plan, key, not_after)
         if manner is Manner.FAULT_FAILS:
             self._fail(apply_id)
         return self._answered(manner, apply_id)
@@ -176,24 +179,24 @@ class UnsteadyExecutor(Driver):
         self.on_their_way = [each for each in self.on_their_way if each not in arrived]
         for each in arrived:
             if self._would_begin(*each):
-                self._begin(*each[1:])
+                self._begin(*each)
 
     def _would_begin(self, arrives_s: float, plan: FaultPlan, key: str, not_after: datetime) -> bool:
         known = any(fault.key == key for fault in self.there.values())
         in_time = NOW + arrives_s * 1000 <= not_after.timestamp() * 1000
         return not (known and self.keeps_keys) and (in_time or not self.checks_not_after)
 
-    def _begin(self, plan: FaultPlan, key: str, not_after: datetime) -> str:
+    def _begin(self, at_s: float, plan: FaultPlan, key: str, not_after: datetime) -> str:
         if self.keeps_keys:
             for name, fault in self.there.items():
                 if fault.key == key:
                     if fault.plan != plan:
                         raise ExecutorRejectedError("the key was used for another fault", 422, "")
                     return name
-        if self.checks_not_after and self.now_ms > not_after.timestamp() * 1000:
+        if self.checks_not_after and NOW + at_s * 1000 > not_after.timestamp() * 1000:
             raise ExecutorRejectedError("the apply came too late, and began nothing", 412, "")
         name = f"fault-{len(self.there)}"
-        self.there[name] = Fault(key, plan, self.clock_s + plan.duration_seconds + self.overtime_s)
+        self.there[name] = Fault(key, plan, at_s + plan.duration_seconds + self.overtime_s)
         return name
 
     def _fail(self, apply_id: str) -> None:

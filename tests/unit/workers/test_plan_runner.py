@@ -1,4 +1,4 @@
-"""The step machine: what comes next, for every state and every trouble. test_stopper.py has how faults end."""
+"""The step machine: what comes next, for every state and every trouble. How faults end: test_stopper.py."""
 
 from __future__ import annotations
 
@@ -84,8 +84,9 @@ def test_a_long_fault_is_looked_at_now_and_then(driver: FakeDriver) -> None:
 
 
 def test_many_faults_are_looked_at_less_often(driver: FakeDriver) -> None:
-    decision = advance(driver, LONG, NOW + 10_000, in_flight=1_000)
-    assert decision == Snooze(LONG._replace(looked_ms=NOW + 10_000), 20_000)
+    assert advance(driver, LONG, NOW + 10_000, in_flight=1_000) == Snooze(LONG, 10_000)
+    decision = advance(driver, LONG, NOW + 20_000, in_flight=1_000)
+    assert decision == Snooze(LONG._replace(looked_ms=NOW + 20_000), 20_000)
 
 
 def test_a_fault_is_not_looked_at_before_its_time(driver: FakeDriver) -> None:
@@ -135,7 +136,7 @@ def test_a_fault_that_is_over_is_observed_in_the_same_step(driver: FakeDriver) -
     assert driver.calls == ["status", "metrics"]
 
 
-def test_a_fault_that_was_removed_by_hand_is_known_to_have_been_there_at_the_last_look(
+def test_a_fault_that_was_removed_by_hand_is_short_and_ends_when_that_is_seen(
     driver: FakeDriver,
 ) -> None:
     driver.started_at = at(NOW)
@@ -143,7 +144,7 @@ def test_a_fault_that_was_removed_by_hand_is_known_to_have_been_there_at_the_las
     driver.end(FAULT)
     decision = advance(driver, decision.record, NOW + 20_000)
     assert isinstance(decision, Complete)
-    assert decision.observation.ended_at == at(NOW + 10_000)
+    assert decision.observation.ended_at == at(NOW + 20_000)
     assert decision.observation.doubts == (Doubt.SHORT,)
 
 
@@ -198,6 +199,7 @@ def test_an_apply_that_never_left_begins_nothing(driver: FakeDriver) -> None:
 
 
 def test_a_lost_step_may_have_sent_its_apply_since_the_plan_began(driver: FakeDriver) -> None:
+    driver.applied.clear()
     decision = advance(driver, QUEUED._replace(doubtful_ms=NOW + 6_000), NOW + 6_000, takes_effect_sec=2)
     assert isinstance(decision, Snooze)
     assert (decision.record.sent_ms, decision.record.takes_effect_ms) == (NOW, 2_000)
@@ -498,9 +500,10 @@ def test_a_plan_that_is_told_to_wait_has_not_begun_and_its_budget_neither(driver
     assert (waiting.started_ms, waiting.attempts, waiting.failure) == (None, 0, None)
     assert waiting.expires_ms == NOW + 5_000 + 3_600_000
     assert "5 calls in a row failed" in (waiting.why or "")
-    assert advance(driver, waiting._replace(started_ms=NOW + 900_000), NOW + 900_000) == Snooze(
-        waiting.applied("fault-p1", NOW + 900_000)._replace(started_ms=NOW + 900_000), 10_000
-    )
+    later = NOW + 900_000
+    decision = advance(driver, waiting._replace(started_ms=later), later)
+    applied = waiting._replace(started_ms=later, sent_ms=later).applied(FAULT, later)
+    assert decision == Snooze(applied._replace(looked_ms=later), 10_000)
 
 
 def test_a_plan_waits_for_an_open_breaker_no_longer_than_it_may_wait_at_all(driver: FakeDriver) -> None:
