@@ -117,7 +117,7 @@ class Stopper:
         if finding.over:
             return Release(finding.record, finding.record.gone_in_ms(calls.now_ms))
         if finding.hopeless and finding.apply_id is None:  # no answer will ever say
-            alive_ms = finding.record.alive_ms(calls.now_ms)
+            alive_ms = finding.record.alive_ms(calls.now_ms - LATE_APPLY_MS)
             return Snooze(finding.record, alive_ms) if alive_ms > 0 else Release(finding.record, 0)
         return Snooze(finding.record, _pause_ms(finding.record, LONGEST_PAUSE_IN_DOUBT_MS))
 
