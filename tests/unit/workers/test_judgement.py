@@ -124,7 +124,12 @@ def test_an_observation_that_went_as_planned_has_an_interval_and_no_doubts() -> 
             {"started_at": moment(-60), "ended_at": moment(-50)},
             id="the Executor's clock is a minute slow",
         ),
-        pytest.param([Doubt.FEW_REQUESTS], {}, {"requests": 50, "error_count": 25, "faulted": 25}, id="few requests came"),
+        pytest.param(
+            [Doubt.FEW_REQUESTS],
+            {},
+            {"requests": 50, "error_count": 25, "faulted": 25},
+            id="few requests came",
+        ),
         pytest.param(
             [],
             {},
