@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from workers.engine.gateway import Gateway
 
 MOST_DUE = 1000
+LOOK_AGAIN_MS = 1000
 
 
 class Steps:
@@ -111,11 +112,16 @@ def finished(
     record: PlanRecord | None = None,
     result: str = "the result",
     alive_ms: int = 0,
+    doubt: str = "",
 ) -> Standing:
-    """The same of one that ends its plan. Its result is at `result-` and the plan's id."""
+    """The same of one that ends its plan. Its result is at `result-` and the plan's id.
+
+    A fault in doubt is looked at again after `LOOK_AGAIN_MS`.
+    """
     record = record or lease.record.observed()
     how = [record.state, record.apply_id or "", record.cause or ""]
     args: list[str | int] = [*how, f"result-{lease.plan_id}", result, alive_ms]
+    args += [doubt, LOOK_AGAIN_MS, *_fields(record, lease.record)] if doubt else []
     [standing] = leases.settle([Settlement(lease.plan_id, lease.token, "end", args)])
     return standing
 

@@ -66,12 +66,17 @@ local function await_retry(id, plan_key, token, cancelled, first, last)
   return after_ms
 end
 
--- The plan's fault may be alive: workers look at it until that is known, and the record is kept for them.
+-- The plan's fault may be alive: workers look at it until that is known, and the record is kept for them. It has the
+-- target, even if it did not want it alone. All plans in line look at once, because their time to wait begins.
 local function keep_in_doubt(id, plan_key, target, doubt, look_again_ms)
+  local line_key = prefix .. 'line:' .. target
   redis.call('HSET', plan_key, 'doubt', doubt, 'released_ms', whole(NEVER_MS))
   redis.call('PERSIST', plan_key)
   redis.call('ZADD', doubts_key, whole(now + look_again_ms), id)
-  pass_on(prefix, due_key, now, id, plan_key, target)
+  redis.call('ZADD', line_key, 0, id)
+  for _, waiting in ipairs(redis.call('ZRANGE', line_key, 0, -1)) do
+    wake(prefix, due_key, line_key, waiting, now)
+  end
 end
 
 local function finish(id, plan_key, token, batch, target, exclusive, first, last)
