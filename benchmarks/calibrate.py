@@ -17,7 +17,8 @@ plane polls every 5 s. Then each fault must also have been in force only while i
 In three of its lanes the control plane learns nothing of the data plane, as that of the policy API. There the
 worker's probe observes, and the data plane notes what came of its requests.
 
-Exit code 1 if more than two plans are outside, if fewer than 34 intervals of 40 hold, or if a fault was in
+It takes about two minutes, and a machine that does nothing else: a latency of 1 ms is measured to 2 ms. Exit
+code 1 if more than two plans are outside, if fewer than 34 intervals of 40 hold, or if a fault was in
 force outside of its reservation.
 """
 

@@ -19,7 +19,7 @@ class Doubt(StrEnum):
     WINDOW_UNKNOWN = "window_unknown"
     FEW_REQUESTS = "few_requests"
     COUNT_UNKNOWN = "count_unknown"
-    NOT_FAULTED = "not_faulted"
+    WRONG_DOSE = "wrong_dose"
     OVERLAPPED = "overlapped"
     TRUNCATED = "truncated"
     INCOMPLETE = "incomplete"
@@ -39,7 +39,7 @@ MEANINGS = {
     Doubt.WINDOW_UNKNOWN: "the Executor does not say when the fault began, or when it ended",
     Doubt.FEW_REQUESTS: "so few requests came that the interval of the error rate is wider than 0.2",
     Doubt.COUNT_UNKNOWN: "the Executor does not say how many requests it saw",
-    Doubt.NOT_FAULTED: "the fault hit none of the requests that came, although it should have hit several",
+    Doubt.WRONG_DOSE: "the fault hit far fewer requests, or far more, than its percentage says",
     Doubt.OVERLAPPED: "another plan's fault was on the same target meanwhile",
     Doubt.TRUNCATED: "traces or log lines were too long, and a part of them is missing",
     Doubt.INCOMPLETE: "requests were still under way at the end, and count as unanswered",

@@ -56,7 +56,7 @@ EXPIRES_SEC = 60.0
 AT_RANDOM = 40
 """Trials before the optimiser draws conclusions. Most faults do no harm, and teach it nothing."""
 
-UNUSABLE = {Doubt.LATE, Doubt.SHORT, Doubt.LONG, Doubt.NOT_FAULTED, Doubt.OVERLAPPED}
+UNUSABLE = {Doubt.LATE, Doubt.SHORT, Doubt.LONG, Doubt.WRONG_DOSE, Doubt.OVERLAPPED}
 """An observation with one of these doubts is of another fault than the one that was asked for."""
 
 GOES_ON = (DispatchHaltedError, LedgerUnavailableError, ResultTimeoutError)

@@ -18,7 +18,7 @@ __all__ = ["EXECUTOR", "PROBED", "as_variables", "settings_of"]
 EXECUTOR = "probed"
 """Name of the Executor in the settings."""
 
-PROBED = frozenset({"abort", "delay of 100 ms", "impatient clients"})
+PROBED = frozenset({"abort after 50 ms", "delay of 500 ms", "clients that wait 3 s"})
 """Names of such lanes. The probe is their only client."""
 
 

@@ -22,6 +22,9 @@ MOST_OUTSIDE = 2
 LEAST_HELD_SHARE = 34 / 40
 """The least share of plans whose interval of the error rate holds what was set."""
 
+ARRIVES_WITHIN_S = 0.03
+"""Less than the time between two requests of a lane."""
+
 HEAD = (
     f"{'':<32} {'set':>10} | {'counted':^22} {'came':>7} | {'observed':^22} {'95 % of errors':<14} | doubts\n"
     f"{'lane':<32} {'%':>3} {'share':>6} | {'n':>4} {'errors':>6} {'mean ms':>10} {'through':>7} "
@@ -75,19 +78,19 @@ def row_of(
     windows: Mapping[str, Window],
     reached: Callable[[str, Window], int],
     *,
-    whole: bool = True,
+    probed: bool = False,
 ) -> Row:
     """Compare a plan's outcome with what was counted.
 
-    `windows` says when each fault was really in force, `reached` how many requests reached the service.
-    Unless it is `whole`, the window of the observation may be a part of the real one.
+    `windows` says when each fault was really in force, `reached` how many requests reached the service. The
+    window of a probe is that of its requests: a part of the real one, whose last request arrives after it.
     """
     if not isinstance(outcome, RawObservation) or not (outcome.started_at and outcome.ended_at):
         return Row(lane, percentage, outcome, missed=("window",))
     claimed = (outcome.started_at.timestamp(), outcome.ended_at.timestamp())
-    dose = dose_of(requests, claimed)
+    dose = dose_of(requests, (claimed[0], claimed[1] + (ARRIVES_WITHIN_S if probed else 0.0)))
     real = windows.get(outcome.execution_id, (0.0, 0.0))
-    missed = misses(outcome, dose, real if whole else common(real, claimed))
+    missed = misses(outcome, dose, common(real, claimed) if probed else real)
     return Row(lane, percentage, outcome, dose, reached(lane.api, claimed), tuple(missed))
 
 

@@ -68,7 +68,7 @@ class Run:
                 requests,
                 windows,
                 self.service.arrived,
-                whole=lane.name not in self.probed,
+                probed=lane.name in self.probed,
             )
             for lane, (outcomes, requests) in zip(lanes, done, strict=True)
             for percentage, outcome in zip(lane.percentages, outcomes, strict=True)
@@ -76,6 +76,7 @@ class Run:
 
     async def _carry_out(self, lane: Lane) -> tuple[list[Outcome], list[Request]]:
         """The outcomes of a lane's plans, and all requests of its traffic."""
+        await asyncio.sleep(lane.waits_s)
         if lane.name in self.probed:
             outcomes = await self._outcomes(lane, EXECUTOR)
             return outcomes, await self.witness.requests(lane.api)

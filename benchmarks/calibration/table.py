@@ -38,6 +38,8 @@ class Lane:
     """When the clients give up."""
 
     percentages: tuple[int, ...] = PERCENTAGES
+    waits_s: float = 0.0
+    """How much later than the first lanes it begins, so that not all send at once."""
 
     @property
     def service(self) -> str:
@@ -85,10 +87,17 @@ LANES = (
     Lane("delay of 500 ms", FaultType.DELAY, held_ms=500, answer_ms=200),
     Lane("impatient clients", FaultType.DELAY, held_ms=2000, answer_ms=20, patience_s=0.5),
     Lane("clients that wait 3 s", FaultType.DELAY, held_ms=10_000, answer_ms=500, patience_s=3),
-    Lane("slow API and impatient clients", FaultType.DELAY, 1000, 2000, patience_s=1.2, percentages=(50,)),
+    Lane("slow API and impatient clients", FaultType.DELAY, 1000, 2000, 1.2, percentages=(50,), waits_s=60),
     *(
-        Lane(f"delay of 30 s at {percentage}", FaultType.DELAY, 30_000, 1, percentages=(percentage,))
-        for percentage in (1, 10, 30, 100)
+        Lane(
+            f"delay of 30 s at {percentage}",
+            FaultType.DELAY,
+            30_000,
+            1,
+            percentages=(percentage,),
+            waits_s=wait_s,
+        )
+        for percentage, wait_s in ((1, 0), (10, 15), (30, 30), (100, 45))
     ),
 )
 """Plans cannot ask for delays below 100 ms, so 50 ms is the start delay of an abort."""

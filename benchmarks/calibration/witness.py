@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EnvoyWitness", "JournalWitness", "Witness", "fault_ids"]
 
-LOOK_EVERY_S = 0.05
+LOOK_EVERY_S = 0.1
 ROUTES = "/config_dump?resource=dynamic_route_configs"
 FAULT_ID = re.compile(rb'"fault_id": ?"([^"]+)"')
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -25,14 +27,40 @@ PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SCHEMA_VERSION = "1"
 """Of the plan's fields. Records of another version are set aside. `lua/prelude.lua` has the same number."""
 
-WHOLE_SECOND_MS = 1_000
-"""By how much a fault may last longer than planned, because an Executor takes whole seconds."""
+QUICK_APPLY_MS = 20
+"""An apply that was answered within this time has begun its fault now."""
 
 END_STATES: dict[type[Exception], PlanState] = {
     errors.PlanCancelledError: PlanState.CANCELLED,
     errors.PlanExpiredError: PlanState.EXPIRED,
 }
 """The final state of a plan that ends with one of these errors."""
+
+
+STEP_FIELDS = (
+    "state",
+    "apply_id",
+    "applied_ms",
+    "sent_ms",
+    "takes_effect_ms",
+    "began_ms",
+    "over_ms",
+    "looked_ms",
+    "stopping_ms",
+    "seen",
+    "attempts",
+    "started_ms",
+    "expires_ms",
+    "cause",
+    "failure",
+    "error",
+    "doubtful_ms",
+    "not_after_ms",
+    "applying_ms",
+)
+"""What a step may change."""
+
+_of_step = attrgetter(*STEP_FIELDS)
 
 
 class Order(BaseModel):
@@ -96,7 +124,7 @@ class PlanRecord(NamedTuple):
     """When an apply began that must not be repeated."""
 
     sent_ms: int | None = None
-    """When the first apply that may have begun the fault was sent."""
+    """When the first apply that may have begun the fault was sent. None if its answer came at once."""
 
     takes_effect_ms: int = 0
     """How long after its apply the fault is in force, and after its removal gone."""
@@ -185,7 +213,17 @@ class PlanRecord(NamedTuple):
     def fault_ends_ms(self) -> int | None:
         """When the Executor itself has ended the fault, and the requests that it holds are answered."""
         begins_ms = self.doubtful_ms if self.applied_ms is None else self.applied_ms
-        return None if begins_ms is None else begins_ms + budget_ms(self.plan, 0) + 2 * self.takes_effect_ms
+        if begins_ms is None:
+            return None
+        return begins_ms + budget_ms(self.sent_plan, 0) + self.takes_effect_ms
+
+    @property
+    def sent_plan(self) -> FaultPlan:
+        """The plan as the Executor gets it: longer by the time that its fault takes to be in force."""
+        if not self.takes_effect_ms:
+            return self.plan
+        longer_s = math.ceil(self.takes_effect_ms / 1000)
+        return self.plan.model_copy(update={"duration_seconds": self.plan.duration_seconds + longer_s})
 
     @property
     def in_force_ms(self) -> int | None:
@@ -213,11 +251,9 @@ class PlanRecord(NamedTuple):
         """How long the removal of a fault that is over still takes to arrive at the target."""
         if not self.applied_for_all_we_know:
             return 0
-        end_ms = self.planned_end_ms
-        if end_ms is None or self.state is not PlanState.OBSERVED or (self.over_ms or end_ms) < end_ms:
+        if self.state is not PlanState.OBSERVED or self.looked_ms is None:
             return self.takes_effect_ms  # it was stopped or found to be over just now
-        removed_ms = max(self.over_ms or 0, end_ms + WHOLE_SECOND_MS * (self.takes_effect_ms > 0))
-        return max(0, removed_ms + self.takes_effect_ms - now_ms)
+        return max(0, self.looked_ms + self.takes_effect_ms - now_ms)
 
     @property
     def why(self) -> str | None:
@@ -239,37 +275,23 @@ class PlanRecord(NamedTuple):
         """Whether it is unknown if its fault was applied."""
         return self.doubtful_ms is not None
 
-    def to_fields(self) -> dict[str, str | int]:
-        """What a step may have changed, as in the ledger's hash. Empty: absent."""
+    def changes_since(self, before: Self) -> dict[str, str | int]:
+        """The fields that a step has changed, as in the ledger's hash. Empty: absent."""
+        pairs = zip(STEP_FIELDS, _of_step(self), _of_step(before), strict=True)
         return {
-            "state": self.state,
-            "apply_id": self.apply_id or "",
-            "applied_ms": self.applied_ms or "",
-            "sent_ms": self.sent_ms or "",
-            "takes_effect_ms": self.takes_effect_ms or "",
-            "began_ms": self.began_ms or "",
-            "over_ms": self.over_ms or "",
-            "looked_ms": self.looked_ms or "",
-            "stopping_ms": self.stopping_ms or "",
-            "seen": self.seen,
-            "attempts": self.attempts or "",
-            "started_ms": self.started_ms or "",
-            "expires_ms": self.expires_ms or "",
-            "cause": self.cause or "",
-            "failure": "" if self.failure is None else errors.to_json(self.failure),
-            "error": "" if self.error is None else errors.to_json(self.error),
-            "doubtful_ms": self.doubtful_ms or "",
-            "not_after_ms": self.not_after_ms or "",
-            "applying_ms": self.applying_ms or "",
+            name: _stored(value)
+            for name, value, earlier in pairs
+            if value is not earlier and value != earlier
         }
 
     def applied(self, apply_id: str, now_ms: int) -> Self:
         """The record once the Executor has accepted the fault."""
-        state = PlanState.RUNNING
+        quick = self.sent_ms is not None and now_ms - self.sent_ms <= QUICK_APPLY_MS
         return self._went_well(
-            state=state,
+            state=PlanState.RUNNING,
             apply_id=apply_id,
             applied_ms=now_ms,
+            sent_ms=None if quick else self.sent_ms,
             doubtful_ms=None,
             not_after_ms=None,
             applying_ms=None,
@@ -369,6 +391,12 @@ def budget_ms(plan: FaultPlan, timeout_ms: int) -> int:
     """
     held_ms = plan.start_delay_ms + round((plan.delay_seconds or 0) * 1000)
     return held_ms + plan.duration_seconds * 1000 + timeout_ms
+
+
+def _stored(value: Any) -> str | int:
+    if isinstance(value, errors.ExecutorClientError):
+        return errors.to_json(value)
+    return value or ""
 
 
 def _datetime(ms: int | None) -> datetime | None:

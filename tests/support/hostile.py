@@ -396,6 +396,9 @@ class HostileExecutor:
             return "apply", api, json.dumps({"apply_id": apply_id, "status": "applied"}).encode()
         if path == "/v1/health":
             return "health", "", b'{"status": "healthy"}'
+        if (method, path) == ("GET", "/v1/faults"):
+            there = [{"apply_id": each, "key": each.removeprefix("f-")} for each in list(self.faults)]
+            return "faults", "", json.dumps({"faults": there}).encode()
         found = re.fullmatch(r"/v1/faults/([A-Za-z0-9._-]+)(?:/(status|metrics))?", path)
         if found is None or found[1] not in self.apis:
             if not re.fullmatch(r"/v1/faults/[A-Za-z0-9._~%-]+(/status|/metrics)?", path):
@@ -408,6 +411,7 @@ class HostileExecutor:
         if method == "DELETE":
             self.faults.pop(apply_id, None)
             self.stopped.add(apply_id)
+            fields |= {"status": "completed"}
         elif call == "status":
             times = {"start_time": "2026-01-01T00:00:00Z", "end_time": "2026-01-01T00:00:01Z"}
             fields |= {"status": "completed"} | times

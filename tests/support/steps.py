@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from workers.engine.gateway import Gateway
 
 MOST_DUE = 1000
+LOOK_AGAIN_MS = 1000
 
 
 class Steps:
@@ -88,14 +89,19 @@ def release(leases: Leases, lease: Lease) -> None:
 
 def parked(leases: Leases, lease: Lease, after_ms: int, record: PlanRecord | None = None) -> Standing:
     """How the ledger answers a step that ends like this."""
-    fields = _fields(record or lease.record)
+    fields = _fields(record or lease.record, lease.record)
     [standing] = leases.settle([Settlement(lease.plan_id, lease.token, "snooze", [after_ms, *fields])])
     return standing
 
 
 def retried(leases: Leases, lease: Lease, after_ms: int, grace_ms: int = 5_000) -> Standing:
     """The same of a step whose next attempt is begun by a message."""
-    args: list[str | int] = [after_ms, grace_ms, lease.record.retries + 1, *_fields(lease.record)]
+    args: list[str | int] = [
+        after_ms,
+        grace_ms,
+        lease.record.retries + 1,
+        *_fields(lease.record, lease.record),
+    ]
     [standing] = leases.settle([Settlement(lease.plan_id, lease.token, "retry", args)])
     return standing
 
@@ -106,17 +112,22 @@ def finished(
     record: PlanRecord | None = None,
     result: str = "the result",
     alive_ms: int = 0,
+    doubt: str = "",
 ) -> Standing:
-    """The same of one that ends its plan. Its result is at `result-` and the plan's id."""
+    """The same of one that ends its plan. Its result is at `result-` and the plan's id.
+
+    A fault in doubt is looked at again after `LOOK_AGAIN_MS`.
+    """
     record = record or lease.record.observed()
     how = [record.state, record.apply_id or "", record.cause or ""]
     args: list[str | int] = [*how, f"result-{lease.plan_id}", result, alive_ms]
+    args += [doubt, LOOK_AGAIN_MS, *_fields(record, lease.record)] if doubt else []
     [standing] = leases.settle([Settlement(lease.plan_id, lease.token, "end", args)])
     return standing
 
 
-def _fields(record: PlanRecord) -> list[str | int]:
-    return [each for pair in record.to_fields().items() for each in pair]
+def _fields(record: PlanRecord, before: PlanRecord) -> list[str | int]:
+    return [each for pair in record.changes_since(before).items() for each in pair]
 
 
 def _nothing(*_: Any) -> None:

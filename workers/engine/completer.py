@@ -212,7 +212,7 @@ class Completer(Loop):
 
     def _settlement(self, lease: Lease, decision: Decision) -> Settlement:
         plan_id, token, record = lease.plan_id, lease.token, decision.record
-        fields = [each for pair in record.to_fields().items() for each in pair]
+        fields = [each for pair in record.changes_since(lease.record).items() for each in pair]
         match decision:
             case Snooze(after_ms=after_ms):
                 return Settlement(plan_id, token, "snooze", [after_ms, *fields])

@@ -11,6 +11,7 @@ An observation without a request has neither an error rate nor a latency, even i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -30,13 +31,17 @@ __all__ = ["judge"]
 
 LEAST_TOLERANCE = timedelta(seconds=0.5)
 TOLERATED_SHARE = 0.05
-"""Of the fault's duration. A window is as planned if it is off by no more than the larger of the two."""
+"""Of the fault's duration, and of the requests that it should hit. A window is as planned if it is off by no
+more than the larger of the two."""
 
 WIDEST_INTERVAL = 0.2
 """Of an error rate that says something."""
 
-CERTAIN_TO_BE_HIT = 10
-"""If so many requests should have been hit, it is no chance that none was (0.9 ** 100 is 0.00003)."""
+DEVIATIONS = 4
+"""Standard deviations of a binomial count. A larger difference is no chance (1 in 16,000)."""
+
+FEW = 3
+"""Requests that may be hit or missed at the edges of the window."""
 
 OF_A_REQUEST = (
     "status_code",
@@ -168,11 +173,20 @@ def _doubts(record: PlanRecord, observation: RawObservation, window: _Window) ->
         yield Doubt.COUNT_UNKNOWN
     elif _says_little(observation):
         yield Doubt.FEW_REQUESTS
-    expected = (observation.requests or 0) * record.plan.percentage / 100
-    if observation.faulted == 0 and expected >= CERTAIN_TO_BE_HIT:
-        yield Doubt.NOT_FAULTED
+    if _is_wrong_dose(record, observation):
+        yield Doubt.WRONG_DOSE
     if observation.truncated:
         yield Doubt.TRUNCATED
+
+
+def _is_wrong_dose(record: PlanRecord, observation: RawObservation) -> bool:
+    """Whether the fault hit a share of the requests that is no chance, and is well off the plan's."""
+    if observation.faulted is None or not observation.requests:
+        return False
+    share = record.plan.percentage / 100
+    expected = observation.requests * share
+    chance = DEVIATIONS * math.sqrt(expected * (1 - share))
+    return abs(observation.faulted - expected) > max(chance, TOLERATED_SHARE * expected, FEW)
 
 
 def _says_little(observation: RawObservation) -> bool:

@@ -98,6 +98,7 @@ class StateMachine:
 
         With a `rejection` no call is made to the Executor but to stop a fault.
         """
+        record = self._after_a_lost_step(record)
         if record.state.final:
             return self._stopper.resolve(record, calls)
         ending = record.error or cancelled(record) or self._hindrance(record, calls.now_ms)
@@ -117,6 +118,16 @@ class StateMachine:
     def _hindrance(self, record: PlanRecord, now_ms: int) -> ExecutorClientError | None:
         return hindrance(record, now_ms, idempotent=self.idempotent)
 
+    def _after_a_lost_step(self, record: PlanRecord) -> PlanRecord:
+        """With what the lost step did not write: its apply may have been sent since the plan began."""
+        if not record.doubtful or record.sent_ms is not None:
+            return record
+        return record._replace(sent_ms=record.started_ms, takes_effect_ms=self._takes_effect_ms(record))
+
+    def _takes_effect_ms(self, record: PlanRecord) -> int:
+        takes_s = record.plan.takes_effect_sec
+        return round((self._takes_effect_s if takes_s is None else takes_s) * 1000)
+
     def _go_on(self, record: PlanRecord, calls: StepCalls) -> Decision:
         if record.apply_id is None:
             return self._apply(record, calls)
@@ -127,18 +138,13 @@ class StateMachine:
     def _apply(self, record: PlanRecord, calls: StepCalls) -> Decision:
         if self._watch_ms is not None:
             record = calls.sample(record, Phase.BEFORE, _left_s(record, calls.now_ms))
-        plan = record.plan
-        takes_s = self._takes_effect_s if plan.takes_effect_sec is None else plan.takes_effect_sec
-        record = record._replace(
-            sent_ms=record.sent_ms or calls.now_ms, takes_effect_ms=round(takes_s * 1000)
-        )
-        longer = {"duration_seconds": plan.duration_seconds + math.ceil(takes_s)}
-        sent = plan.model_copy(update=longer) if takes_s else plan
+        takes_ms = record.takes_effect_ms if record.doubtful else self._takes_effect_ms(record)
+        record = record._replace(sent_ms=record.sent_ms or calls.now_ms, takes_effect_ms=takes_ms)
         try:
-            apply_id = calls.apply(sent, record.id, _left_s(record, calls.now_ms))
+            apply_id = calls.apply(record.sent_plan, record.id, _left_s(record, calls.now_ms))
         except ExecutorClientError as error:
             return self._try_again(record, error, calls)
-        record = record.applied(apply_id, calls.now_ms)._replace(looked_ms=calls.now_ms)
+        record = record.applied(apply_id, calls.now_ms)
         return Snooze(record, self._next_look_ms(record, calls))
 
     def _look(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> Decision:
@@ -179,7 +185,8 @@ class StateMachine:
     def _status_due_ms(self, record: PlanRecord, calls: StepCalls) -> int:
         """When the fault's status is to be read: now and then, and from its planned end on."""
         every_ms = max(self._check_ms, calls.in_flight * 1000 // MOST_LOOKS_PER_SEC)
-        return min((record.looked_ms or 0) + every_ms, record.planned_end_ms or 0)
+        looked_ms = record.looked_ms or record.applied_ms or 0
+        return min(looked_ms + every_ms, record.planned_end_ms or 0)
 
     def _next_look_ms(self, record: PlanRecord, calls: StepCalls, looked_ms: int | None = None) -> int:
         """How long the plan may rest. `looked_ms` is when the observer's last look at the fault began."""
@@ -212,9 +219,10 @@ class StateMachine:
         return Complete(record, observation, record.gone_in_ms(calls.now_ms))
 
     def _pause_for_metrics_ms(self, record: PlanRecord, now_ms: int) -> int:
-        """Half of the time that they have been waited for, within bounds."""
+        """Half of the time that they have been waited for, within bounds, and until the last look."""
         waited_ms = now_ms - (record.over_ms or record.planned_end_ms or now_ms)
-        return max(self._poll_ms, min(LONGEST_METRICS_PAUSE_MS, waited_ms // 2))
+        pause_ms = max(self._poll_ms, min(LONGEST_METRICS_PAUSE_MS, waited_ms // 2))
+        return _until((record.deadline_ms or now_ms) - round(LAST_LOOK_S * 1000), now_ms, pause_ms)
 
     def _hold_back(self, record: PlanRecord, rejection: Rejection, calls: StepCalls) -> Decision:
         """What becomes of a plan that is in no one's way but may not be taken to the Executor now."""
@@ -248,10 +256,12 @@ class StateMachine:
             record = (
                 record.in_doubt(calls.now_ms, calls.not_after_ms)
                 if arrived
-                else record._replace(applying_ms=None, sent_ms=None)
+                else record._replace(applying_ms=None, sent_ms=record.sent_ms if record.doubtful else None)
             )
         if record.doubtful and not self.idempotent:
-            return self._end(record, self._hindrance(record, calls.now_ms) or error, calls)
+            if not (isinstance(error, ExecutorProtocolError) and error.apply_id):
+                error = self._hindrance(record, calls.now_ms) or error
+            return self._end(record, error, calls)
         delay_s = self._delay_s(record, error, calls)
         return self._end(record, error, calls) if delay_s is None else Retry(record, delay_s, error)
 
@@ -283,7 +293,7 @@ def told_window(record: PlanRecord, status: FaultStatus, now_ms: int) -> tuple[i
     """
     began_ms, over_ms = _ms(status.started_at), _ms(status.ended_at)
     applied_ms = record.applied_ms or now_ms
-    earliest_ms, latest_ms = applied_ms - SKEW_MS, now_ms + SKEW_MS
+    earliest_ms, latest_ms = (record.sent_ms or applied_ms) - SKEW_MS, now_ms + SKEW_MS
     if all(each is None or earliest_ms <= each <= latest_ms for each in (began_ms, over_ms)):
         return began_ms, over_ms
     if began_ms is None or over_ms is None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import (
@@ -33,7 +33,7 @@ from workers.engine.terminal_errors import failed
 if TYPE_CHECKING:
     from dispatcher.ledger.record import PlanRecord
     from dispatcher.settings.executors import ExecutorClientConfig
-    from workers.drivers.base import Driver
+    from workers.drivers.base import Driver, ListedFault
     from workers.engine.calls import StepCalls
     from workers.engine.decisions import Decision
 
@@ -48,10 +48,15 @@ LONGEST_PAUSE_IN_DOUBT_MS = 60_000
 LATE_APPLY_MS = 5_000
 """How long after an apply without an answer its fault may still begin on an Executor that keeps no time."""
 
-REFUSED = {400, 422}
-"""An apply that is answered like this was never carried out: it breaks a rule, whenever it is sent."""
+REFUSED = 400
+"""An apply that is answered like this was never carried out: it breaks a rule, whenever it is sent. (422 says
+that its key was used, so that there is a fault.)"""
 
 TOO_LATE = 412
+
+PASSED_MS = 1_000
+"""By how much the time has passed until which an apply that is sent again may begin a fault. An Executor that
+answers `TOO_LATE` shows that its clock is behind by no more."""
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +76,8 @@ class _Finding:
     hopeless: bool = False
     """Whether stopping it again would be in vain."""
 
-    named: bool = False
-    """Whether the fault's id is known."""
+    apply_id: str | None = None
+    """The fault's id, if it is known."""
 
 
 class Stopper:
@@ -95,11 +100,12 @@ class Stopper:
             return failed(record, error, now_ms)
         if finding.trouble is not None:
             logger.warning("plan %s: its fault was not stopped: %s", record.id, finding.trouble)
-        if finding.hopeless or not finding.named:
+        if finding.hopeless or finding.apply_id is None:
             return failed(record, error, now_ms, doubt=finding.why)
         left_ms = (record.stopping_ms or now_ms) + self._confirm_ms - now_ms
         if left_ms <= 0:
-            return failed(record, _in_doubt(record, error, finding.why), now_ms, doubt=finding.why)
+            in_doubt = _in_doubt(error, finding.apply_id, finding.why)
+            return failed(record, in_doubt, now_ms, doubt=finding.why)
         pause_ms = min(_pause_ms(record, LONGEST_PAUSE_MS), left_ms)
         if finding.trouble is not None:
             return Retry(record, pause_ms / 1000, finding.trouble)
@@ -110,8 +116,8 @@ class Stopper:
         finding = self._stop(record, calls)
         if finding.over:
             return Release(finding.record, finding.record.gone_in_ms(calls.now_ms))
-        if finding.hopeless and finding.record.apply_id is None:  # no answer will ever say
-            alive_ms = finding.record.alive_ms(calls.now_ms)
+        if finding.hopeless and finding.apply_id is None:  # no answer will ever say
+            alive_ms = finding.record.alive_ms(calls.now_ms - LATE_APPLY_MS)
             return Snooze(finding.record, alive_ms) if alive_ms > 0 else Release(finding.record, 0)
         return Snooze(finding.record, _pause_ms(finding.record, LONGEST_PAUSE_IN_DOUBT_MS))
 
@@ -124,33 +130,34 @@ class Stopper:
             apply_id = self._learn(record, calls)
             if apply_id is None:
                 return _unknowable(record)
-            known = record._replace(apply_id=apply_id, applied_ms=record.applied_ms or calls.now_ms)
-            return self._stop_known(known, apply_id, calls)
+            record = record._replace(apply_id=apply_id, applied_ms=record.applied_ms or calls.now_ms)
+            return self._stop_known(record, apply_id, calls)
         except ExecutorClientError as trouble:
             if apply_id is None and _refused(trouble):
                 return _Finding(record, over=True)
             if apply_id is None and _is_too_late(trouble):
-                late = calls.now_ms >= (record.not_after_ms or _latest_ms(record, driver))
+                late = calls.now_ms - PASSED_MS >= (record.not_after_ms or _latest_ms(record, driver))
                 return _Finding(_again(record), over=late, why="its apply may still arrive")
             why = f"the last call failed: {trouble.message}"
-            named = apply_id is not None
-            return _Finding(record.failed_once_more(trouble), why=why, trouble=trouble, named=named)
+            keep = record.state.final or _named(record) is not None  # why it ended, or which fault it is
+            record = _again(record) if keep else record.failed_once_more(trouble)
+            return _Finding(record, why=why, trouble=trouble, apply_id=apply_id)
 
     def _learn(self, record: PlanRecord, calls: StepCalls) -> str | None:
         """The id of a fault whose apply had no answer. None if there is no way to learn it."""
         driver: Driver = calls.for_stops
-        for fault in driver.faults(WITHIN_S) or ():
+        for fault in _listed(driver) or ():
             if fault.key == record.id:
                 return fault.apply_id
         if not self._idempotent:
             return None
-        passed = datetime.fromtimestamp(calls.now_ms / 1000, UTC) - timedelta(seconds=1)
-        return driver.apply(record.plan, record.id, driver.longest_call_s, passed)
+        passed = datetime.fromtimestamp((calls.now_ms - PASSED_MS) / 1000, UTC)
+        return driver.apply(record.sent_plan, record.id, driver.longest_call_s, passed)
 
     def _stop_known(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> _Finding:
         finding = self._ask(record, apply_id, calls)
         if finding.over and record.apply_id is None and calls.now_ms < _first_over_ms(record):
-            return _Finding(_again(record), why="its apply may still arrive", named=True)
+            return _Finding(_again(record), why="its apply may still arrive", apply_id=apply_id)
         return finding
 
     def _ask(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> _Finding:
@@ -164,12 +171,21 @@ class Stopper:
         except FaultFailedError:
             over, why = True, ""
         except FaultLostError:
-            listed = driver.faults(WITHIN_S)
+            listed = _listed(driver)
             over = listed is not None and all(fault.apply_id != apply_id for fault in listed)
             why = f"the Executor does not know fault {apply_id}"
         hopeless = outcome is StopOutcome.UNSUPPORTED and not over
         why = "the Executor cannot stop faults" if hopeless else why
-        return _Finding(_again(record), over, why, hopeless=hopeless, named=True)
+        return _Finding(_again(record), over, why, hopeless=hopeless, apply_id=apply_id)
+
+
+def _listed(driver: Driver) -> list[ListedFault] | None:
+    """All faults of the Executor. None if it cannot list them, or refuses to."""
+    try:
+        return driver.faults(WITHIN_S)
+    except ExecutorRejectedError as refusal:
+        logger.warning("the Executor's faults cannot be listed: %s", refusal)
+        return None
 
 
 def _again(record: PlanRecord) -> PlanRecord:
@@ -187,7 +203,7 @@ def _refused(trouble: ExecutorClientError) -> bool:
     """Whether the answer to an apply that was sent again says that no fault was ever begun."""
     if isinstance(trouble, FaultFailedError):
         return True
-    return isinstance(trouble, ExecutorRejectedError) and trouble.status in REFUSED
+    return isinstance(trouble, ExecutorRejectedError) and trouble.status == REFUSED
 
 
 def _is_too_late(trouble: ExecutorClientError) -> bool:
@@ -210,11 +226,8 @@ def _unknowable(record: PlanRecord) -> _Finding:
     return _Finding(record, why=why, hopeless=True)
 
 
-def _in_doubt(record: PlanRecord, error: ExecutorClientError, why: str) -> FaultInDoubtError:
-    apply_id = record.apply_id or ""
-    message = (
-        f"{error.message}; it is unknown whether its fault {apply_id or '(without an id)'} is over: {why}"
-    )
+def _in_doubt(error: ExecutorClientError, apply_id: str, why: str) -> FaultInDoubtError:
+    message = f"{error.message}; it is unknown whether its fault {apply_id} is over: {why}"
     return FaultInDoubtError(message, apply_id)
 
 

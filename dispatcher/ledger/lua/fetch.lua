@@ -101,6 +101,9 @@ local function waits_until(plan_key, plan, first, until_ms, expires_ms)
   if plan.conflict_policy == 'reject' then
     return
   elseif until_ms ~= NEVER_MS then
+    if plan.stuck_ms then
+      redis.call('HDEL', plan_key, 'stuck_ms')
+    end
     local cause = 'waits for its target, which plan ' .. first .. ' holds'
     return math.min(until_ms or now + recheck_ms, expires_ms), cause
   end
@@ -138,12 +141,14 @@ local function lease(id, fields, plan)
   -- A step that never came back may have applied the fault.
   if string.sub(plan.lease, 1, 5) == 'held ' then
     leases_lost = leases_lost + 1
-    add(changed, 'doubtful_ms', plan.started_ms and not plan.apply_id and whole(now))
+    local may_have_applied = plan.started_ms and not plan.apply_id
+    add(changed, 'doubtful_ms', may_have_applied and whole(now))
+    add(changed, 'not_after_ms', may_have_applied and plan.not_after_ms and '0')  -- its own is unknown
   end
   -- A plan with another in its way does not start: should this step be lost, the next one looks at the line again.
   local first_step = in_the_way == '' and not plan.started_ms
   add(changed, 'started_ms', first_step and whole(now))
-  if first_step and not plan.cancelled then
+  if first_step and not plan.cancelled and now < expires_ms then
     mark_overlaps(id, plan, changed)
   end
   steps = steps + 1
@@ -236,6 +241,9 @@ local function lease_in_doubt(id)
   local token = token_prefix .. '.' .. steps
   redis.call('HSET', prefix .. 'plan:' .. id, 'lease', 'held ' .. token)
   redis.call('ZADD', doubts_key, whole(now + lease_ms), id)
+  if some_aside then
+    redis.call('HDEL', aside_key, id)
+  end
   local state, epoch = breaker_of(plan.target)
   table.insert(due, {id, token, 0, '', state, epoch, now, fields, {}})
 end

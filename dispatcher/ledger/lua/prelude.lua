@@ -99,29 +99,30 @@ local function write_even_if_full(prefix)
   redis.call('DEL', prefix .. 'nothing')
 end
 
--- A plan gives its target up, `alive_ms` from now; not at all if that is nil. The next plan in line need not wait for its own look at the line.
+-- A plan that waits in line is due at `ms`, but not before its start. Nothing happens if it has begun.
+local function wake(prefix, due_key, line_key, id, ms)
+  local plan_key = prefix .. 'plan:' .. id
+  local known = redis.pcall('HMGET', plan_key, 'started_ms', 'lease')
+  if not known[1] and known[2] and string.sub(known[2], 1, 6) == 'parked' then
+    local start_ms = math.floor(redis.call('ZSCORE', line_key, id) / 1000)
+    set_due(plan_key, due_key, id, math.max(ms, start_ms))
+  end
+end
+
+-- A plan gives its target up, `alive_ms` from now. The next plan in line need not wait for its own look at the line.
 local function pass_on(prefix, due_key, now, id, plan_key, target, alive_ms)
   local line_key = prefix .. 'line:' .. target
-  if alive_ms and alive_ms > 0 then
+  if alive_ms > 0 then
     redis.call('HSET', plan_key, 'released_ms', whole(now + alive_ms))
-  elseif alive_ms then
+  else
     redis.call('ZREM', line_key, id)
   end
   local next_id, until_ms = first_in_line(prefix, target, now)
   if next_id == id then
     next_id = redis.call('ZRANGE', line_key, 1, 1)[1]
   end
-  if not next_id then
-    return
-  end
-  local next_key = prefix .. 'plan:' .. next_id
-  local known = redis.call('HMGET', next_key, 'started_ms', 'lease')
-  if not known[1] and known[2] and string.sub(known[2], 1, 6) == 'parked' then
-    local start_ms = math.floor(redis.call('ZSCORE', line_key, next_id) / 1000)
-    if until_ms == NEVER_MS then
-      until_ms = now
-    end
-    set_due(next_key, due_key, next_id, math.max(until_ms or now, start_ms))
+  if next_id then
+    wake(prefix, due_key, line_key, next_id, until_ms or now)
   end
 end
 
@@ -131,5 +132,6 @@ local function settle_doubt(prefix, due_key, now, keep_s, id, plan_key, target, 
   redis.call('HSET', plan_key, 'lease', 'parked', 'released_ms', whole(now))
   redis.call('EXPIRE', plan_key, keep_s)
   redis.call('ZREM', prefix .. 'doubts', id)
+  redis.call('SREM', prefix .. 'beside:' .. target, id)
   pass_on(prefix, due_key, now, id, plan_key, target, alive_ms)
 end

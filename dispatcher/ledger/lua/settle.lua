@@ -21,39 +21,42 @@ local now = server_ms()
 local ended = {}
 local doubts_key = prefix .. 'doubts'
 
--- Set the fields that ARGV holds from `first` to `last`, remove the empty ones; whether they name what the plan ends with.
+-- Set the fields that ARGV holds from `first` to `last`, and remove the empty ones.
 local function update(plan_key, first, last, present)
-  local absent, ending = {}, false
+  local absent = {}
   for index = first, last, 2 do
     local name, value = ARGV[index], ARGV[index + 1]
     add(present, name, value)
     if value == '' then
       table.insert(absent, name)
     end
-    ending = ending or (name == 'error' and value ~= '')
   end
   if #absent > 0 then
     redis.call('HDEL', plan_key, unpack(absent))
   end
   redis.call('HSET', plan_key, unpack(present))
-  return ending
+end
+
+-- Whether a cancelled plan still has to begin to end: then it is due at once.
+local function must_end(plan_key, cancelled)
+  return cancelled and redis.call('HEXISTS', plan_key, 'error') == 0
 end
 
 local function park(id, plan_key, token, after_ms, cancelled, first, last, final)
-  local ending = update(plan_key, first, last, {'lease', 'parked ' .. token})
+  update(plan_key, first, last, {'lease', 'parked ' .. token})
   if final then
     redis.call('ZADD', doubts_key, whole(now + after_ms), id)
     return after_ms
   end
-  local at_once = cancelled and not ending
+  local at_once = must_end(plan_key, cancelled)
   set_due(plan_key, due_key, id, at_once and now or now + after_ms)
   return at_once and 0 or after_ms
 end
 
 local function await_retry(id, plan_key, token, cancelled, first, last)
   local after_ms, grace_ms, retries = tonumber(ARGV[first]), tonumber(ARGV[first + 1]), ARGV[first + 2]
-  local ending = update(plan_key, first + 3, last, {'lease', 'message ' .. retries .. ' ' .. token, 'retries', retries})
-  if cancelled and not ending then
+  update(plan_key, first + 3, last, {'lease', 'message ' .. retries .. ' ' .. token, 'retries', retries})
+  if must_end(plan_key, cancelled) then
     redis.call('HSET', plan_key, 'lease', 'parked ' .. token)
     set_due(plan_key, due_key, id, now)
     return -2
@@ -63,15 +66,20 @@ local function await_retry(id, plan_key, token, cancelled, first, last)
   return after_ms
 end
 
--- The plan's fault may be alive: workers look at it until that is known, and the record is kept for them.
+-- The plan's fault may be alive: workers look at it until that is known, and the record is kept for them. It has the
+-- target, even if it did not want it alone. All plans in line look at once, because their time to wait begins.
 local function keep_in_doubt(id, plan_key, target, doubt, look_again_ms)
+  local line_key = prefix .. 'line:' .. target
   redis.call('HSET', plan_key, 'doubt', doubt, 'released_ms', whole(NEVER_MS))
   redis.call('PERSIST', plan_key)
   redis.call('ZADD', doubts_key, whole(now + look_again_ms), id)
-  pass_on(prefix, due_key, now, id, plan_key, target)
+  redis.call('ZADD', line_key, 0, id)
+  for _, waiting in ipairs(redis.call('ZRANGE', line_key, 0, -1)) do
+    wake(prefix, due_key, line_key, waiting, now)
+  end
 end
 
-local function finish(id, plan_key, token, batch, target, first, last)
+local function finish(id, plan_key, token, batch, target, exclusive, first, last)
   local state, apply_id, cause, result_key, result, alive_ms, doubt, look_again_ms = unpack(ARGV, first, first + 7)
   if last < first + 7 then
     doubt = nil
@@ -94,10 +102,13 @@ local function finish(id, plan_key, token, batch, target, first, last)
     redis.call('EXPIRE', completions_key, keep_s)
   end
   ended[state] = (ended[state] or 0) + 1
-  redis.call('SREM', prefix .. 'beside:' .. target, id)
   if doubt then
     keep_in_doubt(id, plan_key, target, doubt, tonumber(look_again_ms))
     return tonumber(look_again_ms)
+  end
+  redis.call('SREM', prefix .. 'beside:' .. target, id)
+  if not exclusive then
+    redis.call('SREM', prefix .. 'beside:' .. target, id)
   end
   redis.call('EXPIRE', plan_key, keep_s)
   pass_on(prefix, due_key, now, id, plan_key, target, tonumber(alive_ms))
@@ -108,7 +119,7 @@ local function settle(index, count)
   local id, token, kind, first = ARGV[index], ARGV[index + 1], ARGV[index + 2], index + 4
   local last = index + 3 + count
   local plan_key = prefix .. 'plan:' .. id
-  local known = redis.call('HMGET', plan_key, 'lease', 'cancelled', 'batch', 'target', 'state')
+  local known = redis.call('HMGET', plan_key, 'lease', 'cancelled', 'batch', 'target', 'state', 'conflict_policy')
   local lease, cancelled, final = known[1] or '', known[2], FINAL[known[5] or '']
   if lease ~= 'held ' .. token then
     local by = string.match(lease, '^parked (.*)$') or string.match(lease, '^message %d+ (.*)$')
@@ -118,7 +129,7 @@ local function settle(index, count)
   elseif kind == 'retry' then
     return await_retry(id, plan_key, token, cancelled, first, last)
   elseif kind == 'end' then
-    return finish(id, plan_key, token, known[3], known[4], first, last)
+    return finish(id, plan_key, token, known[3], known[4], known[6] ~= 'allow', first, last)
   elseif kind == 'known' then
     settle_doubt(prefix, due_key, now, keep_s, id, plan_key, known[4], tonumber(ARGV[first]))
     return 0

@@ -129,6 +129,18 @@ def test_a_row_compares_with_the_window_that_the_observation_claims() -> None:
     assert str(row).endswith("0.450 to 0.550 | outside: requests, error_rate")
 
 
+def test_the_window_of_a_probe_is_a_part_of_the_real_one_and_its_last_request_arrives_later() -> None:
+    seen = observation(requests=3, error_rate=0.0, latency_ms=10.0, ended_at=BEGAN + timedelta(seconds=2))
+    requests = [request(second + 0.01, 200) for second in range(9)]
+    real = {"f1": (WINDOW[0] - 1, WINDOW[1])}
+    assert row_of(LANE, 50, seen, requests, real, lambda _, __: 0, probed=True).missed == ()
+
+
+def test_a_probe_that_looked_before_the_fault_was_in_force_is_outside() -> None:
+    late = {"f1": (WINDOW[0] + 1, WINDOW[1])}
+    assert "started_at" in row_of(LANE, 50, observation(), [], late, lambda _, __: 0, probed=True).missed
+
+
 def test_a_fault_that_the_witness_never_saw_is_outside() -> None:
     row = row_of(LANE, 50, observation(), [], {}, lambda _, __: 0)
     assert "started_at" in row.missed

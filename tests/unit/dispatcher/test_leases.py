@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.plans import abort_plan
-from support.steps import finished, parked, release, retried
+from support.steps import LOOK_AGAIN_MS, finished, parked, release, retried
 
 from dispatcher import ConflictPolicy, ExecutorClientError, PlanState, Settings
 from dispatcher.ledger.leases import Denial, Lease, Leases, Named, Settlement
@@ -491,6 +491,61 @@ def test_a_holder_that_vanished_does_not_block_its_target(
     begin(leases, "p1")
     redis_client.delete("{dispatcher}:plan:p1")
     begin(leases, "p2")
+
+
+def end_in_doubt(leases: Leases, lease: Lease) -> None:
+    record = lease.record.applied("f1", 1)
+    finished(leases, lease, record.ended(ValueError("gone")), doubt="no answer says that it is over")
+
+
+def test_all_who_wait_for_a_target_in_doubt_wait_from_then_on_for_their_own_timeout(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger, "p1")
+    holder = begin(leases, "p1")
+    waiting = ("p2", "p3", "p4")
+    for plan_id in waiting:
+        submit(ledger, plan_id, timeout_ms=5_000)
+        assert named(leases, plan_id) is Denial.WAITS
+    end_in_doubt(leases, holder)
+    assert leases.fetch([], 10).due == []
+    for plan_id in waiting:
+        assert 0 < read(ledger, plan_id).due_ms - ledger.now_ms() <= 5_000
+        redis_client.hincrby(f"{{dispatcher}}:plan:{plan_id}", "stuck_ms", -5_000)
+        pass_time(redis_client, plan_id, 5_000)
+    ends = {lease.plan_id: lease.record.in_the_way for lease in leases.fetch([], 10).due}
+    assert ends == dict.fromkeys(waiting, "p1")
+
+
+def test_a_plan_beside_others_reserves_its_target_once_its_fault_is_in_doubt(
+    ledger: Ledger, leases: Leases
+) -> None:
+    submit(ledger, "p1", conflict_policy=ConflictPolicy.ALLOW)
+    end_in_doubt(leases, begin(leases, "p1"))
+    submit(ledger, "p2")
+    assert named(leases, "p2") is Denial.WAITS
+    assert ledger.release("default:PaymentService:/api/v1/payment/process", "it is over") == ["p1"]
+    begin_due(leases, "p2")
+
+
+def test_a_target_of_two_faults_in_doubt_is_free_once_both_are_over(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger, "p1")
+    submit(ledger, "p2", conflict_policy=ConflictPolicy.ALLOW)
+    submit(ledger, "p3")
+    for plan_id in ("p1", "p2"):
+        end_in_doubt(leases, begin(leases, plan_id))
+    assert named(leases, "p3") is Denial.WAITS
+    redis_client.zincrby("{dispatcher}:doubts", -LOOK_AGAIN_MS, "p1")
+    over = begin_due(leases, "p1")
+    leases.settle([Settlement(over.plan_id, over.token, "known", [0])])
+    assert leases.fetch([], 10).due == []
+    assert ledger.in_doubt() == ["p2"]
+    redis_client.zincrby("{dispatcher}:doubts", -LOOK_AGAIN_MS, "p2")
+    over = begin_due(leases, "p2")
+    leases.settle([Settlement(over.plan_id, over.token, "known", [0])])
+    begin_due(leases, "p3")
 
 
 def test_a_cancelled_plan_is_due_at_once(ledger: Ledger, leases: Leases) -> None:

@@ -124,18 +124,35 @@ def test_an_observation_that_went_as_planned_has_an_interval_and_no_doubts() -> 
             {"started_at": moment(-60), "ended_at": moment(-50)},
             id="the Executor's clock is a minute slow",
         ),
-        pytest.param([Doubt.FEW_REQUESTS], {}, {"requests": 50, "error_count": 25}, id="few requests came"),
+        pytest.param(
+            [Doubt.FEW_REQUESTS],
+            {},
+            {"requests": 50, "error_count": 25, "faulted": 25},
+            id="few requests came",
+        ),
         pytest.param(
             [],
             {},
-            {"requests": 20, "error_count": 20, "error_rate": 1.0},
+            {"requests": 20, "error_count": 20, "error_rate": 1.0, "faulted": 10},
             id="20 requests are enough if all of them failed",
         ),
         pytest.param(
             [Doubt.COUNT_UNKNOWN], {}, {"requests": None, "error_count": None}, id="the count is unknown"
         ),
         pytest.param([], {}, {"requests": None}, id="successes and errors are the requests"),
-        pytest.param([Doubt.NOT_FAULTED], {}, {"faulted": 0}, id="no request was hit"),
+        pytest.param([Doubt.WRONG_DOSE], {}, {"faulted": 0}, id="no request was hit"),
+        pytest.param(
+            [Doubt.WRONG_DOSE],
+            {"plan": abort_plan(percentage=0, duration_seconds=DURATION_SECONDS)},
+            {"faulted": 4},
+            id="requests were hit, and none should have been",
+        ),
+        pytest.param(
+            [Doubt.WRONG_DOSE],
+            {"plan": abort_plan(percentage=100, duration_seconds=DURATION_SECONDS)},
+            {"faulted": 340},
+            id="a part of them was not hit, and all should have been",
+        ),
         pytest.param(
             [],
             {"plan": abort_plan(percentage=2, duration_seconds=DURATION_SECONDS)},
@@ -166,7 +183,7 @@ def test_what_is_odd_is_a_doubt(
 
 def test_a_long_fault_may_be_off_by_a_twentieth() -> None:
     plan = abort_plan(duration_seconds=100)
-    seen = observed(started_at=moment(5), ended_at=moment(110))
+    seen = observed(started_at=moment(5), ended_at=moment(110), faulted=None)
     assert judge(record(plan=plan), seen, CONFIG).doubts == ()
 
 
