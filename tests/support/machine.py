@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from support.plans import abort_plan
 
@@ -34,7 +34,7 @@ QUEUED = PlanRecord(
     started_ms=NOW,
 )
 SENT = QUEUED._replace(sent_ms=NOW)
-RUNNING = SENT.applied(FAULT, NOW)._replace(looked_ms=NOW)
+RUNNING = SENT.applied(FAULT, NOW)
 UNANSWERED = SENT.in_doubt(NOW, NOW)
 """Its apply had no answer."""
 
@@ -45,7 +45,7 @@ def advance(
     now_ms: int = NOW,
     rejection: Rejection | None = None,
     in_flight: int = 0,
-    **config: object,
+    **config: Any,
 ) -> Decision:
     """What one step of the plan decides that begins at `now_ms`."""
     settings = ExecutorClientConfig.model_validate({"retry_jitter": 0.0, **config})

@@ -28,6 +28,7 @@ from dispatcher import (
     ExecutorProtocolError,
     ExecutorServerError,
     ExecutorTimeoutError,
+    FaultUnobservedError,
     InvalidPlanError,
 )
 from dispatcher.settings.executors import ProbeSettings, ServiceSettings
@@ -82,8 +83,11 @@ def test_the_reference_executor_is_observed_without_a_queue(
 ) -> None:
     direct = client(executor.url)
     assert direct.check_health()
-    observation = direct.apply_and_observe(abort_plan(api="/api/local"))
+    with pytest.raises(FaultUnobservedError, match="no request met its fault"):
+        direct.apply_and_observe(abort_plan(api="/api/local"))
+    observation = direct.apply_and_observe(abort_plan(api="/api/local", min_requests=0))
     assert observation.execution_id.startswith("f-")
+    assert (observation.requests, observation.error_rate) == (0, None)
 
 
 def test_the_policy_api_is_observed_by_probes_without_a_queue(executor: ExecutorProcess) -> None:
@@ -129,14 +133,14 @@ def test_a_fault_that_lasts_longer_than_its_budget_is_stopped(stub: StubExecutor
 
 def test_its_breaker_opens_and_lets_no_more_calls_through(stub: StubExecutor, client: Clients) -> None:
     direct = client(stub.url, circuit_breaker_failure_threshold=2, max_retries=0)
-    stub.answers.extend([(503, {})] * 2)
+    stub.answers.extend([(503, {})] * 4)
     for _ in range(2):
         with pytest.raises(ExecutorServerError):
             direct.apply_and_observe(abort_plan())
     with pytest.raises(CircuitOpenError) as caught:
         direct.apply_and_observe(abort_plan())
     assert caught.value.retry_after_s > 50
-    assert len(stub.calls) == 2
+    assert stub.calls == [("POST", "/v1/faults/apply")] * 4  # each once more, to learn its fault
 
 
 def test_with_a_redis_its_breaker_is_the_one_of_the_fleet(
@@ -208,7 +212,8 @@ def test_a_plan_put_off_by_the_breaker_is_carried_out_once_it_may_be(
     direct = client(stub.url, circuit_breaker_failure_threshold=1, circuit_breaker_on_open="defer", **times)
     stub.answers.append((503, {}))
     assert direct.apply_and_observe(abort_plan()).error_rate == 1.0
-    assert len(stub.calls) == 4
+    assert [method for method, _ in stub.calls].count("POST") == 2
+    assert stub.applied.total() == 1
 
 
 def test_the_health_is_asked_for_once_in_an_interval(stub: StubExecutor, client: Clients) -> None:
@@ -268,7 +273,7 @@ def test_a_retry_is_logged_with_its_plan(
 def test_threads_share_one_client(stub: StubExecutor, client: Clients) -> None:
     direct, barrier = client(stub.url), threading.Barrier(4)
 
-    def carry_out(number: int) -> float:
+    def carry_out(number: int) -> float | None:
         barrier.wait(5)
         return direct.apply_and_observe(abort_plan(api=f"/{number}")).error_rate
 

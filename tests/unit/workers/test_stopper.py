@@ -6,7 +6,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import event, given
@@ -47,7 +47,7 @@ def driver() -> FakeDriver:
 
 
 def stopped(
-    driver: FakeDriver, record: PlanRecord, now_ms: int = NOW, **config: object
+    driver: FakeDriver, record: PlanRecord, now_ms: int = NOW, **config: Any
 ) -> tuple[Fail, list[int], int]:
     """How a plan ends that has to; the pauses in ms between its steps; and when."""
     pauses: list[int] = []
@@ -228,7 +228,6 @@ def test_one_attempt_that_does_not_settle_it_ends_the_plan_with_its_own_error_in
     ("trouble", "over"),
     [
         (ExecutorRejectedError("bad request", 400, ""), True),
-        (FaultFailedError("failed"), True),
         (ExecutorRejectedError("the key was used for another fault", 422, ""), False),
         (ExecutorRejectedError("another fault is in the way", 409, ""), False),
         (ExecutorRejectedError("forbidden", 403, ""), False),
@@ -244,6 +243,14 @@ def test_an_answer_to_the_apply_that_is_sent_again_says_whether_there_was_a_faul
     decision = advance(driver, DOUBTFUL)
     assert isinstance(decision, Fail)
     assert (decision.doubt == "") is over
+
+
+def test_an_apply_that_fails_when_it_is_sent_again_may_have_been_late_the_first_time(
+    driver: FakeDriver,
+) -> None:
+    driver.trouble([None, FaultFailedError("failed")] * 2)
+    assert isinstance(advance(driver, in_doubt(UNANSWERED), NOW + 4_999), Snooze)
+    assert isinstance(advance(driver, in_doubt(UNANSWERED), NOW + 5_000), Release)
 
 
 def test_an_apply_that_began_nothing_so_far_may_still_arrive_until_its_time_has_passed(
