@@ -35,6 +35,9 @@ QUEUE = "dispatcher"
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 """What no callback is, as a part of a message's body."""
 
+MOMENTS = {"started_ms", "sent_ms", "applied_ms", "looked_ms"}
+"""Of a plan whose fault runs."""
+
 QUICK_RETRIES = {
     "DISPATCHER_EXECUTORS__DEFAULT__INITIAL_RETRY_DELAY_SEC": "0.3",
     "DISPATCHER_EXECUTORS__DEFAULT__MAX_RETRY_DELAY_SEC": "0.3",
@@ -140,7 +143,11 @@ class Fleet:
     def end(self, *handles: PlanHandle) -> None:
         """Let the time of running faults pass: the Executor has ended them, and the plans are due."""
         for handle in handles:
-            self.stubs[handle.status().executor].running[handle.id] = 0.0
+            status = handle.status()
+            self.stubs[status.executor].running[handle.id] = 0.0
+            key, lasts_ms = f"{{dispatcher}}:plan:{handle.id}", status.plan.duration_seconds * 1000
+            for name in MOMENTS & self.redis.client.hgetall(key).keys():
+                self.redis.client.hincrby(key, name, -lasts_ms)
             self.redis.client.zadd("{dispatcher}:due", {handle.id: 0}, xx=True)
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
