@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.eventually import eventually
-from support.fleet import Fleet
+from support.fleet import Fleet, FleetOfExecutors
 from support.plans import abort_plan
 from support.stub_executor import UNKNOWN
 
@@ -46,7 +46,7 @@ EXECUTORS = {"default": QUICK, "patient": QUICK | {"stop_confirmation_sec": 20},
 
 @pytest.fixture(scope="module")
 def whole_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with Fleet(tmp_path_factory.mktemp("fleet"), executors=EXECUTORS) as fleet:
+    with FleetOfExecutors(tmp_path_factory.mktemp("fleet"), EXECUTORS) as fleet:
         for name, stub in fleet.stubs.items():
             stub.lists_faults = name == "lists"
         yield fleet

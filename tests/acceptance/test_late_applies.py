@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.eventually import eventually
-from support.fleet import Fleet
+from support.fleet import Fleet, FleetOfExecutors
 from support.plans import abort_plan
 
 from dispatcher import (
@@ -51,7 +51,7 @@ LISTING = {"lists", "healthy"}
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with Fleet(tmp_path_factory.mktemp("fleet"), executors=EXECUTORS) as fleet:
+    with FleetOfExecutors(tmp_path_factory.mktemp("fleet"), EXECUTORS) as fleet:
         for name, stub in fleet.stubs.items():
             stub.lists_faults = name in LISTING
             stub.honours_not_after = name == "default"
@@ -92,7 +92,7 @@ def hold(stub: StubExecutor, api: str, let_go: threading.Event) -> list[str]:
     ],
 )
 def test_an_apply_that_is_carried_out_after_its_plan_has_failed_leaves_no_fault(
-    fleet: Fleet, let_go: threading.Event, executor: str, begins: bool
+    fleet: Fleet, let_go: threading.Event, executor: str, *, begins: bool
 ) -> None:
     stub, api = fleet.stubs[executor], fleet.target()
     keys = hold(stub, api, let_go)

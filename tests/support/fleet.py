@@ -57,19 +57,10 @@ def close_connections(app: Celery) -> None:
 class Fleet:
     """Tests share its worker. Each test uses targets of its own, and leaves the worker alive."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *options: str,
-        executors: Mapping[str, Mapping[str, Any]] | None = None,
-        **environment: str,
-    ) -> None:
-        """`options` and `environment` are the first worker's, on top of quick retries.
-
-        `executors` are the settings of each Executor. There is a stub for each; `default` is always there.
-        """
+    def __init__(self, folder: Path, *options: str, **environment: str) -> None:
+        """`options` and `environment` are the first worker's, on top of quick retries."""
         self._folder = folder
-        self._executors = {"default": {}, **(executors or {})}
+        self._executors: Mapping[str, Mapping[str, Any]] = {"default": {}}
         self._numbers = itertools.count()
         self._options = options
         self._environment = QUICK_RETRIES | environment
@@ -191,6 +182,15 @@ class Fleet:
         eventually(lambda: task.state not in {"PENDING", "RETRY"}, within_s=20)
         assert task.state == "FAILURE", (task.state, task.result)
         return f"{type(task.result).__name__}: {task.result}"
+
+
+class FleetOfExecutors(Fleet):
+    """One with several Executors: a stub for each, in `stubs`."""
+
+    def __init__(self, folder: Path, executors: Mapping[str, Mapping[str, Any]]) -> None:
+        """`executors` are the settings of each by its name. One is `default`."""
+        super().__init__(folder)
+        self._executors = executors
 
 
 def encoded(body: Any) -> str:
