@@ -106,7 +106,6 @@ local function finish(id, plan_key, token, batch, target, exclusive, first, last
     keep_in_doubt(id, plan_key, target, doubt, tonumber(look_again_ms))
     return tonumber(look_again_ms)
   end
-  redis.call('SREM', prefix .. 'beside:' .. target, id)
   if not exclusive then
     redis.call('SREM', prefix .. 'beside:' .. target, id)
   end
