@@ -235,7 +235,9 @@ def test_metrics_that_never_come_end_the_plan_in_its_time(fleet: Fleet) -> None:
 
 
 NONE_CAME: dict[str, object] = {"requests": 0, "faulted": 0, "success_count": 0, "error_count": 0}
-NO_COUNTS: dict[str, object] = dict.fromkeys(["requests", "faulted", "success_count", "error_count", "unanswered"])
+NO_COUNTS: dict[str, object] = dict.fromkeys(
+    ["requests", "faulted", "success_count", "error_count", "unanswered"]
+)
 
 
 def came(requests: int) -> dict[str, object]:

@@ -176,7 +176,7 @@ def _window(record: PlanRecord, phase: Phase) -> tuple[float, float]:
 
 def _end_ms(record: PlanRecord) -> int | None:
     """When the fault ended, or is planned to end."""
-    return record.planned_end_ms if record.over_ms is None else record.over_ms
+    return record.surely_until_ms if record.over_ms is None else record.over_ms
 
 
 def _gone_ms(record: PlanRecord) -> int | None:
