@@ -68,6 +68,7 @@ def test_a_delay_is_seen_in_the_latency(dispatcher: Dispatcher) -> None:
     plan = delay_plan(service="OrderService", api="/api/slow", delay_seconds=0.4, duration_seconds=2)
     observation = dispatcher.submit(plan).result(60)
     assert (observation.error_rate, observation.status_code) == (0.0, 200)
+    assert observation.latency_ms is not None
     assert 400 <= observation.latency_ms < 700
 
 
@@ -84,6 +85,7 @@ def test_more_plans_are_looked_at_than_a_worker_has_threads(
     for handle in [dispatcher.submit(plan) for plan in plans]:
         observation = handle.result(90)
         assert observation.requests is not None
+        assert observation.latency_ms is not None
         assert 1 <= observation.requests <= 100
         assert observation.latency_ms >= 990
     assert "its lease was lost" not in log.output
