@@ -39,7 +39,9 @@ class FakeLine:
     def __init__(self, target: FakeTarget, ends_at: float) -> None:
         self._target = target
         self._ends_at = ends_at
-        self._open: dict[Slot, float] = {}
+        self._open: list[tuple[Slot, float]] = []
+        """Requests without an answer, and when that comes."""
+
         self._probes: list[Probe] = []
 
     def sleep_until(self, at: float) -> None:
@@ -48,28 +50,26 @@ class FakeLine:
     def send(self, slot: Slot) -> None:
         assert self._target.clock_s >= slot.at, "it is sent before its time"
         self._target.sent.append(slot)
-        self._open[slot] = slot.at + self._target.holds_s(slot.planned_ms)
+        self._open.append((slot, slot.at + self._target.holds_s(slot.planned_ms)))
 
     def is_answered(self, by: float) -> bool:
-        ends = {slot: min(answer_at, slot.gives_up_at) for slot, answer_at in self._open.items()}
-        last = max(ends.values(), default=self._target.clock_s)
+        last = max((min(answer_at, slot.gives_up_at) for slot, answer_at in self._open), default=0.0)
         self.sleep_until(min(last, by))
-        for slot, end in ends.items():
-            if end <= self._target.clock_s:
-                self._end(slot, end)
+        ended = [each for each in self._open if min(each[1], each[0].gives_up_at) <= self._target.clock_s]
+        self._open = [each for each in self._open if each not in ended]
+        self._probes += [_probe(*each) for each in ended]
         return not self._open
 
     def probes(self) -> list[Probe]:
-        for slot in list(self._open):
-            self._end(slot, min(self._target.clock_s, slot.gives_up_at), given_up=True)
-        return self._probes
+        return self._probes + [self._given_up(slot) for slot, _ in self._open]
 
-    def _end(self, slot: Slot, end: float, *, given_up: bool = False) -> None:
-        answered = not given_up and self._open.pop(slot) <= slot.gives_up_at
-        self._open.pop(slot, None)
-        incomplete = given_up and self._ends_at < slot.gives_up_at
-        latency_us = round((end - slot.at) * 1e6)
-        outcome = "200" if answered else "timeout"
-        self._probes.append(
-            Probe(slot.planned_ms, latency_us, outcome, expected=answered, incomplete=incomplete)
-        )
+    def _given_up(self, slot: Slot) -> Probe:
+        held_us = round((self._target.clock_s - slot.at) * 1e6)
+        incomplete = self._ends_at < slot.gives_up_at
+        return Probe(slot.planned_ms, held_us, "timeout", expected=False, incomplete=incomplete)
+
+
+def _probe(slot: Slot, answer_at: float) -> Probe:
+    answered = answer_at <= slot.gives_up_at
+    latency_us = round((min(answer_at, slot.gives_up_at) - slot.at) * 1e6)
+    return Probe(slot.planned_ms, latency_us, "200" if answered else "timeout", expected=answered)
