@@ -16,6 +16,8 @@ from support.plans import abort_plan
 from support.processes import Mark, Process
 from support.terminal import Terminal
 
+from workers.drivers.contract import SPOKEN
+
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
@@ -173,8 +175,8 @@ def test_scripts_learn_what_moving_a_breaker_did(cli: Cli) -> None:
 
 
 COMMANDS = [
-    "run", "submit", "result", "status", "watch", "cancel", "halt", "resume", "health", "up", "doctor",
-    "conformance", "breaker show", "breaker open", "breaker close", "breaker disable", "breaker reset",
+    "run", "submit", "result", "status", "watch", "cancel", "halt", "resume", "release", "health", "up",
+    "doctor", "conformance", "breaker show", "breaker open", "breaker close", "breaker disable", "breaker reset",
 ]  # fmt: skip
 
 
@@ -341,6 +343,7 @@ def test_doctor_looks_at_everything_in_a_line_each(cli: Cli, stub: StubExecutor)
         "redis latency",
         "clock",
         "plans",
+        "faults in doubt",
         "breaker of default",
         "executor default",
         "contract of default",
@@ -356,7 +359,7 @@ def test_doctor_looks_at_everything_in_a_line_each(cli: Cli, stub: StubExecutor)
 def test_doctor_finds_an_executor_of_another_contract(cli: Cli, stub: StubExecutor) -> None:
     stub.health = (200, {"status": "healthy", "contract": "2.0"})
     done = cli("doctor", DISPATCHER_EXECUTORS__DEFAULT__BASE_URL=stub.url)
-    assert "warning  contract of default: version '2.0', but the driver's is 1.0." in done.stdout
+    assert f"warning  contract of default: version '2.0', but the driver's is {SPOKEN}." in done.stdout
 
 
 def test_doctor_finds_what_is_not_there(cli: Cli, free_tcp_port: int) -> None:

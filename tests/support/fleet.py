@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from celery.result import AsyncResult
 from pydantic import SecretStr
+from support.command_line import dispatcher
 from support.eventually import eventually
 from support.plans import abort_plan
 from support.processes import start_worker
@@ -21,6 +22,8 @@ from dispatcher.tasks.messages import RUN_PLAN
 from workers.tasks.app import create_worker_app
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping
     from pathlib import Path
 
     from celery import Celery
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 QUEUE = "dispatcher"
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 """What no callback is, as a part of a message's body."""
+
+MOMENTS = {"started_ms", "sent_ms", "applied_ms", "looked_ms"}
+"""Of a plan whose fault runs."""
 
 QUICK_RETRIES = {
     "DISPATCHER_EXECUTORS__DEFAULT__INITIAL_RETRY_DELAY_SEC": "0.3",
@@ -54,6 +60,7 @@ class Fleet:
     def __init__(self, folder: Path, *options: str, **environment: str) -> None:
         """`options` and `environment` are the first worker's, on top of quick retries."""
         self._folder = folder
+        self._executors: Mapping[str, Mapping[str, Any]] = {"default": {}}
         self._numbers = itertools.count()
         self._options = options
         self._environment = QUICK_RETRIES | environment
@@ -62,9 +69,13 @@ class Fleet:
         with ExitStack() as parts:
             self.redis = RedisServer(self._folder)
             parts.callback(self.redis.stop)
-            self.stub = parts.enter_context(StubExecutor())
+            self.stubs = {name: parts.enter_context(StubExecutor()) for name in self._executors}
+            self.stub = self.stubs["default"]
             self.settings = Settings(
-                redis_url=SecretStr(self.redis.url), executors={"default": ExecutorClientConfig()}
+                redis_url=SecretStr(self.redis.url),
+                executors={
+                    name: ExecutorClientConfig.model_validate(own) for name, own in self._executors.items()
+                },
             )
             self.dispatcher = parts.enter_context(Dispatcher(self.settings))
             self.app = parts.enter_context(create_worker_app(self.settings))
@@ -83,8 +94,12 @@ class Fleet:
     @property
     def environment(self) -> dict[str, str]:
         """The settings of its processes."""
-        address = {"DISPATCHER_REDIS_URL": self.redis.url}
-        return address | {"DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": self.stub.url} | self._environment
+        variables = {"DISPATCHER_REDIS_URL": self.redis.url}
+        for name, own in self._executors.items():
+            for option, value in {"base_url": self.stubs[name].url, **own}.items():
+                variable = f"DISPATCHER_EXECUTORS__{name}__{option}".upper()
+                variables[variable] = value if isinstance(value, str) else json.dumps(value)
+        return variables | self._environment
 
     def start(self, *options: str, **environment: str) -> Process:
         """One more worker, which ends with the fleet at the latest."""
@@ -97,9 +112,18 @@ class Fleet:
         """An API that no other plan wants."""
         return f"/target/{next(self._numbers)}"
 
-    def submit(self, **changes: Any) -> PlanHandle:
+    def submit(
+        self,
+        executor: str = "default",
+        timeout_sec: float | None = None,
+        conflict_policy: str | None = None,
+        **changes: Any,
+    ) -> PlanHandle:
         """Submit a plan for a target of its own."""
-        return self.dispatcher.submit(abort_plan(**({"api": self.target()} | changes)))
+        plan = abort_plan(**({"api": self.target()} | changes))
+        return self.dispatcher.submit(
+            plan, executor=executor, timeout_sec=timeout_sec, conflict_policy=conflict_policy
+        )
 
     def running(self, **changes: Any) -> PlanHandle:
         """A plan whose fault runs, for a minute unless `changes` say otherwise."""
@@ -110,8 +134,16 @@ class Fleet:
     def end(self, *handles: PlanHandle) -> None:
         """Let the time of running faults pass: the Executor has ended them, and the plans are due."""
         for handle in handles:
-            self.stub.running[handle.id] = 0.0
+            status = handle.status()
+            self.stubs[status.executor].running[handle.id] = 0.0
+            key, lasts_ms = f"{{dispatcher}}:plan:{handle.id}", status.plan.duration_seconds * 1000
+            for name in MOMENTS & self.redis.client.hgetall(key).keys():
+                self.redis.client.hincrby(key, name, -lasts_ms)
             self.redis.client.zadd("{dispatcher}:due", {handle.id: 0}, xx=True)
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """What `dispatcher` makes of the arguments, with the fleet's settings."""
+        return dispatcher(*arguments, **self.environment)
 
     def carries_plans_out(self) -> bool:
         """Submit a plan, and see its observation. The first worker lives."""
@@ -150,6 +182,15 @@ class Fleet:
         eventually(lambda: task.state not in {"PENDING", "RETRY"}, within_s=20)
         assert task.state == "FAILURE", (task.state, task.result)
         return f"{type(task.result).__name__}: {task.result}"
+
+
+class FleetOfExecutors(Fleet):
+    """One with several Executors: a stub for each, in `stubs`."""
+
+    def __init__(self, folder: Path, executors: Mapping[str, Mapping[str, Any]]) -> None:
+        """`executors` are the settings of each by its name. One is `default`."""
+        super().__init__(folder)
+        self._executors = executors
 
 
 def encoded(body: Any) -> str:

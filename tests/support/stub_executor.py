@@ -13,7 +13,11 @@ from urllib.parse import unquote
 from support.loopback import LoopbackServer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from support.loopback import Answer
+
+UNKNOWN: tuple[int, object] = (404, {"error": "not_found"})
 
 
 class StubExecutor(LoopbackServer):
@@ -29,8 +33,18 @@ class StubExecutor(LoopbackServer):
         self.refusals: dict[str, deque[tuple[int, object]]] = {}
         """The same for applies to one API."""
 
+        self.instead: dict[tuple[str, str], Callable[[str], tuple[int, object] | None]] = {}
+        """The answers to a call (`apply`, `status`, `metrics` or `stop`) about faults on an API, given the
+        fault's id. None: the usual answer."""
+
+        self.figures: dict[str, dict[str, object]] = {}
+        """What the metrics of faults on one API say otherwise."""
+
+        self.honours_not_after = True
         self.running: dict[str, float] = {}
-        self.requests: dict[str, object] = {}
+        """When each fault ends, by this machine's monotonic clock."""
+
+        self.requests: dict[str, dict[str, Any]] = {}
         self.stopped: set[str] = set()
         self.hanging: set[str] = set()
         """APIs whose applies are not answered before `let_go` is set."""
@@ -79,6 +93,20 @@ class StubExecutor(LoopbackServer):
             return self._apply(headers, body)
         return self._about(method, *map(unquote, path.removeprefix("/v1/faults/").split("/")))
 
+    def forget(self, api: str) -> None:
+        """Answer 404 to all that is asked of faults on this API, which go on."""
+        self.instead |= {(call, api): lambda _: UNKNOWN for call in ("status", "stop")}
+
+    def remember(self, api: str) -> None:
+        """Answer truthfully again."""
+        for call in ("status", "stop"):
+            del self.instead[call, api]
+
+    def applied_at(self, api: str) -> list[float]:
+        """When applies to this API have come, by this machine's monotonic clock."""
+        pairs = zip(self.bodies, self.called_at, strict=True)
+        return [at for body, at in pairs if body is not None and body["api"] == api]
+
     def refuse(self, api: str, *answers: tuple[int, object]) -> None:
         """Answer the next applies to this API like that."""
         self.refusals[api] = deque(answers)
@@ -100,7 +128,9 @@ class StubExecutor(LoopbackServer):
             return self.refusals[body["api"]].popleft()
         if body["api"] in self.hanging:
             self.let_go.wait(60)
-        not_after = headers.get("not-after")
+        if (instead := self._instead("apply", body["api"], key)) is not None:
+            return instead
+        not_after = headers.get("not-after") if self.honours_not_after else None
         late = not_after is not None and datetime.now(UTC) > datetime.fromisoformat(not_after)
         if late and key not in self.running:
             return 412, {"error": "too_late"}
@@ -113,7 +143,10 @@ class StubExecutor(LoopbackServer):
 
     def _about(self, method: str, apply_id: str, part: str = "") -> tuple[int, object]:
         if apply_id not in self.running:
-            return 404, {"error": "not_found"}
+            return UNKNOWN
+        api = self.requests.get(apply_id, {}).get("api", "")
+        if (instead := self._instead(part or "stop", api, apply_id)) is not None:
+            return instead
         if method == "DELETE":
             self.running[apply_id] = 0.0
             self.stopped.add(apply_id)
@@ -121,7 +154,7 @@ class StubExecutor(LoopbackServer):
         if part == "status":
             over = time.monotonic() >= self.running[apply_id]
             return 200, {"apply_id": apply_id, "status": "completed" if over else "running"}
-        return 200, {
+        figures = {
             "apply_id": apply_id,
             "status_code": 503,
             "latency_ms": 1.5,
@@ -134,3 +167,8 @@ class StubExecutor(LoopbackServer):
             "trace_data": {"resourceSpans": []},
             "logs": ["a line"],
         }
+        return 200, figures | self.figures.get(api, {})
+
+    def _instead(self, call: str, api: str, apply_id: str) -> tuple[int, object] | None:
+        instead = self.instead.get((call, api))
+        return None if instead is None else instead(apply_id)

@@ -154,7 +154,8 @@ class Stopper:
 
     def _stop_known(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> _Finding:
         finding = self._ask(record, apply_id, calls)
-        if finding.over and record.apply_id is None and calls.now_ms < _first_over_ms(record):
+        answered = record.apply_id is not None or _named(record) is not None
+        if finding.over and not answered and calls.now_ms < _first_over_ms(record):
             return _Finding(_again(record), why="its apply may still arrive", apply_id=apply_id)
         return finding
 
