@@ -183,5 +183,5 @@ def test_with_the_policy_api_a_call_counts_twice_and_an_observer_adds_two_looks(
     config = ExecutorClientConfig(driver="policy_api", observer=ProbeSettings(kind="probe"))
     services = {"PaymentService": ServiceSettings(base_url="http://payment:8080")}
     gateway = open_gateway("default", config, services, connections=1, poll_ms=500)
-    assert gateway.rules.lease_ms / 1000 == 3 * 2 * 35 + 2 * (1 + 35) + 5
+    assert gateway.rules.lease_ms / 1000 == 3 * 2 * 35 + 2 * (31 + 35) + 5
     gateway.close()
