@@ -18,7 +18,10 @@ from dispatcher import (
     ExecutorConnectionError,
     ExecutorRejectedError,
     ExecutorServerError,
+    ExecutorTimeoutError,
     InvalidPlanError,
+    PlanCancelledError,
+    PlanConflictError,
     PlanExpiredError,
     PlanState,
     Settings,
@@ -30,7 +33,8 @@ from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.results import ResultCodec
 from workers.breaker.rules import BreakerState
 from workers.breaker.shared import SharedBreaker
-from workers.engine.decisions import Complete, Fail, Retry, Snooze
+from workers.drivers.base import StopOutcome
+from workers.engine.decisions import Complete, Fail, Release, Retry, Snooze
 from workers.engine.gateway import Gateway
 
 if TYPE_CHECKING:
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from dispatcher import FaultPlan
     from dispatcher.ledger.ledger import Ledger
     from dispatcher.ledger.record import PlanRecord
+    from workers.drivers.base import FaultStatus
 
 CODEC = ResultCodec(make_celery(Settings()))
 DOWN = ExecutorServerError("down", 503, "")
@@ -83,6 +88,12 @@ def record(ledger: Ledger) -> PlanRecord:
     [found] = ledger.read(["p1"])
     assert found is not None
     return found
+
+
+def look_again(client: redis.Redis) -> None:
+    """Let the time pass until p1's fault, which is in doubt, is looked at again."""
+    assert client.zscore("{dispatcher}:doubts", "p1") is not None
+    client.zadd("{dispatcher}:doubts", {"p1": 0})
 
 
 def result(ledger: Ledger, plan_id: str) -> str | None:
@@ -160,6 +171,81 @@ def test_a_defect_in_a_worker_ends_the_plan(
     assert "ZeroDivisionError" in caplog.text
     assert decision.doubt == "a defect in the worker met it"  # the apply may have gone out before
     assert (record(ledger).doubt, record(ledger).state) == (decision.doubt, PlanState.FAILED)
+
+
+def test_a_fault_in_doubt_is_stopped_after_its_plan_and_then_its_target_is_free(
+    steps: Steps, ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
+) -> None:
+    assert isinstance(take(steps, "p1"), Snooze)
+    ledger.submit([Submission("p2", Order(plan=abort_plan(), timeout_ms=30_000))])
+    driver.stop_says, driver.stop_ends = StopOutcome.UNSUPPORTED, False
+    ledger.cancel(["p1"], "enough")
+    assert isinstance(take(steps, "p1"), Fail)
+    with pytest.raises(PlanCancelledError, match="it is unknown whether its fault is over"):
+        CODEC.decode("p1", stored(ledger) or "")
+    assert take(steps, "p2") is None
+    look_again(redis_client)
+    assert isinstance(take(steps, "p1"), Snooze)
+    assert record(ledger).why == record(ledger).cause
+    driver.end("fault-p1")
+    look_again(redis_client)
+    assert isinstance(take(steps, "p1"), Release)
+    assert record(ledger).doubt is None
+    assert isinstance(take(steps, "p2"), Snooze)
+    assert set(driver.applied) == {"fault-p1", "fault-p2"}
+
+
+def test_a_plan_that_waits_for_a_target_in_doubt_ends_as_a_conflict(
+    steps: Steps, ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
+) -> None:
+    driver.trouble([ExecutorTimeoutError("no answer")] * 9)
+    take(steps_on(ledger, redis_client, driver, [], idempotent_apply=False), "p1")
+    assert record(ledger).doubt
+    ledger.submit([Submission("p2", Order(plan=abort_plan(), timeout_ms=5_000))])
+    assert take(steps, "p2") is None
+    redis_client.hincrby("{dispatcher}:plan:p2", "stuck_ms", -5_000)
+    redis_client.zadd("{dispatcher}:due", {"p2": 0})
+    decision = take(steps, "p2")
+    assert isinstance(decision, Fail)
+    assert isinstance(decision.error, PlanConflictError)
+    assert "dispatcher release" in str(decision.error)
+    assert "fault-p2" not in driver.applied
+
+
+def test_a_defect_in_a_worker_leaves_a_fault_in_doubt_for_later(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    class BrokenDriver(FakeDriver):
+        def status(self, apply_id: str, within_s: float) -> FaultStatus:
+            raise ZeroDivisionError("oops")
+
+    ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000))])
+    broken = BrokenDriver(stop_says=StopOutcome.UNCONFIRMED)
+    steps = steps_on(ledger, redis_client, broken, [])
+    assert isinstance(take(steps, "p1"), Snooze)
+    make_due(redis_client)
+    assert isinstance(take(steps, "p1"), Fail)
+    result = stored(ledger)
+    look_again(redis_client)
+    assert isinstance(take(steps, "p1"), Snooze)
+    assert (stored(ledger), ledger.in_doubt()) == (result, ["p1"])
+    look_again(redis_client)
+    healthy = steps_on(ledger, redis_client, FakeDriver(applied=broken.applied), [])
+    assert isinstance(take(healthy, "p1"), Release)
+
+
+def test_a_worker_that_does_not_know_the_executor_leaves_a_fault_in_doubt_to_others(
+    steps: Steps, ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
+) -> None:
+    assert isinstance(take(steps, "p1"), Snooze)
+    unaware = Steps(redis_client, CODEC, {}, {})
+    make_due(redis_client)
+    assert isinstance(take(unaware, "p1"), Fail)
+    look_again(redis_client)
+    assert isinstance(take(unaware, "p1"), Snooze)
+    look_again(redis_client)
+    assert isinstance(take(steps, "p1"), Release)
+    assert "fault-p1" in driver.ended
 
 
 def test_an_executor_that_the_worker_does_not_know_ends_the_plan(
