@@ -16,7 +16,7 @@ from dispatcher.ledger.record import Order
 from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.results import ResultCodec
 from workers.breaker.shared import SharedBreaker
-from workers.drivers.base import Driver, FaultState
+from workers.drivers.base import Driver, FaultState, FaultStatus
 from workers.engine import completer
 from workers.engine.executor import PlanExecutor
 from workers.engine.gateway import Gateway
@@ -40,16 +40,16 @@ class ScriptedDriver(Driver):
     on_apply: Callable[[], None] = lambda: None
     longest_call_s: float = 35.0
 
-    def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+    def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
         """Call `on_apply`, which may raise."""
-        del plan, within_s
+        del plan, within_s, not_after
         self.on_apply()
         return key
 
-    def status(self, apply_id: str, within_s: float) -> FaultState:
+    def status(self, apply_id: str, within_s: float) -> FaultStatus:
         """The fault is completed."""
         del apply_id, within_s
-        return FaultState.COMPLETED
+        return FaultStatus(FaultState.COMPLETED)
 
     def metrics(self, apply_id: str, within_s: float) -> RawObservation:
         """An observation without traces."""

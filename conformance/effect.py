@@ -202,6 +202,6 @@ class Measurement:
         return self.probe()
 
     def _clean_up(self, apply_id: str) -> None:
-        """Whatever happened, ask for the fault's end."""
+        """Ask for the fault's end, also after an error."""
         with suppress(ExecutorClientError):
             self.driver.stop(apply_id)

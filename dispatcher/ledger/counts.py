@@ -48,6 +48,9 @@ class PlanCounts:
     set_aside: int
     """How many plans no worker of this version can read."""
 
+    in_doubt: int
+    """How many plans have ended while it is unknown whether their faults are over."""
+
     @property
     def in_flight(self) -> int:
         """How many plans have not ended."""
@@ -56,8 +59,13 @@ class PlanCounts:
 
 def plan_counts(ledger: Ledger) -> PlanCounts:
     """The states of all plans, and the counts. Raises `LedgerUnavailableError`."""
-    counts, halted, aside = ledger.execute_all(
-        [["HGETALL", ledger.counts_key], ["GET", ledger.halt_key], ["HLEN", ledger.aside_key]]
+    counts, halted, aside, doubts = ledger.execute_all(
+        [
+            ["HGETALL", ledger.counts_key],
+            ["GET", ledger.halt_key],
+            ["HLEN", ledger.aside_key],
+            ["ZCARD", ledger.doubts_key],
+        ]
     )
     plans = list(_in_flight(ledger))
     now_ms = ledger.now_ms()
@@ -75,6 +83,7 @@ def plan_counts(ledger: Ledger) -> PlanCounts:
         leases_lost=int(counts.get("leases_lost", 0)),
         messages_lost=int(counts.get("messages_lost", 0)),
         set_aside=int(aside),
+        in_doubt=int(doubts),
     )
 
 

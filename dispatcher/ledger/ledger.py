@@ -91,7 +91,6 @@ class Ledger:
         self._redis_errors = RedisErrors(settings.redis_address)
         self._prefix = f"{{{settings.key_prefix}}}:"
         self._due = f"{self._prefix}due"
-        self._doubts = f"{self._prefix}doubts"
         self._keep_s = settings.result_expires_sec
         self.counts_key = f"{self._prefix}counts"
         """The hash of what the ledger counts."""
@@ -101,6 +100,9 @@ class Ledger:
 
         self.aside_key = f"{self._prefix}aside"
         """The hash of the plans that no worker of this version can read, each with the reason."""
+
+        self.doubts_key = f"{self._prefix}doubts"
+        """The sorted set of the plans that ended while it was unknown whether their faults were over."""
 
     def submit(self, submissions: Sequence[Submission]) -> list[bool | ExecutorClientError]:
         """Take the plans on, in one call to Redis.
@@ -144,7 +146,7 @@ class Ledger:
     def in_doubt(self) -> list[str]:
         """Ids of the plans that have ended while it is unknown whether their faults are over."""
         with self._redis_errors:
-            return cast("list[str]", self._client.zrange(self._doubts, 0, -1))
+            return cast("list[str]", self._client.zrange(self.doubts_key, 0, -1))
 
     def release(self, target: str, reason: str) -> list[str]:
         """Free a target that faults in doubt hold (see `target_of`); ids of their plans."""

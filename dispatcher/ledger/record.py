@@ -27,10 +27,8 @@ PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SCHEMA_VERSION = "1"
 """Of the plan's fields. Records of another version are set aside. `lua/prelude.lua` has the same number."""
 
-WHOLE_SECOND_MS = 1_000
-"""By how much a fault may last longer than planned, because an Executor takes whole seconds."""
-
 QUICK_APPLY_MS = 20
+"""An apply that was answered within this time has begun its fault now."""
 
 END_STATES: dict[type[Exception], PlanState] = {
     errors.PlanCancelledError: PlanState.CANCELLED,
@@ -253,11 +251,9 @@ class PlanRecord(NamedTuple):
         """How long the removal of a fault that is over still takes to arrive at the target."""
         if not self.applied_for_all_we_know:
             return 0
-        end_ms = self.planned_end_ms
-        if end_ms is None or self.state is not PlanState.OBSERVED or (self.over_ms or end_ms) < end_ms:
+        if self.state is not PlanState.OBSERVED or self.looked_ms is None:
             return self.takes_effect_ms  # it was stopped or found to be over just now
-        removed_ms = max(self.over_ms or 0, end_ms + WHOLE_SECOND_MS * (self.takes_effect_ms > 0))
-        return max(0, removed_ms + self.takes_effect_ms - now_ms)
+        return max(0, self.looked_ms + self.takes_effect_ms - now_ms)
 
     @property
     def why(self) -> str | None:

@@ -186,6 +186,9 @@ def _plans(plans: PlanCounts) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "dispatcher_plans_set_aside", "Plans that another version wrote.", value=plans.set_aside
     )
+    yield GaugeMetricFamily(
+        "dispatcher_faults_in_doubt", "Faults that may be alive after their plans.", value=plans.in_doubt
+    )
     yield GaugeMetricFamily("dispatcher_halted", "Whether no plans are taken.", value=plans.halted)
 
 

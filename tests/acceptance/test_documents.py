@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "docs/drivers.md", "docs/recommender.md", "docs/timeouts.md"]
-STAND_ALONE = {"docs/recommender.md"}
+STAND_ALONE = {"README.md", "docs/recommender.md"}
 """Pages whose blocks run by themselves, each without any other."""
 
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -32,7 +32,7 @@ def test_the_code_on_a_page_runs(
     start(stub.url)
     monkeypatch.setenv("DISPATCHER_REDIS_URL", redis_url)
     names: dict[str, object] = {name: getattr(public, name) for name in public.__all__}
-    names |= {"plan": abort_plan(), "plans": [abort_plan(api="/one"), abort_plan(api="/two")]}
+    names |= {"plan": abort_plan()}
     for code in blocks(page):
         with Dispatcher() as client:
             given = {} if page in STAND_ALONE else names | {"dispatcher": client}

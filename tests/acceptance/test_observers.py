@@ -68,6 +68,7 @@ def test_a_delay_is_seen_in_the_latency(dispatcher: Dispatcher) -> None:
     plan = delay_plan(service="OrderService", api="/api/slow", delay_seconds=0.4, duration_seconds=2)
     observation = dispatcher.submit(plan).result(60)
     assert (observation.error_rate, observation.status_code) == (0.0, 200)
+    assert observation.latency_ms is not None
     assert 400 <= observation.latency_ms < 700
 
 

@@ -113,7 +113,7 @@ class Parsers:
             "policy.status": lambda: policy.status("plan-p1", 1),
             "policy.faults": lambda: policy.faults(1),
             "policy.stop": lambda: policy.stop("plan-p1"),
-            "prometheus": lambda: observer.observation(RECORD, 1),
+            "prometheus": lambda: observer.observation(RECORD, 1, 1.0),
         }
 
 

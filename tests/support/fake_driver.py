@@ -18,7 +18,7 @@ from dispatcher import (
 from workers.drivers.base import Driver, FaultState, FaultStatus, ListedFault, StopOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 @dataclass
@@ -51,7 +51,10 @@ class FakeDriver(Driver):
 
     lists: bool = False
     checks_not_after: bool = False
-    """Whether an apply after its `not_after`, by this machine's clock, is refused."""
+    """Whether an apply after its `not_after`, by its own clock, is refused."""
+
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    """Its clock."""
 
     not_after: list[datetime] = field(default_factory=list)
     """Of the applies."""
@@ -75,7 +78,7 @@ class FakeDriver(Driver):
     def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
         self._called("apply", within_s)
         self.not_after.append(not_after)
-        if self.checks_not_after and datetime.now(UTC) > not_after:
+        if self.checks_not_after and self.now() > not_after:
             raise ExecutorRejectedError("the apply came too late, and began nothing", 412, "")
         if self.applied.setdefault(f"fault-{key}", plan) != plan:
             raise ExecutorRejectedError("the key was used for another fault", 422, "")

@@ -73,6 +73,14 @@ def take(steps: Steps, plan_id: str) -> Decision | None:
     return execution.decision
 
 
+def make_due(client: redis.Redis, plan_id: str = "p1", after_ms: int = 1_000) -> None:
+    """Let so much time pass for the plan's fault, and have a worker look at it."""
+    for name in ("applied_ms", "sent_ms"):
+        if client.hexists(f"{{dispatcher}}:plan:{plan_id}", name):
+            client.hincrby(f"{{dispatcher}}:plan:{plan_id}", name, -after_ms)
+    client.zadd("{dispatcher}:due", {plan_id: 0})
+
+
 def claim(leases: Leases, plan_id: str, retries: int) -> Lease | None:
     """The plan's lease: by the message that it waits for, or because it is due. None if it waits."""
     fetched = leases.fetch([Named(plan_id, retries)], MOST_DUE)

@@ -117,7 +117,7 @@ class Stopper:
         if finding.over:
             return Release(finding.record, finding.record.gone_in_ms(calls.now_ms))
         if finding.hopeless and finding.apply_id is None:  # no answer will ever say
-            alive_ms = finding.record.alive_ms(calls.now_ms)
+            alive_ms = finding.record.alive_ms(calls.now_ms - LATE_APPLY_MS)
             return Snooze(finding.record, alive_ms) if alive_ms > 0 else Release(finding.record, 0)
         return Snooze(finding.record, _pause_ms(finding.record, LONGEST_PAUSE_IN_DOUBT_MS))
 
@@ -133,11 +133,9 @@ class Stopper:
             record = record._replace(apply_id=apply_id, applied_ms=record.applied_ms or calls.now_ms)
             return self._stop_known(record, apply_id, calls)
         except ExecutorClientError as trouble:
-            if apply_id is None and _refused(trouble):
-                return _Finding(record, over=True)
-            if apply_id is None and _is_too_late(trouble):
-                late = calls.now_ms - PASSED_MS >= (record.not_after_ms or _latest_ms(record, driver))
-                return _Finding(_again(record), over=late, why="its apply may still arrive")
+            if apply_id is None and (none_from_ms := _no_fault_from_ms(record, trouble, driver)) is not None:
+                over = calls.now_ms >= none_from_ms
+                return _Finding(_again(record), over=over, why="its apply may still arrive")
             why = f"the last call failed: {trouble.message}"
             keep = record.state.final or _named(record) is not None  # why it ended, or which fault it is
             record = _again(record) if keep else record.failed_once_more(trouble)
@@ -200,16 +198,18 @@ def _named(record: PlanRecord) -> str | None:
     return next(filter(None, named), None)
 
 
-def _refused(trouble: ExecutorClientError) -> bool:
-    """Whether the answer to an apply that was sent again says that no fault was ever begun."""
+def _no_fault_from_ms(record: PlanRecord, trouble: ExecutorClientError, driver: Driver) -> int | None:
+    """From when on no apply can arrive any more, if an apply that was sent again met no fault so far.
+
+    None if the answer does not say that.
+    """
     if isinstance(trouble, FaultFailedError):
-        return True
-    return isinstance(trouble, ExecutorRejectedError) and trouble.status == REFUSED
-
-
-def _is_too_late(trouble: ExecutorClientError) -> bool:
-    """Whether the answer to an apply that was sent again says that there is no such fault so far."""
-    return isinstance(trouble, ExecutorRejectedError) and trouble.status == TOO_LATE
+        return _first_over_ms(record)
+    if isinstance(trouble, ExecutorRejectedError) and trouble.status == REFUSED:
+        return 0
+    if isinstance(trouble, ExecutorRejectedError) and trouble.status == TOO_LATE:
+        return (record.not_after_ms or _latest_ms(record, driver)) + PASSED_MS
+    return None
 
 
 def _latest_ms(record: PlanRecord, driver: Driver) -> int:

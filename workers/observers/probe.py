@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import math
-import time
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import FaultUnobservedError, InvalidPlanError
+from dispatcher.ledger.record import budget_ms
 from dispatcher.observations import Doubt, RawObservation
 from workers.observers.base import Phase
 from workers.observers.baseline import refuse_unfit
+from workers.observers.pace import Pace, Slot, send_all
 from workers.observers.request import Load, ProbeRequest
 from workers.observers.seen import Seen
 from workers.observers.tally import Tally
-from workers.observers.target import Slot, Target
+from workers.observers.target import HttpTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dispatcher.ledger.record import PlanRecord
     from dispatcher.settings.observers import ProbeSettings, ServiceSettings
     from workers.observers.tally import Probe
+    from workers.observers.target import Target
 
 __all__ = ["ProbeObserver"]
 
 LOOK_S = 1.0
-"""How long a look sends requests, in seconds."""
+"""How long a look sends requests, in seconds, and for how long a part of a longer look is."""
+
+LONGEST_SENDING_S = 31.0
+"""How long a look during the fault goes on sending at most, while requests are without an answer."""
+
+ANSWER_S = 1.0
+"""What is left of a look's time for the last answers, beyond what the fault holds them."""
 
 ERROR_RATE_TOLERANCE = 0.05
 """A healthy target's error rate is above its baseline's by no more than that."""
@@ -40,41 +49,48 @@ class ProbeObserver:
 
     every_s: float | None = LOOK_S
 
-    def __init__(self, settings: ProbeSettings, services: Mapping[str, ServiceSettings]) -> None:
-        """`services` are the addresses of the targets, by the names that plans use.
+    def __init__(
+        self,
+        settings: ProbeSettings,
+        services: Mapping[str, ServiceSettings],
+        open_target: Callable[[str, ServiceSettings, int, float], Target] = HttpTarget,
+    ) -> None:
+        """`services` are the addresses of the targets, by the names that plans use. See `HttpTarget` for the
+        arguments of `open_target`.
 
         Raises `InvalidSettingsError` for certificate files that cannot be used.
         """
         self._settings = settings
         self._services = services
         self._loads = {name: Load.of(settings, service) for name, service in services.items()}
-        longest = {name: _longest_request_s(settings, service) for name, service in services.items()}
         self._targets = {
-            name: Target(name, service, self._loads[name].concurrency, longest[name])
-            for name, service in services.items()
+            name: open_target(name, services[name], load.concurrency, load.longest_request_s)
+            for name, load in self._loads.items()
         }
-        self.longest_look_s = LOOK_S + max(longest.values(), default=0.0)
+        longest_s = max((load.longest_request_s for load in self._loads.values()), default=0.0)
+        self.longest_look_s = LONGEST_SENDING_S + longest_s
 
     def sample(self, record: PlanRecord, phase: Phase, now_ms: int, within_s: float) -> str:
-        """Send one second's requests. Raises `InvalidPlanError` for a service that is not configured, and
-        `FaultUnobservedError` if more than half of the baseline's requests failed."""
-        began = time.monotonic()
-        service, plan = self._service(record), record.plan
-        request = ProbeRequest.of(self._settings, service, plan.api)
-        rate = self._loads[plan.service].requests_per_sec
-        counts = _window(record, phase)
-        slots = [
-            Slot(now_ms + round(offset_s * 1000), began + offset_s, began + offset_s + request.timeout_s)
-            for offset_s in _offsets(rate, within_s)
-            if counts[0] <= now_ms + offset_s * 1000 <= counts[1]
-        ]
-        if not slots:
-            return record.seen
+        """Send one second's requests. During the fault it goes on while some are without an answer, for as
+        long as the fault is in force and `LONGEST_SENDING_S` at most.
+
+        Raises `InvalidPlanError` for a service that is not configured, and `FaultUnobservedError` if more
+        than half of the baseline's requests failed."""
+        plan, seen = record.plan, Seen.of(record.seen)
+        request = ProbeRequest.of(self._settings, self._service(record), plan.api)
+        target = self._targets[plan.service]
+        began = target.now()
+        sends_s = min(LOOK_S, within_s / 2)
+        pace = self._pace(record, phase, now_ms, seen, _sends_at_most_s(record, phase, sends_s, within_s))
         ends_at = began + min(within_s, self.longest_look_s)
-        probes = self._targets[plan.service].look(request, slots, ends_at)
+        line = target.line(request, ends_at)
+        slots = _slots(pace, began, request.timeout_s)
+        if (last := send_all(line, slots, began + sends_s, ends_at)) is None:
+            return record.seen
+        probes = line.probes()
         if phase is Phase.BEFORE:
             refuse_unfit(probes, plan, request)
-        return _with(Seen.of(record.seen), phase, probes).to_text()
+        return _with(seen, phase, probes, last).to_text()
 
     def settled(self, record: PlanRecord, now_ms: int) -> bool:
         """Whether the last look after the fault found the target healthy, or `recovery_timeout_sec` has
@@ -112,6 +128,16 @@ class ProbeObserver:
         for target in self._targets.values():
             target.close()
 
+    def _pace(
+        self, record: PlanRecord, phase: Phase, now_ms: int, seen: Seen, sends_at_most_s: float
+    ) -> Pace:
+        begin_ms, end_ms = _window(record, phase)
+        due_ms = max(begin_ms, now_ms)
+        if phase is Phase.DURING:
+            due_ms = max(begin_ms, seen.next_ms or 0)
+        rate = self._loads[record.plan.service].requests_per_sec
+        return Pace(rate, now_ms, due_ms, min(end_ms, now_ms + sends_at_most_s * 1000))
+
     def _service(self, record: PlanRecord) -> ServiceSettings:
         name = record.plan.service
         if name not in self._services:
@@ -120,22 +146,26 @@ class ProbeObserver:
         return self._services[name]
 
 
-def _longest_request_s(settings: ProbeSettings, service: ServiceSettings) -> float:
-    apis = ["", *service.apis]
-    return max(ProbeRequest.of(settings, service, api).timeout_s for api in apis)
+def _sends_at_most_s(record: PlanRecord, phase: Phase, sends_s: float, within_s: float) -> float:
+    """How long a look may send if requests remain without an answer. Usually it has `sends_s`."""
+    if phase is not Phase.DURING:
+        return sends_s
+    held_s = budget_ms(record.plan, 0) / 1000 - record.plan.duration_seconds
+    return max(sends_s, min(LONGEST_SENDING_S, within_s - held_s - ANSWER_S))
 
 
-def _offsets(requests_per_sec: int, within_s: float) -> list[float]:
-    """When the requests of a look are sent, in seconds from its begin: one at once, the others at the rate.
-
-    If there is little time, they are fewer, so that half of it is left for the answers.
-    """
-    count = max(1, math.ceil(min(LOOK_S, within_s / 2) * requests_per_sec))
-    return [number / requests_per_sec for number in range(count)]
+def _slots(pace: Pace, began: float, timeout_s: float) -> Iterator[Slot]:
+    """The slots of a look that began at `began`."""
+    for sent_ms, following_ms in pace.moments():
+        at = began + (sent_ms - pace.now_ms) / 1000
+        yield Slot(round(sent_ms), round(following_ms), at, at + timeout_s)
 
 
 def _window(record: PlanRecord, phase: Phase) -> tuple[float, float]:
-    """When a request must be sent to count for the phase, in ms on the server's clock. It may be empty."""
+    """From when and before when a request must be sent to count for the phase, in ms on the server's clock.
+
+    It may be empty.
+    """
     begin_ms, end_ms, gone_ms = record.in_force_ms, _end_ms(record), _gone_ms(record)
     if phase is Phase.BEFORE:
         return (math.inf, 0) if record.doubtful else (0, math.inf)
@@ -155,14 +185,22 @@ def _gone_ms(record: PlanRecord) -> int | None:
     return None if end_ms is None else end_ms + record.takes_effect_ms
 
 
-def _with(seen: Seen, phase: Phase, probes: Sequence[Probe]) -> Seen:
-    look = Tally.of(probes)
+def _with(seen: Seen, phase: Phase, probes: Sequence[Probe], last: Slot) -> Seen:
     match phase:
         case Phase.BEFORE:
-            return seen.seen_before(look)
+            return seen.seen_before(Tally.of(probes))
         case Phase.DURING:
-            return seen.seen_during(look)
-    return seen.seen_after(look)
+            for part in _parts(probes):
+                seen = seen.seen_during(part)
+            return seen.model_copy(update={"next_ms": last.follower_ms})
+    return seen.seen_after(Tally.of(probes))
+
+
+def _parts(probes: Sequence[Probe]) -> Iterator[Tally]:
+    """A tally for each second: the fault's real begin and end may prove to lie within a long look."""
+    ordered = sorted(probes, key=lambda each: each.planned_ms)
+    for _, part in groupby(ordered, lambda each: (each.planned_ms - ordered[0].planned_ms) // 1000):
+        yield Tally.of(list(part))
 
 
 def _is_healthy(seen: Seen) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
@@ -21,7 +22,9 @@ REQUEST_TIMEOUT_S = 35.0
 """The longest delay fault, 30 s, and time for the answer itself."""
 
 REQUESTS_PER_SEC = 5
-CONCURRENCY = 100
+CONCURRENCIES = range(100, 1001)
+"""Between these bounds the default follows from the rate."""
+
 RECOVERY_TIMEOUT_S = 30.0
 
 
@@ -32,14 +35,21 @@ class Load:
     requests_per_sec: int
     concurrency: int
     recovery_timeout_s: float
+    longest_request_s: float
+    """How long a request to any of its APIs may take."""
 
     @classmethod
     def of(cls, observer: ProbeSettings, service: ServiceSettings) -> Self:
-        """The service's own settings come first."""
+        """The service's own settings come first.
+
+        By default all requests of one plan may be under way at once."""
+        rate = service.requests_per_sec or observer.requests_per_sec or REQUESTS_PER_SEC
+        longest_s = max(ProbeRequest.of(observer, service, api).timeout_s for api in ("", *service.apis))
         return cls(
-            service.requests_per_sec or observer.requests_per_sec or REQUESTS_PER_SEC,
-            service.concurrency or observer.concurrency or CONCURRENCY,
+            rate,
+            service.concurrency or observer.concurrency or _enough(rate, longest_s),
             service.recovery_timeout_sec or observer.recovery_timeout_sec or RECOVERY_TIMEOUT_S,
+            longest_s,
         )
 
 
@@ -76,6 +86,11 @@ class ProbeRequest:
     def expects(self, status: int) -> bool:
         """Whether an answer with this status is no error."""
         return not {str(status), f"{status // 100}xx"}.isdisjoint(self.expected_statuses)
+
+
+def _enough(requests_per_sec: int, longest_s: float) -> int:
+    """How many requests of one plan may be under way if none is answered."""
+    return min(max(math.ceil(requests_per_sec * longest_s), CONCURRENCIES[0]), CONCURRENCIES[-1])
 
 
 def _headers(host: str | None, sections: tuple[RequestSettings, ...]) -> dict[str, str]:

@@ -39,7 +39,10 @@ class Seen(BaseModel):
     """The last look before the fault."""
 
     during: tuple[Tally, ...] = Field(default=())
-    """Looks while the fault was in force, in their order."""
+    """Looks while the fault was in force, in their order. A long look has several parts."""
+
+    next_ms: int | None = None
+    """When the first request that no look has sent is due during the fault, on the Redis server's clock."""
 
     after: Tally = Tally()
     """All looks after the fault."""
@@ -79,7 +82,7 @@ class Seen(BaseModel):
         return self.model_copy(update={"before": look})
 
     def seen_during(self, look: Tally) -> Self:
-        """With one more look while the fault was in force."""
+        """With one more look, or part of one, while the fault was in force."""
         parts = (*self.during, look)
         return self.model_copy(
             update={"during": parts if len(parts) <= MAX_PARTS else _with_fewer_parts(parts)}

@@ -1,18 +1,13 @@
-"""A service, and the requests that a probe sends to it.
-
-Requests are sent at moments that are fixed beforehand, whether earlier ones are answered or not, and each
-latency counts from that moment. A target that is slow thus cannot hide how slow it is by holding later
-requests back (G. Tene calls that coordinated omission).
-"""
+"""A service, and the requests that a probe sends to it. Each latency counts from the planned moment."""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dispatcher.errors import (
     ExecutorClientError,
@@ -21,36 +16,48 @@ from dispatcher.errors import (
     InvalidSettingsError,
 )
 from workers.drivers.transport import HttpTransport
+from workers.observers.pace import Line
 from workers.observers.tally import UNREADABLE, Probe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from dispatcher.settings.observers import ServiceSettings
+    from workers.observers.pace import Slot
     from workers.observers.request import ProbeRequest
 
-__all__ = ["Slot", "Target"]
+__all__ = ["HttpTarget", "ProbeLine", "Target"]
 
 NOT_SENT = "not sent"
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """When one request is to be sent."""
+class ProbeLine(Line, Protocol):
+    """A line that says what came of its requests."""
 
-    planned_ms: int
-    """On the Redis server's clock, in milliseconds since 1970."""
-
-    at: float
-    """The same moment as `time.monotonic` has it, in seconds."""
-
-    gives_up_at: float
-    """When it is given up by its own timeout, on that clock."""
+    def probes(self) -> list[Probe]:
+        """All requests. Those without an answer are given up now."""
+        ...
 
 
-class Target:
-    """One service. Its threads and connections are kept from look to look. Safe to share between threads."""
+class Target(Protocol):
+    """One service. Safe to share between threads."""
+
+    def now(self) -> float:
+        """The present, in seconds, on the clock of its lines."""
+        ...
+
+    def line(self, request: ProbeRequest, ends_at: float) -> ProbeLine:
+        """For the requests of one look, none of which is held for longer than until `ends_at`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of all connections, once the requests that are under way have ended."""
+        ...
+
+
+class HttpTarget:
+    """A service on the network. Its threads and connections are kept from look to look. See `Target`."""
 
     def __init__(self, name: str, service: ServiceSettings, concurrency: int, longest_s: float) -> None:
         """`concurrency` is how many requests may be under way; none takes longer than `longest_s`.
@@ -66,21 +73,18 @@ class Target:
         self._concurrency = concurrency
         self._open_pool()
 
-    def look(self, request: ProbeRequest, slots: Sequence[Slot], ends_at: float) -> list[Probe]:
-        """Send a request in each slot. Returns once all are answered or given up, by `ends_at` at the latest
-        (on the clock of `time.monotonic`)."""
+    def now(self) -> float:
+        """See `Target`."""
+        return time.monotonic()
+
+    def line(self, request: ProbeRequest, ends_at: float) -> ProbeLine:
+        """See `Target`."""
         if self._process != os.getpid():  # a fork has none of its parent's threads
             self._open_pool()
-        futures: list[Future[Probe]] = []
-        for slot in slots:
-            time.sleep(max(0.0, slot.at - time.monotonic()))
-            futures.append(self._pool.submit(copy_context().run, self._probe, request, slot, ends_at))
-        last_s = max((slot.gives_up_at for slot in slots), default=ends_at)
-        wait(futures, max(0.0, min(last_s, ends_at) - time.monotonic()))
-        return [_result(future, slot, ends_at) for future, slot in zip(futures, slots, strict=True)]
+        return _HttpLine(self._pool, lambda slot: _probe(self._transport, request, slot, ends_at), ends_at)
 
     def close(self) -> None:
-        """Let go of all connections, once the requests that are under way have ended."""
+        """See `Target`."""
         self._pool.shutdown(cancel_futures=True)
         self._transport.close()
 
@@ -88,21 +92,58 @@ class Target:
         self._process = os.getpid()
         self._pool = ThreadPoolExecutor(self._concurrency, f"probe-{self._name}")
 
-    def _probe(self, request: ProbeRequest, slot: Slot, ends_at: float) -> Probe:
-        left_s = min(slot.gives_up_at, ends_at) - time.monotonic()
-        if left_s <= 0:
-            return _given_up(slot, ends_at, NOT_SENT)
-        try:
-            answer = self._transport.call(
-                request.method, request.path, request.body, request.headers, within_s=left_s
-            )
-        except ExecutorTimeoutError:
-            return _given_up(slot, ends_at, "timeout")
-        except ExecutorClientError as error:
-            outcome = error.reason if isinstance(error, ExecutorConnectionError) else UNREADABLE
-            return Probe(slot.planned_ms, _us_since(slot.at), outcome, expected=False, why=error.message)
-        latency_us, status = _us_since(slot.at), answer.status
-        return Probe(slot.planned_ms, latency_us, str(status), expected=request.expects(status))
+
+class _HttpLine:
+    """The requests of one look. See `ProbeLine`."""
+
+    def __init__(self, pool: ThreadPoolExecutor, ask: Callable[[Slot], Probe], ends_at: float) -> None:
+        self._pool = pool
+        self._ask = ask
+        self._ends_at = ends_at
+        self._open: dict[Future[Probe], Slot] = {}
+        self._answered: list[Future[Probe]] = []
+        self._changed = threading.Condition()
+
+    def sleep_until(self, at: float) -> None:
+        time.sleep(max(0.0, at - time.monotonic()))
+
+    def send(self, slot: Slot) -> None:
+        future = self._pool.submit(copy_context().run, self._ask, slot)
+        with self._changed:
+            self._open[future] = slot
+        future.add_done_callback(self._has_ended)
+
+    def is_answered(self, by: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._open, max(0.0, by - time.monotonic()))
+
+    def probes(self) -> list[Probe]:
+        with self._changed:
+            given_up, self._open = self._open, {}
+        ended = [future.result() for future in self._answered]
+        return ended + [_result(future, slot, self._ends_at) for future, slot in given_up.items()]
+
+    def _has_ended(self, future: Future[Probe]) -> None:
+        """Count its answer, unless it has been given up."""
+        with self._changed:
+            if self._open.pop(future, None) is not None:
+                self._answered.append(future)
+                self._changed.notify_all()
+
+
+def _probe(transport: HttpTransport, request: ProbeRequest, slot: Slot, ends_at: float) -> Probe:
+    left_s = min(slot.gives_up_at, ends_at) - time.monotonic()
+    if left_s <= 0:
+        return _given_up(slot, ends_at, NOT_SENT)
+    try:
+        answer = transport.call(request.method, request.path, request.body, request.headers, within_s=left_s)
+    except ExecutorTimeoutError:
+        return _given_up(slot, ends_at, "timeout")
+    except ExecutorClientError as error:
+        outcome = error.reason if isinstance(error, ExecutorConnectionError) else UNREADABLE
+        return Probe(slot.planned_ms, _us_since(slot.at), outcome, expected=False, why=error.message)
+    latency_us, status = _us_since(slot.at), answer.status
+    return Probe(slot.planned_ms, latency_us, str(status), expected=request.expects(status))
 
 
 def _result(future: Future[Probe], slot: Slot, ends_at: float) -> Probe:
@@ -118,5 +159,5 @@ def _given_up(slot: Slot, ends_at: float, outcome: str) -> Probe:
     return Probe(slot.planned_ms, held_us, outcome, expected=False, incomplete=incomplete)
 
 
-def _us_since(moment: float) -> int:
-    return max(0, round((time.monotonic() - moment) * 1e6))
+def _us_since(at: float) -> int:
+    return max(0, round((time.monotonic() - at) * 1e6))

@@ -79,7 +79,7 @@ local function keep_in_doubt(id, plan_key, target, doubt, look_again_ms)
   end
 end
 
-local function finish(id, plan_key, token, batch, target, first, last)
+local function finish(id, plan_key, token, batch, target, exclusive, first, last)
   local state, apply_id, cause, result_key, result, alive_ms, doubt, look_again_ms = unpack(ARGV, first, first + 7)
   if last < first + 7 then
     doubt = nil
@@ -106,7 +106,9 @@ local function finish(id, plan_key, token, batch, target, first, last)
     keep_in_doubt(id, plan_key, target, doubt, tonumber(look_again_ms))
     return tonumber(look_again_ms)
   end
-  redis.call('SREM', prefix .. 'beside:' .. target, id)
+  if not exclusive then
+    redis.call('SREM', prefix .. 'beside:' .. target, id)
+  end
   redis.call('EXPIRE', plan_key, keep_s)
   pass_on(prefix, due_key, now, id, plan_key, target, tonumber(alive_ms))
   return 0
@@ -116,7 +118,7 @@ local function settle(index, count)
   local id, token, kind, first = ARGV[index], ARGV[index + 1], ARGV[index + 2], index + 4
   local last = index + 3 + count
   local plan_key = prefix .. 'plan:' .. id
-  local known = redis.call('HMGET', plan_key, 'lease', 'cancelled', 'batch', 'target', 'state')
+  local known = redis.call('HMGET', plan_key, 'lease', 'cancelled', 'batch', 'target', 'state', 'conflict_policy')
   local lease, cancelled, final = known[1] or '', known[2], FINAL[known[5] or '']
   if lease ~= 'held ' .. token then
     local by = string.match(lease, '^parked (.*)$') or string.match(lease, '^message %d+ (.*)$')
@@ -126,7 +128,7 @@ local function settle(index, count)
   elseif kind == 'retry' then
     return await_retry(id, plan_key, token, cancelled, first, last)
   elseif kind == 'end' then
-    return finish(id, plan_key, token, known[3], known[4], first, last)
+    return finish(id, plan_key, token, known[3], known[4], known[6] ~= 'allow', first, last)
   elseif kind == 'known' then
     settle_doubt(prefix, due_key, now, keep_s, id, plan_key, known[4], tonumber(ARGV[first]))
     return 0

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from support.breakers import rules
 from support.fake_driver import FakeDriver
 from support.plans import abort_plan
-from support.steps import Steps, take
+from support.steps import Steps, make_due, take
 
 from dispatcher import (
     ExecutorClientConfig,
@@ -41,6 +41,7 @@ from workers.engine.gateway import Gateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from dispatcher import FaultPlan
     from dispatcher.ledger.ledger import Ledger
@@ -87,10 +88,6 @@ def latencies(ledger: Ledger) -> int:
     return counts.latencies.count
 
 
-def make_due(client: redis.Redis) -> None:
-    client.zadd("{dispatcher}:due", {"p1": 0})
-
-
 def test_the_calls_of_a_plan_are_counted_by_kind(
     ledger: Ledger, redis_client: redis.Redis, driver: FakeDriver
 ) -> None:
@@ -134,7 +131,7 @@ def test_a_failed_call_is_counted_by_how_it_failed(
 
 def test_a_defect_of_a_driver_is_counted(ledger: Ledger, redis_client: redis.Redis) -> None:
     class BrokenDriver(FakeDriver):
-        def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+        def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
             raise ZeroDivisionError("oops")
 
     assert isinstance(take(steps_on(ledger, redis_client, BrokenDriver()), "p1"), Fail)
@@ -252,11 +249,11 @@ def test_what_a_stale_step_has_called_was_called(
     ledger: Ledger, redis_client: redis.Redis, driver: FakeDriver
 ) -> None:
     class OvertakenDriver(FakeDriver):
-        def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+        def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
             make_due(redis_client)  # the lease ends during the call ...
             another = steps_on(ledger, redis_client, driver)
             assert isinstance(take(another, "p1"), Snooze)  # ... and another step takes over
-            return super().apply(plan, key, within_s)
+            return super().apply(plan, key, within_s, not_after)
 
     assert take(steps_on(ledger, redis_client, OvertakenDriver()), "p1") is None
     assert counted(ledger) == {"apply:answered": 2}
@@ -336,7 +333,7 @@ def test_counting_costs_a_step_no_round_trip(
             real_ledger.submit([Submission(each, Order(plan=abort_plan(api=f"/{each}"), timeout_ms=30_000))])
         trips = [round_trips(kept), round_trips(stopped)]
         driver.end(f"fault-{kept}")
-        real_redis.zadd("{dispatcher}:due", {kept: 0})
+        make_due(real_redis, kept)
         trips.append(round_trips(kept))
         real_ledger.cancel([stopped], "")
         return [*trips, round_trips(stopped)]

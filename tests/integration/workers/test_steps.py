@@ -9,7 +9,7 @@ import redis
 from pydantic import SecretStr
 from support.fake_driver import FakeDriver
 from support.plans import abort_plan
-from support.steps import Steps, take
+from support.steps import Steps, make_due, take
 
 from dispatcher import (
     CircuitOpenError,
@@ -34,6 +34,8 @@ from workers.engine.decisions import Complete, Fail, Retry, Snooze
 from workers.engine.gateway import Gateway
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from dispatcher import FaultPlan
     from dispatcher.ledger.ledger import Ledger
     from dispatcher.ledger.record import PlanRecord
@@ -81,10 +83,6 @@ def record(ledger: Ledger) -> PlanRecord:
     [found] = ledger.read(["p1"])
     assert found is not None
     return found
-
-
-def make_due(client: redis.Redis) -> None:
-    client.zadd("{dispatcher}:due", {"p1": 0})
 
 
 def result(ledger: Ledger, plan_id: str) -> str | None:
@@ -136,7 +134,7 @@ def test_a_step_that_lost_its_lease_leaves_no_result(
     steps: Steps, ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
 ) -> None:
     class OvertakenDriver(FakeDriver):
-        def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+        def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
             make_due(redis_client)  # the lease ends during the call ...
             assert isinstance(take(steps, "p1"), Snooze)  # ... and another worker takes over
             raise ExecutorRejectedError("too late", 400, "")
@@ -151,7 +149,7 @@ def test_a_defect_in_a_worker_ends_the_plan(
     ledger: Ledger, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     class BrokenDriver(FakeDriver):
-        def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+        def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
             raise ZeroDivisionError("oops")
 
     ledger.submit([Submission("p1", Order(plan=abort_plan(), executor="default", timeout_ms=30_000))])
@@ -160,7 +158,8 @@ def test_a_defect_in_a_worker_ends_the_plan(
     assert type(decision.error) is ExecutorClientError
     assert "ZeroDivisionError" in str(decision.error)
     assert "ZeroDivisionError" in caplog.text
-    assert decision.alive_ms == 1_000  # the apply may have gone out before: the target stays reserved
+    assert decision.doubt == "a defect in the worker met it"  # the apply may have gone out before
+    assert (record(ledger).doubt, record(ledger).state) == (decision.doubt, PlanState.FAILED)
 
 
 def test_an_executor_that_the_worker_does_not_know_ends_the_plan(
@@ -295,7 +294,7 @@ def test_a_defect_in_a_worker_gives_a_probes_place_back(
     ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
 ) -> None:
     class BrokenDriver(FakeDriver):
-        def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
+        def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
             raise ZeroDivisionError("oops")
 
     ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000))])

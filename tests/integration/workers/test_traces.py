@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from support.plans import abort_plan, plan_record
 from support.spans import Spans, ids
-from support.steps import Steps, take
+from support.steps import Steps, make_due, take
 from support.stub_executor import StubExecutor
 
 from dispatcher import (
@@ -74,7 +75,7 @@ def carry_out(plan_id: str, steps: Steps, stub: StubExecutor, client: redis.Redi
     """The plan's two steps, without waiting for its fault."""
     assert isinstance(take(steps, plan_id), Snooze)
     stub.running[plan_id] = 0.0
-    client.zadd("{dispatcher}:due", {plan_id: 0})
+    make_due(client, plan_id)
     decision = take(steps, plan_id)
     assert isinstance(decision, Complete)
     return decision.observation
@@ -233,7 +234,7 @@ def test_a_worker_without_an_sdk_passes_the_submitters_span_on(steps: Steps, stu
     record = plan_record("p1", traceparent=SUBMITTED_ELSEWHERE)
     [way] = steps.gateways.values()
     with step_span(record):
-        way.driver.apply(record.plan, "p1", 5.0)
+        way.driver.apply(record.plan, "p1", 5.0, datetime(2100, 1, 1, tzinfo=UTC))
     assert [headers["traceparent"] for headers in stub.headers] == [SUBMITTED_ELSEWHERE]
 
 

@@ -99,6 +99,7 @@ def test_plans_and_steps_are_reported(
         redis_client.hset(COUNTS, field, number)
     redis_client.hset(COUNTS, mapping={"leases_lost": 1, "messages_lost": 7})
     redis_client.hset("{dispatcher}:aside", "p9", "schema version 99")
+    redis_client.zadd("{dispatcher}:doubts", {"p7": 1, "p8": 2})
     ledger.halt("smoke")
     assert value("plans_submitted_total") == 1
     assert value("plans_ended_total", state="observed") == 5
@@ -107,6 +108,7 @@ def test_plans_and_steps_are_reported(
     assert value("oldest_due_seconds") == stopwatch.grown_from(90)
     assert (value("step_lag_seconds_count"), value("step_lag_seconds_sum")) == (8, 2.5)
     assert (value("leases_lost_total"), value("messages_lost_total"), value("plans_set_aside")) == (1, 7, 1)
+    assert value("faults_in_doubt") == 2
     assert value("halted") == 1
 
 

@@ -17,9 +17,11 @@ from dispatcher import (
     ExecutorTimeoutError,
     FaultFailedError,
     FaultLostError,
+    FaultUnobservedError,
     InvalidPlanError,
     LedgerRefusedError,
     LedgerUnavailableError,
+    MetricsNotReadyError,
     PlanState,
     errors,
 )
@@ -34,6 +36,8 @@ ANSWERS: dict[type[Exception] | None, str] = {
     None: "answered",
     FaultFailedError: "answered",
     FaultLostError: "answered",
+    FaultUnobservedError: "answered",
+    MetricsNotReadyError: "answered",
     ExecutorRejectedError: "rejected",
     ExecutorServerError: "server",
     ExecutorProtocolError: "protocol",
@@ -47,6 +51,7 @@ NO_ANSWER: dict[type[Exception], str] = {
 NOT_SENT = [CircuitOpenError, InvalidPlanError, LedgerRefusedError, LedgerUnavailableError]
 OF_NO_DRIVER = {
     "DispatchHaltedError",
+    "FaultInDoubtError",
     "InvalidSettingsError",
     "PlanCancelledError",
     "PlanConflictError",
@@ -106,6 +111,6 @@ def test_a_step_repeats_the_call_that_failed_in_the_one_before() -> None:
 def test_a_first_stop_repeats_nothing_and_a_second_one_does() -> None:
     record = PlanRecord("p1", abort_plan(), "default", timeout_ms=1, submitted_ms=0, due_ms=0)
     failing = record.applied("f1", 0).failed_once_more(ExecutorServerError("down", 503))
-    ending = failing.ending(ExecutorRejectedError("no", 400))
+    ending = failing.ending(ExecutorRejectedError("no", 400), 0)
     assert repeated(ending) is None
     assert repeated(ending.failed_once_more(ExecutorTimeoutError("slow"))) is CallKind.STOP

@@ -1,19 +1,17 @@
-"""The step machine: what comes next, for every state and every trouble."""
+"""The step machine: what comes next, for every state and every trouble. How faults end: test_stopper.py."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support.fake_driver import FakeDriver
-from support.plans import abort_plan
+from support.machine import FAULT, NOW, QUEUED, RUNNING, advance
+from support.plans import delay_plan
 
 from dispatcher import (
     CircuitOpenError,
-    ExecutorClientConfig,
     ExecutorClientError,
     ExecutorConnectionError,
     ExecutorProtocolError,
@@ -22,18 +20,26 @@ from dispatcher import (
     ExecutorTimeoutError,
     FaultFailedError,
     FaultLostError,
+    FaultUnobservedError,
+    MetricsNotReadyError,
     PlanCancelledError,
     PlanConflictError,
     PlanExpiredError,
     PlanState,
 )
-from dispatcher.ledger.record import PlanRecord
+from dispatcher.observations import Doubt
 from workers.breaker.rules import Rejection
-from workers.engine.calls import StepCalls
-from workers.engine.decisions import Complete, Decision, Fail, Retry, Snooze
-from workers.engine.state_machine import StateMachine
+from workers.drivers.base import StopOutcome
+from workers.engine.decisions import Complete, Fail, Retry, Snooze
 
-NOW = 1_900_000_000_000
+if TYPE_CHECKING:
+    from dispatcher.ledger.record import PlanRecord
+
+END = NOW + 10_000
+"""When the plan's fault should be over."""
+
+DEADLINE = END + 30_000
+LONG = RUNNING._replace(plan=QUEUED.plan.model_copy(update={"duration_seconds": 60}))
 TIMED_OUT = ExecutorTimeoutError("no answer")
 TRANSIENT = [TIMED_OUT, ExecutorConnectionError("refused", "refused"), ExecutorServerError("down", 503, "")]
 FINAL = [
@@ -42,33 +48,15 @@ FINAL = [
     FaultFailedError("failed"),
     FaultLostError("lost"),
 ]
-QUEUED = PlanRecord(
-    id="p1",
-    plan=abort_plan(duration_seconds=10),
-    executor="default",
-    timeout_ms=30_000,
-    submitted_ms=NOW,
-    due_ms=NOW,
-    started_ms=NOW,
-)
-RUNNING = QUEUED.applied("fault-p1", NOW)
 
 
 @pytest.fixture
 def driver() -> FakeDriver:
-    return FakeDriver(applied={"fault-p1": QUEUED.plan})
+    return FakeDriver(applied={FAULT: QUEUED.plan})
 
 
-def advance(
-    driver: FakeDriver,
-    record: PlanRecord,
-    now_ms: int = NOW,
-    rejection: Rejection | None = None,
-    **config: object,
-) -> Decision:
-    settings = ExecutorClientConfig.model_validate({"retry_jitter": 0.0, **config})
-    runner = StateMachine(settings, poll_ms=500, draw=lambda: 0.5)
-    return runner.advance(record, StepCalls(driver, now_ms, clock=lambda: driver.clock_s), rejection)
+def at(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def same(error: ExecutorClientError, cause: ExecutorClientError) -> bool:
@@ -82,6 +70,54 @@ def test_a_queued_plan_is_applied_and_parked_until_its_fault_should_end(driver: 
     assert driver.calls == ["apply"]
 
 
+def test_an_apply_must_not_arrive_after_it_is_waited_for(driver: FakeDriver) -> None:
+    advance(driver, QUEUED)
+    [within_s], [not_after] = driver.within_s, driver.not_after
+    assert not_after == datetime.fromtimestamp(NOW / 1000, UTC) + timedelta(seconds=within_s)
+
+
+def test_a_long_fault_is_looked_at_now_and_then(driver: FakeDriver) -> None:
+    decision = advance(driver, LONG, NOW + 3_000, check_interval_sec=3)
+    assert decision == Snooze(LONG._replace(looked_ms=NOW + 3_000), 3_000)
+    decision = advance(driver, decision.record, NOW + 58_000, check_interval_sec=3)
+    assert decision == Snooze(LONG._replace(looked_ms=NOW + 58_000), 2_000)  # its end is nearer
+
+
+def test_many_faults_are_looked_at_less_often(driver: FakeDriver) -> None:
+    assert advance(driver, LONG, NOW + 10_000, in_flight=1_000) == Snooze(LONG, 10_000)
+    decision = advance(driver, LONG, NOW + 20_000, in_flight=1_000)
+    assert decision == Snooze(LONG._replace(looked_ms=NOW + 20_000), 20_000)
+
+
+def test_a_fault_is_not_looked_at_before_its_time(driver: FakeDriver) -> None:
+    assert advance(driver, LONG, NOW + 9_999) == Snooze(LONG, 1)
+    assert driver.calls == []
+
+
+@pytest.mark.parametrize("trouble", TRANSIENT, ids=repr)
+def test_a_look_midway_that_fails_is_no_attempt(driver: FakeDriver, trouble: ExecutorTimeoutError) -> None:
+    driver.trouble([trouble] * 5)
+    record = LONG
+    for seconds in (10, 20, 30, 40, 50):
+        decision = advance(driver, record, NOW + seconds * 1000)
+        assert decision == Snooze(record._replace(looked_ms=NOW + seconds * 1000), 10_000)
+        record = decision.record
+    assert record.attempts == 0
+    driver.end(FAULT)
+    assert isinstance(advance(driver, record, NOW + 60_000), Complete)
+
+
+@pytest.mark.parametrize("trouble", FINAL, ids=repr)
+def test_a_fault_that_fails_or_is_lost_midway_ends_its_plan_then(
+    driver: FakeDriver, trouble: FaultLostError
+) -> None:
+    driver.trouble([trouble])
+    decision = advance(driver, LONG, NOW + 10_000)
+    assert isinstance(decision, Fail)
+    assert same(decision.error, trouble)
+    assert driver.calls == ["status", "stop"]
+
+
 def test_the_key_of_an_apply_is_the_plan_id_each_time(driver: FakeDriver) -> None:
     driver.trouble([TIMED_OUT])
     decision = advance(driver, QUEUED)
@@ -91,16 +127,153 @@ def test_the_key_of_an_apply_is_the_plan_id_each_time(driver: FakeDriver) -> Non
 
 
 def test_a_fault_that_is_over_is_observed_in_the_same_step(driver: FakeDriver) -> None:
-    driver.end("fault-p1")
-    decision = advance(driver, RUNNING)
+    driver.end(FAULT)
+    decision = advance(driver, RUNNING, END)
     assert isinstance(decision, Complete)
     assert decision.observation.error_rate == 1.0
     assert decision.record.state is PlanState.OBSERVED
+    assert decision.gone_in_ms == 0
     assert driver.calls == ["status", "metrics"]
 
 
+def test_a_fault_that_was_removed_by_hand_is_short_and_ends_when_that_is_seen(
+    driver: FakeDriver,
+) -> None:
+    driver.started_at = at(NOW)
+    decision = advance(driver, LONG, NOW + 10_000)
+    driver.end(FAULT)
+    decision = advance(driver, decision.record, NOW + 20_000)
+    assert isinstance(decision, Complete)
+    assert decision.observation.ended_at == at(NOW + 20_000)
+    assert decision.observation.doubts == (Doubt.SHORT,)
+
+
+def test_a_fault_that_ended_early_has_the_end_that_the_executor_says(driver: FakeDriver) -> None:
+    driver.started_at, driver.ended_at = at(NOW), at(NOW + 13_000)
+    driver.end(FAULT)
+    decision = advance(driver, LONG, NOW + 20_000)
+    assert isinstance(decision, Complete)
+    assert decision.observation.ended_at == at(NOW + 13_000)
+    assert decision.observation.doubts == (Doubt.SHORT,)
+
+
+@pytest.mark.parametrize("off_s", [-7200, -3, 3, 7200])
+def test_a_clock_of_the_executor_that_is_wrong_moves_no_window(driver: FakeDriver, off_s: int) -> None:
+    driver.started_at, driver.ended_at = at(NOW + off_s * 1000), at(END + off_s * 1000)
+    driver.end(FAULT)
+    decision = advance(driver, RUNNING, END)
+    assert isinstance(decision, Complete)
+    seen = decision.observation
+    assert (seen.started_at, seen.ended_at, seen.doubts) == (at(NOW), at(END), ())
+
+
+def test_a_fault_that_an_apply_without_an_answer_began_has_its_real_window(driver: FakeDriver) -> None:
+    driver.trouble([TIMED_OUT])
+    decision = advance(driver, QUEUED)
+    driver.started_at, driver.ended_at = at(NOW + 100), at(NOW + 10_100)
+    decision = advance(driver, decision.record, NOW + 8_000)
+    assert isinstance(decision, Snooze)
+    assert decision.after_ms == 2_000  # it may have begun with the first apply
+    driver.end(FAULT)
+    decision = advance(driver, decision.record, NOW + 10_200)
+    assert isinstance(decision, Complete)
+    seen = decision.observation
+    assert (seen.started_at, seen.ended_at, seen.doubts) == (at(NOW + 100), at(NOW + 10_100), ())
+
+
+def test_the_first_apply_without_an_answer_counts_though_the_next_one_was_refused(driver: FakeDriver) -> None:
+    driver.trouble([TIMED_OUT, ExecutorConnectionError("refused", "refused")])
+    decision = advance(driver, QUEUED)
+    decision = advance(driver, decision.record, NOW + 1_000)
+    decision = advance(driver, decision.record, NOW + 3_000)
+    assert isinstance(decision, Snooze)
+    assert decision.record.sent_ms == NOW
+
+
+def test_an_apply_that_never_left_begins_nothing(driver: FakeDriver) -> None:
+    driver.trouble([ExecutorConnectionError("refused", "refused")])
+    decision = advance(driver, QUEUED)
+    decision = advance(driver, decision.record, NOW + 1_000)
+    assert isinstance(decision, Snooze)
+    assert decision.record.planned_end_ms == END + 1_000
+
+
+def test_a_lost_step_may_have_sent_its_apply_since_the_plan_began(driver: FakeDriver) -> None:
+    driver.applied.clear()
+    decision = advance(driver, QUEUED._replace(doubtful_ms=NOW + 6_000), NOW + 6_000, takes_effect_sec=2)
+    assert isinstance(decision, Snooze)
+    assert (decision.record.sent_ms, decision.record.takes_effect_ms) == (NOW, 2_000)
+
+
 def test_a_fault_that_is_still_there_is_looked_at_again(driver: FakeDriver) -> None:
-    assert advance(driver, RUNNING, NOW + 10_000) == Snooze(RUNNING, 500)
+    assert advance(driver, RUNNING, END) == Snooze(RUNNING._replace(looked_ms=END), 500)
+
+
+def test_a_fault_that_lasts_too_long_is_stopped_and_then_observed_with_a_doubt(driver: FakeDriver) -> None:
+    driver.started_at, driver.stop_says = at(NOW), StopOutcome.UNCONFIRMED
+    decision = advance(driver, RUNNING, END + 1_999)
+    assert driver.calls == ["status"]
+    decision = advance(driver, decision.record, END + 2_000)
+    assert isinstance(decision, Snooze)
+    assert driver.calls == ["status"] * 2 + ["stop"]
+    driver.ended_at = at(END + 2_000)
+    decision = advance(driver, decision.record, END + 2_500)
+    assert isinstance(decision, Complete)
+    assert decision.observation.doubts == (Doubt.LONG,)
+
+
+def test_a_fault_may_hold_its_last_requests_for_as_long_as_it_delays_them(driver: FakeDriver) -> None:
+    record = RUNNING._replace(plan=delay_plan(duration_seconds=10, delay_seconds=30))
+    advance(driver, record, END + 31_999)
+    assert driver.calls == ["status"]
+    advance(driver, record, END + 32_000)
+    assert driver.calls == ["status"] * 2 + ["stop"]
+    assert record.deadline_ms == DEADLINE + 30_000
+
+
+def test_an_overdue_fault_that_cannot_be_stopped_is_looked_at_until_the_budget_ends(
+    driver: FakeDriver,
+) -> None:
+    driver.stop_says, driver.stop_ends = StopOutcome.UNSUPPORTED, False
+    assert isinstance(advance(driver, RUNNING, DEADLINE - 1), Snooze)
+    decision = advance(driver, RUNNING, DEADLINE)
+    assert isinstance(decision, Fail)
+    assert isinstance(decision.error, ExecutorTimeoutError)
+    assert decision.doubt == "the Executor cannot stop faults"
+
+
+@pytest.mark.parametrize(("takes_s", "sent_s"), [(0.0, 10), (5.0, 15), (0.1, 11), (4.5, 15)])
+def test_a_fault_that_takes_effect_late_lasts_longer_by_that(
+    driver: FakeDriver, takes_s: float, sent_s: int
+) -> None:
+    driver.applied.clear()
+    decision = advance(driver, QUEUED, takes_effect_sec=takes_s, check_interval_sec=60)
+    assert driver.applied[FAULT].duration_seconds == sent_s
+    takes_ms = round(takes_s * 1000)
+    assert decision == Snooze(RUNNING._replace(takes_effect_ms=takes_ms), 10_000 + takes_ms)
+    assert decision.record.deadline_ms == DEADLINE + 2 * takes_ms
+
+
+def test_the_plans_own_time_to_take_effect_wins(driver: FakeDriver) -> None:
+    driver.applied.clear()
+    plan = QUEUED.plan.model_copy(update={"takes_effect_sec": 0.0})
+    decision = advance(driver, QUEUED._replace(plan=plan), takes_effect_sec=5)
+    assert decision.record.takes_effect_ms == 0
+
+
+def test_a_target_is_kept_until_the_end_of_its_fault_has_taken_effect(driver: FakeDriver) -> None:
+    driver.end(FAULT)
+    late = RUNNING._replace(takes_effect_ms=5_000)
+    decision = advance(driver, late, NOW + 15_300)
+    assert isinstance(decision, Complete)
+    assert decision.gone_in_ms == 5_000  # its end lies between this look and the last one
+    completed = decision.record._replace(state=PlanState.COMPLETED)
+    decision = advance(driver, completed, NOW + 18_300)
+    assert isinstance(decision, Complete)
+    assert decision.gone_in_ms == 2_000
+    decision = advance(driver, late._replace(cancelled=""), NOW + 8_000)
+    assert isinstance(decision, Fail)
+    assert decision.gone_in_ms == 5_000
 
 
 def test_a_fault_past_its_deadline_is_stopped_and_the_plan_fails(driver: FakeDriver) -> None:
@@ -137,11 +310,11 @@ def test_a_transient_trouble_is_tried_again_with_growing_delays(
 ) -> None:
     delays = []
     driver.trouble([trouble] * 3)
-    decision = advance(driver, record)
+    decision = advance(driver, record, END)
     while isinstance(decision, Retry):
         delays.append(decision.after_s)
         assert decision.record.why == str(trouble)
-        decision = advance(driver, decision.record)
+        decision = advance(driver, decision.record, END)
     assert delays == [0.5, 1.0, 2.0]
     assert decision.record.attempts == 0
 
@@ -151,9 +324,11 @@ def test_a_plan_fails_with_its_last_trouble_when_its_retries_are_used_up(
     driver: FakeDriver, record: PlanRecord
 ) -> None:
     driver.trouble([TIMED_OUT])
-    decision = advance(driver, record._replace(attempts=3))
+    decision = advance(driver, record._replace(attempts=3), END)
     assert isinstance(decision, Fail)
     assert same(decision.error, TIMED_OUT)
+    assert decision.doubt == ""
+    assert FAULT in driver.ended
 
 
 @pytest.mark.parametrize("trouble", FINAL, ids=repr)
@@ -161,78 +336,17 @@ def test_a_final_trouble_ends_the_plan_at_once_and_stops_its_fault(
     driver: FakeDriver, trouble: FaultLostError
 ) -> None:
     driver.trouble([trouble])
-    decision = advance(driver, RUNNING)
+    decision = advance(driver, RUNNING, END)
     assert isinstance(decision, Fail)
     assert same(decision.error, trouble)
     assert driver.calls == ["status", "stop"]
 
 
-APPLIED = RUNNING._replace(applied_ms=NOW)
-
-
-def test_a_stop_that_fails_is_tried_again_and_does_not_hide_why_the_plan_failed(driver: FakeDriver) -> None:
-    failed = FaultFailedError("failed")
-    driver.trouble([failed, TIMED_OUT, TIMED_OUT])
-    decision = advance(driver, APPLIED)
-    assert isinstance(decision, Retry)
-    decision = advance(driver, decision.record, NOW + 1_000)
-    assert isinstance(decision, Retry)
-    decision = advance(driver, decision.record, NOW + 2_000)
-    assert isinstance(decision, Fail)
-    assert same(decision.error, failed)
-    assert decision.alive_ms == 0
-    assert driver.calls == ["status", "stop", "stop", "stop"]
-
-
-def test_a_stop_is_tried_some_times_more_though_the_executor_should_have_ended_the_fault(
-    driver: FakeDriver,
-) -> None:
-    driver.trouble([TIMED_OUT] * 10)
-    decision = advance(driver, APPLIED._replace(cancelled=""), NOW + 9_000)
-    assert isinstance(decision, Retry)
-    assert decision.after_s == 1.0
-    delays = []
-    decision = advance(driver, decision.record, NOW + 10_000)
-    while isinstance(decision, Retry):
-        delays.append(decision.after_s)
-        decision = advance(driver, decision.record, NOW + 10_000)
-    assert delays == [1.0, 2.0]
-    assert isinstance(decision, Fail)
-    assert isinstance(decision.error, PlanCancelledError)
-    assert decision.alive_ms == 0
-
-
-def test_a_cancelled_plan_stops_its_fault(driver: FakeDriver) -> None:
-    decision = advance(driver, APPLIED._replace(cancelled="enough"))
-    assert isinstance(decision, Fail)
-    assert isinstance(decision.error, PlanCancelledError)
-    assert "enough" in str(decision.error)
-    assert decision.record.state is PlanState.CANCELLED
-    assert driver.calls == ["stop"]
-
-
 def test_a_cancelled_plan_that_was_never_applied_needs_no_executor(driver: FakeDriver) -> None:
-    decision = advance(driver, QUEUED._replace(cancelled=""))
+    decision = advance(driver, QUEUED._replace(cancelled=""), takes_effect_sec=5)
     assert isinstance(decision, Fail)
-    assert decision.alive_ms == 0
+    assert (decision.doubt, decision.gone_in_ms) == ("", 0)
     assert driver.calls == []
-
-
-def test_a_plan_that_may_have_been_applied_is_not_applied_to_be_cancelled(driver: FakeDriver) -> None:
-    decision = advance(driver, QUEUED._replace(cancelled="", doubtful_ms=NOW))
-    assert isinstance(decision, Fail)
-    assert decision.alive_ms == 10_000
-    assert driver.calls == []
-
-
-def test_an_executor_that_cannot_stop_faults_leaves_them_alive_until_their_end(driver: FakeDriver) -> None:
-    class Unstoppable(FakeDriver):
-        def stop(self, apply_id: str) -> bool:
-            return False
-
-    decision = advance(Unstoppable(), APPLIED._replace(cancelled=""), NOW + 4_000)
-    assert isinstance(decision, Fail)
-    assert decision.alive_ms == 6_000
 
 
 @pytest.mark.parametrize(
@@ -253,10 +367,11 @@ def test_an_apply_that_may_have_arrived_leaves_a_doubt(
     decision = advance(driver, QUEUED)
     assert isinstance(decision, Retry)
     assert decision.record.doubtful is doubtful
-    driver.trouble([ExecutorConnectionError("refused", "refused")])
+    driver.trouble([ExecutorConnectionError("refused", "refused")] * 3)
     decision = advance(driver, decision.record._replace(attempts=3))
     assert isinstance(decision, Fail)
-    assert decision.alive_ms == (10_000 if doubtful else 0)
+    assert same(decision.error, ExecutorConnectionError("refused", "refused"))
+    assert bool(decision.doubt) is doubtful
 
 
 def test_an_apply_that_may_have_arrived_is_never_repeated_where_it_would_be_a_second_fault(
@@ -268,16 +383,16 @@ def test_an_apply_that_may_have_arrived_is_never_repeated_where_it_would_be_a_se
     assert isinstance(decision.error, ExecutorTimeoutError)
     assert "no answer" in str(decision.error)
     assert "the fault may be alive until 2030-03-17T17:46:50+00:00" in str(decision.error)
-    assert decision.alive_ms == 10_000
-    assert driver.calls == ["apply"]
+    assert decision.doubt == "its apply had no answer, and the Executor keeps no keys"
+    assert driver.calls == ["apply", "faults"]
 
 
 def test_an_apply_whose_step_was_lost_is_never_repeated_either(driver: FakeDriver) -> None:
     decision = advance(driver, QUEUED.in_doubt(NOW - 4_000), idempotent_apply=False)
     assert isinstance(decision, Fail)
     assert isinstance(decision.error, ExecutorTimeoutError)
-    assert decision.alive_ms == 6_000
-    assert driver.calls == []
+    assert decision.doubt
+    assert driver.calls == ["faults"]
 
 
 @pytest.mark.parametrize("reason", ["refused", "dns", "tls"])
@@ -293,40 +408,6 @@ def test_an_apply_answered_with_nonsense_is_sent_again_for_its_fault_may_be_ther
     assert isinstance(advance(driver, decision.record), Snooze)
 
 
-def test_a_fault_that_nonsense_speaks_of_is_stopped(driver: FakeDriver) -> None:
-    driver.trouble([ExecutorProtocolError("what?", "fault-p1")] * 4)
-    decision = advance(driver, QUEUED)
-    while isinstance(decision, Retry):
-        decision = advance(driver, decision.record)
-    assert isinstance(decision, Fail)
-    assert isinstance(decision.error, ExecutorProtocolError)
-    assert decision.alive_ms == 10_000  # nonsense may speak of another fault as well
-    assert driver.calls == ["apply"] * 4 + ["stop"]
-    assert "fault-p1" in driver.ended
-
-
-def test_a_fault_whose_id_is_known_beforehand_is_stopped_though_its_apply_had_no_answer(
-    driver: FakeDriver,
-) -> None:
-    driver.ids_known = True
-    decision = advance(driver, QUEUED.in_doubt(NOW)._replace(cancelled=""), NOW + 1_000)
-    assert isinstance(decision, Fail)
-    assert driver.calls == ["stop"]
-    assert decision.alive_ms == 9_000  # the apply may still be on its way
-
-
-def test_what_is_not_stopped_in_doubt_is_tried_again_until_it_cannot_be_alive(driver: FakeDriver) -> None:
-    driver.ids_known = True
-    driver.trouble([TIMED_OUT] * 100)
-    record, now_ms = QUEUED.in_doubt(NOW)._replace(cancelled=""), NOW
-    decision = advance(driver, record, now_ms)
-    while isinstance(decision, Retry):
-        now_ms += math.ceil(decision.after_s * 1000)
-        decision = advance(driver, decision.record, now_ms)
-    assert isinstance(decision, Fail)
-    assert (now_ms, decision.alive_ms) == (NOW + 10_000, 0)
-
-
 def test_a_plan_whose_target_is_held_and_that_does_not_wait_fails_unapplied(driver: FakeDriver) -> None:
     decision = advance(driver, QUEUED._replace(in_the_way="p0"))
     assert isinstance(decision, Fail)
@@ -336,20 +417,55 @@ def test_a_plan_whose_target_is_held_and_that_does_not_wait_fails_unapplied(driv
 
 
 def test_what_is_left_of_the_budget_caps_every_call(driver: FakeDriver) -> None:
-    advance(driver, QUEUED, NOW)
-    advance(driver, APPLIED, NOW + 39_000)
-    driver.end("fault-p1")
-    advance(driver, APPLIED, NOW + 41_000)
-    assert driver.within_s == [40.0, 1.0, 1.0, 1.0]
+    advance(driver, QUEUED, NOW + 6_000)
+    advance(driver, RUNNING, NOW + 39_000)
+    driver.end(FAULT)
+    advance(driver, RUNNING, NOW + 41_000)
+    assert driver.calls == ["apply", "status", "stop", "status", "metrics"]
+    assert driver.within_s == [34.0, 1.0, 0.0, 1.0, 1.0]
+
+
+def test_metrics_that_are_not_ready_are_asked_for_again_until_the_budget_ends(driver: FakeDriver) -> None:
+    driver.end(FAULT)
+    driver.not_ready = 1_000
+    pauses, now_ms, decision = [], END, advance(driver, RUNNING, END)
+    while isinstance(decision, Snooze):
+        assert (decision.record.state, decision.record.attempts) == (PlanState.COMPLETED, 0)
+        pauses.append(decision.after_ms)
+        now_ms += decision.after_ms
+        decision = advance(driver, decision.record, now_ms)
+    assert isinstance(decision, Fail)
+    assert isinstance(decision.error, MetricsNotReadyError)
+    assert (decision.doubt, decision.gone_in_ms) == ("", 0)
+    assert now_ms == DEADLINE - 1_000  # one last request, of a second at most
+    assert pauses[:6] == [500, 500, 500, 750, 1125, 1687]
+    assert max(pauses) == 5_000
+
+
+def test_metrics_that_become_ready_are_taken(driver: FakeDriver) -> None:
+    driver.end(FAULT)
+    driver.not_ready = 1
+    decision = advance(driver, RUNNING, END)
+    assert isinstance(advance(driver, decision.record, END + 500), Complete)
+    assert driver.calls == ["status", "metrics", "metrics"]
+
+
+def test_a_fault_that_no_request_met_is_an_error_and_not_a_zero(driver: FakeDriver) -> None:
+    driver.end(FAULT)
+    driver.figures = {"requests": 0}
+    decision = advance(driver, RUNNING, END)
+    assert isinstance(decision, Fail)
+    assert isinstance(decision.error, FaultUnobservedError)
+    assert isinstance(advance(driver, RUNNING, END, min_requests=0), Complete)
 
 
 def test_metrics_that_fail_are_asked_for_again_without_the_status(driver: FakeDriver) -> None:
-    driver.end("fault-p1")
+    driver.end(FAULT)
     driver.trouble([None, TIMED_OUT])
-    decision = advance(driver, RUNNING)
+    decision = advance(driver, RUNNING, END)
     assert isinstance(decision, Retry)
     assert decision.record.state is PlanState.COMPLETED
-    assert isinstance(advance(driver, decision.record), Complete)
+    assert isinstance(advance(driver, decision.record, END), Complete)
     assert driver.calls == ["status", "metrics", "metrics"]
 
 
@@ -372,7 +488,7 @@ def test_a_plan_that_meets_an_open_breaker_fails_with_when_to_come_again(driver:
     assert decision.error.retry_after_s == 20.0
     assert "submit it again in 20 s" in str(decision.error)
     assert "5 calls in a row failed" in str(decision.error)
-    assert (decision.record.state, decision.alive_ms) == (PlanState.FAILED, 0)
+    assert (decision.record.state, decision.doubt) == (PlanState.FAILED, "")
     assert driver.calls == []
 
 
@@ -384,9 +500,10 @@ def test_a_plan_that_is_told_to_wait_has_not_begun_and_its_budget_neither(driver
     assert (waiting.started_ms, waiting.attempts, waiting.failure) == (None, 0, None)
     assert waiting.expires_ms == NOW + 5_000 + 3_600_000
     assert "5 calls in a row failed" in (waiting.why or "")
-    assert advance(driver, waiting._replace(started_ms=NOW + 900_000), NOW + 900_000) == Snooze(
-        waiting.applied("fault-p1", NOW + 900_000)._replace(started_ms=NOW + 900_000), 10_000
-    )
+    later = NOW + 900_000
+    decision = advance(driver, waiting._replace(started_ms=later), later)
+    applied = waiting._replace(started_ms=later, sent_ms=later).applied(FAULT, later)
+    assert decision == Snooze(applied, 10_000)
 
 
 def test_a_plan_waits_for_an_open_breaker_no_longer_than_it_may_wait_at_all(driver: FakeDriver) -> None:
@@ -402,7 +519,7 @@ def test_a_plan_waits_for_an_open_breaker_no_longer_than_it_may_wait_at_all(driv
 
 
 @pytest.mark.parametrize("on_open", ["fail", "defer"])
-@pytest.mark.parametrize("record", [APPLIED, APPLIED.completed(), QUEUED.in_doubt(NOW)], ids=STATES)
+@pytest.mark.parametrize("record", [RUNNING, RUNNING.completed(), QUEUED.in_doubt(NOW)], ids=STATES)
 def test_a_plan_whose_fault_may_be_there_waits_for_an_open_breaker_within_its_budget(
     driver: FakeDriver, record: PlanRecord, on_open: str
 ) -> None:
@@ -419,14 +536,14 @@ def test_a_plan_whose_fault_may_be_there_waits_for_an_open_breaker_within_its_bu
 
 
 def test_an_open_breaker_keeps_no_fault_from_being_stopped(driver: FakeDriver) -> None:
-    decision = advance(driver, APPLIED._replace(cancelled=""), rejection=REJECTED)
+    decision = advance(driver, RUNNING._replace(cancelled=""), rejection=REJECTED)
     assert isinstance(decision, Fail)
     assert isinstance(decision.error, PlanCancelledError)
     assert driver.calls == ["stop"]
 
 
 def test_a_fault_past_its_deadline_is_stopped_through_an_open_breaker(driver: FakeDriver) -> None:
-    decision = advance(driver, APPLIED, NOW + 40_000, REJECTED)
+    decision = advance(driver, RUNNING, NOW + 40_000, REJECTED)
     assert isinstance(decision, Fail)
     assert "lets no call through" in str(decision.error)
     assert driver.calls == ["stop"]
@@ -441,7 +558,7 @@ def test_a_plan_for_which_no_retry_is_left_fails_with_its_last_trouble(driver: F
 
 @pytest.mark.parametrize(
     "record",
-    [APPLIED.failed_once_more(DOWN), FAILED_ONCE._replace(doubtful_ms=NOW)],
+    [RUNNING.failed_once_more(DOWN), FAILED_ONCE._replace(doubtful_ms=NOW)],
     ids=["applied", "doubtful"],
 )
 def test_a_plan_whose_fault_may_be_there_waits_for_a_retry(driver: FakeDriver, record: PlanRecord) -> None:
@@ -473,24 +590,3 @@ def test_every_attempt_has_a_second_at_least(driver: FakeDriver) -> None:
     driver.trouble([TIMED_OUT, TIMED_OUT])
     assert isinstance(advance(driver, QUEUED, NOW + 38_500), Retry)
     assert isinstance(advance(driver, QUEUED, NOW + 38_501), Fail)
-
-
-@given(troubles=st.lists(st.sampled_from([None, *TRANSIENT, *FINAL]), max_size=20), ends=st.booleans())
-def test_whatever_the_executor_answers_a_plan_ends_with_its_fault(
-    troubles: list[ExecutorTimeoutError | None], *, ends: bool
-) -> None:
-    driver = FakeDriver()
-    driver.trouble(troubles)
-    now_ms, decision = NOW, advance(driver, QUEUED)
-    while isinstance(decision, Snooze | Retry):
-        if decision.record.apply_id and decision.record.applied_ms is None:
-            decision = replace(decision, record=decision.record._replace(applied_ms=now_ms))
-        now_ms += decision.after_ms if isinstance(decision, Snooze) else math.ceil(decision.after_s * 1000)
-        if ends and now_ms >= NOW + 10_000:
-            driver.end("fault-p1")
-        decision = advance(driver, decision.record, now_ms)
-    assert len(driver.applied) <= 1
-    assert now_ms <= NOW + 10_000 + 30_000 + 500
-    if isinstance(decision, Fail) and driver.applied and "fault-p1" not in driver.ended:
-        applied_ms = decision.record.applied_ms or now_ms
-        assert now_ms + decision.alive_ms >= applied_ms + 10_000

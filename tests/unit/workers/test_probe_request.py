@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher.settings.observers import ProbeSettings, ServiceSettings
+from dispatcher.settings.observers import ApiSettings, ProbeSettings, ServiceSettings
 from workers.observers.request import Load, ProbeRequest
 
 
@@ -81,9 +81,25 @@ def test_a_services_load_comes_before_the_observers() -> None:
     observer = ProbeSettings(kind="probe", requests_per_sec=7, concurrency=3)
     plain = ServiceSettings(base_url="http://shop")
     own = ServiceSettings(base_url="http://shop", requests_per_sec=2, recovery_timeout_sec=9)
-    assert Load.of(ProbeSettings(kind="probe"), plain) == Load(5, 100, 30.0)
-    assert Load.of(observer, plain) == Load(7, 3, 30.0)
-    assert Load.of(observer, own) == Load(2, 3, 9.0)
+    assert Load.of(ProbeSettings(kind="probe"), plain) == Load(5, 175, 30.0, 35.0)
+    assert Load.of(observer, plain) == Load(7, 3, 30.0, 35.0)
+    assert Load.of(observer, own) == Load(2, 3, 9.0, 35.0)
+
+
+@pytest.mark.parametrize(
+    ("rate", "timeout_s", "concurrency"),
+    [(5, 35, 175), (5, 2, 100), (7, 30.1, 211), (100, 35, 1000)],
+    ids=["as many as can be held", "at least 100", "rounded up", "at most 1,000"],
+)
+def test_all_requests_of_one_plan_may_be_under_way_at_once(
+    rate: int, timeout_s: float, concurrency: int
+) -> None:
+    api = ApiSettings(request_timeout_sec=timeout_s)
+    service = ServiceSettings(
+        base_url="http://shop", requests_per_sec=rate, request_timeout_sec=1, apis={"/pay": api}
+    )
+    load = Load.of(ProbeSettings(kind="probe"), service)
+    assert (load.concurrency, load.longest_request_s) == (concurrency, timeout_s)
 
 
 def test_a_request_shows_none_of_its_secrets() -> None:
