@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from workers.engine.calls import StepCalls
     from workers.engine.decisions import Decision
 
-__all__ = ["Stopper"]
+__all__ = ["TOO_LATE", "Stopper"]
 
 WITHIN_S = 5.0
 """What a look at a fault that is being stopped may take, in seconds."""
@@ -53,6 +53,7 @@ REFUSED = 400
 that its key was used, so that there is a fault.)"""
 
 TOO_LATE = 412
+"""The answer to an apply whose `Not-After` has passed: it has begun nothing, and can be sent again."""
 
 PASSED_MS = 1_000
 """By how much the time has passed until which an apply that is sent again may begin a fault. An Executor that
@@ -85,6 +86,7 @@ class Stopper:
 
     def __init__(self, config: ExecutorClientConfig) -> None:
         self._idempotent = config.idempotent_apply
+        self._not_after_ms = round(config.apply_not_after_sec * 1000)
         self._confirm_ms = round(config.stop_confirmation_sec * 1000)
 
     def end(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> Decision:
@@ -140,6 +142,10 @@ class Stopper:
             keep = record.state.final or _named(record) is not None  # why it ended, or which fault it is
             record = _again(record) if keep else record.failed_once_more(trouble)
             return _Finding(record, why=why, trouble=trouble, apply_id=apply_id)
+
+    def _latest_ms(self, record: PlanRecord) -> int:
+        """Until when an apply may begin its fault whose worker was killed meanwhile."""
+        return (record.doubtful_ms or 0) + self._not_after_ms
 
     def _learn(self, record: PlanRecord, calls: StepCalls) -> str | None:
         """The id of a fault whose apply had no answer. None if there is no way to learn it."""
@@ -209,13 +215,8 @@ def _no_fault_from_ms(record: PlanRecord, trouble: ExecutorClientError, driver: 
     if isinstance(trouble, ExecutorRejectedError) and trouble.status == REFUSED:
         return 0
     if isinstance(trouble, ExecutorRejectedError) and trouble.status == TOO_LATE:
-        return (record.not_after_ms or _latest_ms(record, driver)) + PASSED_MS
+        return (record.not_after_ms or self._latest_ms(record)) + PASSED_MS
     return None
-
-
-def _latest_ms(record: PlanRecord, driver: Driver) -> int:
-    """Until when an apply may arrive whose worker was killed meanwhile."""
-    return (record.doubtful_ms or 0) + round(driver.longest_call_s * 1000)
 
 
 def _first_over_ms(record: PlanRecord) -> int:
