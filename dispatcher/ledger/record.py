@@ -234,14 +234,19 @@ class PlanRecord(NamedTuple):
 
     @property
     def planned_end_ms(self) -> int | None:
-        """When the fault has been in force for its duration, if it ends as planned.
+        """When the fault has been in force for its duration, if it ends as planned."""
+        begins_ms = self.in_force_ms
+        return None if begins_ms is None else begins_ms + self.plan.duration_seconds * 1000
+
+    @property
+    def surely_until_ms(self) -> int | None:
+        """Until when the fault is surely in force, if it ends as planned.
 
         Unless the Executor says when it began, that was when its apply was sent, at the earliest.
         """
-        if self.applied_ms is None:
-            return None
-        begins_ms = self.began_ms or (self.sent_ms or self.applied_ms) + self.takes_effect_ms
-        return begins_ms + self.plan.duration_seconds * 1000
+        if self.began_ms is not None or self.sent_ms is None:
+            return self.planned_end_ms
+        return self.sent_ms + self.takes_effect_ms + self.plan.duration_seconds * 1000
 
     def alive_ms(self, now_ms: int) -> int:
         """How much longer the fault may be alive if it is not stopped."""

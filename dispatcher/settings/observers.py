@@ -77,7 +77,8 @@ class LoadSettings(RequestSettings):
 
     concurrency: int | None = Field(default=None, ge=1, le=1000)
     """The most requests that a worker has under way to a service. Others wait, and their latency includes the
-    wait. 100 if no section says another number."""
+    wait. If no section says another number, it is `requests_per_sec` times `request_timeout_sec`, and 100 to
+    1,000: the requests of one plan never wait for one another."""
 
     recovery_timeout_sec: Seconds | None = None
     """How long after a fault its target may take to become healthy, in seconds. 30 if no section says another

@@ -47,7 +47,7 @@ def test_an_abort_is_seen_by_the_probes_and_is_gone_afterwards(
     observation = handle.result(60)
     assert observation.status_code == 503
     assert observation.requests is not None
-    assert 1 <= observation.requests <= 31  # fewer on a busy machine
+    assert 1 <= observation.requests <= 30  # fewer on a busy machine
     assert (observation.error_count, observation.success_count) == (observation.requests, 0)
     assert (observation.error_rate, observation.unanswered, observation.faulted) == (1.0, 0, None)
     before, during, after = observation.logs
@@ -70,6 +70,25 @@ def test_a_delay_is_seen_in_the_latency(dispatcher: Dispatcher) -> None:
     assert (observation.error_rate, observation.status_code) == (0.0, 200)
     assert observation.latency_ms is not None
     assert 400 <= observation.latency_ms < 700
+
+
+def test_more_plans_are_looked_at_than_a_worker_has_threads(
+    dispatcher: Dispatcher, start: Workers, executor: ExecutorProcess, tmp_path: Path
+) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text(SETTINGS.format(proxy=executor.proxy))
+    log = start(executor.url, "--concurrency", "2", DISPATCHER_CONFIG=str(config))
+    plans = [
+        delay_plan(service="OrderService", api=f"/api/slow{number}", delay_seconds=1, duration_seconds=10)
+        for number in range(3)
+    ]
+    for handle in [dispatcher.submit(plan) for plan in plans]:
+        observation = handle.result(90)
+        assert observation.requests is not None
+        assert observation.latency_ms is not None
+        assert 1 <= observation.requests <= 100
+        assert observation.latency_ms >= 990
+    assert "its lease was lost" not in log.output
 
 
 @pytest.mark.usefixtures("worker")

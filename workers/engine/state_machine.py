@@ -307,7 +307,7 @@ def _ms(moment: datetime | None) -> int | None:
 
 
 def _is_in_force(record: PlanRecord, now_ms: int) -> bool:
-    return (record.in_force_ms or 0) <= now_ms < (record.planned_end_ms or 0)
+    return (record.in_force_ms or 0) <= now_ms < (record.surely_until_ms or 0)
 
 
 def _overdue_ms(record: PlanRecord) -> int:

@@ -50,7 +50,7 @@ class Observer(Protocol):
 
     def observation(self, record: PlanRecord, now_ms: int, within_s: float) -> RawObservation:
         """What was seen while the fault was in force: from `record.in_force_ms` until `record.over_ms`, or
-        else `record.planned_end_ms`.
+        else `record.surely_until_ms`.
 
         Raises `FaultUnobservedError` if nothing was seen, `MetricsNotReadyError` if it is too early to ask,
         and other `ExecutorClientError`."""

@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["Line", "Pace", "Slot", "send_all"]
 
@@ -83,8 +83,10 @@ class Line(Protocol):
         ...
 
 
-def send_all(line: Line, slots: Iterable[Slot], sends_until: float, ends_at: float) -> Slot | None:
-    """Send a request in each slot until `sends_until`, and then while requests are without an answer.
+def send_all(
+    line: Line, slots: Iterable[Slot], sends_until: float, ends_at: float, may_go_on: Callable[[], bool]
+) -> Slot | None:
+    """Send a request in each slot until `sends_until`. Go on while requests are without an answer, if it may.
 
     Returns the last one that was sent, once all are answered or given up, by `ends_at` at the latest. None if
     there was none.
@@ -93,7 +95,7 @@ def send_all(line: Line, slots: Iterable[Slot], sends_until: float, ends_at: flo
     for slot in slots:
         if slot.at < sends_until:
             line.sleep_until(slot.at)
-        elif line.is_answered(slot.at):
+        elif not may_go_on() or line.is_answered(slot.at):
             break
         line.send(slot)
         last = slot

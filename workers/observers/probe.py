@@ -34,6 +34,12 @@ LOOK_S = 1.0
 LONGEST_SENDING_S = 31.0
 """How long a look during the fault goes on sending at most, while requests are without an answer."""
 
+LATE_MS = 500
+"""If a look during the fault begins later than that, its plan has waited for a thread of the worker."""
+
+CROWDED_S = 10.0
+"""For so long no look of the worker goes on after its second, so that each plan has its turn."""
+
 ANSWER_S = 1.0
 """What is left of a look's time for the last answers, beyond what the fault holds them."""
 
@@ -69,10 +75,11 @@ class ProbeObserver:
         }
         longest_s = max((load.longest_request_s for load in self._loads.values()), default=0.0)
         self.longest_look_s = LONGEST_SENDING_S + longest_s
+        self._crowded_until = -math.inf
 
     def sample(self, record: PlanRecord, phase: Phase, now_ms: int, within_s: float) -> str:
         """Send one second's requests. During the fault it goes on while some are without an answer, for as
-        long as the fault is in force and `LONGEST_SENDING_S` at most.
+        long as the fault is in force, no plan waits for a thread, and `LONGEST_SENDING_S` at most.
 
         Raises `InvalidPlanError` for a service that is not configured, and `FaultUnobservedError` if more
         than half of the baseline's requests failed."""
@@ -80,17 +87,21 @@ class ProbeObserver:
         request = ProbeRequest.of(self._settings, self._service(record), plan.api)
         target = self._targets[plan.service]
         began = target.now()
+        if phase is Phase.DURING and _is_late(record, seen, now_ms):
+            self._crowded_until = began + CROWDED_S
         sends_s = min(LOOK_S, within_s / 2)
         pace = self._pace(record, phase, now_ms, seen, _sends_at_most_s(record, phase, sends_s, within_s))
+        slots = _slots(pace, began, request.timeout_s)
         ends_at = began + min(within_s, self.longest_look_s)
         line = target.line(request, ends_at)
-        slots = _slots(pace, began, request.timeout_s)
-        if (last := send_all(line, slots, began + sends_s, ends_at)) is None:
+        last = send_all(line, slots, began + sends_s, ends_at, lambda: target.now() >= self._crowded_until)
+        if last is None:
             return record.seen
         probes = line.probes()
         if phase is Phase.BEFORE:
             refuse_unfit(probes, plan, request)
-        return _with(seen, phase, probes, last).to_text()
+        ended_ms = now_ms + round((target.now() - began) * 1000)
+        return _with(seen, phase, probes, last.follower_ms, ended_ms).to_text()
 
     def settled(self, record: PlanRecord, now_ms: int) -> bool:
         """Whether the last look after the fault found the target healthy, or `recovery_timeout_sec` has
@@ -154,6 +165,12 @@ def _sends_at_most_s(record: PlanRecord, phase: Phase, sends_s: float, within_s:
     return max(sends_s, min(LONGEST_SENDING_S, within_s - held_s - ANSWER_S))
 
 
+def _is_late(record: PlanRecord, seen: Seen, now_ms: int) -> bool:
+    """Whether a look during the fault begins late, although the one before it has ended."""
+    due_ms = max(record.in_force_ms or now_ms, seen.next_ms or 0, seen.looked_ms or 0)
+    return now_ms - due_ms > LATE_MS
+
+
 def _slots(pace: Pace, began: float, timeout_s: float) -> Iterator[Slot]:
     """The slots of a look that began at `began`."""
     for sent_ms, following_ms in pace.moments():
@@ -176,7 +193,7 @@ def _window(record: PlanRecord, phase: Phase) -> tuple[float, float]:
 
 def _end_ms(record: PlanRecord) -> int | None:
     """When the fault ended, or is planned to end."""
-    return record.planned_end_ms if record.over_ms is None else record.over_ms
+    return record.surely_until_ms if record.over_ms is None else record.over_ms
 
 
 def _gone_ms(record: PlanRecord) -> int | None:
@@ -185,14 +202,14 @@ def _gone_ms(record: PlanRecord) -> int | None:
     return None if end_ms is None else end_ms + record.takes_effect_ms
 
 
-def _with(seen: Seen, phase: Phase, probes: Sequence[Probe], last: Slot) -> Seen:
+def _with(seen: Seen, phase: Phase, probes: Sequence[Probe], next_ms: int, ended_ms: int) -> Seen:
     match phase:
         case Phase.BEFORE:
             return seen.seen_before(Tally.of(probes))
         case Phase.DURING:
             for part in _parts(probes):
                 seen = seen.seen_during(part)
-            return seen.model_copy(update={"next_ms": last.follower_ms})
+            return seen.model_copy(update={"next_ms": next_ms, "looked_ms": ended_ms})
     return seen.seen_after(Tally.of(probes))
 
 

@@ -69,7 +69,7 @@ class _Window:
     @classmethod
     def of_fault(cls, record: PlanRecord) -> Self:
         """When the fault was in force. Raises `FaultUnobservedError` if it never was."""
-        begin_ms, end_ms = record.in_force_ms, record.over_ms or record.planned_end_ms
+        begin_ms, end_ms = record.in_force_ms, record.over_ms or record.surely_until_ms
         if begin_ms is None or end_ms is None or end_ms <= begin_ms:
             raise FaultUnobservedError("the target was not observed: the fault was never in force")
         return cls(end_ms, max(1, round((end_ms - begin_ms) / 1000)))

@@ -44,6 +44,9 @@ class Seen(BaseModel):
     next_ms: int | None = None
     """When the first request that no look has sent is due during the fault, on the Redis server's clock."""
 
+    looked_ms: int | None = None
+    """When the last look during the fault ended."""
+
     after: Tally = Tally()
     """All looks after the fault."""
 

@@ -20,10 +20,10 @@ from hypothesis.stateful import (
 )
 from support.plans import abort_plan
 from support.redis_server import versions
-from support.steps import finished, parked, release, retried
+from support.steps import LOOK_AGAIN_MS, finished, parked, release, retried
 
 from dispatcher import DispatchHaltedError, Settings
-from dispatcher.ledger.leases import Denial, Lease, Leases, Named
+from dispatcher.ledger.leases import Denial, Lease, Leases, Named, Settlement
 from dispatcher.ledger.ledger import Ledger, Submission
 from dispatcher.ledger.record import Order
 from dispatcher.settings.settings import WorkerSettings
@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
 EXAMPLES_ON_A_FAKE, EXAMPLES_ON_REAL_ONES = 10, 120
 WAIT_MS = 1_000_000
+TIMEOUT_MS = 3_600_000
 MOST_RETRIES = 2
+MOST_IN_DOUBT = 4
+"""Leases of faults in doubt that one call grants."""
+
 PREFIX = "{dispatcher}:"
 
 
@@ -59,6 +63,18 @@ class Plan:
     """Whether it has the target. A plan that is begun only to be cancelled does not."""
 
     ended: bool = False
+    in_doubt: bool = False
+    """Whether it has ended, and its fault may be alive."""
+
+    stuck: bool = False
+    """Whether it waits for a target in doubt."""
+
+    impatient: bool = False
+    """Whether it has waited for that for as long as it may."""
+
+    in_the_way: str | None = None
+    """What its lease names as the plan that holds the target."""
+
     stale: list[Lease] = field(default_factory=list)
 
     @property
@@ -66,9 +82,14 @@ class Plan:
         """Whether it waits for its time alone."""
         return self.holder is None and self.awaits is None and not self.lost
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether a worker has it in hand, and may carry it out."""
+        return self.holder is not None and not self.ended and self.in_the_way is None
+
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Plans on two targets, messages, workers that come, go and get lost, cancels and halts."""
+    """Plans on two targets, messages, workers that come, go and get lost, cancels, halts and doubts."""
 
     connect: Callable[[], redis.Redis]
     ids = Bundle("ids")
@@ -89,7 +110,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(target=ids, api=st.sampled_from(["/a", "/b"]))
     def submit(self, api: str) -> str:
         plan_id = f"p{len(self.plans)}"
-        order = Order(plan=abort_plan(api=api), timeout_ms=1000)
+        order = Order(plan=abort_plan(api=api), timeout_ms=TIMEOUT_MS)
         [outcome] = self.ledger.submit([Submission(plan_id, order)])
         assert isinstance(outcome, DispatchHaltedError) is self.halted
         if self.halted:
@@ -117,14 +138,20 @@ class LedgerMachine(RuleBasedStateMachine):
     def a_worker_fetches_what_is_due(self) -> None:
         found = {lease.plan_id: lease for lease in self.leases.fetch([], 100).due}
         due = {name: plan for name, plan in self.plans.items() if plan.due and not plan.ended}
-        assert set(found) == {name for name, plan in due.items() if self._may_begin(name, plan)}
+        doubts = {name for name, plan in self.plans.items() if plan.due and plan.in_doubt}
+        looked_at = {name for name in found if self.plans[name].in_doubt}
+        assert looked_at <= doubts
+        assert len(looked_at) == min(MOST_IN_DOUBT, len(doubts))
+        assert set(found) - looked_at == {name for name, plan in due.items() if self._gets_lease(name, plan)}
+        for name in looked_at:
+            self._looked_at(self.plans[name], found[name])
         for name, plan in due.items():
             self._asked_for(name, plan, found.get(name, Denial.WAITS))
 
     @rule(plan_id=ids)
     def park(self, plan_id: str) -> None:
         plan = self.plans.get(plan_id)
-        if plan is None or plan.holder is None:
+        if plan is None or plan.holder is None or not plan.goes_on:
             return
         record = plan.holder.record.applied("f1", 1)
         standing = parked(self.leases, plan.holder, WAIT_MS, record)
@@ -134,7 +161,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(plan_id=ids)
     def retry(self, plan_id: str) -> None:
         plan = self.plans.get(plan_id)
-        if plan is None or plan.holder is None or plan.retries == MOST_RETRIES:
+        if plan is None or plan.holder is None or not plan.goes_on or plan.retries == MOST_RETRIES:
             return
         assert retried(self.leases, plan.holder, WAIT_MS).cancelled is plan.cancelled
         plan.retries += 1
@@ -148,19 +175,64 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         release(self.leases, plan.holder)
         plan.begun = plan.begun and not plan.holder.first_step
-        plan.holder, plan.due = None, True
+        plan.holder, plan.due, plan.in_the_way = None, True, None
 
     @rule(plan_id=ids)
     def finish(self, plan_id: str) -> None:
         plan = self.plans.get(plan_id)
-        if plan is None or plan.holder is None:
+        if plan is None or plan.holder is None or plan.ended:
             return
         assert finished(self.leases, plan.holder, result="r").due_ms == 0
-        plan.holder, plan.ended, plan.holds = None, True, False
-        self.lines[plan.target].remove(plan_id)
-        following = self.plans[line[0]] if (line := self._line(plan.target)) else None
-        if following is not None and following.parked and not following.begun:
-            following.due = True
+        plan.holder, plan.ended = None, True
+        self._give_up_target(plan_id)
+
+    @rule(plan_id=ids)
+    def end_in_doubt(self, plan_id: str) -> None:
+        plan = self.plans.get(plan_id)
+        if plan is None or plan.holder is None or not plan.goes_on:
+            return
+        assert finished(self.leases, plan.holder, result="r", doubt="who knows").due_ms == LOOK_AGAIN_MS
+        plan.holder, plan.ended, plan.in_doubt, plan.holds = None, True, True, True
+        for waiting in self._line(plan.target):
+            self._wake(self.plans[waiting])
+
+    @rule(plan_id=ids)
+    def look_again_later(self, plan_id: str) -> None:
+        plan = self.plans.get(plan_id)
+        if plan is None or plan.holder is None or not plan.in_doubt:
+            return
+        assert parked(self.leases, plan.holder, WAIT_MS).due_ms == WAIT_MS
+        plan.holder = None
+
+    @rule(plan_id=ids)
+    def know_that_it_is_over(self, plan_id: str) -> None:
+        plan = self.plans.get(plan_id)
+        if plan is None or plan.holder is None or not plan.in_doubt:
+            return
+        [standing] = self.leases.settle([Settlement(plan_id, plan.holder.token, "known", [0])])
+        assert standing.due_ms == 0
+        plan.holder, plan.in_doubt = None, False
+        self._give_up_target(plan_id)
+
+    @rule(api=st.sampled_from(["/a", "/b"]))
+    def people_release(self, api: str) -> None:
+        doubts = {name for name in self.lines[api] if self.plans[name].in_doubt}
+        assert set(self.ledger.release(f"default:PaymentService:{api}", "seen")) == doubts
+        for name in doubts:
+            plan = self.plans[name]
+            plan.stale += [] if plan.holder is None else [plan.holder]
+            plan.holder, plan.in_doubt, plan.lost = None, False, False
+        for name in doubts:
+            self._give_up_target(name)
+
+    @rule(plan_id=ids)
+    def lose_patience(self, plan_id: str) -> None:
+        plan = self.plans.get(plan_id)
+        if plan is None or not plan.stuck or plan.impatient or not plan.parked or plan.begun:
+            return
+        self.client.hincrby(f"{PREFIX}plan:{plan_id}", "stuck_ms", -TIMEOUT_MS)
+        self._pass_time(plan_id)
+        plan.impatient = plan.due = True
 
     @rule(plan_id=ids)
     def lose_the_lease(self, plan_id: str) -> None:
@@ -169,12 +241,12 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         self._pass_time(plan_id)
         plan.stale.append(plan.holder)
-        plan.holder, plan.lost, plan.due = None, True, True
+        plan.holder, plan.lost, plan.due, plan.in_the_way = None, True, True, None
 
     @rule(plan_id=ids)
     def time_passes(self, plan_id: str) -> None:
         plan = self.plans.get(plan_id)
-        if plan is not None and plan.holder is None and not plan.ended:
+        if plan is not None and plan.holder is None and (plan.in_doubt or not plan.ended):
             self._pass_time(plan_id)
             plan.due = True
 
@@ -222,6 +294,14 @@ class LedgerMachine(RuleBasedStateMachine):
         assert set(self.ledger.in_flight()) == {name for name, plan in self.plans.items() if not plan.ended}
 
     @invariant()
+    def a_plan_in_doubt_is_looked_at_and_does_not_expire(self) -> None:
+        doubts = {name for name, plan in self.plans.items() if plan.in_doubt}
+        assert set(self.ledger.in_doubt()) == doubts
+        for plan_id, plan in self.plans.items():
+            expires = self.client.ttl(f"{PREFIX}plan:{plan_id}") > 0
+            assert expires is (plan.ended and not plan.in_doubt)
+
+    @invariant()
     def a_plan_that_has_ended_has_one_result(self) -> None:
         for plan_id, plan in self.plans.items():
             assert (self.client.get(f"result-{plan_id}") == "r") is plan.ended
@@ -232,29 +312,68 @@ class LedgerMachine(RuleBasedStateMachine):
         for target in self.lines:
             stored = self.client.zrange(f"{PREFIX}line:default:PaymentService:{target}", 0, -1)
             assert stored == self._line(target)
-            assert sum(self.plans[plan_id].holds for plan_id in self.lines[target]) <= 1
+            plans = [self.plans[plan_id] for plan_id in self.lines[target]]
+            assert sum(plan.holds and not plan.in_doubt for plan in plans) <= 1
 
     def _line(self, target: str) -> list[str]:
-        return sorted(self.lines[target], key=lambda plan_id: not self.plans[plan_id].holds)
+        """Redis sorts plans of the same rank by their ids: those that hold the target."""
+        holders = sorted(name for name in self.lines[target] if self.plans[name].holds)
+        return [*holders, *(name for name in self.lines[target] if not self.plans[name].holds)]
+
+    def _give_up_target(self, plan_id: str) -> None:
+        plan = self.plans[plan_id]
+        plan.holds = plan.due = False
+        self.lines[plan.target].remove(plan_id)
+        if line := self._line(plan.target):
+            self._wake(self.plans[line[0]])
+
+    def _wake(self, plan: Plan) -> None:
+        if plan.parked and not plan.begun and not plan.ended:
+            plan.due = True
 
     def _may_begin(self, plan_id: str, plan: Plan) -> bool:
         return plan.begun or plan.cancelled or self._line(plan.target)[0] == plan_id
+
+    def _gets_lease(self, plan_id: str, plan: Plan) -> bool:
+        impatient = plan.impatient and self.plans[self._line(plan.target)[0]].in_doubt
+        return self._may_begin(plan_id, plan) or impatient
+
+    def _looked_at(self, plan: Plan, lease: Lease) -> None:
+        """A worker was given a plan that had ended in doubt."""
+        assert (lease.first_step, lease.record.doubt) == (False, "who knows")
+        assert lease.record.state.final
+        plan.holder, plan.due, plan.lost = lease, False, False
 
     def _asked_for(self, plan_id: str, plan: Plan, answer: Lease | Denial) -> None:
         """The ledger was asked for a plan that waits for nothing but, perhaps, its target."""
         plan.awaits, plan.due = None, False
         if not self._may_begin(plan_id, plan):
-            assert answer is Denial.WAITS
+            self._meets_a_holder(plan_id, plan, answer)
             return
         assert isinstance(answer, Lease)
+        assert answer.record.in_the_way is None
         plan.doubtful = plan.doubtful or (plan.lost and plan.begun and not plan.applied)
         assert (answer.first_step, answer.record.doubtful) == (not plan.begun, plan.doubtful)
         plan.holds = plan.holds or not (plan.begun or plan.cancelled)
         plan.holder, plan.begun, plan.lost = answer, True, False
 
+    def _meets_a_holder(self, plan_id: str, plan: Plan, answer: Lease | Denial) -> None:
+        """Another plan has the target. If that is in doubt, the plan waits for a limited time."""
+        first = self._line(plan.target)[0]
+        plan.stuck = self.plans[first].in_doubt
+        plan.impatient = plan.impatient and plan.stuck
+        if not plan.impatient:
+            assert answer is Denial.WAITS
+            plan.lost = False
+            return
+        assert isinstance(answer, Lease)
+        assert (answer.first_step, answer.record.in_the_way) == (False, first)
+        plan.holder, plan.lost, plan.in_the_way = answer, False, first
+
     def _pass_time(self, plan_id: str) -> None:
+        key = "doubts" if self.plans[plan_id].in_doubt else "due"
         self.client.hset(f"{PREFIX}plan:{plan_id}", "due_ms", 0)
-        self.client.zadd(f"{PREFIX}due", {plan_id: 0})
+        self.client.zadd(f"{PREFIX}{key}", {plan_id: 0})
 
 
 def run_against_model(connect: Callable[[], redis.Redis], examples: int) -> None:

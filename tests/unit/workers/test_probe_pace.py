@@ -99,6 +99,10 @@ def slots(seconds: int, gives_up_s: float = 35.0) -> list[Slot]:
     ]
 
 
+def always() -> bool:
+    return True
+
+
 @pytest.mark.parametrize(
     ("hold_s", "sent", "ends_at"),
     [(0.1, 4, 0.85), (0.3, 40, 10.05), (3.0, 40, 12.75)],
@@ -108,7 +112,7 @@ def test_a_look_sends_for_its_time_and_then_until_all_are_answered(
     hold_s: float, sent: int, ends_at: float
 ) -> None:
     target = slow(hold_s)
-    last = send_all(FakeTarget.line(target, None, 100.0), slots(10), 1.0, 100.0)  # type: ignore[arg-type]
+    last = send_all(FakeTarget.line(target, None, 100.0), slots(10), 1.0, 100.0, always)  # type: ignore[arg-type]
     assert len(target.sent) == sent
     assert last == target.sent[-1]
     assert target.clock_s == pytest.approx(ends_at)
@@ -116,21 +120,21 @@ def test_a_look_sends_for_its_time_and_then_until_all_are_answered(
 
 def test_one_request_that_is_held_keeps_the_look_sending_until_it_is_answered() -> None:
     target = FakeTarget(lambda planned_ms: 5.1 if planned_ms == 500 else 0.01)
-    send_all(target.line(None, 100.0), slots(10), 1.0, 100.0)  # type: ignore[arg-type]
+    send_all(target.line(None, 100.0), slots(10), 1.0, 100.0, always)  # type: ignore[arg-type]
     assert [slot.at for slot in target.sent][-1] == 5.5  # it is answered at 5.6
 
 
 def test_a_look_whose_requests_are_never_answered_ends_when_its_time_is_over() -> None:
     target = slow(1000.0)
     line = target.line(None, 7.0)  # type: ignore[arg-type]
-    send_all(line, slots(4), 1.0, 7.0)
+    send_all(line, slots(4), 1.0, 7.0, always)
     assert target.clock_s == 7.0
     assert [probe.incomplete for probe in line.probes()] == [True] * 16
 
 
 def test_without_a_slot_nothing_is_sent_and_no_time_passes() -> None:
     target = slow(1.0)
-    assert send_all(target.line(None, 7.0), [], 1.0, 7.0) is None  # type: ignore[arg-type]
+    assert send_all(target.line(None, 7.0), [], 1.0, 7.0, always) is None  # type: ignore[arg-type]
     assert target.clock_s == 0.0
 
 
@@ -232,6 +236,41 @@ def test_no_look_takes_longer_than_the_longest_look() -> None:
     looked(observer, target, record(600)._replace(timeout_ms=600_000))
     assert target.clock_s <= observer.longest_look_s == LONGEST_SENDING_S + 35
     assert len(target.sent) == LONGEST_SENDING_S * RATE
+
+
+@pytest.mark.parametrize(("late_ms", "sent_s"), [(500, 8.5), (501, 1)], ids=["on time", "late"])
+def test_a_look_that_begins_late_does_not_go_on_because_other_plans_wait_too(
+    late_ms: int, sent_s: float
+) -> None:
+    target = slow(0.3)
+    observer_of(target).sample(record(9), Phase.DURING, BEGIN_MS + late_ms, PATIENT_S)
+    assert target.sent[-1].at == pytest.approx(sent_s, abs=0.051)
+
+
+def test_a_look_that_begins_late_ends_the_others_of_its_worker_for_a_while() -> None:
+    def holds_s(planned_ms: int) -> float:
+        if planned_ms == BEGIN_MS + 4000:
+            observer.sample(record(9), Phase.DURING, BEGIN_MS + 5001, PATIENT_S)
+        return 0.3
+
+    target = FakeTarget(holds_s)
+    observer = observer_of(target)
+    what = looked(observer, target, record(60))
+    assert 4 <= target.clock_s < 6
+    looked(observer, target, what)
+    assert target.clock_s < 8
+    target.clock_s = 20.0
+    looked(observer, target, record(8)._replace(applied_ms=BEGIN_MS + 20_000))
+    assert target.clock_s == pytest.approx(28.3, abs=0.051)
+
+
+def test_a_look_that_ends_late_by_its_own_requests_keeps_no_other_short() -> None:
+    target = slow(3.0)
+    observer = observer_of(target)
+    what = looked(observer, target, record(120))
+    assert target.clock_s == pytest.approx(LONGEST_SENDING_S + 3, abs=0.051)
+    looked(observer, target, what)
+    assert target.clock_s == pytest.approx(2 * (LONGEST_SENDING_S + 3), abs=0.11)
 
 
 def test_time_for_the_last_answers_is_left() -> None:
