@@ -304,11 +304,10 @@ def test_a_fault_that_an_apply_answered_with_nonsense_names_is_stopped(
 ) -> None:
     driver.ids_known = ids_known
     driver.trouble([ExecutorProtocolError("what?", FAULT)] * applies + [TIMED_OUT, TIMED_OUT])
-    decision, _, now_ms = stopped(driver, QUEUED, idempotent_apply=idempotent)
+    decision, _, _ = stopped(driver, QUEUED, idempotent_apply=idempotent)
     assert isinstance(decision.error, ExecutorProtocolError)
     assert decision.doubt == ""
     assert driver.calls == ["apply"] * applies + ["stop"] * (len(driver.calls) - applies)
-    assert now_ms >= NOW + 5_000  # nonsense may name a fault that is yet to begin
     assert FAULT in driver.ended
 
 
