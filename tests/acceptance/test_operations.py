@@ -176,7 +176,8 @@ def test_scripts_learn_what_moving_a_breaker_did(cli: Cli) -> None:
 
 COMMANDS = [
     "run", "submit", "result", "status", "watch", "cancel", "halt", "resume", "release", "health", "up",
-    "doctor", "conformance", "breaker show", "breaker open", "breaker close", "breaker disable", "breaker reset",
+    "doctor", "conformance", "breaker show", "breaker open", "breaker close", "breaker disable",
+    "breaker reset",
 ]  # fmt: skip
 
 

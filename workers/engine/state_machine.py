@@ -58,6 +58,9 @@ must be left of the budget for an attempt to be worth it."""
 MOST_LOOKS_PER_SEC = 50
 """Looks at running faults, of the whole fleet."""
 
+EARLY_MS = 1_000
+"""If an apply without an answer may have begun the fault so much earlier, its end is looked at earlier, too."""
+
 LONGEST_METRICS_PAUSE_MS = 5_000
 OVERDUE_MS = 2_000
 SKEW_MS = 500
@@ -186,7 +189,10 @@ class StateMachine:
         """When the fault's status is to be read: now and then, and from its planned end on."""
         every_ms = max(self._check_ms, calls.in_flight * 1000 // MOST_LOOKS_PER_SEC)
         looked_ms = record.looked_ms or record.applied_ms or 0
-        return min(looked_ms + every_ms, record.planned_end_ms or 0)
+        planned_ms, earliest_ms = record.planned_end_ms or 0, record.surely_until_ms or 0
+        if looked_ms < earliest_ms < planned_ms - EARLY_MS:
+            planned_ms = earliest_ms
+        return min(looked_ms + every_ms, planned_ms)
 
     def _next_look_ms(self, record: PlanRecord, calls: StepCalls, looked_ms: int | None = None) -> int:
         """How long the plan may rest. `looked_ms` is when the observer's last look at the fault began."""

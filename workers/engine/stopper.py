@@ -150,7 +150,8 @@ class Stopper:
         if not self._idempotent:
             return None
         passed = datetime.fromtimestamp((calls.now_ms - PASSED_MS) / 1000, UTC)
-        return driver.apply(record.sent_plan, record.id, driver.longest_call_s, passed)
+        within_s = driver.longest_call_s if record.state.final else WITHIN_S  # the plan's end waits for it
+        return driver.apply(record.sent_plan, record.id, within_s, passed)
 
     def _stop_known(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> _Finding:
         finding = self._ask(record, apply_id, calls)

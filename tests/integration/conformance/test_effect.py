@@ -14,6 +14,7 @@ from support.command_line import dispatcher
 from support.stub_executor import StubExecutor
 
 from conformance.effect import Effect, Round
+from dispatcher import FaultUnobservedError
 
 if TYPE_CHECKING:
     import subprocess
@@ -81,7 +82,7 @@ def test_a_probe_that_no_fault_meets_ends_with_an_error_and_stops_its_fault() ->
     with LateExecutor(injects=False) as executor:
         done = measure(executor, "--within-sec=1")
         assert len(executor.stopped) == 1
-    assert (done.returncode, done.stdout) == (20, "")
+    assert (done.returncode, done.stdout) == (FaultUnobservedError.exit_code, "")
     assert "does the probe go through the data plane" in done.stderr
 
 
@@ -90,7 +91,7 @@ def test_a_probe_of_a_target_that_is_broken_anyway_applies_no_fault() -> None:
         executor.windows["older"] = [0.0, float("inf")]
         done = measure(executor)
         assert not executor.applied
-    assert done.returncode == 20
+    assert done.returncode == FaultUnobservedError.exit_code
     assert "got status 503 before any fault was applied" in done.stderr
 
 

@@ -88,9 +88,11 @@ def test_the_reference_executor_is_observed_without_a_queue(
 ) -> None:
     direct = client(executor.url)
     assert direct.check_health()
+    with pytest.raises(FaultUnobservedError, match="no request met its fault"):
+        direct.apply_and_observe(abort_plan(api="/api/local"))
     observation = direct.apply_and_observe(abort_plan(api="/api/local", min_requests=0))
     assert observation.execution_id.startswith("f-")
-    assert (observation.requests, observation.error_rate) == (0, None)  # there is no traffic
+    assert (observation.requests, observation.error_rate) == (0, None)
 
 
 def test_the_policy_api_is_observed_by_probes_without_a_queue(executor: ExecutorProcess) -> None:
@@ -295,6 +297,7 @@ def test_a_plan_put_off_by_the_breaker_is_carried_out_once_it_may_be(
     stub.answers.append((503, {}))
     assert direct.apply_and_observe(abort_plan()).error_rate == 1.0
     assert [method for method, _ in stub.calls].count("POST") == 2
+    assert stub.applied.total() == 1
 
 
 def test_the_health_is_asked_for_once_in_an_interval(stub: StubExecutor, client: Clients) -> None:
