@@ -87,7 +87,8 @@ def main() -> None:
     if not observed(study):
         sys.exit("no fault was observed")
     worst = study.best_trial
-    print(f"worst of {ended(study)}: {worst.user_attrs['plan']} -> harm {worst.value:.2f}")
+    plan = FaultPlan.model_validate_json(worst.user_attrs["plan"])
+    print(f"worst of {ended(study)}: {plan} -> harm {worst.value:.2f}")
 
 
 def sampler(seed: int | None) -> optuna.samplers.BaseSampler:

@@ -52,7 +52,7 @@ def test_the_recommender_finds_the_weakness_of_the_sample_services_within_60_tri
         r"worst of (\d+): delay ([0-9.]+) s, \d+ % of InventoryService /api/v1/stock, 2 s -> harm ([0-9.]+)",
         last,
     )
-    assert found is not None, lines
+    assert found is not None, "\n".join(lines)
     assert int(found[1]) == len(trials)
     assert float(found[2]) > PATIENCE_S
     assert float(found[3]) >= 0.5

@@ -160,7 +160,7 @@ class StubExecutor(LoopbackServer):
             "latency_ms": 1.5,
             "error_rate": 1.0,
             "requests": 100,
-            "faulted": 100,
+            "faulted": self.requests[apply_id]["percentage"],
             "unanswered": 0,
             "success_count": 0,
             "error_count": 100,
