@@ -59,7 +59,7 @@ MOST_LOOKS_PER_SEC = 50
 """Looks at running faults, of the whole fleet."""
 
 EARLY_MS = 1_000
-"""If an apply without an answer may have begun the fault so much earlier, its end is looked at earlier, too."""
+"""If an apply without an answer may have begun the fault so much earlier, it is looked at earlier, too."""
 
 LONGEST_METRICS_PAUSE_MS = 5_000
 OVERDUE_MS = 2_000
