@@ -108,6 +108,9 @@ class ExecutorClientConfig(Endpoint):
     on_doubt: dict[Doubt, OnDoubt] = Field(default={})
     """For each doubt: `keep` the observation (the default), or `fail` the plan."""
 
+    apply_not_after_sec: Seconds = 10.0
+    """How long after it was sent an apply may begin its fault, on an Executor that keeps `Not-After`."""
+
     stop_confirmation_sec: Seconds = 15.0
     """How long an answer is waited for that says that a fault is over. Then the plan ends with
     `FaultInDoubtError`, and its target stays reserved."""

@@ -24,11 +24,7 @@ from dispatcher import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from support.processes import Workers
-    from support.redis_server import RedisServer
-    from support.stub_executor import StubExecutor
-
-    from dispatcher import Dispatcher, PlanHandle
+    from dispatcher import PlanHandle
 
 SERVICE = abort_plan().service
 CONFIRMED_WITHIN_S = 0.6
@@ -232,30 +228,6 @@ def test_a_fault_in_doubt_is_looked_at_ever_less_often(fleet: Fleet) -> None:
         assert due_ms is not None
         pauses_ms.append(due_ms - fleet.dispatcher.server_time().timestamp() * 1000)
     assert all(later > 1.5 * earlier for earlier, later in itertools.pairwise(pauses_ms))
-
-
-def test_a_fault_in_doubt_outlives_the_worker_that_met_it(
-    dispatcher: Dispatcher, start: Workers, stub: StubExecutor, redis_server: RedisServer
-) -> None:
-    stub.lists_faults = False
-    quick = {"DISPATCHER_EXECUTORS__DEFAULT__STOP_CONFIRMATION_SEC": str(CONFIRMED_WITHIN_S)}
-    first = start(stub.url, **quick)
-    handle = dispatcher.submit(abort_plan(duration_seconds=60))
-    eventually(lambda: handle.status().state is PlanState.RUNNING)
-    following = dispatcher.submit(abort_plan())
-    stub.forget(abort_plan().api)
-    handle.cancel()
-    with pytest.raises(FaultInDoubtError):
-        handle.result(30)
-    first.kill()
-    redis_server.client.zadd("{dispatcher}:doubts", {handle.id: 0})  # if it had the lease, that is over
-    stub.running[handle.id] = 0.0
-    stub.remember(abort_plan().api)
-    start(stub.url, **quick)
-    assert following.result(30).error_rate == 1.0
-    assert dispatcher.active() == []
-    ttl_s = redis_server.client.ttl(f"{{dispatcher}}:plan:{handle.id}")
-    assert 0 < ttl_s <= 86_400  # its record is no longer kept for the workers
 
 
 @pytest.mark.parametrize("code", [202, 404])

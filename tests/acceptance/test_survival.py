@@ -19,6 +19,7 @@ from support.redis_server import RedisServer
 from dispatcher import (
     Dispatcher,
     DispatchHaltedError,
+    FaultInDoubtError,
     LedgerUnavailableError,
     PlanCancelledError,
     PlanConflictError,
@@ -219,6 +220,30 @@ def test_a_plan_in_mid_call_is_brought_back_by_its_lease(
     start(stub.url)
     assert handle.result(60).error_rate == 1.0
     assert list(stub.applied.values()) == [1]
+
+
+def test_a_fault_in_doubt_outlives_the_worker_that_met_it(
+    dispatcher: Dispatcher, start: Workers, stub: StubExecutor, redis_server: RedisServer
+) -> None:
+    stub.lists_faults = False
+    quick = {"DISPATCHER_EXECUTORS__DEFAULT__STOP_CONFIRMATION_SEC": "0.5"}
+    first = start(stub.url, **quick)
+    handle = dispatcher.submit(abort_plan(duration_seconds=60))
+    eventually(lambda: is_running(dispatcher, handle.id))
+    following = dispatcher.submit(abort_plan())
+    stub.forget(abort_plan().api)
+    handle.cancel()
+    with pytest.raises(FaultInDoubtError):
+        handle.result(30)
+    first.kill()
+    redis_server.client.zadd("{dispatcher}:doubts", {handle.id: 0})  # if it had the lease, that is over
+    stub.running[handle.id] = 0.0
+    stub.remember(abort_plan().api)
+    start(stub.url, **quick)
+    assert following.result(30).error_rate == 1.0
+    assert dispatcher.active() == []
+    ttl_s = redis_server.client.ttl(f"{{dispatcher}}:plan:{handle.id}")
+    assert 0 < ttl_s <= 86_400  # its record is no longer kept for the workers
 
 
 def test_active_tells_what_is_injected_where(

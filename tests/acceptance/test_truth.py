@@ -235,7 +235,7 @@ def test_metrics_that_never_come_end_the_plan_in_its_time(fleet: Fleet) -> None:
 
 
 def test_a_delay_may_hold_requests_for_longer_than_the_fault_and_the_plans_timeout(fleet: Fleet) -> None:
-    held = {"fault_type": "delay", "delay_seconds": 3, "abort_http_status": None}
+    held: dict[str, Any] = {"fault_type": "delay", "delay_seconds": 3, "abort_http_status": None}
     handle = running(fleet, duration_seconds=1, timeout_sec=1, **held)
     fleet.stub.running[handle.id] += 2.5  # until the last request is answered
     assert handle.result(30).requests == 100

@@ -37,6 +37,7 @@ class StepCalls:
         clock: Callable[[], float] = time.monotonic,
         repeats: CallKind | None = None,
         patience_s: float = 0.0,
+        not_after_s: float = math.inf,
         in_flight: int = 0,
     ) -> None:
         """`begun_ms` is the time at which the step began; `clock` returns the seconds that pass meanwhile.
@@ -51,6 +52,7 @@ class StepCalls:
         self._begun = clock()
         self._repeats = repeats
         self._patience_s = patience_s
+        self._not_after_s = not_after_s
         self.in_flight = in_flight
         """How many plans the fleet has, about."""
 
@@ -69,9 +71,9 @@ class StepCalls:
         return self._begun_ms + round((self._clock() - self._begun) * 1000)
 
     def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
-        """See `Driver.apply`. The apply must not arrive after the time that it is waited for."""
+        """See `Driver.apply`. An apply must not begin its fault once its answer is not waited for."""
         within_s = min(within_s, self._driver.longest_call_s)
-        self.not_after_ms = self.now_ms + round(within_s * 1000)
+        self.not_after_ms = self.now_ms + round(min(within_s, self._not_after_s) * 1000)
         not_after = _moment(self.not_after_ms)
         return self._watch(
             CallKind.APPLY, lambda: self._driver.apply(plan, key, within_s, not_after), within_s

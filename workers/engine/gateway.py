@@ -59,6 +59,9 @@ class Gateway:
     patience_s: float
     """How long the Executor's answers are waited for in general, in seconds."""
 
+    not_after_s: float
+    """How long after it was sent an apply may begin its fault, in seconds."""
+
     @classmethod
     def of(
         cls,
@@ -73,7 +76,7 @@ class Gateway:
         watch_ms = None if observer is None or observer.every_s is None else round(observer.every_s * 1000)
         runner = StateMachine(config, poll_ms=poll_ms, watch_ms=watch_ms)
         rules = BreakerRules.of(config, lease_s=_longest_step_s(driver, observer))
-        return cls(name, driver, observer, runner, rules, config.read_timeout_sec)
+        return cls(name, driver, observer, runner, rules, config.read_timeout_sec, config.apply_not_after_sec)
 
     def calls(self, record: PlanRecord, now_ms: int, in_flight: int = 0) -> StepCalls:
         """The calls of one step that begins at `now_ms`. `in_flight` is how many plans the fleet has."""
@@ -83,6 +86,7 @@ class Gateway:
             self.observer,
             repeats=repeated(record),
             patience_s=self.patience_s,
+            not_after_s=self.not_after_s,
             in_flight=in_flight,
         )
 

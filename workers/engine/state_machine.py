@@ -19,6 +19,7 @@ from dispatcher.errors import (
     CircuitOpenError,
     ExecutorClientError,
     ExecutorProtocolError,
+    ExecutorRejectedError,
     FaultUnobservedError,
     MetricsNotReadyError,
 )
@@ -28,7 +29,7 @@ from workers.drivers.base import FaultState
 from workers.engine.decisions import Complete, Decision, Retry, Snooze
 from workers.engine.judgement import judge
 from workers.engine.retry import RetryPolicy
-from workers.engine.stopper import Stopper
+from workers.engine.stopper import TOO_LATE, Stopper
 from workers.engine.terminal_errors import (
     cancelled,
     failed,
@@ -59,7 +60,7 @@ MOST_LOOKS_PER_SEC = 50
 """Looks at running faults, of the whole fleet."""
 
 EARLY_MS = 1_000
-"""If an apply without an answer may have begun the fault so much earlier, it is looked at earlier, too."""
+"""If an apply without an answer may have begun the fault so much earlier, its end is looked at then."""
 
 LONGEST_METRICS_PAUSE_MS = 5_000
 OVERDUE_MS = 2_000
@@ -279,7 +280,8 @@ class StateMachine:
         An Executor that asks to be left alone for longer is, as far as the budget goes.
         """
         nonsense = isinstance(error, ExecutorProtocolError) and record.doubtful
-        again = error.retry_safe or (nonsense and calls.for_stops.id_of(record.id) is None)
+        too_late = isinstance(error, ExecutorRejectedError) and error.status == TOO_LATE
+        again = error.retry_safe or too_late or (nonsense and calls.for_stops.id_of(record.id) is None)
         delay_s = self._retry.delay_s(record.attempts, self._draw()) if again else None
         deadline_ms = math.inf if record.deadline_ms is None else record.deadline_ms
         latest_s = (deadline_ms - calls.now_ms) / 1000 - LAST_LOOK_S

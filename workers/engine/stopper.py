@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from workers.engine.calls import StepCalls
     from workers.engine.decisions import Decision
 
-__all__ = ["Stopper"]
+__all__ = ["TOO_LATE", "Stopper"]
 
 WITHIN_S = 5.0
 """What a look at a fault that is being stopped may take, in seconds."""
@@ -53,6 +53,7 @@ REFUSED = 400
 that its key was used, so that there is a fault.)"""
 
 TOO_LATE = 412
+"""The answer to an apply whose `Not-After` has passed: it has begun nothing, and can be sent again."""
 
 PASSED_MS = 1_000
 """By how much the time has passed until which an apply that is sent again may begin a fault. An Executor that
@@ -85,6 +86,7 @@ class Stopper:
 
     def __init__(self, config: ExecutorClientConfig) -> None:
         self._idempotent = config.idempotent_apply
+        self._not_after_ms = round(config.apply_not_after_sec * 1000)
         self._confirm_ms = round(config.stop_confirmation_sec * 1000)
 
     def end(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> Decision:
@@ -133,8 +135,8 @@ class Stopper:
             record = record._replace(apply_id=apply_id, applied_ms=record.applied_ms or calls.now_ms)
             return self._stop_known(record, apply_id, calls)
         except ExecutorClientError as trouble:
-            if apply_id is None and (none_from_ms := _no_fault_from_ms(record, trouble, driver)) is not None:
-                over = calls.now_ms >= none_from_ms
+            if apply_id is None and (from_ms := self._no_fault_from_ms(record, trouble)) is not None:
+                over = calls.now_ms >= from_ms
                 return _Finding(_again(record), over=over, why="its apply may still arrive")
             why = f"the last call failed: {trouble.message}"
             keep = record.state.final or _named(record) is not None  # why it ended, or which fault it is
@@ -159,6 +161,20 @@ class Stopper:
         if finding.over and not answered and calls.now_ms < _first_over_ms(record):
             return _Finding(_again(record), why="its apply may still arrive", apply_id=apply_id)
         return finding
+
+    def _no_fault_from_ms(self, record: PlanRecord, trouble: ExecutorClientError) -> int | None:
+        """From when on no apply can begin a fault any more, if one that was sent again met none so far.
+
+        None if the answer does not say that.
+        """
+        if isinstance(trouble, FaultFailedError):
+            return _first_over_ms(record)
+        if isinstance(trouble, ExecutorRejectedError) and trouble.status == REFUSED:
+            return 0
+        if isinstance(trouble, ExecutorRejectedError) and trouble.status == TOO_LATE:
+            latest_ms = record.not_after_ms or (record.doubtful_ms or 0) + self._not_after_ms
+            return latest_ms + PASSED_MS
+        return None
 
     def _ask(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> _Finding:
         """Stop the fault, and look whether it is over."""
@@ -197,25 +213,6 @@ def _named(record: PlanRecord) -> str | None:
     answers = (record.error, record.failure)
     named = [each.apply_id for each in answers if isinstance(each, ExecutorProtocolError)]
     return next(filter(None, named), None)
-
-
-def _no_fault_from_ms(record: PlanRecord, trouble: ExecutorClientError, driver: Driver) -> int | None:
-    """From when on no apply can arrive any more, if an apply that was sent again met no fault so far.
-
-    None if the answer does not say that.
-    """
-    if isinstance(trouble, FaultFailedError):
-        return _first_over_ms(record)
-    if isinstance(trouble, ExecutorRejectedError) and trouble.status == REFUSED:
-        return 0
-    if isinstance(trouble, ExecutorRejectedError) and trouble.status == TOO_LATE:
-        return (record.not_after_ms or _latest_ms(record, driver)) + PASSED_MS
-    return None
-
-
-def _latest_ms(record: PlanRecord, driver: Driver) -> int:
-    """Until when an apply may arrive whose worker was killed meanwhile."""
-    return (record.doubtful_ms or 0) + round(driver.longest_call_s * 1000)
 
 
 def _first_over_ms(record: PlanRecord) -> int:
