@@ -50,5 +50,11 @@ def advance(
     """What one step of the plan decides that begins at `now_ms`."""
     settings = ExecutorClientConfig.model_validate({"retry_jitter": 0.0, **config})
     runner = StateMachine(settings, poll_ms=500, draw=lambda: 0.5)
-    calls = StepCalls(driver, now_ms, clock=lambda: driver.clock_s, in_flight=in_flight)
+    calls = StepCalls(
+        driver,
+        now_ms,
+        clock=lambda: driver.clock_s,
+        not_after_s=settings.apply_not_after_sec,
+        in_flight=in_flight,
+    )
     return runner.advance(record, calls, rejection)

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LATE_S = 3.0
-"""How long after its caller gave up an apply arrives."""
-
 STOPPED_AFTER_S = 1.0
 """How long a fault lasts whose stop was only accepted."""
 
@@ -82,6 +79,9 @@ class UnsteadyExecutor(Driver):
     overtime_s: float = 0.0
     """By how much faults last longer than they should."""
 
+    late_s: float = 3.0
+    """How long after its caller gave up an apply arrives."""
+
     calls_take_s: float = 0.0
     manners: deque[Manner] = field(default_factory=deque)
     clock_s: float = 0.0
@@ -104,7 +104,7 @@ class UnsteadyExecutor(Driver):
     def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
         manner = self._called()
         if manner is Manner.LATE:
-            self.on_their_way.append((self.clock_s + LATE_S, plan, key, not_after))
+            self.on_their_way.append((self.clock_s + self.late_s, plan, key, not_after))
             raise ExecutorTimeoutError("no answer")
         if manner is Manner.FAULT_FAILS and self._would_begin(self.clock_s, plan, key, not_after):
             raise FaultFailedError("the fault could not begin")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,10 +70,19 @@ def test_a_queued_plan_is_applied_and_parked_until_its_fault_should_end(driver: 
     assert driver.calls == ["apply"]
 
 
-def test_an_apply_must_not_arrive_after_it_is_waited_for(driver: FakeDriver) -> None:
-    advance(driver, QUEUED)
-    [within_s], [not_after] = driver.within_s, driver.not_after
-    assert not_after == datetime.fromtimestamp(NOW / 1000, UTC) + timedelta(seconds=within_s)
+@pytest.mark.parametrize(("now_ms", "after_s"), [(NOW, 7), (DEADLINE - 3_000, 3)])
+def test_an_apply_must_not_begin_its_fault_late_nor_after_it_is_waited_for(
+    driver: FakeDriver, now_ms: int, after_s: int
+) -> None:
+    advance(driver, QUEUED, now_ms, apply_not_after_sec=7)
+    assert driver.not_after == [at(now_ms + after_s * 1000)]
+
+
+def test_an_apply_that_came_too_late_is_sent_again(driver: FakeDriver) -> None:
+    driver.trouble([ExecutorRejectedError("the apply came too late", 412, "")])
+    decision = advance(driver, QUEUED)
+    assert isinstance(decision, Retry)
+    assert not decision.record.doubtful
 
 
 def test_a_long_fault_is_looked_at_now_and_then(driver: FakeDriver) -> None:
@@ -173,9 +182,9 @@ def test_a_fault_that_an_apply_without_an_answer_began_has_its_real_window(drive
     driver.started_at, driver.ended_at = at(NOW + 100), at(NOW + 10_100)
     decision = advance(driver, decision.record, NOW + 8_000)
     assert isinstance(decision, Snooze)
-    assert decision.record.surely_until_ms == END  # it may have begun with the first apply
+    assert decision.after_ms == END - (NOW + 8_000)  # it may have begun with the first apply
     driver.end(FAULT)
-    decision = advance(driver, decision.record, NOW + 18_000)
+    decision = advance(driver, decision.record, NOW + 10_200)
     assert isinstance(decision, Complete)
     seen = decision.observation
     assert (seen.started_at, seen.ended_at, seen.doubts) == (at(NOW + 100), at(NOW + 10_100), ())

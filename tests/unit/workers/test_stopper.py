@@ -267,11 +267,11 @@ def test_an_apply_that_began_nothing_so_far_may_still_arrive_until_its_time_has_
     assert isinstance(advance(driver, record, NOW + 31_000), Release)
 
 
-def test_the_apply_of_a_lost_step_may_arrive_for_as_long_as_a_call_takes(driver: FakeDriver) -> None:
+def test_the_apply_of_a_lost_step_may_begin_its_fault_for_as_long_as_any_apply(driver: FakeDriver) -> None:
     driver.trouble([None, NO_APPLY] * 2)
     record = in_doubt(UNANSWERED._replace(not_after_ms=0))
-    assert isinstance(advance(driver, record, NOW + 35_999), Snooze)
-    assert isinstance(advance(driver, record, NOW + 36_000), Release)
+    assert isinstance(advance(driver, record, NOW + 7_999, apply_not_after_sec=7), Snooze)
+    assert isinstance(advance(driver, record, NOW + 8_000, apply_not_after_sec=7), Release)
 
 
 def test_a_fault_whose_id_is_known_beforehand_is_stopped_though_its_apply_may_still_be_on_its_way(
@@ -450,9 +450,11 @@ class Run:
 @st.composite
 def executors(draw: st.DrawFn) -> UnsteadyExecutor:
     keeps_keys = draw(st.booleans())
+    checks_not_after = keeps_keys and draw(st.booleans())
     return UnsteadyExecutor(
         keeps_keys=keeps_keys,
-        checks_not_after=keeps_keys and draw(st.booleans()),
+        checks_not_after=checks_not_after,
+        late_s=draw(st.sampled_from([3.0, 9.5, 20.0])) if checks_not_after else 3.0,
         lists=draw(st.booleans()),
         stops=draw(st.sampled_from(Stops)),
         overtime_s=draw(st.sampled_from([0.0, 4.0, FOREVER_S])) if keeps_keys else 0.0,
