@@ -94,7 +94,7 @@ def test_no_secret_is_in_any_log_span_error_task_result_or_page(
         observed = client.submit(abort_plan(), plan_id="observed").result(60)
         status = failing.status()
     assert {headers["authorization"] for headers in stub.headers} == {f"Bearer {TOKEN}"}
-    eventually(lambda: len(collector.named("step")) == 4)
+    eventually(lambda: len(collector.named("step")) >= 4)
     assert {headers["api-key"] for headers in collector.headers} == {API_KEY}
     ends = {"failing": "FAILURE", "observed": "SUCCESS"}
     eventually(lambda: {name: task["state"] for name, task in flower.tasks().items()} == ends)
