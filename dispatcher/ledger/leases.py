@@ -121,7 +121,7 @@ class Settlement:
     @property
     def size(self) -> int:
         """Roughly how many bytes it takes on the wire."""
-        return sum(len(each) for each in self.args if isinstance(each, str))
+        return sum([len(each) for each in self.args if isinstance(each, str)])
 
 
 class Standing(NamedTuple):

@@ -60,6 +60,23 @@ STEP_FIELDS = (
 )
 """What a step may change."""
 
+MOMENTS = (
+    "expires_ms",
+    "started_ms",
+    "sent_ms",
+    "applied_ms",
+    "began_ms",
+    "looked_ms",
+    "over_ms",
+    "stopping_ms",
+    "doubtful_ms",
+    "not_after_ms",
+    "applying_ms",
+    "ended_ms",
+    "released_ms",
+)
+"""The fields that are absent, or a time."""
+
 _of_step = attrgetter(*STEP_FIELDS)
 
 
@@ -160,12 +177,10 @@ class PlanRecord(NamedTuple):
     def from_fields(cls, plan_id: str, fields: Mapping[str, str], in_the_way: str = "") -> Self:
         """The record in a ledger hash."""
 
-        def moment(name: str) -> int | None:
-            return int(fields[name]) if name in fields else None
-
         if fields.get("v") != SCHEMA_VERSION:
             raise ValueError(f"its schema version is {fields.get('v')}, and {SCHEMA_VERSION} is known here")
         order = Order.model_validate_json(fields["order"])
+        moments = {name: int(fields[name]) for name in MOMENTS if name in fields}
         return cls(
             id=plan_id,
             plan=order.plan,
@@ -176,30 +191,18 @@ class PlanRecord(NamedTuple):
             state=PlanState(fields["state"]),
             attempts=int(fields.get("attempts", 0)),
             retries=int(fields.get("retries", 0)),
-            expires_ms=moment("expires_ms"),
-            started_ms=moment("started_ms"),
-            applied_ms=moment("applied_ms"),
-            ended_ms=moment("ended_ms"),
-            released_ms=moment("released_ms"),
             apply_id=fields.get("apply_id"),
             cause=fields.get("cause") or None,
             failure=errors.from_json(fields["failure"]) if "failure" in fields else None,
             cancelled=fields.get("cancelled"),
             error=errors.from_json(fields["error"]) if "error" in fields else None,
-            doubtful_ms=moment("doubtful_ms"),
-            not_after_ms=moment("not_after_ms"),
-            applying_ms=moment("applying_ms"),
-            sent_ms=moment("sent_ms"),
             takes_effect_ms=int(fields.get("takes_effect_ms", 0)),
-            began_ms=moment("began_ms"),
-            over_ms=moment("over_ms"),
-            looked_ms=moment("looked_ms"),
-            stopping_ms=moment("stopping_ms"),
             overlapped="overlapped" in fields,
             doubt=fields.get("doubt"),
             seen=fields.get("seen", ""),
             in_the_way=in_the_way or None,
             traceparent=fields.get("traceparent", ""),
+            **moments,
         )
 
     @property
@@ -284,7 +287,7 @@ class PlanRecord(NamedTuple):
         """The fields that a step has changed, as in the ledger's hash. Empty: absent."""
         pairs = zip(STEP_FIELDS, _of_step(self), _of_step(before), strict=True)
         return {
-            name: _stored(value)
+            name: errors.to_json(value) if isinstance(value, errors.ExecutorClientError) else value or ""
             for name, value, earlier in pairs
             if value is not earlier and value != earlier
         }
@@ -396,12 +399,6 @@ def budget_ms(plan: FaultPlan, timeout_ms: int) -> int:
     """
     held_ms = plan.start_delay_ms + round((plan.delay_seconds or 0) * 1000)
     return held_ms + plan.duration_seconds * 1000 + timeout_ms
-
-
-def _stored(value: Any) -> str | int:
-    if isinstance(value, errors.ExecutorClientError):
-        return errors.to_json(value)
-    return value or ""
 
 
 def _datetime(ms: int | None) -> datetime | None:

@@ -43,6 +43,8 @@ DEVIATIONS = 4
 FEW = 3
 """Requests that may be hit or missed at the edges of the window."""
 
+ORDER = tuple(Doubt)
+
 OF_A_REQUEST = (
     "status_code",
     "latency_ms",
@@ -91,7 +93,7 @@ def judge(
     doubts = {*observation.doubts, *_doubts(record, observation, window)}
     if overlapped:
         doubts.add(Doubt.OVERLAPPED)
-    kept = tuple(doubt for doubt in Doubt if doubt in doubts)
+    kept = tuple(sorted(doubts, key=ORDER.index))
     _check_doubts(record, kept, config)
     return observation.model_copy(
         update={"started_at": window.started_at, "ended_at": window.ended_at, "doubts": kept}
@@ -100,13 +102,14 @@ def judge(
 
 def _counted(record: PlanRecord, observation: RawObservation) -> RawObservation:
     """With intervals for the error rates of the fault, of its baseline and of its recovery."""
-    phases = {name: getattr(observation, name) for name in ("baseline", "recovery")}
-    changes: dict[str, Any] = {
-        name: figures.model_copy(update=_counts(record, figures))
-        for name, figures in phases.items()
-        if figures is not None
-    }
-    return observation.model_copy(update=changes | _counts(record, observation))
+    changes = _counts(record, observation)
+    if observation.baseline is not None:
+        counts = _counts(record, observation.baseline)
+        changes["baseline"] = observation.baseline.model_copy(update=counts)
+    if observation.recovery is not None:
+        counts = _counts(record, observation.recovery)
+        changes["recovery"] = observation.recovery.model_copy(update=counts)
+    return observation.model_copy(update=changes) if changes else observation
 
 
 def _counts(record: PlanRecord, figures: Figures) -> dict[str, Any]:

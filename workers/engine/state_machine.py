@@ -299,6 +299,8 @@ def told_window(record: PlanRecord, status: FaultStatus, now_ms: int) -> tuple[i
 
     The Executor's clock may be wrong. Times that cannot be are moved, so that the fault begins as planned.
     """
+    if status.started_at is None and status.ended_at is None:
+        return None, None
     began_ms, over_ms = _ms(status.started_at), _ms(status.ended_at)
     applied_ms = record.applied_ms or now_ms
     earliest_ms, latest_ms = (record.sent_ms or applied_ms) - SKEW_MS, now_ms + SKEW_MS
