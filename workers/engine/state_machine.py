@@ -124,7 +124,7 @@ class StateMachine:
 
     def _after_a_lost_step(self, record: PlanRecord) -> PlanRecord:
         """With what the lost step did not write: its apply may have been sent since the plan began."""
-        if not record.doubtful or record.sent_ms is not None:
+        if record.doubtful_ms is None or record.sent_ms is not None:
             return record
         return record._replace(sent_ms=record.started_ms, takes_effect_ms=self._takes_effect_ms(record))
 
@@ -142,10 +142,11 @@ class StateMachine:
     def _apply(self, record: PlanRecord, calls: StepCalls) -> Decision:
         if self._watch_ms is not None:
             record = calls.sample(record, Phase.BEFORE, _left_s(record, calls.now_ms))
+        now_ms = calls.now_ms
         takes_ms = record.takes_effect_ms if record.doubtful else self._takes_effect_ms(record)
-        record = record._replace(sent_ms=record.sent_ms or calls.now_ms, takes_effect_ms=takes_ms)
+        record = record._replace(sent_ms=record.sent_ms or now_ms, takes_effect_ms=takes_ms)
         try:
-            apply_id = calls.apply(record.sent_plan, record.id, _left_s(record, calls.now_ms))
+            apply_id = calls.apply(record.sent_plan, record.id, _left_s(record, now_ms))
         except ExecutorClientError as error:
             return self._try_again(record, error, calls)
         record = record.applied(apply_id, calls.now_ms)
@@ -153,13 +154,14 @@ class StateMachine:
 
     def _look(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> Decision:
         """See how the fault does. An observer that samples the target does so meanwhile."""
-        begun_ms = calls.now_ms
+        begun_ms = now_ms = calls.now_ms
         if self._watch_ms is not None and _is_in_force(record, begun_ms):
             record = calls.sample(record, Phase.DURING, _left_s(record, begun_ms))
-        if calls.now_ms < self._status_due_ms(record, calls):
+            now_ms = calls.now_ms
+        if now_ms < self._status_due_ms(record, calls):
             return Snooze(record.still_running(), self._next_look_ms(record, calls, begun_ms))
         try:
-            status = calls.status(apply_id, _left_s(record, calls.now_ms))
+            status = calls.status(apply_id, _left_s(record, now_ms))
         except ExecutorClientError as error:
             if not error.retry_safe or calls.now_ms >= (record.planned_end_ms or 0):
                 raise
@@ -190,10 +192,10 @@ class StateMachine:
         """When the fault's status is to be read: now and then, and from its planned end on."""
         every_ms = max(self._check_ms, calls.in_flight * 1000 // MOST_LOOKS_PER_SEC)
         looked_ms = record.looked_ms or record.applied_ms or 0
-        planned_ms, earliest_ms = record.planned_end_ms or 0, record.surely_until_ms or 0
-        if looked_ms < earliest_ms < planned_ms - EARLY_MS:
-            planned_ms = earliest_ms
-        return min(looked_ms + every_ms, planned_ms)
+        end_ms = record.planned_end_ms or 0
+        if record.sent_ms is not None and looked_ms < (record.surely_until_ms or 0) < end_ms - EARLY_MS:
+            end_ms = record.surely_until_ms or 0
+        return min(looked_ms + every_ms, end_ms)
 
     def _next_look_ms(self, record: PlanRecord, calls: StepCalls, looked_ms: int | None = None) -> int:
         """How long the plan may rest. `looked_ms` is when the observer's last look at the fault began."""
