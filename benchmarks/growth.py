@@ -119,7 +119,7 @@ def publish(curves: Sequence[Curve]) -> None:
 
     draw_growth(curves, FOLDER / "growth.png")
     parts = [
-        f"Measured on {description(PACKAGES)}; two worker processes unless a table says otherwise.",
+        f"{description(PACKAGES)} Two worker processes unless a table says otherwise.",
         "![Curves of time, throughput and memory](growth.png)",
     ]
     for curve in curves:

@@ -19,16 +19,16 @@ __all__ = ["description"]
 
 
 def description(packages: Sequence[str]) -> str:
-    """Processor, memory, kernel, Python, Redis and the versions of `packages`, in one sentence."""
+    """Processor, memory, kernel, Python, Redis and the versions of `packages`, in two sentences."""
     parts = [
         f"{os.cpu_count()} cores ({_field('/proc/cpuinfo', 'model name')})",
         f"{int(_field('/proc/meminfo', 'MemTotal').split()[0]) / 1024**2:.0f} GB of memory",
         f"{platform.system()} {re.match(r'[0-9.]+', platform.release())[0]}",  # type: ignore[index]
         f"Python {platform.python_version()}",
         f"{_redis_version()} (append-only file, synced every second)",
-        *(f"{name} {version(name)}" for name in packages),
     ]
-    return ", ".join(parts)
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"Measured on {', '.join(parts)}. Packages: {versions}."
 
 
 def _field(path: str, name: str) -> str:

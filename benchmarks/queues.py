@@ -161,7 +161,7 @@ def publish(runs: Runs, stub: Figures) -> None:
     header = ["", *runs.names]
     stub_s, stub_us = f"{stub['per_s']:,.0f}", f"{stub['cpu_us']:.0f}"
     parts = [
-        f"Measured on {description(PACKAGES)}; everything on one machine, two worker processes each.",
+        f"{description(PACKAGES)} All is on one machine, with two worker processes each.",
         "![Throughput, time for 4,000 plans, lag and CPU of each](performance.png)",
         markdown_table(header, [row.cells(runs) for row in ROWS]),
         "What uses the processor in the first measurement, in percent of the whole machine:",
