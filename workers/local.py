@@ -161,6 +161,8 @@ class HttpExecutorClient(ExecutorClient):
                 record = record._replace(cancelled="its caller was interrupted")
             decision = self._advance(record)
         assert isinstance(decision, Complete | Fail)  # noqa: S101 (for the type checker)
+        if isinstance(decision, Fail) and decision.doubt:
+            self._advance(decision.record)  # stops the fault once more, because nothing does so later
         return decision
 
     def _advance(self, record: PlanRecord) -> Decision:

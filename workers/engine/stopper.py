@@ -21,6 +21,7 @@ from dispatcher.errors import (
     ExecutorClientError,
     ExecutorProtocolError,
     ExecutorRejectedError,
+    ExecutorServerError,
     FaultFailedError,
     FaultInDoubtError,
     FaultLostError,
@@ -151,6 +152,8 @@ class Stopper:
                 return fault.apply_id
         if not self._idempotent:
             return None
+        if not record.state.final and isinstance(record.error, ExecutorServerError):
+            raise record.error  # it asked for no more attempts: the apply is sent again after the plan's end
         passed = datetime.fromtimestamp((calls.now_ms - PASSED_MS) / 1000, UTC)
         within_s = driver.longest_call_s if record.state.final else WITHIN_S  # the plan's end waits for it
         return driver.apply(record.sent_plan, record.id, within_s, passed)

@@ -100,7 +100,8 @@ def test_the_policy_api_is_observed_by_probes_without_a_queue(executor: Executor
     config = ExecutorClientConfig(base_url=executor.url, driver="policy_api", observer=probe)
     services = {"OrderService": ServiceSettings(base_url=executor.proxy, host_header="OrderService")}
     with HttpExecutorClient(config, services=services) as direct:
-        observation = direct.apply_and_observe(abort_plan(service="OrderService", api="/api/local-policy"))
+        plan = abort_plan(service="OrderService", api="/api/local-policy", duration_seconds=3)
+        observation = direct.apply_and_observe(plan)  # of a fault that outlasts a slow apply
         assert observation.error_rate == 1.0
         with pytest.raises(InvalidPlanError, match=r"services.PaymentService"):
             direct.apply_and_observe(abort_plan())
