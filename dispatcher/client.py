@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry.trace import SpanKind
@@ -20,6 +19,7 @@ from dispatcher.errors import (
 from dispatcher.handles import Access, PlanBatch, PlanHandle
 from dispatcher.interface import ExecutorClient
 from dispatcher.ledger.ledger import Submission, connect, target_of
+from dispatcher.ledger.moments import moment_of
 from dispatcher.ledger.record import PLAN_ID, Order, budget_ms
 from dispatcher.ledger.waits import PAGE, AsyncWaiter, Waiter, first_of, pages
 from dispatcher.models import ActiveFault, ConflictPolicy, Health, PlanState
@@ -34,6 +34,7 @@ from dispatcher.telemetry.traces import TRACER, describe, describe_plan, tracepa
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from dispatcher.ledger.record import PlanRecord
     from dispatcher.models import FaultPlan, PlanStatus
@@ -241,7 +242,7 @@ class Dispatcher(ExecutorClient):
 
     def server_time(self) -> datetime:
         """The time by which plans are carried out: the Redis server's."""
-        return datetime.fromtimestamp(self._ledger.now_ms() / 1000, UTC)
+        return moment_of(self._ledger.now_ms())
 
     def halt(self, reason: str) -> int:
         """Stop everything: refuse new plans until `resume`, and cancel all that are in flight; how many.

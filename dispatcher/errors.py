@@ -217,7 +217,7 @@ class ResultTimeoutError(ExecutorClientError, builtins.TimeoutError):
 
 
 class ExecutorTimeoutError(ExecutorClientError, builtins.TimeoutError):
-    """The Executor did not answer before the plan's time was used up. The fault may be running."""
+    """The Executor did not answer in time. If the fault may still be in force, the message says so."""
 
     advice = "See whether it is overloaded, or allow more time (docs/timeouts.md). Submit it as a new plan."
     exit_code = 10

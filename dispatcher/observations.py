@@ -28,7 +28,7 @@ class Doubt(StrEnum):
 
     @property
     def meaning(self) -> str:
-        """What is the case, for people: a sentence without its full stop."""
+        """The reason in words, without a full stop."""
         return MEANINGS[self]
 
 

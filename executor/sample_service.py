@@ -39,7 +39,7 @@ class SampleService(LoopbackServer):
     def __init__(self) -> None:
         super().__init__("/api/", self._answer)
         self.proxy: Address | None = None
-        """Where it finds the services that it calls. Until that is known it calls none."""
+        """The address of the proxy to the services that it calls. None: it calls no service."""
 
     async def _answer(self, request: web.Request) -> web.Response:
         body = {"service": request.host, "path": request.path, "received": len(await request.read())}

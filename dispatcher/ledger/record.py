@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from dispatcher import errors
+from dispatcher.ledger.moments import moment_of
 from dispatcher.models import ConflictPolicy, FaultPlan, PlanState, PlanStatus
 from dispatcher.settings.validation import in_words
 
@@ -368,11 +368,11 @@ class PlanRecord(NamedTuple):
             apply_id=self.apply_id,
             attempts=self.attempts,
             cause=self.why,
-            submitted_at=_datetime(self.submitted_ms),
-            applied_at=_datetime(self.applied_ms),
-            ends_at=None if self.applied_ms is None else _datetime(self.applied_ms + budget_ms(self.plan, 0)),
-            next_step_at=None if self.state.final else _datetime(self.due_ms),
-            ended_at=_datetime(self.ended_ms),
+            submitted_at=moment_of(self.submitted_ms),
+            applied_at=moment_of(self.applied_ms),
+            ends_at=None if self.applied_ms is None else moment_of(self.applied_ms + budget_ms(self.plan, 0)),
+            next_step_at=None if self.state.final else moment_of(self.due_ms),
+            ended_at=moment_of(self.ended_ms),
         )
 
     def _went_well(self, **changes: Any) -> Self:
@@ -399,7 +399,3 @@ def budget_ms(plan: FaultPlan, timeout_ms: int) -> int:
     """
     held_ms = plan.start_delay_ms + round((plan.delay_seconds or 0) * 1000)
     return held_ms + plan.duration_seconds * 1000 + timeout_ms
-
-
-def _datetime(ms: int | None) -> datetime | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)

@@ -183,7 +183,7 @@ def test_what_is_not_in_doubt_cannot_be_released(fleet: Fleet) -> None:
         assert (done.returncode, json.loads(done.stdout)) == (1, {"released": []})
     with pytest.raises(PlanConflictError):
         fleet.submit(api=api, conflict_policy="reject")
-    assert fleet.cli("release", SERVICE, api, "--reason", "", "--executor", "nobody").returncode == 2
+    assert fleet.cli("release", SERVICE, api, "--reason", "", "--executor", "unknown").returncode == 2
     fleet.end(running)
     assert running.result(30).error_rate == 1.0
 

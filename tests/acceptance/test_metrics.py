@@ -69,7 +69,7 @@ def test_all_calls_of_the_fleet_are_counted_once(dispatcher: Dispatcher, eventfu
     assert told.get_retry_rate() == pytest.approx(1 / 22)
     assert 0 < told.avg_latency_ms <= told.p99_latency_ms
     with pytest.raises(InvalidPlanError, match="must be one of the configured executors"):
-        dispatcher.metrics("nobody")
+        dispatcher.metrics("unknown")
 
 
 def test_the_command_shows_them_within_80_columns(redis_url: str, eventful: int) -> None:
@@ -86,7 +86,7 @@ def test_the_command_shows_them_within_80_columns(redis_url: str, eventful: int)
     assert fields["requests"]["stop"]["answered"] == 1
     assert fields["plans"]["ended"]["observed"] == 6
     assert fields["plans"]["in_flight"] == 0
-    done = command("metrics", "--executor", "nobody", DISPATCHER_REDIS_URL=redis_url)
+    done = command("metrics", "--executor", "unknown", DISPATCHER_REDIS_URL=redis_url)
     assert done.returncode == 2
     assert done.stderr == "error: executor: must be one of the configured executors: default\n"
 

@@ -102,7 +102,7 @@ def test_a_result_is_waited_for_as_long_as_asked(cli: Cli) -> None:
 
 @pytest.mark.parametrize("command", ["result", "status", "cancel"])
 def test_an_unknown_plan_is_a_line(cli: Cli, command: str) -> None:
-    done = cli(command, "nobody")
+    done = cli(command, "unknown")
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == ("error: plan nobody is unknown: its id is wrong, or its record has expired\n")
 
@@ -243,7 +243,7 @@ def test_health_says_whether_the_executor_is_up(cli: Cli, stub: StubExecutor) ->
     assert done.stdout.startswith("default is healthy (checked ")
     [told_of] = told(cli("health", "--json"))
     assert (told_of["executor"], told_of["healthy"]) == ("default", True)
-    done = cli("health", "--executor", "nobody")
+    done = cli("health", "--executor", "unknown")
     assert done.returncode == 2
     assert "must be one of the configured executors: default" in done.stderr
 
@@ -267,7 +267,7 @@ def test_the_breaker_is_moved_by_hand_and_plans_meet_it(cli: Cli) -> None:
     assert cli("run", "-", text=json.dumps(PLAN)).returncode == 0
     assert cli("breaker", "disable").stdout == "default is disabled\n"
     assert cli("breaker", "reset").stdout == "default is closed, and nothing is counted\n"
-    assert cli("breaker", "open", "--executor", "nobody").returncode == 2
+    assert cli("breaker", "open", "--executor", "unknown").returncode == 2
 
 
 def test_the_breaker_of_a_redis_that_is_away_is_a_line() -> None:

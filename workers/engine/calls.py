@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from dispatcher.errors import ExecutorTimeoutError
+from dispatcher.ledger.moments import moment_of
 from dispatcher.telemetry.metrics import CallKind
 from workers.breaker.rules import Outcome, Report
 from workers.engine.call_metrics import measured
@@ -74,7 +74,7 @@ class StepCalls:
         """See `Driver.apply`. An apply must not begin its fault once its answer is not waited for."""
         within_s = min(within_s, self._driver.longest_call_s)
         self.not_after_ms = self.now_ms + round(min(within_s, self._not_after_s) * 1000)
-        not_after = _moment(self.not_after_ms)
+        not_after = moment_of(self.not_after_ms)
         return self._watch(
             CallKind.APPLY, lambda: self._driver.apply(plan, key, within_s, not_after), within_s
         )
@@ -127,7 +127,3 @@ class StepCalls:
             kind is not CallKind.STOP and not impatient
         ):  # a plan's own short timeout says nothing of the Executor
             self.report = self.report.and_then(Report.of(error, took_s))
-
-
-def _moment(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from dispatcher.effects import wilson_interval
 from dispatcher.errors import ExecutorProtocolError, FaultUnobservedError
+from dispatcher.ledger.moments import moment_of
 from dispatcher.observations import Doubt, Figures, RawObservation
 from dispatcher.settings.executors import OnDoubt
 
@@ -139,9 +140,9 @@ def _window(record: PlanRecord, observation: RawObservation, *, by_executor: boo
     `by_executor` says that the Executor made the observation. An observer's window is that of its requests.
     """
     duration = timedelta(seconds=record.plan.duration_seconds)
-    planned = _moment(None if record.applied_ms is None else record.applied_ms + record.takes_effect_ms)
-    real_start = (observation.started_at if by_executor else None) or _moment(record.began_ms)
-    real_end = (observation.ended_at if by_executor else None) or _moment(record.over_ms)
+    planned = moment_of(None if record.applied_ms is None else record.applied_ms + record.takes_effect_ms)
+    real_start = (observation.started_at if by_executor else None) or moment_of(record.began_ms)
+    real_end = (observation.ended_at if by_executor else None) or moment_of(record.over_ms)
     late_by = timedelta(0) if real_start is None or planned is None else real_start - planned
     in_force = planned if real_start is None else real_start + _not_in_force_yet(record, late_by)
     end = real_end or (None if in_force is None else in_force + duration)
@@ -230,7 +231,3 @@ def _check_doubts(record: PlanRecord, doubts: tuple[Doubt, ...], config: Executo
 
 def _target(record: PlanRecord) -> str:
     return f"{record.plan.service} {record.plan.api}"
-
-
-def _moment(ms: int | None) -> datetime | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import (
@@ -26,6 +25,7 @@ from dispatcher.errors import (
     FaultInDoubtError,
     FaultLostError,
 )
+from dispatcher.ledger.moments import moment_of
 from dispatcher.models import PlanState
 from workers.drivers.base import FaultState, StopOutcome
 from workers.engine.decisions import Release, Retry, Snooze
@@ -154,7 +154,7 @@ class Stopper:
             return None
         if not record.state.final and isinstance(record.error, ExecutorServerError):
             raise record.error  # it asked for no more attempts: the apply is sent again after the plan's end
-        passed = datetime.fromtimestamp((calls.now_ms - PASSED_MS) / 1000, UTC)
+        passed = moment_of(calls.now_ms - PASSED_MS)
         within_s = driver.longest_call_s if record.state.final else WITHIN_S  # the plan's end waits for it
         return driver.apply(record.sent_plan, record.id, within_s, passed)
 

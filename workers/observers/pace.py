@@ -68,7 +68,7 @@ class Pace:
 
 
 class Line(Protocol):
-    """Where the requests of one look are sent. Its moments are in seconds, on a clock that never jumps."""
+    """Sends the requests of one look. Times are in seconds on a monotonic clock."""
 
     def sleep_until(self, at: float) -> None:
         """Wait."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import FaultUnobservedError, InvalidPlanError
+from dispatcher.ledger.moments import moment_of
 from dispatcher.ledger.record import budget_ms
 from dispatcher.observations import Doubt, RawObservation
 from workers.observers.base import Phase
@@ -126,7 +126,7 @@ class ProbeObserver:
         tallies = {Phase.BEFORE: seen.before, Phase.DURING: during, Phase.AFTER: seen.after}
         return RawObservation(
             execution_id=record.apply_id or record.id,
-            timestamp=datetime.fromtimestamp(now_ms / 1000, UTC),
+            timestamp=moment_of(now_ms),
             baseline=seen.before.figures(),
             recovery=seen.after.figures(),
             doubts=tuple(_doubts(seen, during)),

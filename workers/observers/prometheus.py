@@ -6,7 +6,6 @@ import math
 import re
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
@@ -19,12 +18,14 @@ from dispatcher.errors import (
     FaultUnobservedError,
     MetricsNotReadyError,
 )
+from dispatcher.ledger.moments import moment_of
 from dispatcher.observations import Doubt, Figures, RawObservation
 from workers.drivers.transport import HttpTransport
 from workers.observers.promql import filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from dispatcher.ledger.record import PlanRecord
     from dispatcher.settings.observers import PrometheusSettings
@@ -83,7 +84,7 @@ class _Window:
     def moments(self) -> dict[str, datetime]:
         """Its begin and end, as fields of `Figures`."""
         begin_ms = self.end_ms - self.seconds * 1000
-        return {"started_at": _moment(begin_ms), "ended_at": _moment(self.end_ms)}
+        return {"started_at": moment_of(begin_ms), "ended_at": moment_of(self.end_ms)}
 
 
 class PrometheusObserver:
@@ -131,7 +132,7 @@ class PrometheusObserver:
         baseline = self._baseline(lambda: asking(window.before(record)))
         return RawObservation(
             execution_id=record.apply_id or record.id,
-            timestamp=_moment(now_ms),
+            timestamp=moment_of(now_ms),
             baseline=baseline,
             doubts=tuple(
                 doubt
@@ -258,7 +259,3 @@ def _status(samples: list[_Sample] | None) -> int | None:
     codes = [(each.value[1], each.metric.code) for each in samples or [] if each.value[1] > 0]
     code = max(codes, default=(0.0, ""))[1]
     return int(code) if STATUS.fullmatch(code) else None
-
-
-def _moment(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)

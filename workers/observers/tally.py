@@ -6,13 +6,13 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
 
 from dispatcher.effects import wilson_interval
+from dispatcher.ledger.moments import moment_of
 from dispatcher.observations import Figures
 from dispatcher.telemetry.latency import Latencies, bucket_of
 
@@ -168,8 +168,8 @@ class Tally(BaseModel):
             "error_rate_high": high,
             "success_count": self.requests - self.errors,
             "error_count": self.errors,
-            "started_at": _moment(self.first_ms),
-            "ended_at": _moment(self.last_ms),
+            "started_at": moment_of(self.first_ms),
+            "ended_at": moment_of(self.last_ms),
         }
 
     def _most_frequent_status(self) -> int | None:
@@ -191,7 +191,3 @@ class Tally(BaseModel):
             return "0 requests"
         counts = ", ".join(f"{count} x {outcome}" for outcome, count in sorted(self.outcomes.items()))
         return f"{self.requests} requests ({counts}), mean {self.mean_ms:.1f} ms"
-
-
-def _moment(ms: int | None) -> datetime | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)

@@ -228,13 +228,14 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LI
   end
 end
 
+-- Add the lease of a plan that ended in doubt to the due ones.
 local function lease_in_doubt(id)
   local fields, plan = read(id)
-  if not plan.doubt or not plan.target or problem_of(plan) then
-    redis.call('ZADD', doubts_key, plan.doubt and whole(now + ASIDE_MS) or whole(now), id)
-    if not plan.doubt then
-      redis.call('ZREM', doubts_key, id)
-    end
+  if not plan.doubt then
+    redis.call('ZREM', doubts_key, id)
+    return
+  elseif problem_of(plan) then
+    redis.call('ZADD', doubts_key, whole(now + ASIDE_MS), id)
     return
   end
   steps = steps + 1

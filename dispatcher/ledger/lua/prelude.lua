@@ -8,8 +8,8 @@
 --   completions  stream  {prefix}:completions:<batch>   one entry with the plan's id for each plan that has ended
 --   halt         string  {prefix}:halt             the reason, while the dispatcher is halted
 --   reached      string  {prefix}:reached          submitted_ms of the youngest plan whose first message arrived
---   doubts       zset    {prefix}:doubts           plans that ended while their faults may be alive: id -> ms at which a
---                                                  worker must look at the fault again
+--   doubts       zset    {prefix}:doubts           plans that ended while their faults may be alive:
+--                                                  id -> ms at which a worker must look at the fault again
 --   beside       set     {prefix}:beside:<target>  plans in flight that do not want the target alone
 --   aside        hash    {prefix}:aside            id -> why no worker of this version can read the plan
 --   breaker      hash    {prefix}:breaker:<executor>    the circuit breaker; `fetch` returns its state
@@ -23,11 +23,12 @@
 -- batch, traceparent, retries (Celery messages sent after the first), attempts, failure (of the last attempt), cause
 -- (why it waits, or why it ended), started_ms, applied_ms, apply_id, applying_ms (when an apply began that must not
 -- be repeated), doubtful_ms (when the last apply without an answer may have arrived), not_after_ms (until when it may
--- begin its fault), sent_ms (its first apply), takes_effect_ms, began_ms, over_ms (of the fault, as the Executor says), looked_ms (when its status
--- was read last), stopping_ms (since when it is being stopped), overlapped (if another plan's fault was on its target
--- meanwhile), seen, cancelled (the reason), error (what the plan ends with once its fault is stopped), ended_ms,
--- released_ms, released (why a person released its target), doubt (why it is unknown whether its fault is over, once it has ended), stuck_ms (since when it waits
--- for a target in doubt). Few fields, because each costs memory while the plan is in flight.
+-- begin its fault), sent_ms (its first apply), takes_effect_ms, began_ms, over_ms (of the fault, as the Executor says),
+-- looked_ms (when its status was read last), stopping_ms (since when it is being stopped), overlapped (if another plan's
+-- fault was on its target meanwhile), seen, cancelled (the reason), error (what the plan ends with once its fault is
+-- stopped), ended_ms, released_ms, released (why a person released its target), doubt (why it is unknown whether its
+-- fault is over, once it has ended), stuck_ms (since when it waits for a target in doubt). Few fields, because each
+-- costs memory while the plan is in flight.
 --
 -- lease   'message <n>'         the Celery message with retries = n begins the next step; `due` holds when a worker
 --                               stops waiting for that message

@@ -12,7 +12,7 @@
 --   'aside'    why                                     this version cannot read the plan; it is due again in a minute
 -- A field whose value is empty is removed. A plan that was cancelled during its step is due at once.
 -- `result` and its key are what Celery's result backend expects: result and end are one change. `alive_ms` is how much
--- longer the fault may be alive: the plan keeps its target for so long. With a `doubt` it keeps it until that is settled.
+-- longer the fault may be alive: the plan keeps its target for so long. With a `doubt` it keeps it until that is known.
 local due_key = KEYS[1]
 local prefix, keep_s = ARGV[1], ARGV[2]
 local ASIDE_MS = 60000

@@ -217,9 +217,9 @@ def test_what_is_unknown_is_not_found(executor: ExecutorProcess, api: str) -> No
     ]:
         answer = call(executor, method, path)
         assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
-    unknown_service = call(executor, "POST", "/faults/apply", abort(api, service="Nobody"))
+    unknown_service = call(executor, "POST", "/faults/apply", abort(api, service="UnknownService"))
     assert unknown_service.status_code == 404
-    assert "Nobody" in unknown_service.json()["message"]
+    assert "UnknownService" in unknown_service.json()["message"]
 
 
 @pytest.mark.parametrize(

@@ -155,5 +155,5 @@ def test_a_name_that_could_not_be_deleted_and_an_unknown_service_are_refused(
     body["metadata"]["name"] = "a b/c"
     assert "metadata.name" in call(executor, "POST", "", body).json()["message"]
     body = policy(name)
-    body["spec"]["selector"]["service"] = "Nobody"
+    body["spec"]["selector"]["service"] = "UnknownService"
     assert call(executor, "POST", "", body).status_code == 404

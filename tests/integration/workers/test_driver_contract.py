@@ -131,8 +131,8 @@ def test_an_unknown_fault_is_lost_and_a_stop_of_it_confirms_nothing(driver: Driv
     if isinstance(driver, PolicyApiDriver):
         return  # its ids are names of ours, and an absent one is over
     with pytest.raises(FaultLostError):
-        driver.status("nobody", 5)
+        driver.status("unknown", 5)
     with pytest.raises(FaultLostError):
-        driver.metrics("nobody", 5)
+        driver.metrics("unknown", 5)
     if not isinstance(driver, FakeDriver):
-        assert driver.stop("nobody") is StopOutcome.UNCONFIRMED
+        assert driver.stop("unknown") is StopOutcome.UNCONFIRMED

@@ -503,9 +503,9 @@ def test_a_failed_fault_says_why(stub: StubExecutor, driver: FaultsApiDriver) ->
 
 def test_an_unknown_fault_is_lost(driver: FaultsApiDriver) -> None:
     with pytest.raises(FaultLostError):
-        driver.status("nobody", 5)
+        driver.status("unknown", 5)
     with pytest.raises(FaultLostError):
-        driver.metrics("nobody", 5)
+        driver.metrics("unknown", 5)
 
 
 def test_an_unknown_service_is_a_rejection(stub: StubExecutor, driver: FaultsApiDriver) -> None:

@@ -154,7 +154,7 @@ def test_prometheus_looks_by_itself(prometheus: str) -> None:
 def test_a_target_of_which_prometheus_knows_nothing_was_not_observed(prometheus: str) -> None:
     problem = r"error_rate_query of \[executors.default.observer\] gave 0 samples and not one"
     with pytest.raises(FaultUnobservedError, match=problem) as caught:
-        observed(observer(prometheus), over(abort_plan(service="Nobody")))
+        observed(observer(prometheus), over(abort_plan(service="UnknownService")))
     assert type(caught.value) is FaultUnobservedError  # others could not be stored
 
 

@@ -153,7 +153,7 @@ def test_a_batch_is_submitted_by_one_span(
 
 def test_a_refused_plan_fails_its_span(dispatcher: Dispatcher, spans: Spans) -> None:
     with pytest.raises(InvalidPlanError):
-        dispatcher.submit(abort_plan(), executor="nobody")
+        dispatcher.submit(abort_plan(), executor="unknown")
     assert spans.one("submit").status.status_code is StatusCode.ERROR
 
 
