@@ -104,7 +104,7 @@ def test_a_result_is_waited_for_as_long_as_asked(cli: Cli) -> None:
 def test_an_unknown_plan_is_a_line(cli: Cli, command: str) -> None:
     done = cli(command, "unknown")
     assert (done.returncode, done.stdout) == (4, "")
-    assert done.stderr == ("error: plan nobody is unknown: its id is wrong, or its record has expired\n")
+    assert done.stderr == ("error: plan unknown is unknown: its id is wrong, or its record has expired\n")
 
 
 @pytest.mark.usefixtures("worker")
