@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import FastAPI, HTTPException, Path
 from fastapi.responses import JSONResponse
 
-from executor.envoy import EnvoyError
+from executor.control_plane import EnvoyError
 from executor.faults import ConflictError
 from executor.policies import NoPolicy, Policy, PolicyDeleted
 from executor.refusals import refusals
