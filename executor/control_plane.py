@@ -10,28 +10,34 @@ import itertools
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import grpc
-from envoy.service.discovery.v3 import ads_pb2_grpc
-from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse, Resource
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 
+from executor.xds_pb2 import DiscoveryRequest, DiscoveryResponse, Resource
+
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from envoy.config.route.v3.route_pb2 import RouteConfiguration
-    from envoy.service.runtime.v3.rtds_pb2 import Runtime
+    from executor.xds_pb2 import RouteConfiguration, Runtime
 
 __all__ = ["TTL_S", "ControlPlane", "EnvoyError", "RefusedError"]
 
 TTL_S = 3.0
 """How long Envoy keeps faults on without a renewal."""
 
+TTL = Duration()
+TTL.FromTimedelta(timedelta(seconds=TTL_S))
+
 TAKEN_WITHIN_S = 5.0
 LONGEST_REASON = 300
 
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+RESOURCE = "type.googleapis.com/envoy.service.discovery.v3.Resource"
 ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 RENEWAL = "renewal"
 RUNTIME = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
@@ -55,7 +61,7 @@ class _Published:
     """Done once Envoy has taken it. Its exception is `RefusedError` if Envoy refused it."""
 
 
-class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]
+class ControlPlane:
     """Serves one Envoy, on a Unix socket. One coroutine at a time may publish or renew."""
 
     def __init__(self, socket: Path) -> None:
@@ -73,7 +79,11 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ig
     async def start(self, routes: RouteConfiguration, runtime: Runtime) -> None:
         """Listen, with `routes` and `runtime` ready for Envoy."""
         self.begin_with(routes, runtime)
-        ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, self._server)
+        stream = grpc.stream_stream_rpc_method_handler(
+            self._serve, DiscoveryRequest.FromString, DiscoveryResponse.SerializeToString
+        )
+        handler = grpc.method_handlers_generic_handler(SERVICE, {"StreamAggregatedResources": stream})
+        self._server.add_generic_rpc_handlers((handler,))
         self._server.add_insecure_port(f"unix:{self._socket}")
         await self._server.start()
 
@@ -117,15 +127,17 @@ class ControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ig
         self._post(_response(RUNTIME, self._published[RUNTIME]), RENEWAL)
         await self._within(self._renewal)
 
-    async def StreamAggregatedResources(  # noqa: N802 (its name in Envoy's API)
-        self, _: Any, context: grpc.aio.ServicerContext[DiscoveryRequest, DiscoveryResponse]
+    async def _serve(
+        self,
+        requests: AsyncIterator[DiscoveryRequest],
+        context: grpc.aio.ServicerContext[DiscoveryRequest, DiscoveryResponse],
     ) -> None:
         """Envoy's stream: it subscribes to both kinds, and acknowledges or refuses each response."""
         outbox: asyncio.Queue[DiscoveryResponse] = asyncio.Queue()
         self._stream, self._sent = outbox, {}
         writing = asyncio.create_task(_write(outbox, context))
         try:
-            while (request := await context.read()) is not grpc.aio.EOF:
+            async for request in requests:
                 self._take(request)
         finally:
             writing.cancel()
@@ -185,18 +197,12 @@ async def _write(
 
 
 def _response(kind: str, published: _Published) -> DiscoveryResponse:
-    resource = AnyMessage()
-    resource.Pack(published.message)
+    resource = AnyMessage(type_url=kind, value=published.message.SerializeToString())
     if kind == RUNTIME:
-        wrapped = _resource(published)
-        wrapped.resource.CopyFrom(resource)
-        resource.Pack(wrapped)
+        name, version = published.message.name, published.version
+        wrapped = Resource(name=name, version=version, resource=resource, ttl=TTL)
+        resource = AnyMessage(type_url=RESOURCE, value=wrapped.SerializeToString())
     return DiscoveryResponse(version_info=published.version, type_url=kind, resources=[resource])
-
-
-def _resource(published: _Published) -> Resource:
-    ttl = Duration(seconds=int(TTL_S), nanos=round(TTL_S % 1 * 1e9))
-    return Resource(name=published.message.name, version=published.version, ttl=ttl)
 
 
 def _reason(request: DiscoveryRequest) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from executor.control_plane import EnvoyError
 from executor.envoy_config import MARK_PATH, Files, bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from executor.envoy_config import Address
 
@@ -31,7 +30,6 @@ READY_WITHIN_S = 15.0
 ANSWERS_WITHIN_S = 3.0
 STOP_WITHIN_S = 2.0
 LOOK_EVERY_S = 0.01
-PR_SET_PDEATHSIG = 1
 
 
 class Envoy:
@@ -86,8 +84,8 @@ class Envoy:
         self._session = self._session or self._connect()
         self._pid_file.unlink(missing_ok=True)
         keeper = [sys.executable, "-P", "-m", "executor.keeper", str(self._pid_file)]
-        command, log = [*keeper, *self._command()], self._folder / "envoy.log"
-        self._process = _Process.launched(command, log, outlives=self._outlives)
+        keeper.append("outlives" if self._outlives else "ends")
+        self._process = _Process.launched([*keeper, *self._command()], self._folder / "envoy.log")
         left = {"process": self._process.name, "config": self._config(self._listen)}
         self._left_file.write_text(json.dumps(left), "utf-8")
         try:
@@ -191,7 +189,7 @@ class _Process:
         self._child = child
 
     @classmethod
-    def launched(cls, command: list[str], log: Path, *, outlives: bool) -> _Process:
+    def launched(cls, command: list[str], log: Path) -> _Process:
         with log.open("ab") as output:
             child = subprocess.Popen(  # noqa: S603 (our own command, and no shell)
                 command,
@@ -199,7 +197,6 @@ class _Process:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=None if outlives else _ending_with_its_parent(),  # noqa: PLW1509 (it takes no lock)
             )
         return cls(child.pid, _name_of(child.pid), child)
 
@@ -260,11 +257,3 @@ def _binary() -> str:
 
 def _read(path: Path) -> str:
     return path.read_text("utf-8", "replace") if path.is_file() else ""
-
-
-def _ending_with_its_parent() -> Callable[[], None] | None:
-    """On Linux Envoy ends if the Executor is killed and no other Executor could adopt it."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

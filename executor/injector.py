@@ -212,7 +212,7 @@ class Injector:
         """Have Envoy inject what it should inject at this moment, and no more."""
         if _now() > self._renewal_sent + KEPT_FOR - MARGIN:
             self._lapse()
-        begins = self._in_time(self._pending())
+        begins = self._pending()
         try:
             await self._change(begins)
         except RefusedError as exc:
@@ -235,6 +235,9 @@ class Injector:
         """Begin these faults, end those whose time is over, and renew the others. Raises `EnvoyError`."""
         goes_on = [fault for fault in self._in_force() if fault.wanted(_now())]
         ends = [fault for fault in self._in_force() if not fault.wanted(_now())]
+        if begins:
+            await self._control.renew()  # an Envoy that does not answer begins nothing
+            begins = self._in_time(begins)
         wanted = [*goes_on, *begins]
         self._save(*begins)  # else an Executor that is restarted would not know of them
         sent = _now()
@@ -252,12 +255,17 @@ class Injector:
     def _have_begun(self, begins: Sequence[Fault]) -> None:
         for fault in begins:
             fault.begin(self._renewed)
-            _resolve(self._begun.pop(fault.apply_id, None))
+            if fault.not_after is not None and fault.start_time > fault.not_after:
+                fault.stopping = True  # its apply is refused once it is taken away
+                self._wake.set()
+            else:
+                _resolve(self._begun.pop(fault.apply_id, None))
 
     def _have_ended(self, ends: Sequence[Fault], now: datetime) -> None:
         for fault in ends:
             fault.end_time = fault.end_time or now
             _resolve(self._ended.pop(fault.apply_id, None))
+            self._in_time([fault] if fault.apply_id in self._begun else [])
         if ends:
             task = asyncio.create_task(self._know_arrivals(ends))
             self._tasks.add(task)
@@ -273,7 +281,7 @@ class Injector:
         self._have_ended(faults, lapsed)
 
     def _pending(self) -> list[Fault]:
-        return [fault for fault in self._faults.active() if fault.apply_id in self._begun]
+        return [fault for fault in self._faults.active() if not fault.in_force]
 
     def _in_force(self) -> list[Fault]:
         return [fault for fault in self._faults.active() if fault.in_force]

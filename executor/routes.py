@@ -9,17 +9,24 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from envoy.config.core.v3.base_pb2 import Metadata, RuntimeFractionalPercent
-from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, RouteMatch, VirtualHost
-from envoy.config.route.v3.route_pb2 import RouteConfiguration
-from envoy.extensions.filters.common.fault.v3.fault_pb2 import FaultDelay
-from envoy.extensions.filters.http.fault.v3.fault_pb2 import FaultAbort, HTTPFault
-from envoy.service.runtime.v3.rtds_pb2 import Runtime
-from envoy.type.v3.percent_pb2 import FractionalPercent
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 
-from executor.envoy_config import FAULT_FILTER, LAYER, METADATA, TARGETS, cluster_name
+from executor.envoy_config import FAULT_FILTER, LAYER, METADATA, TARGETS, TYPE, cluster_name
+from executor.xds_pb2 import (
+    FaultAbort,
+    FaultDelay,
+    FractionalPercent,
+    HTTPFault,
+    Metadata,
+    Route,
+    RouteAction,
+    RouteConfiguration,
+    RouteMatch,
+    Runtime,
+    RuntimeFractionalPercent,
+    VirtualHost,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RouteTable", "runtime_layer"]
 
-ALWAYS = FractionalPercent(numerator=100, denominator=FractionalPercent.HUNDRED)
-NEVER = FractionalPercent(numerator=0, denominator=FractionalPercent.HUNDRED)
+ALWAYS = FractionalPercent(numerator=100)
+NEVER = FractionalPercent(numerator=0)
 NO_TIMEOUT = Duration()
 """Streams last as long as their two ends want."""
 
@@ -113,9 +120,8 @@ def _fault(request: FaultApply, apply_id: str) -> Any:
         fault.delay.CopyFrom(FaultDelay(fixed_delay=held, percentage=ALWAYS))
     if request.fault_config.http_status is not None:
         fault.abort.CopyFrom(FaultAbort(http_status=request.fault_config.http_status, percentage=ALWAYS))
-    packed = Any()
-    packed.Pack(fault)
-    return packed
+    kind = f"{TYPE}.extensions.filters.http.fault.v3.HTTPFault"
+    return Any(type_url=kind, value=fault.SerializeToString())
 
 
 def _to(service: str) -> RouteAction:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from support.command_line import run_program
+from support.envoy_admin import ask_envoy
 from support.eventually import eventually
 from support.processes import ExecutorProcess
 
@@ -302,6 +303,12 @@ def test_a_token_is_asked_for(tmp_path: Path) -> None:
         (["--service", "broken"], 2, "'broken' is not NAME=HOST:PORT"),
         (["--sample", "--port", "TAKEN"], 1, "Address already in use"),
         (["--sample", "--port", "0", "--proxy-port", "TAKEN"], 1, "Envoy ended"),
+        (["--sample", "--port", "0", "--state-dir", "/dev/null/x"], 1, "/dev/null"),
+        (
+            ["--sample", "--port", "0", "--state-dir", "/tmp/" + 100 * "x"],
+            1,
+            "the path is too long for Unix sockets",
+        ),
     ],
 )
 def test_what_is_wrong_with_its_options_is_said_in_a_line(
@@ -316,8 +323,7 @@ def test_what_is_wrong_with_its_options_is_said_in_a_line(
 
 def held_requests(executor: ExecutorProcess) -> int:
     stat = f"http.{STAT_PREFIX}.fault.active_faults"
-    line = requests.get(f"{executor.admin}/stats", params={"filter": stat}, timeout=60).text
-    return int(line.rpartition(": ")[2] or 0)
+    return int(ask_envoy(executor.admin, f"/stats?filter={stat}").rpartition(": ")[2] or 0)
 
 
 def not_listening(executor: ExecutorProcess) -> bool:
