@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,13 +18,16 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 
-from executor.xds_pb2 import DiscoveryRequest, DiscoveryResponse, Resource
+from executor.envoy_config import LAYER
+from executor.xds_pb2 import DiscoveryRequest, DiscoveryResponse, Resource, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from executor.xds_pb2 import RouteConfiguration, Runtime
+    from executor.xds_pb2 import RouteConfiguration
+
+    _Context = grpc.aio.ServicerContext[DiscoveryRequest, DiscoveryResponse]
 
 __all__ = ["TTL_S", "ControlPlane", "EnvoyError", "RefusedError"]
 
@@ -74,6 +78,9 @@ class ControlPlane:
 
         self._stream: asyncio.Queue[DiscoveryResponse] | None = None
         self._renewal: asyncio.Future[None] | None = None
+        self._fresh_until = math.inf
+        """Until when Envoy may still have the runtime layer. One that has lapsed does not come back."""
+
         self._server = grpc.aio.server()
 
     async def start(self, routes: RouteConfiguration, runtime: Runtime) -> None:
@@ -93,6 +100,7 @@ class ControlPlane:
             ROUTES: _Published(routes, next(self._versions)),
             RUNTIME: _Published(runtime, next(self._versions)),
         }
+        self._fresh_until = math.inf
 
     async def taken(self) -> None:
         """Wait until Envoy has taken all that is published. Raises `EnvoyError`."""
@@ -127,11 +135,7 @@ class ControlPlane:
         self._post(_response(RUNTIME, self._published[RUNTIME]), RENEWAL)
         await self._within(self._renewal)
 
-    async def _serve(
-        self,
-        requests: AsyncIterator[DiscoveryRequest],
-        context: grpc.aio.ServicerContext[DiscoveryRequest, DiscoveryResponse],
-    ) -> None:
+    async def _serve(self, requests: AsyncIterator[DiscoveryRequest], context: _Context) -> None:
         """Envoy's stream: it subscribes to both kinds, and acknowledges or refuses each response."""
         outbox: asyncio.Queue[DiscoveryResponse] = asyncio.Queue()
         self._stream, self._sent = outbox, {}
@@ -151,10 +155,14 @@ class ControlPlane:
         if kind not in self._published:
             return
         if not request.response_nonce:  # it subscribes
+            if kind == RUNTIME and time.monotonic() > self._fresh_until:
+                self._published[kind] = _Published(Runtime(name=LAYER), next(self._versions))
             self._send(kind)
             return
         about = self._sent.pop(request.response_nonce, "")
         published = self._published[kind]
+        if kind == RUNTIME:
+            self._fresh_until = time.monotonic() + TTL_S
         if about == RENEWAL:
             _settle(self._renewal, None)
         elif about == published.version:
@@ -188,10 +196,7 @@ class ControlPlane:
             raise EnvoyError("Envoy did not take its configuration in time") from exc
 
 
-async def _write(
-    outbox: asyncio.Queue[DiscoveryResponse],
-    context: grpc.aio.ServicerContext[DiscoveryRequest, DiscoveryResponse],
-) -> None:
+async def _write(outbox: asyncio.Queue[DiscoveryResponse], context: _Context) -> None:
     while True:
         await context.write(await outbox.get())
 

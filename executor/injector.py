@@ -78,6 +78,9 @@ class Injector:
         self._begun: dict[str, asyncio.Future[None]] = {}
         self._ended: dict[str, asyncio.Future[None]] = {}
         self._renewal_sent = self._renewed = _now()
+        self._on: set[str] = set()
+        """The faults that are on by what was published last."""
+
         self._unsaved: dict[str, Fault] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -93,6 +96,7 @@ class Injector:
             await self._envoy.start()
         await self._control.taken()
         self._renewal_sent = self._renewed = _now()
+        self._on = {fault.apply_id for fault in wanted}
         self._save()
 
     async def run(self) -> None:
@@ -239,15 +243,16 @@ class Injector:
             await self._control.renew()  # an Envoy that does not answer begins nothing
             begins = self._in_time(begins)
         wanted = [*goes_on, *begins]
+        on = {fault.apply_id for fault in wanted}
         self._save(*begins)  # else an Executor that is restarted would not know of them
         sent = _now()
         if begins:
             await self._control.publish(self._table.configuration(wanted), runtime_layer(wanted))
-        elif ends:
+        elif on != self._on:
             await self._control.publish(None, runtime_layer(wanted))
         else:
             await self._control.renew()
-        self._renewal_sent, self._renewed = sent, _now()
+        self._renewal_sent, self._renewed, self._on = sent, _now(), on
         self._have_begun(begins)
         self._have_ended(ends, self._renewed)
         self._save(*begins, *ends)

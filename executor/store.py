@@ -51,11 +51,14 @@ class Store:
     """One SQLite file (write-ahead log). Each method is one transaction."""
 
     def __init__(self, file: Path) -> None:
-        """Raises `sqlite3.Error` if the file is no such database, `ValueError` if it has another version."""
+        """Raises `ValueError`, which names the file, if it is no such database or of another version."""
         self._db = sqlite3.connect(file, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.executescript(SCHEMA)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(SCHEMA)
+        except sqlite3.Error as exc:
+            raise ValueError(f"{file}: {exc}") from exc
         version = self._value("version") or VERSION
         if version != VERSION:
             raise ValueError(f"{file}: it has version {version}, and this Executor reads {VERSION}")

@@ -8,9 +8,9 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 
 from executor.contract import FaultApply, FaultConfig
-from executor.envoy_config import FAULT_FILTER
 from executor.faults import Fault
 from executor.routes import RouteTable, runtime_layer
+from executor.xds_pb2 import HTTPFault, Route
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 PLAIN = {"match": {"prefix": "/"}, "route": {"cluster": "service-S", "timeout": "0s", "idleTimeout": "0s"}}
@@ -29,9 +29,16 @@ def fault(percentage: int = 30, **config: int) -> Fault:
 
 
 def routes_of(*faults: Fault, service: str = "S") -> list[dict[str, Any]]:
-    found = MessageToDict(RouteTable(["S", "T"]).configuration(faults))
-    [host] = [host for host in found["virtualHosts"] if host["name"] == service]
-    return list(host["routes"])
+    """As JSON. What the fault filter does is under `fault`."""
+    found = RouteTable(["S", "T"]).configuration(faults)
+    [host] = [host for host in found.virtual_hosts if host.name == service]
+    return [as_json(route) for route in host.routes]
+
+
+def as_json(route: Route) -> dict[str, Any]:
+    faults = [HTTPFault.FromString(each.value) for each in route.typed_per_filter_config.values()]
+    route.typed_per_filter_config.clear()
+    return MessageToDict(route) | {"fault": MessageToDict(each) for each in faults}
 
 
 def test_without_faults_every_request_goes_straight_to_its_service() -> None:
@@ -56,21 +63,21 @@ def test_a_fault_is_off_unless_the_runtime_layer_turns_it_on() -> None:
 
 def test_one_roll_decides_and_everything_inside_it_is_hit() -> None:
     hit, spared, _ = routes_of(fault(30, http_status=503, start_delay_ms=200))
-    filter_config = hit["typedPerFilterConfig"][FAULT_FILTER]
+    filter_config = hit["fault"]
     assert filter_config["delay"]["fixedDelay"] == "0.200s"
     assert filter_config["abort"]["httpStatus"] == 503
     assert filter_config["delay"]["percentage"] == filter_config["abort"]["percentage"] == {"numerator": 100}
     assert spared["match"]["path"] == hit["match"]["path"] == "/a"
-    assert "typedPerFilterConfig" not in spared
+    assert "fault" not in spared
     said = [route["metadata"]["filterMetadata"]["executor"] for route in (hit, spared)]
     assert [each["chosen"] for each in said] == [True, False]
     assert len({each["fault_id"] for each in said}) == 1
 
 
 def test_a_start_delay_lengthens_a_delay() -> None:
-    filter_config = routes_of(fault(delay_ms=2500, start_delay_ms=200))[0]["typedPerFilterConfig"]
-    assert filter_config[FAULT_FILTER]["delay"]["fixedDelay"] == "2.700s"
-    assert "abort" not in filter_config[FAULT_FILTER]
+    filter_config = routes_of(fault(delay_ms=2500, start_delay_ms=200))[0]["fault"]
+    assert filter_config["delay"]["fixedDelay"] == "2.700s"
+    assert "abort" not in filter_config
 
 
 def test_routes_are_made_once_for_each_fault() -> None:
