@@ -84,7 +84,7 @@ class Envoy:
         self._session = self._session or self._connect()
         self._pid_file.unlink(missing_ok=True)
         keeper = [sys.executable, "-P", "-m", "executor.keeper", str(self._pid_file)]
-        keeper.append("outlives" if self._outlives else "ends")
+        keeper.append("0" if self._outlives else str(os.getpid()))
         self._process = _Process.launched([*keeper, *self._command()], self._folder / "envoy.log")
         left = {"process": self._process.name, "config": self._config(self._listen)}
         self._left_file.write_text(json.dumps(left), "utf-8")
