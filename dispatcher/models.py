@@ -153,6 +153,15 @@ class FaultPlan(BaseModel):
             problems = problems_of(exc)
             raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems) from exc
 
+    def starting_at(self, start_time: datetime | str | None) -> Self:
+        """The same plan with another `start_time` (RFC 3339). None changes nothing.
+
+        Raises `InvalidPlanError`.
+        """
+        if start_time is None:
+            return self
+        return self.model_validate(self.model_dump() | {"start_time": start_time})
+
     @classmethod
     def from_point(
         cls,

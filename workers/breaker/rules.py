@@ -13,6 +13,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -55,6 +56,9 @@ NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 
 UNCOUNTED = "-"
 """The epoch of calls that no breaker counts, because it is switched off in the settings, or was not asked."""
+
+MAX_ASKED = 1000
+"""Admitted calls of one thread that wait for their report, at most."""
 
 WINDOW_SLICES = 10
 
@@ -305,7 +309,8 @@ class Breaker(ABC):
         elif (unasked := self.peek()) is not None:
             self.record(unasked, Report(outcome, reason=reason))
 
-    def _asked(self) -> list[tuple[Admission, float]]:
-        """This thread's admitted calls, the innermost last."""
-        found: list[tuple[Admission, float]] = self._mine.__dict__.setdefault("asked", [])
-        return found
+    def _asked(self) -> deque[tuple[Admission, float]]:
+        """This thread's admitted calls, the innermost last. Those that are never reported drop out."""
+        none: deque[tuple[Admission, float]] = deque(maxlen=MAX_ASKED)
+        asked: deque[tuple[Admission, float]] = self._mine.__dict__.setdefault("asked", none)
+        return asked
