@@ -9,6 +9,7 @@ The clients here carry plans out in the calling process. This module therefore i
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -30,7 +31,7 @@ from workers.breaker.rules import BreakerRules
 from workers.local import HttpExecutorClient
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from dispatcher.settings.executors import ServiceSettings
@@ -64,11 +65,17 @@ class CircuitBreaker(LocalBreaker):
     Ask and report from the same thread. The clients have breakers of their own, with more rules.
     """
 
-    def __init__(self, failure_threshold: int = 5, timeout_sec: float = 60.0) -> None:
+    def __init__(
+        self,
+        failure_threshold: int = 5,
+        timeout_sec: float = 60.0,
+        *,
+        clock_ms: Callable[[], float] = lambda: time.monotonic() * 1000,
+    ) -> None:
         """It opens after `failure_threshold` failures in a row.
 
-        After `timeout_sec` seconds it lets one call through as a probe, and closes if that succeeds. Raises
-        `InvalidSettingsError`.
+        After `timeout_sec` seconds it lets one call through as a probe, and closes if that succeeds. A
+        probe without a report keeps its place for as long. Raises `InvalidSettingsError`.
         """
         try:
             config = ExecutorClientConfig(
@@ -82,7 +89,7 @@ class CircuitBreaker(LocalBreaker):
             problems = problems_of(exc)
             message = "; ".join(" ".join(each) for each in problems)
             raise InvalidSettingsError(f"invalid settings: {message}", problems) from exc
-        super().__init__("default", BreakerRules.of(config, lease_s=timeout_sec))
+        super().__init__("default", BreakerRules.of(config, lease_s=timeout_sec), clock_ms=clock_ms)
 
 
 class HttpExecutorClientWithExtendedAPI(HttpExecutorClient):
