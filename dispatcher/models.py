@@ -6,7 +6,7 @@ import logging
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Self, Unpack
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self, Unpack
 
 from pydantic import (
     AfterValidator,
@@ -99,7 +99,7 @@ class FaultPlan(BaseModel):
     Raises `InvalidPlanError`, which names every wrong field, however the plan is made.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     service: Annotated[str, BeforeValidator(_service_name)]
     """The service that is hit, by the name that the Executor knows it by."""
@@ -244,7 +244,7 @@ class PlanState(StrEnum):
 class PlanStatus(BaseModel):
     """A plan as the ledger sees it. All times are the Redis server's."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     id: str
     plan: FaultPlan
@@ -275,7 +275,7 @@ class PlanStatus(BaseModel):
 class ActiveFault(BaseModel):
     """A fault in flight, or one whose plan has ended in doubt."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     plan_id: str
     apply_id: str | None
@@ -297,7 +297,7 @@ class ActiveFault(BaseModel):
 class Health(BaseModel):
     """What a check of an Executor has found."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     healthy: bool
     cause: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
@@ -51,7 +51,7 @@ MEANINGS = {
 class Figures(BaseModel):
     """What requests to a target met in one window of time. Each figure is None if it was not seen."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     requests: int | None = Field(default=None, ge=0)
     """How many requests arrived in the window."""
