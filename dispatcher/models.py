@@ -6,14 +6,13 @@ import logging
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, Annotated, Self, Unpack
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -93,13 +92,11 @@ Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_not_too_far)]
 
 
-class FaultPlan(BaseModel):
+class FaultPlan(BaseModel, frozen=True, extra="forbid"):
     """One fault to inject: where, what, into how many requests and for how long (specification 5.1).
 
     Raises `InvalidPlanError`, which names every wrong field, however the plan is made.
     """
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     service: Annotated[str, BeforeValidator(_service_name)]
     """The service that is hit, by the name that the Executor knows it by."""
@@ -241,10 +238,8 @@ class PlanState(StrEnum):
         return self in {PlanState.OBSERVED, PlanState.FAILED, PlanState.CANCELLED, PlanState.EXPIRED}
 
 
-class PlanStatus(BaseModel):
+class PlanStatus(BaseModel, frozen=True):
     """A plan as the ledger sees it. All times are the Redis server's."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     id: str
     plan: FaultPlan
@@ -272,10 +267,8 @@ class PlanStatus(BaseModel):
     ended_at: AwareDatetime | None
 
 
-class ActiveFault(BaseModel):
+class ActiveFault(BaseModel, frozen=True):
     """A fault in flight, or one whose plan has ended in doubt."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     plan_id: str
     apply_id: str | None
@@ -294,10 +287,8 @@ class ActiveFault(BaseModel):
     """Why it is unknown whether it is over. None while its plan is in flight."""
 
 
-class Health(BaseModel):
+class Health(BaseModel, frozen=True):
     """What a check of an Executor has found."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     healthy: bool
     cause: str = ""
