@@ -57,7 +57,7 @@ class HttpExecutorClient(ExecutorClient):
 
     A plan ends here with its process: what survives that needs a `Dispatcher`. Safe to share between threads.
     Use it as a context manager, or call `close`. A fault in doubt is stopped once more a few seconds after
-    its plan's end, or before that by `close` and by the next plan for its target.
+    its plan's end. `close` and the next plan for its target do so at once.
     """
 
     def __init__(

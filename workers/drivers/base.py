@@ -72,7 +72,7 @@ class Driver(Protocol):
     """No call takes longer, in seconds."""
 
     speaks: str | None = None
-    """Which version of its API's contract it speaks, as `major.minor`. None if the API has no versions."""
+    """Which version of its API's contract it implements, as `major.minor`. None if the API has no versions."""
 
     def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
         """Inject the fault; the Executor's id for it. Take no longer than `within_s` seconds.

@@ -184,7 +184,7 @@ def _check(answer: Answer, name: str) -> None:
 
 
 def _is_no_policy(answer: Answer) -> bool:
-    """Whether a 404 speaks of the policy, and not of an API that is not there."""
+    """Whether a 404 means that there is no such policy, rather than no such API."""
     if answer.status != NOT_FOUND:
         return False
     try:
