@@ -59,7 +59,7 @@ class Answer:
             raise self.protocol_error(f"is not JSON ({problem!r})") from exc
 
     def protocol_error(self, what: str) -> ExecutorProtocolError:
-        """An error that shows how the answer begins."""
+        """An error that shows the beginning of the answer."""
         excerpt = self.body[:EXCERPT_BYTES].decode("utf-8", "backslashreplace")
         return ExecutorProtocolError(f"{self.call}: the answer {what}; it begins {excerpt!r}")
 
@@ -73,7 +73,7 @@ class Answer:
 
     @property
     def words(self) -> str:
-        """The Executor's own words: its `message` or `error` field, else the beginning of the body."""
+        """The Executor's own message: its `message` or `error` field, else the beginning of the body."""
         try:
             fields = parse_json(self.body)
         except ValueError:
@@ -86,7 +86,7 @@ class Answer:
 
 
 def parse_json(text: bytes) -> Any:
-    """The value of a JSON text in UTF-8, as RFC 8259 has it.
+    """The value of a JSON text in UTF-8 (RFC 8259).
 
     Raises `ValueError`, also for NaN and infinity, duplicate names and half of a surrogate pair. So do a
     number that no float can hold, an integer of more than 4,300 digits, more than 200 levels, and too many

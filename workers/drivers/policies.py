@@ -158,7 +158,7 @@ def _difference_of_objects(sent: dict[str, JsonValue], echo: dict[str, JsonValue
 
 
 def _empty(value: JsonValue, where: str) -> bool:
-    """Whether a field that a server adds says nothing. In a selector, `*` is any."""
+    """Whether a field that a server adds changes nothing. In a selector, `*` is any."""
     if isinstance(value, dict):
         return all(_empty(each, where) for each in value.values())
     return not value or (value == "*" and where == "spec.selector")
