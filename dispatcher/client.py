@@ -137,13 +137,16 @@ class Dispatcher(ExecutorClient):
         """A handle on a plan that was submitted here or anywhere else. Nothing is checked yet."""
         return PlanHandle(plan_id, self._access)
 
-    def apply_and_observe(self, plan: FaultPlan, timeout_sec: float = 30.0) -> RawObservation:
-        """Submit the plan and wait for its observation (specification 5.1).
+    def apply_and_observe(
+        self, plan: FaultPlan, timeout_sec: float = 30.0, start_time: datetime | str | None = None
+    ) -> RawObservation:
+        """Submit the plan and wait for its observation (specification 5.1 and appendix A).
 
         `timeout_sec` bounds the wait for a worker, and again what the plan takes beyond its fault's own
         time. Raises what ended the plan, or `ResultTimeoutError` if no worker ends it; the
-        plan is cancelled then.
+        plan is cancelled then. `start_time` replaces the plan's own, and the times count from it.
         """
+        plan = plan.starting_at(start_time)
         handle = self.submit(plan, timeout_sec=timeout_sec, expires=timeout_sec)
         wait_sec = timeout_sec + budget_ms(plan, round(timeout_sec * 1000)) / 1000
         if plan.start_time is not None:

@@ -59,7 +59,7 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class FaultsApiDriver(Driver):
-    """Speaks the faults API. See `Driver` for what each method does and raises. It has no options."""
+    """The driver of the faults API. See `Driver` for what each method does and raises. It has no options."""
 
     speaks = SPOKEN
 
@@ -190,7 +190,7 @@ def apply_body(plan: FaultPlan) -> dict[str, Any]:
 
 
 def _read(answer: Answer, model: type[T]) -> T:
-    """The answer as what the contract says it is. Unknown fields are passed over."""
+    """The answer as the contract defines it. Unknown fields are ignored."""
     if not answer.ok:
         raise answer.error()
     try:
@@ -246,7 +246,7 @@ def _says_over(answer: Answer, apply_id: str) -> bool:
 
 
 def _named_fault(answer: Answer) -> str:
-    """The id in an answer that is wrong in other ways. Empty where there is none."""
+    """The id in an answer that is wrong in other ways. Empty if there is none."""
     try:
         fields = answer.json()
     except ExecutorProtocolError:

@@ -37,8 +37,8 @@ class Observer(Protocol):
         """See how the target does. What was seen of it so far, this look included, as text for the record.
 
         A look before the fault takes the place of an earlier one. It sees nothing if the fault may be there
-        already (`record.doubtful`). A look during the fault counts only what lies in the fault's window, and
-        one after it only what comes once the fault is surely gone.
+        already (`record.doubtful`). A look during the fault counts only what lies in the fault's window. One
+        after it counts only what comes once the fault is surely gone.
 
         Raises `FaultUnobservedError` if a look before the fault shows that the target cannot be observed."""
         ...
