@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.control_plane import EnvoyError
+from executor.faults import MAX_ACTIVE
 from executor.server import Options, serve
 
 if TYPE_CHECKING:
@@ -70,6 +71,12 @@ def _options() -> Options:
         "those that are not count as unanswered (%(default)s)",
     )
     parser.add_argument(
+        "--max-active-faults",
+        type=_count,
+        default=MAX_ACTIVE,
+        help="how many faults may be active at a time; an apply beyond is answered with 429 (%(default)s)",
+    )
+    parser.add_argument(
         "--state-dir",
         type=Path,
         metavar="FOLDER",
@@ -87,6 +94,7 @@ def _options() -> Options:
         traffic_rps=given.traffic_rps,
         token=os.environ.get("EXECUTOR_TOKEN"),
         wait_for_answers_sec=given.wait_for_answers_sec,
+        max_active_faults=given.max_active_faults,
         state_dir=given.state_dir,
     )
 
@@ -119,6 +127,12 @@ def _rate(text: str) -> float:
 
 def _wait(text: str) -> float:
     return _number(text, 3_600, "a number of seconds from 0 to 3600")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100_000:  # noqa: PLR2004 (the two bounds)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 100000")
+    return int(text)
 
 
 def _number(text: str, most: float, what: str) -> float:

@@ -21,7 +21,7 @@ from executor.contract import (
     NotAfter,
 )
 from executor.control_plane import EnvoyError
-from executor.faults import ConflictError, KeyReusedError, TooLateError
+from executor.faults import ConflictError, KeyReusedError, TooLateError, TooManyFaultsError
 from executor.limits import BodyLimit
 from executor.policies import Policies
 from executor.policy_endpoints import add_policies
@@ -82,7 +82,7 @@ def _add_faults(app: FastAPI, faults: _Faults) -> None:
         for name in ("status", "metrics", "stop")
     }
     applied: dict[int | str, dict[str, Any]] = {200: {"links": links}}
-    refused = refusals(400, 401, 404, 409, 412, 413, 422)
+    refused = refusals(400, 401, 404, 409, 412, 413, 422, 429)
     add("/v1/faults", faults.list, methods=["GET"], responses=refusals(401, 503))
     add("/v1/faults/stop-all", faults.stop_all, methods=["POST"], responses=refusals(401, 503))
     add("/v1/faults/apply", faults.apply, methods=["POST"], responses=applied | refused)
@@ -131,6 +131,8 @@ class _Faults:
             raise HTTPException(409, str(exc)) from exc
         except KeyReusedError as exc:
             raise HTTPException(422, str(exc)) from exc
+        except TooManyFaultsError as exc:
+            raise HTTPException(429, str(exc)) from exc
         except EnvoyError as exc:
             return FaultApplied(apply_id="", status="failed", message=str(exc))
         return FaultApplied(apply_id=fault.apply_id, status="applied")

@@ -13,13 +13,25 @@ from executor.observations import Tally
 if TYPE_CHECKING:
     from executor.contract import FaultApply
 
-__all__ = ["ConflictError", "Fault", "FaultRegistry", "KeyReusedError", "TooLateError", "refuse_after"]
+__all__ = [
+    "MAX_ACTIVE",
+    "ConflictError",
+    "Fault",
+    "FaultRegistry",
+    "KeyReusedError",
+    "TooLateError",
+    "TooManyFaultsError",
+    "refuse_after",
+]
 
 REMEMBERED_FOR = timedelta(hours=1)
 """How long an ended fault, and its idempotency key, are known."""
 
 MOST_FORGOTTEN = 100
 """How many old faults one apply looks at."""
+
+MAX_ACTIVE = 2_000
+"""How many faults may be active at a time, unless an Executor is started with another number."""
 
 HELD_LATE = timedelta(milliseconds=50)
 """How much longer than planned Envoy may hold a request, because its timers are late."""
@@ -34,6 +46,10 @@ class ConflictError(Exception):
 
 class KeyReusedError(Exception):
     """The idempotency key belongs to another request."""
+
+
+class TooManyFaultsError(Exception):
+    """The Executor has as many faults as it may have."""
 
 
 class TooLateError(Exception):
@@ -154,7 +170,9 @@ class Fault:
 class FaultRegistry:
     """The faults of one Executor, by their `apply_id`."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_active: int = MAX_ACTIVE) -> None:
+        """`max_active`: how many may be active at a time."""
+        self._max_active = max_active
         self._faults: dict[str, Fault] = {}
         self._unsettled: dict[str, Fault] = {}
         self._by_key: dict[str, Fault] = {}
@@ -175,8 +193,15 @@ class FaultRegistry:
     def add(
         self, request: FaultApply, key: str | None, now: datetime, not_after: datetime | None = None
     ) -> Fault:
-        """A new active fault. Raises `ConflictError` if its target has one already."""
+        """A new active fault.
+
+        Raises `ConflictError` if its target has one already, `TooManyFaultsError` if there are too many.
+        """
         self._forget(now)
+        if len(self._unsettled) >= self._max_active and len(self.active()) >= self._max_active:
+            raise TooManyFaultsError(
+                f"{self._max_active} faults are active, the most that this Executor takes"
+            )
         other = self._by_target.get((request.service, request.api))
         if other is not None and other.active:
             where, until = f"{request.service} {request.api}", other.planned_end.isoformat()

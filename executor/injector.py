@@ -122,7 +122,8 @@ class Injector:
     async def apply(self, request: FaultApply, key: str | None, not_after: datetime | None = None) -> Fault:
         """Inject the fault; it is on when this returns. The same request with the same key is one fault.
 
-        Raises `ConflictError`, `KeyReusedError`, `EnvoyError`, and `TooLateError` after `not_after`.
+        Raises `ConflictError`, `KeyReusedError`, `TooManyFaultsError`, `EnvoyError`, and `TooLateError` after
+        `not_after`.
         """
         fault = self._faults.repeated(key, request)
         if fault is None:

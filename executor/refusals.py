@@ -29,6 +29,7 @@ ERRORS = {
     412: ("precondition_failed", "The apply came after its `Not-After`, and began no fault"),
     413: ("too_large", "The body is too large"),
     422: ("key_reused", "The idempotency key was used for another request"),
+    429: ("too_many_faults", "The Executor has as many faults as it may have"),
     503: ("unavailable", "The data plane does not answer"),
 }
 

@@ -52,6 +52,7 @@ class Options:
     traffic_rps: float
     token: str | None
     wait_for_answers_sec: float
+    max_active_faults: int
     state_dir: Path | None
     """What another Executor goes on with, its Envoy included. Without one, Envoy ends with the Executor."""
 
@@ -104,7 +105,7 @@ async def _data_plane(
     stack: AsyncExitStack,
 ) -> tuple[Injector, Envoy]:
     """Envoy, and what injects faults into it. Its control plane and its receiver of spans are there first."""
-    faults = FaultRegistry()
+    faults = FaultRegistry(options.max_active_faults)
     envoy = Envoy(folder, services, options.proxy, outlives=options.state_dir is not None)
     adopted = await envoy.adopt()
     store = Store(folder / "faults.sqlite3")

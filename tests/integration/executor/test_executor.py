@@ -258,6 +258,15 @@ def test_a_body_of_the_most_bytes_is_read(executor: ExecutorProcess, api: str) -
     stop(executor, answer.json()["apply_id"])
 
 
+def test_an_apply_beyond_the_most_faults_is_asked_to_come_again(tmp_path: Path) -> None:
+    with ExecutorProcess(tmp_path / "executor.log", "--max-active-faults", "1", traffic_rps=0) as executor:
+        apply_id = apply(executor, abort("/api/a"))
+        answer = call(executor, "POST", "/faults/apply", abort("/api/b"))
+        assert (answer.status_code, answer.json()["error"]) == (429, "too_many_faults")
+        stop(executor, apply_id)
+        apply(executor, abort("/api/b"))
+
+
 def test_all_faults_are_stopped_at_once(tmp_path: Path) -> None:
     with ExecutorProcess(tmp_path / "executor.log", traffic_rps=0) as executor:
         applied = {apply(executor, abort(f"/api/{n}")) for n in range(3)}
@@ -346,6 +355,7 @@ def test_a_token_is_asked_for(tmp_path: Path) -> None:
         (["--sample", "--port", "TAKEN"], 1, "Address already in use"),
         (["--sample", "--port", "0", "--proxy-port", "TAKEN"], 1, "Envoy ended"),
         (["--sample", "--port", "0", "--state-dir", "/dev/null/x"], 1, "/dev/null"),
+        (["--sample", "--max-active-faults", "0"], 2, "is not a number from 1 to 100000"),
         (
             ["--sample", "--port", "0", "--state-dir", "/tmp/" + 100 * "x"],
             1,

@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from executor.contract import FaultApply, FaultConfig
-from executor.faults import ConflictError, Fault, FaultRegistry, KeyReusedError, TooLateError, refuse_after
+from executor.faults import (
+    ConflictError,
+    Fault,
+    FaultRegistry,
+    KeyReusedError,
+    TooLateError,
+    TooManyFaultsError,
+    refuse_after,
+)
 from executor.observations import Arrival, End
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -172,6 +180,16 @@ def test_ended_faults_are_forgotten_after_an_hour() -> None:
     faults.add(request("/c"), None, NOW + timedelta(minutes=61))
     assert faults.find(old.apply_id) is None
     assert faults.repeated("k1", request()) is None
+
+
+def test_a_registry_takes_so_many_active_faults_and_no_more() -> None:
+    faults = FaultRegistry(max_active=2)
+    first = faults.add(request("/a"), None, NOW)
+    faults.add(request("/b"), None, NOW)
+    with pytest.raises(TooManyFaultsError, match="2 faults are active"):
+        faults.add(request("/c"), None, NOW)
+    first.end_time = NOW
+    faults.add(request("/c"), None, NOW)
 
 
 def begun() -> Fault:
