@@ -199,9 +199,7 @@ class FaultRegistry:
         """
         self._forget(now)
         if len(self._unsettled) >= self._max_active and len(self.active()) >= self._max_active:
-            raise TooManyFaultsError(
-                f"{self._max_active} faults are active, the most that this Executor takes"
-            )
+            raise TooManyFaultsError(f"{self._max_active} faults are active: this Executor takes no more")
         other = self._by_target.get((request.service, request.api))
         if other is not None and other.active:
             where, until = f"{request.service} {request.api}", other.planned_end.isoformat()
