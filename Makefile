@@ -14,7 +14,7 @@ UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour
-.PHONY: bench bench-growth bench-breaker bench-transport fuzz docs format lock upgrade clean
+.PHONY: dead-man executor-load bench bench-growth bench-breaker bench-transport fuzz docs format lock upgrade clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -22,6 +22,8 @@ help:
 	@echo "make test-fast  the same with the unit tests alone, in less than 90 s"
 	@echo "make check     lint and type-check only"
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
+	@echo "make dead-man  20 times everything that could end a fault is killed at once, with traffic: 12 minutes"
+	@echo "make executor-load  what the reference Executor does with 1,000 faults at once"
 	@echo "make calibrate  40 plans through Envoy with real traffic: what was observed beside what was counted"
 	@echo "make misbehaviour  200 plans and an Executor that does something wrong with each"
 	@echo "make in-flight  what many plans in flight cost, and how long a killed worker or Redis delays them"
@@ -83,6 +85,12 @@ check: $(VENV)/.ready
 campaign: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000 --peer
 	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000
+
+dead-man: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.dead_man
+
+executor-load: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.executor_load
 
 calibrate: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.calibrate --slow-data-plane

@@ -69,7 +69,10 @@ class Stage:
     """When Redis syncs its file. Unless this is `always`, a killed Redis may forget acknowledged writes."""
 
     serves: Sequence[str] = ()
-    """Another Executor instead of the stub: a module and its arguments. `{port}` becomes its port."""
+    """Another Executor instead of the stub: a module and its arguments.
+
+    `{port}` becomes its port, and `{folder}` the stage's folder.
+    """
 
     workers: list[Process] = field(default_factory=list)
     redis: Process = field(init=False)
@@ -87,7 +90,8 @@ class Stage:
             ("counting_executor", self.journal) if self.counting else ("stub_executor", self.trace_bytes)
         )
         serves = self.serves or [f"benchmarks.{module}", "{port}", str(argument)]
-        serve = [part.replace("{port}", str(self.executor_port)) for part in serves]
+        port, place = str(self.executor_port), str(self.folder)
+        serve = [part.replace("{port}", port).replace("{folder}", place) for part in serves]
         self.executor = self._process("executor", Command([sys.executable, "-m", *serve]))
 
     @property

@@ -43,7 +43,6 @@ LONGEST_REASON = 300
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 RESOURCE = "type.googleapis.com/envoy.service.discovery.v3.Resource"
 ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
-RENEWAL = "renewal"
 RUNTIME = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
 
 
@@ -65,6 +64,15 @@ class _Published:
     """Done once Envoy has taken it. Its exception is `RefusedError` if Envoy refused it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A response that Envoy has not answered yet."""
+
+    version: str
+    renewal: asyncio.Future[None] | None
+    """What is done once Envoy has taken the response, if that renews the runtime layer."""
+
+
 class ControlPlane:
     """Serves one Envoy, on a Unix socket. One coroutine at a time may publish or renew."""
 
@@ -73,8 +81,8 @@ class ControlPlane:
         epoch = time.time_ns()  # Envoy may have versions from before a restart
         self._versions = (f"{epoch}.{number}" for number in itertools.count())
         self._published: dict[str, _Published] = {}
-        self._sent: dict[str, str] = {}
-        """What each response that is under way is about, by its nonce: a version, or a renewal."""
+        self._sent: dict[str, _Sent] = {}
+        """The responses that are under way, by their nonces."""
 
         self._stream: asyncio.Queue[DiscoveryResponse] | None = None
         self._renewal: asyncio.Future[None] | None = None
@@ -113,7 +121,8 @@ class ControlPlane:
     async def publish(self, routes: RouteConfiguration | None, runtime: Runtime | None) -> None:
         """Have Envoy take both; None is for what has not changed. Returns once both are in force.
 
-        Raises `RefusedError` if Envoy refuses one, and `EnvoyError` if it does not answer in time.
+        Raises `RefusedError` if Envoy refuses one, and `EnvoyError` if it does not answer in time. Then new
+        routes are taken back. A runtime layer alone is not: what it takes away does not come back.
         """
         before = dict(self._published)
         for kind, message in ((ROUTES, routes), (RUNTIME, runtime)):
@@ -123,7 +132,8 @@ class ControlPlane:
         try:
             await self._within(*(each.taken for each in self._published.values()))
         except BaseException:
-            self._restore(before)
+            if routes is not None:
+                self._restore(before)
             raise
 
     async def renew(self) -> None:
@@ -132,8 +142,13 @@ class ControlPlane:
         The layer is sent again: Envoy 1.40 does not take a resource without content as a renewal.
         """
         self._renewal = asyncio.get_running_loop().create_future()
-        self._post(_response(RUNTIME, self._published[RUNTIME]), RENEWAL)
+        self._send(RUNTIME)
         await self._within(self._renewal)
+
+    def give_up(self, reason: str) -> None:
+        """Whatever waits for Envoy at this moment raises `EnvoyError`, because Envoy has ended."""
+        for waiting in (self._renewal, *(each.taken for each in self._published.values())):
+            _settle(waiting, EnvoyError(reason))
 
     async def _serve(self, requests: AsyncIterator[DiscoveryRequest], context: _Context) -> None:
         """Envoy's stream: it subscribes to both kinds, and acknowledges or refuses each response."""
@@ -159,25 +174,24 @@ class ControlPlane:
                 self._published[kind] = _Published(Runtime(name=LAYER), next(self._versions))
             self._send(kind)
             return
-        about = self._sent.pop(request.response_nonce, "")
-        published = self._published[kind]
+        sent = self._sent.pop(request.response_nonce, None)
         if kind == RUNTIME:
             self._fresh_until = time.monotonic() + TTL_S
-        if about == RENEWAL:
-            _settle(self._renewal, None)
-        elif about == published.version:
-            refused = request.HasField("error_detail")
-            _settle(published.taken, RefusedError(_reason(request)) if refused else None)
+        if sent is None:
+            return
+        refused = RefusedError(_reason(request)) if request.HasField("error_detail") else None
+        _settle(sent.renewal, refused)
+        if sent.version == self._published[kind].version:
+            _settle(self._published[kind].taken, refused)
 
     def _send(self, kind: str) -> None:
-        published = self._published[kind]
-        self._post(_response(kind, published), published.version)
-
-    def _post(self, response: DiscoveryResponse, about: str) -> None:
-        """Put a response into Envoy's stream. Without one, Envoy gets what is published once it connects."""
+        """Put what is published into Envoy's stream. Without one, Envoy gets it once it connects."""
         if self._stream is not None:
+            published = self._published[kind]
+            response = _response(kind, published)
             response.nonce = next(self._versions)
-            self._sent[response.nonce] = about
+            renewal = self._renewal if kind == RUNTIME else None
+            self._sent[response.nonce] = _Sent(published.version, renewal)
             self._stream.put_nowait(response)
 
     def _restore(self, before: dict[str, _Published]) -> None:
@@ -223,3 +237,4 @@ def _settle(answer: asyncio.Future[None] | None, error: Exception | None) -> Non
         answer.set_result(None)
     else:
         answer.set_exception(error)
+        answer.exception()  # it is not missed if no one waits any more

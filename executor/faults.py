@@ -84,6 +84,9 @@ class Fault:
     in_force: bool = False
     """Whether it has come into force."""
 
+    began_s: float = 0.0
+    """The same moment as `start_time`, by the steady clock of this process, once it is in force."""
+
     stopping: bool = False
     """Whether it is to end before its time."""
 
@@ -109,9 +112,14 @@ class Fault:
         """When it ends by itself."""
         return self.start_time + timedelta(seconds=self.request.duration_seconds)
 
-    def wanted(self, now: datetime) -> bool:
+    @property
+    def ends_by_s(self) -> float:
+        """When it ends at the latest, by the steady clock, once it is in force."""
+        return self.began_s + self.request.duration_seconds
+
+    def wanted(self, steady_s: float) -> bool:
         """Whether Envoy should inject it: not beyond its time, whatever else happens."""
-        return self.active and not self.stopping and not (self.in_force and now >= self.planned_end)
+        return self.active and not self.stopping and not (self.in_force and steady_s >= self.ends_by_s)
 
     @property
     def target(self) -> tuple[str, str]:
@@ -141,26 +149,42 @@ class Fault:
             if now >= last:
                 self.tally.give_up(last.timestamp())
 
-    def begin(self, now: datetime) -> None:
+    def begin(self, now: datetime, steady_s: float) -> None:
         """It has come into force."""
-        self.start_time, self.in_force = now, True
+        self.start_time, self.began_s, self.in_force = now, steady_s, True
 
-    def lapse(self, now: datetime) -> None:
-        """Envoy has dropped it by itself, at `now` or a little earlier, because nothing renewed it."""
+    def go_on(self, now: datetime, steady_s: float) -> None:
+        """It began in another process. It does not last longer because the clock was set back meanwhile."""
+        self.began_s = steady_s - max(0.0, (now - self.start_time).total_seconds())
+
+    def end(self, steady_s: float) -> None:
+        """Envoy has taken it away. Its window is as long as it really was, also if the clock was set."""
+        if self.active:
+            self.end_time = self.start_time + timedelta(seconds=self._lasted_s(steady_s))
+
+    def lapse(self, steady_s: float) -> None:
+        """Envoy has dropped it by itself, then or a little earlier, because nothing renewed it."""
         if not self.active:
             return
         self.doubt = self.doubt or LAPSED
-        if not self.in_force or now < self.planned_end:
-            lasted = (now - self.start_time).total_seconds() if self.in_force else 0.0
-            self.error = f"it lapsed after {lasted:.1f} of {self.request.duration_seconds} s: {LAPSED}"
-        self.end_time = max(now, self.start_time)
+        if not self.in_force or steady_s < self.ends_by_s:
+            lasted, planned = self._lasted_s(steady_s), self.request.duration_seconds
+            self.error = f"it lapsed after {lasted:.1f} of {planned} s: {LAPSED}"
+        self.end(steady_s)
+
+    def cancel(self) -> None:
+        """It has never come into force, and will not."""
+        self.end_time, self.arrivals_known = self.start_time, True
 
     def break_off(self, now: datetime, error: str) -> None:
         """Envoy has ended, and with it the fault and each request that was under way."""
         if self.active:
-            self.end_time, self.error = now, error
+            self.end_time, self.error = max(now, self.start_time), error
         self.arrivals_known = True
         self.tally.give_up(now.timestamp())
+
+    def _lasted_s(self, steady_s: float) -> float:
+        return max(0.0, steady_s - self.began_s) if self.in_force else 0.0
 
     @property
     def _held(self) -> timedelta:
@@ -229,8 +253,8 @@ class FaultRegistry:
         self._unsettled.pop(fault.apply_id, None)
         if self._by_target.get(fault.target) is fault:
             del self._by_target[fault.target]
-        if fault.key is not None:
-            self._by_key.pop(fault.key, None)
+        if fault.key is not None and self._by_key.get(fault.key) is fault:
+            del self._by_key[fault.key]
 
     def active(self) -> list[Fault]:
         """The faults that Envoy injects, or is about to."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from executor.access_log import AccessLog
@@ -16,7 +17,9 @@ from executor.routes import runtime_layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
+    from executor.clock import Clock
     from executor.contract import FaultApply
     from executor.control_plane import ControlPlane
     from executor.envoy import Envoy
@@ -27,13 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Injector"]
 
-KEPT_FOR = timedelta(seconds=TTL_S)
-"""How long Envoy keeps faults on after a renewal."""
+RENEW_AFTER_S = TTL_S / 3
 
-RENEW_AFTER = KEPT_FOR / 3
-
-MARGIN = timedelta(seconds=0.5)
-"""A renewal that begins later than this before the end of `KEPT_FOR` may come too late."""
+MARGIN_S = 0.5
+"""A renewal that begins later than this before Envoy drops all faults may come too late."""
 
 LOGGED_WITHIN_S = 3.0
 """How long Envoy may take to write down what has happened."""
@@ -46,6 +46,9 @@ SETTLED_WITHIN_S = 0.5
 
 LOOK_EVERY_S = 0.01
 WATCH_EVERY_S = 0.25
+
+TROUBLE = (EnvoyError, sqlite3.Error)
+"""What may pass by itself. Until then faults end, and none begins."""
 
 RESTARTED = "the Executor was restarted while it was on, and it may have been off for a moment"
 
@@ -63,6 +66,7 @@ class Injector:
         table: RouteTable,
         faults: FaultRegistry,
         store: Store,
+        clock: Clock,
         wait_for_answers: timedelta,
     ) -> None:
         """`wait_for_answers`: how long after a fault, and after its delay, requests may still be answered."""
@@ -72,16 +76,20 @@ class Injector:
         self._log = AccessLog(envoy.files.access_log)
         self._faults = faults
         self._store = store
+        self._clock = clock
         self._wait_for_answers = wait_for_answers
         self._changing = asyncio.Lock()
         self._wake = asyncio.Event()
         self._begun: dict[str, asyncio.Future[None]] = {}
         self._ended: dict[str, asyncio.Future[None]] = {}
-        self._renewal_sent = self._renewed = _now()
+        self._have_renewed(clock.steady_s())
         self._on: set[str] = set()
         """The faults that are on by what was published last."""
 
         self._unsaved: dict[str, Fault] = {}
+        self._gone: list[Fault] = []
+        """Those that the store is to forget."""
+
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, *, adopted: bool) -> None:
@@ -95,7 +103,7 @@ class Injector:
         if not adopted:
             await self._envoy.start()
         await self._control.taken()
-        self._renewal_sent = self._renewed = _now()
+        self._have_renewed(self._clock.steady_s())
         self._on = {fault.apply_id for fault in wanted}
         self._save()
 
@@ -106,8 +114,8 @@ class Injector:
             try:
                 async with self._changing:
                     await self._advance()
-            except EnvoyError as exc:
-                logger.error("Envoy does not take what it should have, trying again: %s", exc)  # noqa: TRY400
+            except TROUBLE as exc:
+                logger.error("faults do not change as they should, trying again: %s", exc)  # noqa: TRY400
                 await asyncio.sleep(WATCH_EVERY_S)
 
     async def watch(self) -> None:
@@ -116,7 +124,7 @@ class Injector:
             await asyncio.sleep(WATCH_EVERY_S)
             try:
                 await self._look_after()
-            except (EnvoyError, OSError, TimeoutError):
+            except (*TROUBLE, OSError, TimeoutError):
                 logger.exception("Envoy is in trouble")
 
     async def apply(self, request: FaultApply, key: str | None, not_after: datetime | None = None) -> Fault:
@@ -127,8 +135,8 @@ class Injector:
         """
         fault = self._faults.repeated(key, request)
         if fault is None:
-            refuse_after(not_after, _now())
-            fault = self._faults.add(request, key, _now(), not_after)
+            refuse_after(not_after, self._clock.now())
+            fault = self._faults.add(request, key, self._clock.now(), not_after)
             self._begun[fault.apply_id] = asyncio.get_running_loop().create_future()
             self._wake.set()
         begun = self._begun.get(fault.apply_id)
@@ -144,7 +152,7 @@ class Injector:
     def current(self) -> list[Fault]:
         """The faults that are not over."""
         self._look()
-        return self._faults.current(_now())
+        return self._faults.current(self._clock.now())
 
     async def end(self, fault: Fault) -> None:
         """Take the fault away, if it is still there. Raises `EnvoyError`, and then it is tried again."""
@@ -169,7 +177,7 @@ class Injector:
         """Take all faults away; those that were there. Raises `EnvoyError`."""
         active = self._faults.active()
         await asyncio.gather(*(self.end(fault) for fault in active))
-        return active
+        return [fault for fault in active if fault.in_force]
 
     async def settle(self, fault: Fault) -> bool:
         """Whether all requests of the fault have ended, or were given up. Waits a little if it has ended."""
@@ -190,42 +198,49 @@ class Injector:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._look()
-        self._save()
+        try:
+            self._save()
+        except sqlite3.Error as exc:
+            logger.error("the last figures are not kept: %s", exc)  # noqa: TRY400
 
     def _restore(self, *, adopted: bool) -> None:
-        stored, now = self._store.read(), _now()
+        stored, now, steady_s = self._store.read(), self._clock.now(), self._clock.steady_s()
         self._log.restore(stored.position)
-        lapsed = min(now, stored.renewed_at + KEPT_FOR) if stored.renewed_at else now
+        dropped = now if stored.renewed_at is None else stored.renewed_at + timedelta(seconds=TTL_S)
+        left_s = (dropped - now).total_seconds()
         for fault in stored.faults:
+            fault.go_on(now, steady_s)
             if fault.active and not adopted:
-                fault.break_off(lapsed, "Envoy ended while the Executor was away")
-            elif fault.active and (not fault.in_force or now > lapsed - MARGIN):
-                fault.lapse(lapsed)
+                fault.break_off(min(now, dropped), "Envoy ended while the Executor was away")
+            elif fault.active and (not fault.in_force or left_s < MARGIN_S):
+                fault.lapse(steady_s + min(0.0, left_s))
             elif fault.active:
                 fault.doubt = RESTARTED
             self._faults.restore(fault)
             self._unsaved[fault.apply_id] = fault
 
     async def _until_something_is_due(self) -> None:
-        due = min([self._renewed + RENEW_AFTER, *(fault.planned_end for fault in self._in_force())])
+        due_s = min([self._renewed_s + RENEW_AFTER_S, *(fault.ends_by_s for fault in self._in_force())])
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, (due - _now()).total_seconds())):
+            async with asyncio.timeout(max(0.0, due_s - self._clock.steady_s())):
                 await self._wake.wait()
         self._wake.clear()
 
     async def _advance(self) -> None:
         """Have Envoy inject what it should inject at this moment, and no more."""
-        if _now() > self._renewal_sent + KEPT_FOR - MARGIN:
+        if self._clock.steady_s() > self._renewal_sent_s + TTL_S - MARGIN_S:
             self._lapse()
         begins = self._pending()
         try:
             await self._change(begins)
         except RefusedError as exc:
             for fault in begins:  # one that Envoy refuses does not keep the others from beginning
-                await self._begin_alone(fault, exc if len(begins) == 1 else None)
-        except EnvoyError as exc:
+                if fault.active:
+                    await self._begin_alone(fault, exc if len(begins) == 1 else None)
+        except TROUBLE as exc:
             for fault in begins:
-                self._fail(fault, exc)
+                if not fault.in_force:
+                    self._fail(fault, _as_envoys(exc))
             raise
 
     async def _begin_alone(self, fault: Fault, refused: RefusedError | None) -> None:
@@ -233,45 +248,54 @@ class Injector:
             if refused is not None:
                 raise refused
             await self._change([fault])
-        except EnvoyError as exc:
-            self._fail(fault, exc)
+        except TROUBLE as exc:
+            if not fault.in_force:
+                self._fail(fault, _as_envoys(exc))
 
     async def _change(self, begins: Sequence[Fault]) -> None:
         """Begin these faults, end those whose time is over, and renew the others. Raises `EnvoyError`."""
-        goes_on = [fault for fault in self._in_force() if fault.wanted(_now())]
-        ends = [fault for fault in self._in_force() if not fault.wanted(_now())]
+        steady_s, in_force = self._clock.steady_s(), self._in_force()
+        goes_on = [fault for fault in in_force if fault.wanted(steady_s)]
+        ends = [fault for fault in in_force if not fault.wanted(steady_s)]
         if begins:
             await self._control.renew()  # an Envoy that does not answer begins nothing
             begins = self._in_time(begins)
         wanted = [*goes_on, *begins]
         on = {fault.apply_id for fault in wanted}
         self._save(*begins)  # else an Executor that is restarted would not know of them
-        sent = _now()
+        sent_s = self._clock.steady_s()
         if begins:
             await self._control.publish(self._table.configuration(wanted), runtime_layer(wanted))
         elif on != self._on:
             await self._control.publish(None, runtime_layer(wanted))
         else:
             await self._control.renew()
-        self._renewal_sent, self._renewed, self._on = sent, _now(), on
+        self._have_renewed(sent_s)
+        self._on = on
         self._have_begun(begins)
-        self._have_ended(ends, self._renewed)
+        self._have_ended(ends)
         self._save(*begins, *ends)
+
+    def _have_renewed(self, sent_s: float) -> None:
+        """Envoy has taken what was sent at `sent_s`."""
+        self._renewal_sent_s, self._renewed_s = sent_s, self._clock.steady_s()
+        self._renewed = self._clock.now()
 
     def _have_begun(self, begins: Sequence[Fault]) -> None:
         for fault in begins:
-            fault.begin(self._renewed)
+            fault.begin(self._renewed, self._renewed_s)
             if fault.not_after is not None and fault.start_time > fault.not_after:
                 fault.stopping = True  # its apply is refused once it is taken away
                 self._wake.set()
             else:
                 _resolve(self._begun.pop(fault.apply_id, None))
 
-    def _have_ended(self, ends: Sequence[Fault], now: datetime) -> None:
+    def _have_ended(self, ends: Sequence[Fault]) -> None:
         for fault in ends:
-            fault.end_time = fault.end_time or now
+            fault.end(self._renewed_s)
             _resolve(self._ended.pop(fault.apply_id, None))
-            self._in_time([fault] if fault.apply_id in self._begun else [])
+            if fault.apply_id in self._begun and fault.not_after is not None:
+                self._fail(fault, TooLateError(f"the fault began after {fault.not_after.isoformat()}"))
         if ends:
             task = asyncio.create_task(self._know_arrivals(ends))
             self._tasks.add(task)
@@ -279,12 +303,12 @@ class Injector:
 
     def _lapse(self) -> None:
         """Envoy was not renewed for so long that it has dropped all faults, or is about to."""
-        lapsed = self._renewed + KEPT_FOR
         faults = self._in_force()
-        logger.error("Envoy was not renewed in time: %d faults have lapsed", len(faults))
+        if faults:
+            logger.error("Envoy was not renewed in time: %d faults have lapsed", len(faults))
         for fault in faults:
-            fault.lapse(min(lapsed, _now()))
-        self._have_ended(faults, lapsed)
+            fault.lapse(min(self._renewed_s + TTL_S, self._clock.steady_s()))
+        self._have_ended(faults)
 
     def _pending(self) -> list[Fault]:
         return [fault for fault in self._faults.active() if not fault.in_force]
@@ -293,14 +317,15 @@ class Injector:
         return [fault for fault in self._faults.active() if fault.in_force]
 
     def _wanted(self) -> list[Fault]:
-        return [fault for fault in self._in_force() if fault.wanted(_now())]
+        steady_s = self._clock.steady_s()
+        return [fault for fault in self._in_force() if fault.wanted(steady_s)]
 
     def _in_time(self, pending: Sequence[Fault]) -> list[Fault]:
         """Those that may still begin."""
         in_time = []
         for fault in pending:
             try:
-                refuse_after(fault.not_after, _now())
+                refuse_after(fault.not_after, self._clock.now())
             except TooLateError as exc:
                 self._fail(fault, exc)
             else:
@@ -309,8 +334,12 @@ class Injector:
 
     def _fail(self, fault: Fault, error: Exception) -> None:
         """The fault does not begin, and its key may be used again."""
+        fault.cancel()
         self._faults.drop(fault)
-        self._store.save(gone=[fault])
+        self._gone.append(fault)
+        with suppress(sqlite3.Error):  # the next change tries again
+            self._store.save(gone=self._gone)
+            self._gone.clear()
         _resolve(self._begun.pop(fault.apply_id, None), error)
 
     async def _know_arrivals(self, ended: Sequence[Fault]) -> None:
@@ -331,6 +360,7 @@ class Injector:
     async def _look_after(self) -> None:
         self._look()
         if not self._envoy.alive:
+            self._control.give_up("Envoy has ended")  # else a change that is under way would wait for it
             async with self._changing:
                 await self._start_again()
         for news in await self._log.rotate(self._envoy):
@@ -344,17 +374,18 @@ class Injector:
         logger.error("Envoy has ended by itself: starting it again, without faults")
         for fault in self._faults.unsettled():
             if fault.apply_id not in self._begun:
-                fault.break_off(_now(), "Envoy ended by itself while the fault was on")
+                fault.break_off(self._clock.now(), "Envoy ended by itself while the fault was on")
                 self._unsaved[fault.apply_id] = fault
                 _resolve(self._ended.pop(fault.apply_id, None))
         self._control.begin_with(self._table.configuration([]), runtime_layer([]))
+        self._on = set()
         await self._envoy.start()
         await self._control.taken()
-        self._renewal_sent = self._renewed = _now()
+        self._have_renewed(self._clock.steady_s())
 
     def _look(self) -> None:
         self._read_log()
-        self._faults.settle(_now(), self._wait_for_answers)
+        self._faults.settle(self._clock.now(), self._wait_for_answers)
 
     def _read_log(self) -> None:
         for news in self._log.news():
@@ -375,13 +406,22 @@ class Injector:
     def _save(self, *faults: Fault) -> None:
         """Keep these faults, and all that has changed, with the place in the log up to which it was read."""
         self._unsaved.update((fault.apply_id, fault) for fault in faults)
+        self._gone += self._faults.forgotten()
         self._store.save(
-            self._unsaved.values(),
-            gone=self._faults.forgotten(),
+            [fault for fault in self._unsaved.values() if self._faults.find(fault.apply_id) is fault],
+            gone=self._gone,
             position=self._log.position,
             renewed_at=self._renewed,
         )
         self._unsaved.clear()
+        self._gone.clear()
+
+
+def _as_envoys(error: Exception) -> Exception:
+    """The same as an error that the API knows."""
+    if isinstance(error, sqlite3.Error):
+        return EnvoyError(f"the Executor cannot keep its state: {error}")
+    return error
 
 
 def _resolve(waiting: asyncio.Future[None] | None, error: Exception | None = None) -> None:
@@ -392,7 +432,3 @@ def _resolve(waiting: asyncio.Future[None] | None, error: Exception | None = Non
     else:
         waiting.set_exception(error)
         waiting.exception()  # it is not missed if there is no caller any more
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

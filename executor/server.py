@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from executor.app import create_app
+from executor.clock import Clock
 from executor.control_plane import ControlPlane, EnvoyError
 from executor.envoy import Envoy
 from executor.faults import FaultRegistry
@@ -121,6 +122,7 @@ async def _data_plane(
         table=RouteTable(services),
         faults=faults,
         store=store,
+        clock=Clock(),
         wait_for_answers=timedelta(seconds=options.wait_for_answers_sec),
     )
     stack.push_async_callback(_leave, envoy, options, signals)

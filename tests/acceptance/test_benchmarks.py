@@ -53,3 +53,10 @@ def test_misbehaviour_is_noticed() -> None:
     done = run("benchmarks.misbehaviour", "--plans", "40")
     assert done.stdout.splitlines()[-1] == "misbehaviour: plans=40 unnoticed=0"
     assert done.returncode == 0
+
+
+def test_no_fault_outlives_a_kill_of_everything_that_could_end_it() -> None:
+    done = run("benchmarks.dead_man", "--rounds", "1")
+    line = done.stdout.splitlines()[-1]
+    assert re.fullmatch(r"dead-man: rounds=1 max_outlived_s=[0-9.]+ failed_requests=0 unresolved=0", line)
+    assert done.returncode == 0

@@ -194,23 +194,23 @@ def test_a_registry_takes_so_many_active_faults_and_no_more() -> None:
 
 def begun() -> Fault:
     fault = FaultRegistry().add(request(), "k1", NOW)
-    fault.begin(NOW + seconds(1))
+    fault.begin(NOW + seconds(1), 101.0)
     return fault
 
 
 def test_a_fault_is_wanted_from_its_apply_to_its_end() -> None:
     pending = FaultRegistry().add(request(), None, NOW)
-    assert pending.wanted(NOW + timedelta(days=1)), "its time begins when it is in force"
+    assert pending.wanted(1e6), "its time begins when it is in force"
     fault = begun()
-    assert fault.wanted(NOW + seconds(5.9))
-    assert not fault.wanted(NOW + seconds(6))
+    assert fault.wanted(105.9)
+    assert not fault.wanted(106.0)
     fault.stopping = True
-    assert not fault.wanted(NOW + seconds(2))
+    assert not fault.wanted(102.0)
 
 
 def test_a_fault_that_lapses_before_its_time_fails_and_says_after_how_long() -> None:
     fault = begun()
-    fault.lapse(NOW + seconds(3))
+    fault.lapse(103.0)
     assert (fault.end_time, fault.active) == (NOW + seconds(3), False)
     assert "lapsed after 2.0 of 5 s" in fault.error
     assert "did not renew it" in fault.doubt
@@ -218,14 +218,39 @@ def test_a_fault_that_lapses_before_its_time_fails_and_says_after_how_long() -> 
 
 def test_a_fault_that_lapses_after_its_time_is_complete_with_a_doubt() -> None:
     fault = begun()
-    fault.lapse(NOW + seconds(7))
+    fault.lapse(107.0)
     assert (fault.end_time, fault.error) == (NOW + seconds(7), "")
     assert "did not renew it" in fault.doubt
 
 
+@pytest.mark.parametrize(
+    ("passed_s", "ends_by_s"),
+    [
+        pytest.param(2, 204.0, id="two seconds passed"),
+        pytest.param(-3600, 206.0, id="the clock was set back"),
+        pytest.param(60, 146.0, id="its time has passed"),
+    ],
+)
+def test_a_fault_goes_on_in_another_process_for_the_rest_of_its_time(
+    passed_s: float, ends_by_s: float
+) -> None:
+    fault = begun()
+    fault.go_on(fault.start_time + seconds(passed_s), 201.0)
+    assert fault.ends_by_s == ends_by_s
+
+
+def test_a_fault_that_is_dropped_twice_leaves_its_key_to_the_next_one() -> None:
+    faults = FaultRegistry()
+    first = faults.add(request(), "k1", NOW)
+    faults.drop(first)
+    second = faults.add(request(), "k1", NOW)
+    faults.drop(first)
+    assert faults.repeated("k1", request()) is second
+
+
 def test_a_fault_that_has_ended_does_not_lapse() -> None:
     fault = ended(begun(), NOW + seconds(2))
-    fault.lapse(NOW + seconds(3))
+    fault.lapse(103.0)
     assert (fault.end_time, fault.error, fault.doubt) == (NOW + seconds(2), "", "")
 
 

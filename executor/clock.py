@@ -1,0 +1,20 @@
+"""What time it is. The clock of the machine may be set; the steady one may not."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+__all__ = ["Clock"]
+
+
+class Clock:
+    """The clocks of this machine."""
+
+    def now(self) -> datetime:
+        """The date and time in UTC, for people and for other machines."""
+        return datetime.now(UTC)
+
+    def steady_s(self) -> float:
+        """Seconds since some moment. All that must end in time goes by these."""
+        return time.monotonic()
