@@ -23,7 +23,7 @@ from benchmarks.plans import api
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["FAULTED", "SERVICE", "TARGETS", "Log", "Request"]
+__all__ = ["FAULTED", "OK", "SERVICE", "TARGETS", "Log", "Request", "answer_ok"]
 
 SERVICE = "Target"
 TARGETS = 16
@@ -82,13 +82,14 @@ def _request(line: str) -> Request:
     return Request(float(sent), float(answered), int(status), path)
 
 
-async def _answer(path: str, query: str) -> int:
+async def answer_ok(path: str, query: str) -> int:
+    """Every request gets 200 (`Service`)."""
     del path, query
     return OK
 
 
 async def _serve(port: int) -> None:
-    async with await serve(_answer, port) as server:
+    async with await serve(answer_ok, port) as server:
         await server.serve_forever()
 
 

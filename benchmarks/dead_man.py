@@ -16,9 +16,7 @@ Exit code 1 if one of the bounds does not hold. The same seed gives the same mom
 from __future__ import annotations
 
 import argparse
-import os
 import random
-import signal
 import socket
 import sys
 import time
@@ -32,7 +30,7 @@ from benchmarks.bystanders import FAULTED, SERVICE, TARGETS, Log
 from benchmarks.chaos_campaign import OPTIONS, outcome
 from benchmarks.plans import plan
 from benchmarks.processes import Command, Process, free_port
-from benchmarks.stage import celery_worker, stage, until
+from benchmarks.stage import celery_worker, envoy_ends, stage, until
 from dispatcher import Dispatcher, LedgerUnavailableError, PlanUnknownError, ResultTimeoutError
 from dispatcher.tasks.app import make_celery
 
@@ -114,7 +112,7 @@ def _rounds(count: int, chance: random.Random) -> Iterator[Round]:
     serves += ["--service", f"{SERVICE}=127.0.0.1:{service_port}"]
     with (
         stage(serves=serves, appendfsync="always") as made,
-        _envoy_ends(made),
+        envoy_ends(made),
         _bystanders(made.folder, service_port, proxy_port) as log,
         Dispatcher(made.settings) as dispatcher,
     ):
@@ -214,17 +212,6 @@ def _listens(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
         return True
     return False
-
-
-@contextmanager
-def _envoy_ends(made: Stage) -> Iterator[None]:
-    """Envoy outlives the Executor, but not this context."""
-    try:
-        yield
-    finally:
-        made.executor.kill()
-        with suppress(OSError, ValueError):
-            os.kill(int((made.folder / "state" / "envoy.pid").read_text("utf-8")), signal.SIGKILL)
 
 
 if __name__ == "__main__":

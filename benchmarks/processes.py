@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["REPOSITORY", "TICKS_PER_S", "Command", "Process", "free_port"]
+__all__ = ["REPOSITORY", "TICKS_PER_S", "Command", "Process", "free_port", "memory_kb"]
 
 REPOSITORY = Path(__file__).parents[1]
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -99,7 +99,7 @@ class Process:
 
     def memory_kb(self) -> int:
         """Its memory; pages that processes share are counted once."""
-        return sum(_memory_kb(pid) for pid in self.members())
+        return sum(memory_kb(pid) for pid in self.members())
 
 
 def free_port() -> int:
@@ -125,7 +125,7 @@ def _cpu_s(pid: int) -> float:
     return sum(map(int, fields[11:15])) / TICKS_PER_S
 
 
-def _memory_kb(pid: int) -> int:
+def memory_kb(pid: int) -> int:
     """Proportional set size of a process."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8").splitlines()

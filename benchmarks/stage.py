@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import tempfile
 import threading
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-__all__ = ["Counts", "Stage", "celery_worker", "stage", "until"]
+__all__ = ["Counts", "Stage", "celery_worker", "envoy_ends", "stage", "until"]
 
 READY_WITHIN_S = 60.0
 REACHED_WITHIN_S = 120.0
@@ -222,6 +224,17 @@ def stage(
             yield made
         finally:
             made.end()
+
+
+@contextmanager
+def envoy_ends(made: Stage) -> Iterator[None]:
+    """Envoy of an Executor with `--state-dir {folder}/state` outlives it, but not this context."""
+    try:
+        yield
+    finally:
+        made.executor.kill()
+        with suppress(OSError, ValueError):
+            os.kill(int((made.folder / "state" / "envoy.pid").read_text("utf-8")), signal.SIGKILL)
 
 
 def celery_worker(app: str, number: int, environment: dict[str, str], *options: str) -> Command:

@@ -60,3 +60,9 @@ def test_no_fault_outlives_a_kill_of_everything_that_could_end_it() -> None:
     line = done.stdout.splitlines()[-1]
     assert re.fullmatch(r"dead-man: rounds=1 max_outlived_s=[0-9.]+ failed_requests=0 unresolved=0", line)
     assert done.returncode == 0
+
+
+def test_many_faults_at_once_begin_and_end() -> None:
+    done = run("benchmarks.executor_load", "--faults", "40")
+    assert re.fullmatch(r"executor-load: faults=40 applies_per_s=.* wrong=0", done.stdout.splitlines()[-1])
+    assert done.returncode == 0

@@ -1,0 +1,165 @@
+"""What the reference Executor does with 1,000 faults at once.
+
+`python -m benchmarks.executor_load`. Clients apply 1,000 faults concurrently over the faults API, each to a
+path of its own, and stop them concurrently afterwards. Envoy, the Executor and the clients share this
+machine:
+
+    applies_per_s    from the first apply to the last answer. An apply is answered once its fault is in force
+    in_force_p95_ms  from sending an apply to its fault's `start_time`, at which Envoy had it
+    stops_per_s      from the first stop to the last answer
+    executor_mb      memory of the Executor with all faults active (before: without any)
+    envoy_mb         the same of Envoy
+
+Exit code 1 if an apply or a stop fails, if a fault in force does not hit a request, or if one does after its
+end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from benchmarks.bystanders import OK, SERVICE, answer_ok
+from benchmarks.calibrate import open_more_files
+from benchmarks.calibration.http import serve
+from benchmarks.figures import quantile
+from benchmarks.plans import api, body
+from benchmarks.processes import free_port, memory_kb
+from benchmarks.stage import envoy_ends, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable
+
+    from benchmarks.stage import Stage
+
+FAULTS = 1_000
+LASTS_S = 3_600
+ABORTED = 503
+LOOKED_AT = 50
+"""How many targets get a request to see whether they have a fault."""
+
+MOST_PRINTED = 10
+HEAD = """\
+| faults | applies/s | in force after p50 / p95 (ms) | stops/s | Executor (MB, before) | Envoy (MB, before) |
+|---:|---:|---:|---:|---:|---:|"""
+
+
+@dataclass
+class Load:
+    """One Executor under load, and what was found."""
+
+    made: Stage
+    session: aiohttp.ClientSession
+    faults: int
+    wrong: list[str] = field(default_factory=list)
+
+    async def run(self) -> tuple[str, str]:
+        """Apply, look, stop and look: the line, and the row of a table."""
+        before = self._memory_mb()
+        sent, took_s = await self._timed(self._apply(number) for number in range(self.faults))
+        listed = await self._ask("GET", "/v1/faults")
+        late_ms = [(_seconds(each["start_time"]) - sent[each["api"]]) * 1000 for each in listed["faults"]]
+        after = self._memory_mb()
+        await self._look(ABORTED)
+        ids = [each["apply_id"] for each in listed["faults"]]
+        _, stopped_s = await self._timed(self._stop(apply_id) for apply_id in ids)
+        await self._look(OK)
+        if len(ids) != self.faults:
+            self.wrong.append(f"{len(ids)} faults are listed, and not {self.faults}")
+        p50, p95 = quantile(late_ms, 0.5), quantile(late_ms, 0.95)
+        per_s, stops_per_s = self.faults / took_s, len(ids) / stopped_s
+        line = f"faults={self.faults} applies_per_s={per_s:.0f}"
+        line += f" in_force_p50_ms={p50:.0f} in_force_p95_ms={p95:.0f}"
+        line += f" stops_per_s={stops_per_s:.0f} executor_mb={after[0]:.0f} envoy_mb={after[1]:.0f}"
+        row = f"| {self.faults:,} | {per_s:.0f} | {p50:.0f} / {p95:.0f} | {stops_per_s:.0f} |"
+        row += "".join(f" {now:.0f} ({then:.0f}) |" for now, then in zip(after, before, strict=True))
+        return line, row
+
+    async def _timed(self, calls: Iterable[Awaitable[tuple[str, float]]]) -> tuple[dict[str, float], float]:
+        begun = time.monotonic()
+        done = dict(await asyncio.gather(*calls))
+        return done, time.monotonic() - begun
+
+    async def _apply(self, number: int) -> tuple[str, float]:
+        """Apply one; its path, and when the apply was sent."""
+        sent = time.time()
+        applied = await self._ask("POST", "/v1/faults/apply", body(number, LASTS_S))
+        if applied["status"] != "applied":
+            self.wrong.append(f"an apply: {applied}")
+        return api(number), sent
+
+    async def _stop(self, apply_id: str) -> tuple[str, float]:
+        stopped = await self._ask("DELETE", f"/v1/faults/{apply_id}")
+        if stopped["status"] != "completed":
+            self.wrong.append(f"a stop: {stopped}")
+        return apply_id, time.time()
+
+    async def _look(self, expected: int) -> None:
+        """Send a request to some of the targets."""
+        for number in range(0, self.faults, max(1, self.faults // LOOKED_AT)):
+            url, headers = self._proxy + api(number), {"Host": SERVICE}
+            async with self.session.get(url, headers=headers) as answer:
+                if answer.status != expected:
+                    self.wrong.append(f"{api(number)} is answered with {answer.status}, and not {expected}")
+
+    async def _ask(self, method: str, path: str, content: Any = None) -> Any:
+        async with self.session.request(method, self.made.executor_url + path, json=content) as answer:
+            return await answer.json()
+
+    def _memory_mb(self) -> tuple[float, float]:
+        return self.made.executor.memory_kb() / 1024, memory_kb(self._ready["envoy_pid"]) / 1024
+
+    @property
+    def _proxy(self) -> str:
+        return str(self._ready["proxy"])
+
+    @property
+    def _ready(self) -> dict[str, Any]:
+        """What the Executor prints when it is ready."""
+        lines = self.made.executor.log.read_text("utf-8").splitlines()
+        return dict(next(json.loads(line) for line in lines if line.startswith("{")))
+
+
+async def measure(faults: int) -> tuple[str, str, list[str]]:
+    """The line, the row of a table, and what was wrong."""
+    port = free_port()
+    serves = ["executor", "--port", "{port}", "--proxy-port", "0", "--state-dir", "{folder}/state"]
+    serves += ["--service", f"{SERVICE}=127.0.0.1:{port}"]
+    async with (
+        await serve(answer_ok, port),
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=300)
+        ) as session,
+    ):
+        with stage(serves=serves) as made, envoy_ends(made):
+            load = Load(made, session, faults)
+            line, row = await load.run()
+    return line, row, load.wrong
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.executor_load", description=__doc__)
+    parser.add_argument("--faults", type=int, default=FAULTS)
+    options = parser.parse_args()
+    open_more_files()
+    line, row, wrong = asyncio.run(measure(options.faults))
+    print(*wrong[:MOST_PRINTED], HEAD, row, sep="\n")
+    print(f"executor-load: {line} wrong={len(wrong)}")
+    sys.exit(int(bool(wrong)))
+
+
+if __name__ == "__main__":
+    main()
