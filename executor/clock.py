@@ -16,5 +16,5 @@ class Clock:
         return datetime.now(UTC)
 
     def steady_s(self) -> float:
-        """Seconds since some moment. All that must end in time goes by these."""
+        """Seconds since some moment. All that must end in time uses these."""
         return time.monotonic()

@@ -146,7 +146,7 @@ class ControlPlane:
         await self._within(self._renewal)
 
     def give_up(self, reason: str) -> None:
-        """Whatever waits for Envoy at this moment raises `EnvoyError`, because Envoy has ended."""
+        """All calls that wait for Envoy raise `EnvoyError`, because Envoy has ended."""
         for waiting in (self._renewal, *(each.taken for each in self._published.values())):
             _settle(waiting, EnvoyError(reason))
 
@@ -237,4 +237,4 @@ def _settle(answer: asyncio.Future[None] | None, error: Exception | None) -> Non
         answer.set_result(None)
     else:
         answer.set_exception(error)
-        answer.exception()  # it is not missed if no one waits any more
+        answer.exception()  # it is not missed if no caller is left

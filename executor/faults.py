@@ -118,7 +118,7 @@ class Fault:
         return self.began_s + self.request.duration_seconds
 
     def wanted(self, steady_s: float) -> bool:
-        """Whether Envoy should inject it: not beyond its time, whatever else happens."""
+        """Whether Envoy should inject it: never beyond its time."""
         return self.active and not self.stopping and not (self.in_force and steady_s >= self.ends_by_s)
 
     @property

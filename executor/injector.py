@@ -253,28 +253,34 @@ class Injector:
                 self._fail(fault, _as_envoys(exc))
 
     async def _change(self, begins: Sequence[Fault]) -> None:
-        """Begin these faults, end those whose time is over, and renew the others. Raises `EnvoyError`."""
+        """End the faults whose time is over, renew the others, and begin these. Raises `TROUBLE`."""
         steady_s, in_force = self._clock.steady_s(), self._in_force()
         goes_on = [fault for fault in in_force if fault.wanted(steady_s)]
         ends = [fault for fault in in_force if not fault.wanted(steady_s)]
-        if begins:
-            await self._control.renew()  # an Envoy that does not answer begins nothing
-            begins = self._in_time(begins)
-        wanted = [*goes_on, *begins]
-        on = {fault.apply_id for fault in wanted}
-        self._save(*begins)  # else an Executor that is restarted would not know of them
-        sent_s = self._clock.steady_s()
-        if begins:
-            await self._control.publish(self._table.configuration(wanted), runtime_layer(wanted))
-        elif on != self._on:
-            await self._control.publish(None, runtime_layer(wanted))
-        else:
+        await self._renew(goes_on)  # an Envoy that does not answer begins nothing
+        self._have_ended(ends)
+        self._save(*ends)
+        if in_time := self._in_time(begins):
+            await self._begin(in_time, goes_on)
+
+    async def _renew(self, goes_on: Sequence[Fault]) -> None:
+        """Have Envoy inject these faults for another `TTL_S`, and no others."""
+        sent_s, on = self._clock.steady_s(), {fault.apply_id for fault in goes_on}
+        if on == self._on:
             await self._control.renew()
+        else:  # one that has ended or lapsed must not be renewed
+            await self._control.publish(None, runtime_layer(goes_on))
         self._have_renewed(sent_s)
         self._on = on
+
+    async def _begin(self, begins: Sequence[Fault], goes_on: Sequence[Fault]) -> None:
+        self._save(*begins)  # else an Executor that is restarted would not know of them
+        sent_s, wanted = self._clock.steady_s(), [*goes_on, *begins]
+        await self._control.publish(self._table.configuration(wanted), runtime_layer(wanted))
+        self._have_renewed(sent_s)
+        self._on = {fault.apply_id for fault in wanted}
         self._have_begun(begins)
-        self._have_ended(ends)
-        self._save(*begins, *ends)
+        self._save(*begins)
 
     def _have_renewed(self, sent_s: float) -> None:
         """Envoy has taken what was sent at `sent_s`."""

@@ -27,6 +27,9 @@ class FakeControl:
         self.on: set[str] = set()
         """Ids of the faults that are on."""
 
+        self.were_on: list[set[str]] = []
+        """The same after each change, renewals included."""
+
         self.changes = 0
         self.renewals = 0
         self.refuses = ""
@@ -53,11 +56,16 @@ class FakeControl:
             if not waiting.done():
                 waiting.set_result(None)
 
+    def drop(self) -> None:
+        """The time to live of the layer is over."""
+        self.on = set()
+        self.were_on.clear()
+
     async def start(self, routes: RouteConfiguration, runtime: Runtime) -> None:
         self.begin_with(routes, runtime)
 
     def begin_with(self, routes: RouteConfiguration, runtime: Runtime) -> None:
-        self.on = faults_on(runtime)
+        self._take(faults_on(runtime))
 
     async def taken(self) -> None:
         await self._answer()
@@ -67,19 +75,24 @@ class FakeControl:
         if routes is not None and self.refuses in paths_of(routes):
             raise RefusedError(f"Envoy refused {self.refuses}")
         self.changes += 1
-        self.on = faults_on(runtime)
+        self._take(faults_on(runtime))
         if self.meanwhile:
             self.meanwhile.pop(0)()
 
     async def renew(self) -> None:
         await self._answer()
         self.renewals += 1
+        self._take(self._published)
 
     def give_up(self, reason: str) -> None:
         self._held = False
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_exception(EnvoyError(reason))
+
+    def _take(self, ids: set[str]) -> None:
+        self.on = self._published = ids
+        self.were_on.append(ids)
 
     async def _answer(self) -> None:
         self.asked.set()

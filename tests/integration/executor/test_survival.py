@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +22,6 @@ from executor.control_plane import TTL_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 SERVICE = "OrderService"
 SLACK_S = 2.0
@@ -182,6 +182,18 @@ def test_an_envoy_that_died_meanwhile_fails_its_faults(start: Callable[[], Execu
     second = start()
     status = about(second, apply_id, "status")
     assert (status["status"], status["error_msg"]) == ("failed", "Envoy ended while the Executor was away")
+    assert status_of(second, "/api/x") == 200
+
+
+def test_an_envoy_whose_executor_was_killed_before_it_noted_it_is_ended(
+    start: Callable[[], ExecutorProcess], tmp_path: Path
+) -> None:
+    first = start()
+    first.kill()
+    (tmp_path / "s" / "envoy.json").unlink()
+    second = start()
+    assert second.envoy_pid != first.envoy_pid
+    assert not Path(f"/proc/{first.envoy_pid}").exists()
     assert status_of(second, "/api/x") == 200
 
 

@@ -263,9 +263,11 @@ def test_faults_that_were_not_renewed_in_time_do_not_come_back(tmp_path: Path) -
         async with plane.executor() as injector:
             fault = await injector.apply(request(), None)
             plane.clock.pass_(TTL_S)
+            plane.control.drop()
             other = await injector.apply(request("/other"), None)
             assert "lapsed after" in fault.error
-            assert plane.control.on == {other.apply_id}
+            assert plane.control.were_on[-1] == {other.apply_id}
+            assert not any(fault.apply_id in on for on in plane.control.were_on), "not for a moment"
 
     carry_out(tmp_path, scenario)
 
@@ -318,15 +320,35 @@ def lasted_s(fault: Fault, now: datetime) -> float:
     return ((fault.end_time or now) - fault.start_time).total_seconds()
 
 
-def test_no_fault_begins_while_nothing_can_be_kept_and_others_end_in_time(tmp_path: Path) -> None:
+def test_no_fault_begins_while_nothing_can_be_kept_and_others_go_on_and_end(tmp_path: Path) -> None:
     async def scenario(plane: Plane) -> None:
         async with plane.executor() as injector:
-            before = await injector.apply(request("/before"), None)
+            one, other = [await injector.apply(request(path), None) for path in ("/one", "/other")]
             plane.store.full = True
             with pytest.raises(EnvoyError, match="cannot keep its state: database or disk is full"):
                 await injector.apply(request(), "k1")
+            assert plane.control.on == {one.apply_id, other.apply_id}
+            await injector.end(one)
+            assert plane.control.on == {other.apply_id}
             plane.store.full = False
             fault = await injector.apply(request(), "k1")
-            assert plane.control.on == {before.apply_id, fault.apply_id}
+            assert plane.control.on == {other.apply_id, fault.apply_id}
+
+    carry_out(tmp_path, scenario)
+
+
+def test_a_fault_that_was_stopped_does_not_come_back_after_a_restart(tmp_path: Path) -> None:
+    async def scenario(plane: Plane) -> None:
+        async with plane.executor(killed=True) as injector:
+            apply_id = (await injector.apply(request(), None)).apply_id
+            stop = asyncio.create_task(injector.end_all())
+            begin = applying(injector, request("/other"), None)
+            await stop
+            await begin
+        async with plane.executor() as injector:
+            fault = injector.find(apply_id)
+            assert fault is not None
+            assert not fault.active
+            assert apply_id not in plane.control.on
 
     carry_out(tmp_path, scenario)
