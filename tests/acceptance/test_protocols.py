@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import grpc
 import pytest
+import requests
 from support.envoy_admin import ask_envoy
 from support.eventually import eventually
 from support.grpc_service import GrpcCalls, GrpcService
@@ -80,6 +81,35 @@ def test_a_share_of_one_grpc_method_is_unavailable_and_observed_as_that_share(
     assert set(client.codes[other]) == {grpc.StatusCode.OK}
 
 
+GRPC_STATUSES = {
+    400: grpc.StatusCode.INTERNAL,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.UNIMPLEMENTED,
+    429: grpc.StatusCode.UNAVAILABLE,
+    500: grpc.StatusCode.UNKNOWN,
+    502: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+def test_an_aborted_grpc_call_gets_the_grpc_status_that_belongs_to_the_http_status(
+    proxied: ExecutorProcess,
+) -> None:
+    found = {}
+    with GrpcCalls(proxied.proxy, CALLED) as client:
+        for status in GRPC_STATUSES:
+            body = abort_body(CALLED, "/pkg.Service/Method", status)
+            apply_id = requests.post(f"{proxied.url}/v1/faults/apply", json=body, timeout=60).json()[
+                "apply_id"
+            ]
+            client.codes["Method"].clear()
+            eventually(lambda: set(client.codes["Method"]) - {grpc.StatusCode.OK})
+            requests.delete(f"{proxied.url}/v1/faults/{apply_id}", timeout=60)
+            [found[status]] = set(client.codes["Method"]) - {grpc.StatusCode.OK}
+    assert found == GRPC_STATUSES
+
+
 def test_a_websocket_survives_faults_that_begin_and_end_on_other_routes(proxied: ExecutorProcess) -> None:
     async def scenario() -> int:
         echoed = 0
@@ -126,14 +156,7 @@ def test_no_route_and_no_connection_has_a_time_after_which_a_stream_is_cut(proxi
 
 async def faults(session: aiohttp.ClientSession, executor: ExecutorProcess, api: str) -> AsyncIterator[None]:
     """Let faults begin and end, one after the other, with a moment after each change."""
-    body = {
-        "service": STREAMING,
-        "api": api,
-        "fault_type": "abort",
-        "percentage": 100,
-        "duration_seconds": 60,
-        "fault_config": {"http_status": 503},
-    }
+    body = abort_body(STREAMING, api, 503)
     url = f"{executor.url}/v1/faults"
     for _ in range(FAULTS):
         async with session.post(f"{url}/apply", json=body) as answer:
@@ -146,6 +169,17 @@ async def faults(session: aiohttp.ClientSession, executor: ExecutorProcess, api:
             async with session.delete(f"{url}/{apply_id}") as answer:
                 assert answer.ok
         yield
+
+
+def abort_body(service: str, api: str, status: int) -> dict[str, Any]:
+    return {
+        "service": service,
+        "api": api,
+        "fault_type": "abort",
+        "percentage": 100,
+        "duration_seconds": 60,
+        "fault_config": {"http_status": status},
+    }
 
 
 async def next_event(stream: aiohttp.ClientResponse) -> int:

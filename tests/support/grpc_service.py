@@ -55,6 +55,10 @@ class GrpcCalls:
         self._thread.join()
         self._channel.close()
 
+    def errors(self, method: str) -> set[grpc.StatusCode]:
+        """What its calls got, but for success."""
+        return {code for code in list(self.codes[method]) if code is not grpc.StatusCode.OK}
+
     def _call_on(self) -> None:
         calls: dict[str, grpc.UnaryUnaryMultiCallable[bytes, bytes]]
         calls = {method: self._channel.unary_unary(f"/{SERVICE}/{method}") for method in METHODS}
