@@ -337,6 +337,19 @@ def test_no_fault_begins_while_nothing_can_be_kept_and_others_go_on_and_end(tmp_
     carry_out(tmp_path, scenario)
 
 
+def test_a_fault_that_has_begun_is_known_although_that_cannot_be_kept(tmp_path: Path) -> None:
+    async def scenario(plane: Plane) -> None:
+        async with plane.executor() as injector:
+            plane.control.meanwhile = [lambda: setattr(plane.store, "full", True)]
+            fault = await injector.apply(request(), "k1")
+            assert injector.find(fault.apply_id) is fault
+            assert await injector.apply(request(), "k1") is fault
+            await injector.end(fault)
+            assert plane.control.on == set()
+
+    carry_out(tmp_path, scenario)
+
+
 def test_a_fault_that_was_stopped_does_not_come_back_after_a_restart(tmp_path: Path) -> None:
     async def scenario(plane: Plane) -> None:
         async with plane.executor(killed=True) as injector:
