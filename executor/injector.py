@@ -80,6 +80,9 @@ class Injector:
         self._wait_for_answers = wait_for_answers
         self._changing = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._arrivals = asyncio.Event()
+        """Set, and replaced, once the arrivals of more faults are known."""
+
         self._begun: dict[str, asyncio.Future[None]] = {}
         self._ended: dict[str, asyncio.Future[None]] = {}
         self._have_renewed(clock.steady_s())
@@ -146,8 +149,10 @@ class Injector:
 
     def find(self, apply_id: str) -> Fault | None:
         """The fault, if it is known, with all that Envoy has logged of it."""
-        self._look()
-        return self._faults.find(apply_id)
+        fault = self._faults.find(apply_id)
+        if fault is not None:
+            self._look_at(fault)
+        return fault
 
     def current(self) -> list[Fault]:
         """The faults that are not over."""
@@ -170,8 +175,7 @@ class Injector:
         with suppress(TimeoutError):
             async with asyncio.timeout(LOGGED_WITHIN_S):
                 while not fault.arrivals_known:
-                    await asyncio.sleep(LOOK_EVERY_S)
-                    self._look()
+                    await self._arrivals.wait()
 
     async def end_all(self) -> list[Fault]:
         """Take all faults away; those that were there. Raises `EnvoyError`."""
@@ -185,7 +189,7 @@ class Injector:
             async with asyncio.timeout(SETTLED_WITHIN_S):
                 while not (fault.active or fault.settled):
                     await asyncio.sleep(LOOK_EVERY_S)
-                    self._look()
+                    self._look_at(fault)
         return fault.settled
 
     def targets(self) -> list[tuple[str, str]]:
@@ -362,6 +366,11 @@ class Injector:
         for fault in ended:
             fault.arrivals_known = True
             self._unsaved[fault.apply_id] = fault
+        self._say_arrivals_are_known()
+
+    def _say_arrivals_are_known(self) -> None:
+        self._arrivals.set()
+        self._arrivals = asyncio.Event()
 
     async def _look_after(self) -> None:
         self._look()
@@ -383,6 +392,7 @@ class Injector:
                 fault.break_off(self._clock.now(), "Envoy ended by itself while the fault was on")
                 self._unsaved[fault.apply_id] = fault
                 _resolve(self._ended.pop(fault.apply_id, None))
+        self._say_arrivals_are_known()
         self._control.begin_with(self._table.configuration([]), runtime_layer([]))
         self._on = set()
         await self._envoy.start()
@@ -392,6 +402,11 @@ class Injector:
     def _look(self) -> None:
         self._read_log()
         self._faults.settle(self._clock.now(), self._wait_for_answers)
+
+    def _look_at(self, fault: Fault) -> None:
+        """The same for one of many faults."""
+        self._read_log()
+        fault.give_up(self._clock.now(), self._wait_for_answers)
 
     def _read_log(self) -> None:
         for news in self._log.news():
