@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dispatcher.errors import ExecutorClientError
+from dispatcher.errors import ExecutorClientError, InvalidSettingsError
+from dispatcher.settings.executors import MAX_SECONDS
 from dispatcher.settings.settings import load_settings
 
-__all__ = ["Executor", "Ids", "executor_names"]
+if TYPE_CHECKING:
+    from dispatcher.settings.settings import Settings
+
+__all__ = ["Executor", "Ids", "check_executor", "executor_names", "number_option"]
+
+
+def number_option(what: str, *, least: float = 0.0, most: float = MAX_SECONDS) -> Any:
+    """An option that takes a number, of seconds for example. `what` is its help text.
+
+    `nan` and `inf`, which Python reads as numbers, are out of every bound.
+    """
+
+    def check(value: float | None) -> float | None:
+        if value is not None and not least <= value <= most:
+            raise typer.BadParameter(f"{value:g} is not a number from {least:g} to {most:g}.")
+        return value
+
+    return typer.Option(help=what, callback=check)
+
+
+def check_executor(settings: Settings, executor: str) -> None:
+    """Raises `InvalidSettingsError` unless an Executor of that name is configured."""
+    if executor not in settings.executors:
+        known = ", ".join(sorted(settings.executors))
+        problem = f"must be one of the configured executors: {known}"
+        raise InvalidSettingsError(f"invalid arguments: executor {problem}", [["executor", problem]])
 
 
 def executor_names(incomplete: str) -> list[str]:
