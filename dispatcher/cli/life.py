@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["Event", "events_of", "life_of"]
 
 
+PLANNED = " (planned)"
+
+
 class Event(NamedTuple):
     """One thing that happened to a plan, or that is to happen."""
 
     at: datetime
     what: str
-    planned: bool = False
-    """Whether it is still to come."""
 
 
 def life_of(status: PlanStatus, now: datetime, observation: RawObservation | None = None) -> Table:
@@ -46,9 +47,8 @@ def life_of(status: PlanStatus, now: datetime, observation: RawObservation | Non
             table.add_row(name, "", printable(value))
     for event in events_of(status, now, observation):
         since_s = (event.at - status.submitted_at).total_seconds()
-        words = f"{event.what} (planned)" if event.planned else event.what
-        table.add_row(_clock(event.at, status.submitted_at), f"{since_s:+.1f} s", printable(words))
-    if status.cause and not _is_last_event(status):
+        table.add_row(f"{event.at.astimezone():%H:%M:%S}", f"{since_s:+.1f} s", printable(event.what))
+    if status.cause and not _is_last_failure(status):
         table.add_row("cause", "", printable(status.cause))
     return table
 
@@ -59,7 +59,7 @@ def events_of(status: PlanStatus, now: datetime, observation: RawObservation | N
 
 
 def _events(status: PlanStatus, now: datetime, observation: RawObservation | None) -> Iterator[Event]:
-    yield Event(status.submitted_at, "submitted")
+    yield Event(status.submitted_at, f"submitted on {status.submitted_at.astimezone():%Y-%m-%d}")
     if status.started_at is not None:
         yield Event(status.started_at, "first taken by a worker")
     yield from _failures(status)
@@ -69,23 +69,28 @@ def _events(status: PlanStatus, now: datetime, observation: RawObservation | Non
     if status.stopping_at is not None:
         yield Event(status.stopping_at, "the fault is being stopped")
     if status.next_step_at is not None:
-        yield Event(max(status.next_step_at, now), "next step", planned=True)
+        yield Event(max(status.next_step_at, now), f"next step{PLANNED}")
     if status.ended_at is not None:
         yield Event(status.ended_at, _end(status))
 
 
 def _failures(status: PlanStatus) -> Iterator[Event]:
-    last = len(status.failures)
-    for number, failure in enumerate(status.failures, start=1):
-        cause = status.cause if number == last and _is_last_event(status) else None
-        yield Event(failure.at, f"attempt {failure.attempt} failed: {cause or failure.cause}")
+    for failure in status.failures:
+        cause = failure.cause
+        if failure is status.failures[-1] and _is_last_failure(status):
+            cause = _own_words(status)
+        yield Event(failure.at, f"attempt {failure.attempt} failed: {cause}")
 
 
-def _is_last_event(status: PlanStatus) -> bool:
-    """Whether the cause is that of the last failed attempt, which may be cut."""
-    if status.ended_at is not None or not status.failures or not status.cause:
-        return False
-    return status.cause.startswith(status.failures[-1].cause.removesuffix("…"))
+def _is_last_failure(status: PlanStatus) -> bool:
+    """Whether the plan's cause is that of its last failed attempt, which may be cut there."""
+    last = status.failures[-1].cause.removesuffix("…") if status.failures else None
+    return last is not None and _own_words(status).startswith(last)
+
+
+def _own_words(status: PlanStatus) -> str:
+    """The cause without the plan's id, which is shown above it."""
+    return (status.cause or "").removeprefix(f"plan {status.id}: ")
 
 
 def _of_the_fault(status: PlanStatus, now: datetime, observation: RawObservation | None) -> Iterator[Event]:
@@ -94,11 +99,11 @@ def _of_the_fault(status: PlanStatus, now: datetime, observation: RawObservation
     if observation is not None:
         began, over = observation.started_at or began, observation.ended_at or over
     if began is not None and (status.ended_at is None or began < status.ended_at):
-        yield Event(began, "the fault is in force" if began > now else "the fault was in force", began > now)
+        yield Event(began, "the fault is in force" + (PLANNED if began > now else ""))
     if over is not None:
-        yield Event(over, "the fault was over")
+        yield Event(over, "the fault is over")
     elif status.ends_at is not None and status.ended_at is None:
-        yield Event(status.ends_at, "the fault ends", planned=True)
+        yield Event(status.ends_at, f"the fault ends{PLANNED}")
 
 
 def _end(status: PlanStatus) -> str:
@@ -112,11 +117,3 @@ def _state(status: PlanStatus, now: datetime) -> str:
     when = f"in {wait_s:.0f} s" if wait_s > 0 else f"due for {-wait_s:.0f} s"
     again = f", {status.attempts} failed in a row" if status.attempts else ""
     return f"{status.state}{again}, next step {when}"
-
-
-def _clock(moment: datetime, submitted: datetime) -> str:
-    """The local time of day; with its date if that is not the day of the submission."""
-    local = moment.astimezone()
-    same_day = local.date() == submitted.astimezone().date()
-    first = moment == submitted
-    return f"{local:%H:%M:%S}" if same_day and not first else f"{local:%Y-%m-%d %H:%M:%S}"
