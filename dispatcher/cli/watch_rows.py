@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["header_of", "rows_of"]
 
-WIDE = 110
+WIDE = 120
 """Columns from which on a plan takes one line."""
 
 STATE, LEFT, FAILED, ID = 9, 7, 6, 22
@@ -66,7 +66,7 @@ def _wide(
     width: int, target: str, fault: str, state: str, left: str, failed: str, plan: str, *, fold: bool = False
 ) -> Text:
     rest = width - STATE - LEFT - FAILED - ID - 5
-    fault_width = min(44, rest // 2)
+    fault_width = min(40, rest * 2 // 5)
     return _line(
         [
             _Cell(target, rest - fault_width),

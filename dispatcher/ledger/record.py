@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from dispatcher import errors
 from dispatcher.ledger.failures import failed_attempts, with_failure
-from dispatcher.ledger.moments import moment_of
-from dispatcher.models import ConflictPolicy, FaultPlan, PlanState, PlanStatus
+from dispatcher.ledger.moments import LATEST_MS, moment_of
+from dispatcher.models import MAX_TAKES_EFFECT_SEC, ConflictPolicy, FaultPlan, PlanState, PlanStatus
 from dispatcher.settings.validation import in_words
 
 if TYPE_CHECKING:
@@ -394,7 +394,7 @@ class PlanRecord(NamedTuple):
 def read_record(plan_id: str, fields: Mapping[str, str]) -> PlanRecord | errors.RecordUnreadableError:
     """The record in a ledger hash, or why this version cannot read it, and what is known of its fault."""
     try:
-        return PlanRecord.from_fields(plan_id, fields)
+        return _checked(PlanRecord.from_fields(plan_id, fields))
     except (errors.ExecutorClientError, LookupError, TypeError, ValueError) as exc:
         why = in_words(exc) if isinstance(exc, ValueError) else f"{type(exc).__name__} {exc}"
     where = (
@@ -402,6 +402,17 @@ def read_record(plan_id: str, fields: Mapping[str, str]) -> PlanRecord | errors.
     )
     message = f"plan {plan_id}{where} cannot be read: {why}"
     return errors.RecordUnreadableError(message if message.isprintable() else ascii(message), plan_id)
+
+
+def _checked(record: PlanRecord) -> PlanRecord:
+    """Raises `ValueError` for a time that the ledger does not write."""
+    for name in ("submitted_ms", "due_ms", *MOMENTS):
+        ms = getattr(record, name)
+        if ms is not None and not 0 <= ms <= LATEST_MS:
+            raise ValueError(f"{name} is {ms}, which is no time")
+    if not 0 <= record.takes_effect_ms <= MAX_TAKES_EFFECT_SEC * 1000:
+        raise ValueError(f"takes_effect_ms is {record.takes_effect_ms}, which is too long")
+    return record
 
 
 def budget_ms(plan: FaultPlan, timeout_ms: int) -> int:

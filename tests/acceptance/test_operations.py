@@ -56,7 +56,9 @@ def submitted(cli: Cli, *plans: dict[str, object]) -> list[str]:
 def told(done: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
     """What a command has printed for scripts."""
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line.pop("version") for line in lines} == {1}
+    return lines
 
 
 @pytest.mark.usefixtures("worker")
@@ -344,6 +346,7 @@ def test_doctor_looks_at_everything_in_a_line_each(cli: Cli, stub: StubExecutor)
         "redis latency",
         "clock",
         "plans",
+        "retention",
         "faults in doubt",
         "breaker of default",
         "executor default",
