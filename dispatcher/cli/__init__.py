@@ -69,6 +69,10 @@ def main() -> NoReturn:
     except ValidationError as exc:
         lines = [f"{field}: {problem}" for field, problem in problems_of(exc)]
         sys.exit(_print_error(lines, InvalidSettingsError.exit_code))
+    except OSError as exc:
+        if exc.filename is None:
+            sys.exit(_print_error([_defect(exc)], ExecutorClientError.exit_code))
+        sys.exit(_print_error([f"{exc.filename}: {exc.strerror}"], InvalidSettingsError.exit_code))
     except Exception as exc:  # noqa: BLE001 (a person is at the other end: no traceback, and no values)
         sys.exit(_print_error([_defect(exc)], ExecutorClientError.exit_code))
     sys.exit(0)

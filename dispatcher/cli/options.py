@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dispatcher.errors import ExecutorClientError, InvalidSettingsError
+from dispatcher.ledger.record import PLAN_ID
 from dispatcher.settings.executors import MAX_SECONDS
 from dispatcher.settings.settings import load_settings
 
@@ -30,6 +31,15 @@ def number_option(what: str, *, least: float = 0.0, most: float = MAX_SECONDS) -
     return typer.Option(help=what, callback=check)
 
 
+def _plan_ids(ids: list[str]) -> list[str]:
+    for plan_id in ids:
+        if not PLAN_ID.fullmatch(plan_id):
+            raise typer.BadParameter(
+                f"{plan_id!r} is no plan id: letters, digits, '.', '_', '-', at most 128."
+            )
+    return ids
+
+
 def check_executor(settings: Settings, executor: str) -> None:
     """Raises `InvalidSettingsError` unless an Executor of that name is configured."""
     if executor not in settings.executors:
@@ -50,4 +60,7 @@ def executor_names(incomplete: str) -> list[str]:
 Executor = Annotated[
     str, typer.Option(help="Which of the configured Executors.", autocompletion=executor_names)
 ]
-Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of plans, as submit prints them.")]
+Ids = Annotated[
+    list[str],
+    typer.Argument(metavar="ID", help="Ids of plans, as submit prints them.", callback=_plan_ids),
+]

@@ -109,7 +109,7 @@ def _matching(name: str) -> list[str]:
 
 
 def _read_file(name: str) -> Iterator[FileEntry]:
-    file = "standard input" if name == STANDARD_INPUT else name
+    file = "standard input" if name == STANDARD_INPUT else name or "''"
     try:
         text = _text(name)
         found = _format(name, text)(text)
@@ -156,6 +156,8 @@ def _bytes(name: str) -> bytes:
     """What the file holds, or a little more than may be read of it."""
     if name == STANDARD_INPUT:
         return sys.stdin.buffer.read(MOST_BYTES + 1)
+    if not name:
+        raise ValueError("it has no name")
     with Path(name).open("rb") as file:
         return file.read(MOST_BYTES + 1)
 

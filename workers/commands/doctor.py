@@ -89,9 +89,10 @@ def doctor(
 
     Exits with 1 if there is an error.
     """
+    endpoint = None if flower is None else _endpoint(flower)
     settings = load_settings()
     levels: Counter[Level] = Counter()
-    for finding in _findings(settings, flower):
+    for finding in _findings(settings, endpoint):
         levels[finding.level] += 1
         if as_json:
             print_json(asdict(finding))
@@ -122,7 +123,7 @@ def _summary(levels: Mapping[Level, int]) -> str:
     return f"{errors} error{'' if errors == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}"
 
 
-def _findings(settings: Settings, flower: str | None) -> Iterator[Finding]:
+def _findings(settings: Settings, flower: Endpoint | None) -> Iterator[Finding]:
     with closing(connect(settings)) as ledger:
         try:
             ledger.ping()
@@ -183,6 +184,9 @@ def _plans(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
 
 
 def _breaker(settings: Settings, name: str) -> Iterator[Finding]:
+    if not settings.executors[name].circuit_breaker_enabled:
+        yield Finding(f"breaker of {name}", Level.OK, "disabled by circuit_breaker_enabled")
+        return
     with shared_breaker(settings, name) as shared, RedisErrors(settings.redis_address):
         yield breaker(shared.status())
 
@@ -280,10 +284,20 @@ def _unknown_faults(settings: Settings, name: str, driver: Driver) -> Iterator[F
         yield Finding(f"faults of {name}", Level.WARNING, message, fix)
 
 
-def _flower(url: str | None) -> Finding:
-    if url is None:
+def _endpoint(url: str) -> Endpoint:
+    """Raises `typer.BadParameter`."""
+    try:
+        return Endpoint(base_url=url)
+    except (ExecutorClientError, ValueError) as exc:  # the text of a ValidationError has the URL in it
+        raise typer.BadParameter(
+            "must be a URL such as http://127.0.0.1:5555", param_hint="--flower"
+        ) from exc
+
+
+def _flower(endpoint: Endpoint | None) -> Finding:
+    if endpoint is None:
         return Finding("flower", Level.OK, "not looked at: give --flower URL")
-    with closing(HttpTransport(Endpoint(base_url=url), 1)) as transport:
+    with closing(HttpTransport(endpoint, 1)) as transport:
         try:
             answers = [transport.call("GET", path).status for path in ("/", "/api/workers", "/metrics")]
         except ExecutorClientError as exc:

@@ -7,6 +7,8 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.plans import abort_plan
 
 from dispatcher import InvalidPlanError
@@ -167,3 +169,52 @@ def test_a_file_that_is_not_there_is_named() -> None:
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
     assert problems([str(tmp_path / "a.yaml")])[0][1] == "cannot be read: it is not UTF-8 text"
+
+
+PIECES = st.sampled_from(
+    [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        '"',
+        "'",
+        "- ",
+        "\n",
+        "service",
+        "A",
+        "7",
+        "&a",
+        "*a",
+        "!!",
+        "#",
+        " ",
+        "\t",
+        "null",
+        "1e999",
+        "|",
+        "?",
+    ]
+)
+
+
+@given(st.binary(max_size=60) | st.lists(PIECES, max_size=30).map(lambda pieces: "".join(pieces).encode()))
+@pytest.mark.parametrize("suffix", [".yaml", ".json", ".jsonl", ""])
+def test_whatever_a_file_holds_each_entry_is_a_plan_or_a_sentence(
+    suffix: str, raw: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.getbasetemp() / f"odd{suffix}"
+    file.write_bytes(raw)
+    entries = list(read_entries([str(file)]))
+    assert entries
+    for entry in entries:
+        assert (entry.plan is None) == bool(entry.problems)
+        assert all("\n" not in problem and problem for _, problem in entry.problems)
+
+
+def test_a_large_file_takes_time_in_proportion(tmp_path: Path) -> None:
+    (tmp_path / "keys.yaml").write_text("\n".join(f"key{number}: 1" for number in range(5_000)))
+    [entry] = read_entries([str(tmp_path / "keys.yaml")])
+    assert len(entry.problems) > 5_000

@@ -63,7 +63,8 @@ def test_leases_that_are_lost_meanwhile_are_a_warning() -> None:
 
 def test_plans_that_cannot_be_read_are_named_with_the_reason() -> None:
     aside = {"p7": "schema version 9"}
-    plans = [QUEUED, RecordUnreadableError("plan p8 cannot be read: KeyError", "p8"), None]
+    spoiled = RecordUnreadableError("plan p8 cannot be read: KeyError", "p8")
+    plans: list[PlanRecord | RecordUnreadableError | None] = [QUEUED, spoiled, None]
     [finding] = unreadable(aside, plans)
     assert finding.level is Level.ERROR
     assert finding.message == "plan p7 is set aside: schema version 9; plan p8 cannot be read: KeyError"
