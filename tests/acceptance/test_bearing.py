@@ -1,4 +1,4 @@
-"""The command line bears with what goes wrong around it: a Redis that restarts, spoiled records, odd values."""
+"""The command line bears with what goes wrong around it: Redis that restarts, spoiled records, odd values."""
 
 from __future__ import annotations
 

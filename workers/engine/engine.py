@@ -153,24 +153,21 @@ class Engine:
         calls again.
         """
         began = self._running[lease.plan_id] = time.monotonic()
+        self._note_breaker(lease)
         try:
-            return self._attempt(lease, began)
+            with step_span(lease.record, SpanKind.CONSUMER):
+                execution, answer = self._execute(lease)
+                if not isinstance(execution.decision, Retry | Fail):
+                    _log(execution.decision, (time.monotonic() - began) * 1000)
+                    return execution, None
+                standing = answer.result()
+                if standing.lost:
+                    logger.warning("plan %s: another worker has taken over from this one", lease.plan_id)
+                else:
+                    _log(execution.decision, (time.monotonic() - began) * 1000)
+            return execution, standing
         finally:
             self._running.pop(lease.plan_id, None)
-
-    def _attempt(self, lease: Lease, began: float) -> tuple[Execution, Standing | None]:
-        self._note_breaker(lease)
-        with step_span(lease.record, SpanKind.CONSUMER):
-            execution, answer = self._execute(lease)
-            if not isinstance(execution.decision, Retry | Fail):
-                _log(execution.decision, (time.monotonic() - began) * 1000)
-                return execution, None
-            standing = answer.result()
-            if standing.lost:
-                logger.warning("plan %s: another worker has taken over from this one", lease.plan_id)
-            else:
-                _log(execution.decision, (time.monotonic() - began) * 1000)
-        return execution, standing
 
     def _execute(self, lease: Lease) -> tuple[Execution, Future[Standing]]:
         """A defect ends the plan that meets it: its lease must not be renewed for ever."""

@@ -200,7 +200,9 @@ PIECES = st.sampled_from(
 )
 
 
-@given(st.binary(max_size=60) | st.lists(PIECES, max_size=30).map(lambda pieces: "".join(pieces).encode()))
+@given(
+    raw=st.binary(max_size=60) | st.lists(PIECES, max_size=30).map(lambda pieces: "".join(pieces).encode())
+)
 @pytest.mark.parametrize("suffix", [".yaml", ".json", ".jsonl", ""])
 def test_whatever_a_file_holds_each_entry_is_a_plan_or_a_sentence(
     suffix: str, raw: bytes, tmp_path_factory: pytest.TempPathFactory
