@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.table import Table
 
-from dispatcher.models import PlanState
 from dispatcher.printable import printable
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def life_of(status: PlanStatus, now: datetime, observation: RawObservation | Non
     for event in events_of(status, now, observation):
         since_s = (event.at - status.submitted_at).total_seconds()
         table.add_row(f"{event.at.astimezone():%H:%M:%S}", f"{since_s:+.1f} s", printable(event.what))
-    if status.cause and not _is_last_failure(status):
+    if status.cause and status.ended_at is None and not _is_last_failure(status):
         table.add_row("cause", "", printable(status.cause))
     return table
 
@@ -83,7 +82,9 @@ def _failures(status: PlanStatus) -> Iterator[Event]:
 
 
 def _is_last_failure(status: PlanStatus) -> bool:
-    """Whether the plan's cause is that of its last failed attempt, which may be cut there."""
+    """Whether the cause of a plan that goes on is that of its last failed attempt, which may be cut there."""
+    if status.ended_at is not None:
+        return False
     last = status.failures[-1].cause.removesuffix("…") if status.failures else None
     return last is not None and _own_words(status).startswith(last)
 
@@ -107,7 +108,7 @@ def _of_the_fault(status: PlanStatus, now: datetime, observation: RawObservation
 
 
 def _end(status: PlanStatus) -> str:
-    return "ended: observed" if status.state is PlanState.OBSERVED else f"ended: {status.state}"
+    return f"ended: {status.state}" + (f": {_own_words(status)}" if status.cause else "")
 
 
 def _state(status: PlanStatus, now: datetime) -> str:

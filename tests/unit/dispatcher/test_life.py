@@ -97,7 +97,10 @@ def test_a_cancelled_plan_says_since_when_its_fault_was_stopped() -> None:
     error = PlanCancelledError("plan p1 was cancelled: enough")
     record = TAKEN.applied("f1", BEGIN_MS + 500).ending(error, BEGIN_MS + 3_000).ended(error)
     status = record._replace(ended_ms=BEGIN_MS + 3_100).status()
-    assert told(status, after(9))[-2:] == [(3.0, "the fault is being stopped"), (3.1, "ended: cancelled")]
+    assert told(status, after(9))[-2:] == [
+        (3.0, "the fault is being stopped"),
+        (3.1, "ended: cancelled: plan p1 was cancelled: enough"),
+    ]
     assert "enough" in printed(status, after(9))
 
 
