@@ -39,8 +39,9 @@ def test_a_worker_is_listed_for_as_long_as_it_is_connected(settings: Settings) -
 def test_a_redis_that_names_and_lists_no_clients_serves_workers_all_the_same(
     redis_server: RedisServer, real_redis: redis.Redis
 ) -> None:
-    rights = {"commands": ["+@all", "-client"], "keys": ["*"], "channels": ["*"], "passwords": ["+pw"]}
-    real_redis.acl_setuser("strict", enabled=True, **rights)
+    real_redis.acl_setuser(
+        "strict", enabled=True, passwords=["+pw"], commands=["+@all", "-client"], keys=["*"], channels=["*"]
+    )
     url = SecretStr(f"redis://strict:pw@127.0.0.1:{redis_server.port}/0")
     settings = Settings(redis_url=url)
     try:
