@@ -12,6 +12,7 @@ import pytest
 import requests
 from support.command_line import DISPATCHER, dispatcher
 from support.eventually import eventually
+from support.json_page import differences
 from support.plans import abort_plan
 from support.processes import Mark, Process
 from support.terminal import Terminal
@@ -306,6 +307,7 @@ def test_up_tells_scripts_where_everything_is(tmp_path: Path) -> None:
     with Process(command, tmp_path / "out", errors=tmp_path / "errors") as up:
         up.wait_until(lambda: up.output.endswith("\n"))
         is_up = json.loads(up.output)
+        assert differences("up", is_up) == []
         assert {"redis", "executor", "proxy"} <= set(is_up["addresses"])
         done = dispatcher("run", "-", "--json", text=json.dumps(PLAN), **is_up["environment"])
         assert "observation" in json.loads(done.stdout)
