@@ -251,12 +251,15 @@ class ExecutorConnectionError(ConnectionError):
 
 
 class CircuitOpenError(ExecutorConnectionError):
-    """The Executor failed too often and is left alone for a while. Nothing was sent."""
+    """The Executor failed too often, or a person opened its circuit breaker. Nothing was sent."""
 
-    advice = "Submit it as a new plan after `retry_after_s`, or set `circuit_breaker_on_open` to `defer`."
+    advice = (
+        "Submit it as a new plan after `retry_after_s`, or set `circuit_breaker_on_open` to `defer`. "
+        "If it was opened by hand: `dispatcher breaker close`."
+    )
     exit_code = 17
 
-    def __init__(self, message: str = "", retry_after_s: float = 0.0, /) -> None:
+    def __init__(self, message: str = "", retry_after_s: float | None = None, /) -> None:
         ExecutorClientError.__init__(self, message, retry_after_s)
 
     @property
@@ -265,9 +268,12 @@ class CircuitOpenError(ExecutorConnectionError):
         return "circuit"
 
     @property
-    def retry_after_s(self) -> float:
-        """In how many seconds the Executor may be called again."""
-        return float(str(self.args[1]))
+    def retry_after_s(self) -> float | None:
+        """In how many seconds the Executor may be called again.
+
+        None if that is unknown: a person opened the circuit breaker, and a person closes it.
+        """
+        return None if self.args[1] is None else float(str(self.args[1]))
 
 
 class _StatusError(ExecutorClientError):

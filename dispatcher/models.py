@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ActiveFault",
     "ConflictPolicy",
+    "FailedAttempt",
     "FaultPlan",
     "FaultType",
     "Health",
@@ -238,6 +239,19 @@ class PlanState(StrEnum):
         return self in {PlanState.OBSERVED, PlanState.FAILED, PlanState.CANCELLED, PlanState.EXPIRED}
 
 
+class FailedAttempt(BaseModel, frozen=True):
+    """A call to the Executor that failed, and was worth another attempt or ended the plan."""
+
+    at: AwareDatetime
+    """When it failed."""
+
+    attempt: int
+    """Which of the plan's failed attempts it was, from 1 on."""
+
+    cause: str
+    """What the Executor answered, or why it did not answer. Cut to 300 characters."""
+
+
 class PlanStatus(BaseModel, frozen=True):
     """A plan as the ledger sees it. All times are the Redis server's."""
 
@@ -257,14 +271,29 @@ class PlanStatus(BaseModel, frozen=True):
     """Why the last call failed, or why the plan did."""
 
     submitted_at: AwareDatetime
+    started_at: AwareDatetime | None = None
+    """When a worker first took it."""
+
     applied_at: AwareDatetime | None
+    in_force_at: AwareDatetime | None = None
+    """When its fault began to be in force: as the Executor says, or else as planned."""
+
     ends_at: AwareDatetime | None
     """When its fault should be over. None before it is applied."""
+
+    over_at: AwareDatetime | None = None
+    """When its fault ended, as the Executor says. None if it did not say so before the plan's last step."""
+
+    stopping_at: AwareDatetime | None = None
+    """Since when its fault is being stopped."""
 
     next_step_at: AwareDatetime | None
     """No worker acts on the plan before this. None once it has ended."""
 
     ended_at: AwareDatetime | None
+
+    failures: tuple[FailedAttempt, ...] = ()
+    """The last 20 attempts that failed, the oldest first."""
 
 
 class ActiveFault(BaseModel, frozen=True):

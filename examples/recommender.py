@@ -53,6 +53,9 @@ TIMEOUT_SEC = 20.0
 EXPIRES_SEC = 60.0
 """What it may wait for a worker, and for its target if another plan has that."""
 
+OPENED_BY_HAND_S = 30.0
+"""How long to wait before plans are submitted again to an Executor whose circuit breaker a person opened."""
+
 AT_RANDOM = 40
 """Trials before the optimiser draws conclusions. Most faults do no harm, and teach it nothing."""
 
@@ -179,8 +182,9 @@ def report(
         plan = plans[number]
         if isinstance(outcome, ExecutorClientError):
             again, value, words = outcome.retry_safe, None, str(outcome)
-            if isinstance(outcome, CircuitOpenError):
-                pause_s = max(pause_s, outcome.retry_after_s)
+            if isinstance(outcome, CircuitOpenError):  # a person may have to close it: then ask now and then
+                after_s = OPENED_BY_HAND_S if outcome.retry_after_s is None else outcome.retry_after_s
+                pause_s = max(pause_s, after_s)
         else:
             value = harm(plan, outcome, quiet[target_of(plan)])
             again = value is None

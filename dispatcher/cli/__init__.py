@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import traceback
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
+from pydantic import ValidationError
 
+from dispatcher.cli.check import plan
 from dispatcher.cli.demo import demo
 from dispatcher.cli.metrics import metrics
 from dispatcher.cli.operate import cancel, halt, health, release, resume
@@ -19,6 +22,7 @@ from dispatcher.cli.up import up
 from dispatcher.cli.watch import watch
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, InvalidSettingsError
 from dispatcher.printable import OneLine
+from dispatcher.settings.validation import problems_of
 from dispatcher.telemetry.trace_export import export_traces
 
 if TYPE_CHECKING:
@@ -43,6 +47,7 @@ def _traces(context: typer.Context) -> None:
         context.call_on_close(export_traces("fault-dispatcher"))
 
 
+app.add_typer(plan, name="plan")
 for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, release, health, metrics):
     app.command()(own)
 
@@ -61,6 +66,15 @@ def main() -> NoReturn:
         sys.exit(_print_error(exc.lines, exc.exit_code))
     except ExecutorClientError as exc:
         sys.exit(_print_error([exc.message], exc.exit_code))
+    except ValidationError as exc:
+        lines = [f"{field}: {problem}" for field, problem in problems_of(exc)]
+        sys.exit(_print_error(lines, InvalidSettingsError.exit_code))
+    except OSError as exc:
+        if exc.filename is None:
+            sys.exit(_print_error([_defect(exc)], ExecutorClientError.exit_code))
+        sys.exit(_print_error([f"{exc.filename}: {exc.strerror}"], InvalidSettingsError.exit_code))
+    except Exception as exc:  # noqa: BLE001 (a person is at the other end: no traceback, and no values)
+        sys.exit(_print_error([_defect(exc)], ExecutorClientError.exit_code))
     sys.exit(0)
 
 
@@ -78,6 +92,13 @@ def _print_error(lines: list[str], exit_code: int) -> int:
     for line in lines:
         echo(f"error: {line}", error=True)
     return exit_code
+
+
+def _defect(error: Exception) -> str:
+    """What to report. The error's own text is left out, because it may hold a secret."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{place.filename}, line {place.lineno}, in {place.name}"
+    return f"a defect: {type(error).__name__} in {where}. Report it, with this line and the command"
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 (a signal handler's signature)

@@ -59,7 +59,8 @@ class Stack:
         """How to reach the system, once it is up."""
 
     def __enter__(self) -> Self:
-        """Start everything. Raises `StackError`."""
+        """Start everything. Raises `StackError`, `InvalidSettingsError`."""
+        self.settings = load_settings()
         self._folder = Path(tempfile.mkdtemp(prefix="dispatcher-"))
         try:
             self._start()
@@ -81,7 +82,7 @@ class Stack:
         addresses = self._start_executor()
         executor_url = addresses["executor"]
         executor = ExecutorClientConfig(base_url=executor_url)
-        self.settings = load_settings().model_copy(
+        self.settings = self.settings.model_copy(
             update={"redis_url": SecretStr(redis_url), "executors": {"default": executor}}
         )
         self.addresses = {"redis": self.settings.redis_address, **addresses}
@@ -101,7 +102,8 @@ class Stack:
         lines += ['save ""', "appendonly no"]
         child = self._launch("redis", [redis_server(), "-"], standard_input="\n".join(lines))
         url = f"redis://:{password}@127.0.0.1:{port}/0"
-        child.wait_until(lambda: _answers(url), READY_WITHIN_SEC)
+        settings = self.settings.model_copy(update={"redis_url": SecretStr(url)})
+        child.wait_until(lambda: _answers(settings), READY_WITHIN_SEC)
         return url
 
     def _start_executor(self) -> dict[str, str]:
@@ -178,8 +180,8 @@ def _how_to_get_a_server() -> str:
     return f"install Redis or Valkey; the extra `embedded` has none for {sys.platform} {platform.machine()}"
 
 
-def _answers(redis_url: str) -> bool:
-    ledger = connect(Settings(redis_url=SecretStr(redis_url)))
+def _answers(settings: Settings) -> bool:
+    ledger = connect(settings)
     try:
         ledger.ping()
     except LedgerUnavailableError:

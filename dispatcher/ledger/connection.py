@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -91,10 +93,13 @@ def impatient_client(settings: Settings) -> redis.Redis:
     return _client(settings, impatient_timeout_s(settings), retry)
 
 
-def worker_client(settings: Settings) -> redis.Redis:
-    """A client for the loops of a worker, which repeat what failed within the time of a lease."""
+def worker_client(settings: Settings, name: str = "") -> redis.Redis:
+    """A client for the loops of a worker, which repeat what failed within the time of a lease.
+
+    Redis lists its connections by `name` (`CLIENT LIST`), if one is given.
+    """
     timeout_s = min(settings.redis_timeout_sec, settings.worker.lease_sec / 3)
-    return _client(settings, timeout_s, Retry(NoBackoff(), 0))
+    return _client(settings, timeout_s, Retry(NoBackoff(), 0), name)
 
 
 def impatient_timeout_s(settings: Settings) -> float:
@@ -198,14 +203,24 @@ class RedisErrors:
         return kind(f"Redis at {self._address} {happened}. {advice_on(error)}")
 
 
-def _client(settings: Settings, timeout_s: float, retry: Retry) -> redis.Redis:
+def _client(settings: Settings, timeout_s: float, retry: Retry, name: str = "") -> redis.Redis:
+    named = {"redis_connect_func": partial(_connect_as, name)} if name else {}
+
     def new_pool() -> redis.ConnectionPool:
         url = settings.redis_url.get_secret_value()
-        return redis.ConnectionPool.from_url(url, **_options(timeout_s), retry=retry)
+        return redis.ConnectionPool.from_url(url, **_options(timeout_s), **named, retry=retry)
 
     client = redis.Redis.from_pool(new_pool())
     _new_pools[client] = new_pool
     return client
+
+
+def _connect_as(name: str, connection: redis.Connection) -> None:
+    """Name the connection. A Redis that refuses that is as good."""
+    connection.on_connect()  # type: ignore[no-untyped-call]
+    connection.send_command("CLIENT", "SETNAME", name)  # type: ignore[no-untyped-call]
+    with suppress(redis.ResponseError):
+        connection.read_response()
 
 
 def _replace_pools() -> None:

@@ -78,7 +78,7 @@ def test_a_bad_plan_is_refused_line_by_line_before_anything_is_sent(redis_url: s
     done = dispatcher("run", "-", text=json.dumps([PLAN, bad]), DISPATCHER_REDIS_URL=redis_url)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"error: standard input, plan 2: {problem}"
+        f"error: standard input, plan 2, line 1: {problem}"
         for problem in (
             "service: must be a name of letters, digits, '.', '_' and '-', at most 253 long",
             "percentage: must be less than or equal to 100",

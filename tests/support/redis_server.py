@@ -17,7 +17,7 @@ from support.eventually import eventually
 from dispatcher.devstack.stack import program_of, redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 PORTS_TRIED = 5
@@ -57,10 +57,10 @@ class RedisServer:
                 break
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> None:
-        """Start it again, on the same port. Raises `ServerEndedError`."""
+    def start(self, more: Sequence[str] = ()) -> None:
+        """Start it again, on the same port, with `more` options. Raises `ServerEndedError`."""
         command = [self._program, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder)]
-        command += ["--save", "", *self._options]
+        command += ["--save", "", *self._options, *more]
         log = self._folder / "redis.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)

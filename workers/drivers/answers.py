@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "parse_json", "retry_after_s"]
 
 EXCERPT_BYTES = 200
+LONGEST_WORDS = 1_000
+"""Characters of an Executor's own message that an error quotes."""
+
 SUCCESS = range(200, 300)
 LONGEST_RETRY_AFTER_S = 86_400.0
 
@@ -81,7 +84,7 @@ class Answer:
         if isinstance(fields, dict):
             for name in ("message", "error"):
                 if isinstance(fields.get(name), str) and fields[name]:
-                    return str(fields[name])[:EXCERPT_BYTES]
+                    return str(fields[name])[:LONGEST_WORDS]
         return self.body[:EXCERPT_BYTES].decode("utf-8", "backslashreplace")
 
 

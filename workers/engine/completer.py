@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dispatcher.ledger.leases import Lease, Leases, Unreadable
+    from dispatcher.ledger.record import PlanRecord
     from dispatcher.ledger.scripts import Call
     from dispatcher.tasks.results import ResultCodec
     from workers.breaker.rules import Admission, Report
@@ -39,6 +40,9 @@ MOST_AT_ONCE = 200
 MOST_BYTES = 4_000_000
 RETRY_GRACE_MS = 5_000
 """How long after its time a retry's message is waited for. Then a worker begins the attempt without it."""
+
+STORY = ("failures", "stopping_ms")
+"""Fields that are kept of the last step of a plan that fails, for people."""
 
 LOST = Standing(-1)
 
@@ -222,11 +226,18 @@ class Completer(Loop):
             case Release(gone_in_ms=gone_in_ms):
                 return Settlement(plan_id, token, "known", [gone_in_ms])
             case Complete(observation=observation, gone_in_ms=gone_in_ms):
-                result, doubt = self._results.encode(plan_id, observation), []
+                result, more = self._results.encode(plan_id, observation), []
             case Fail(error=error, gone_in_ms=gone_in_ms):
                 result = self._results.encode(plan_id, error)
-                doubt = [decision.doubt, decision.look_again_ms, *fields] if decision.doubt else []
+                kept = fields if decision.doubt else _story(record, lease.record)
+                more = [decision.doubt, decision.look_again_ms, *kept] if kept else []
         how = [record.state, record.apply_id or "", record.cause or ""]
         return Settlement(
-            plan_id, token, "end", [*how, self._results.key(plan_id), result, gone_in_ms, *doubt]
+            plan_id, token, "end", [*how, self._results.key(plan_id), result, gone_in_ms, *more]
         )
+
+
+def _story(record: PlanRecord, before: PlanRecord) -> list[str | int]:
+    """What a step that ends a plan without an observation adds to the plan's story, as fields and values."""
+    changed = record.changes_since(before)
+    return [each for name in STORY if name in changed for each in (name, changed[name])]

@@ -254,12 +254,13 @@ class StateMachine:
             error = record.failure
         else:
             message = f"plan {record.id} was not applied: {rejection.message(record.executor)}"
-            after_s = max(0.0, rejection.retry_after_s)
-            error = CircuitOpenError(f"{message}; submit it again in {math.ceil(after_s)} s", after_s)
+            after_s = rejection.known_after_s
+            when = "once it is closed" if after_s is None else f"in {math.ceil(after_s)} s"
+            error = CircuitOpenError(f"{message}; submit it again {when}", after_s)
         return failed(record, error, now_ms)
 
     def _try_again(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> Decision:
-        record = record.failed_once_more(error)
+        record = record.failed_once_more(error, calls.now_ms)
         if record.apply_id is None:
             arrived = may_have_arrived(error)
             record = (

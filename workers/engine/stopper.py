@@ -141,7 +141,7 @@ class Stopper:
                 return _Finding(_again(record), over=over, why="its apply may still arrive")
             why = f"the last call failed: {trouble.message}"
             keep = record.state.final or _named(record) is not None  # why it ended, or which fault it is
-            record = _again(record) if keep else record.failed_once_more(trouble)
+            record = _again(record) if keep else record.failed_once_more(trouble, calls.now_ms)
             return _Finding(record, why=why, trouble=trouble, apply_id=apply_id)
 
     def _learn(self, record: PlanRecord, calls: StepCalls) -> str | None:

@@ -20,8 +20,8 @@
 --
 -- A plan's fields: v (version of this schema), order (what was submitted, as JSON), target, submitted_ms, state,
 -- due_ms (when its next step is due), lease; and if they apply: conflict_policy (unless it is queue), expires_ms,
--- batch, traceparent, retries (Celery messages sent after the first), attempts, failure (of the last attempt), cause
--- (why it waits, or why it ended), started_ms, applied_ms, apply_id, applying_ms (when an apply began that must not
+-- batch, traceparent, retries (Celery messages sent after the first), attempts, failure (of the last attempt),
+-- failures (the last failed attempts, as JSON), cause (why it waits, or why it ended), started_ms, applied_ms, apply_id, applying_ms (when an apply began that must not
 -- be repeated), doubtful_ms (when the last apply without an answer may have arrived), not_after_ms (until when it may
 -- begin its fault), sent_ms (its first apply), takes_effect_ms, began_ms, over_ms (of the fault, as the Executor says),
 -- looked_ms (when its status was read last), stopping_ms (since when it is being stopped), overlapped (if another plan's

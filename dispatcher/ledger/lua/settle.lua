@@ -6,7 +6,8 @@
 --   'retry'    after_ms, grace_ms, retries, field, value, ...   a message begins the next step after_ms from now; a
 --              worker begins it without one grace_ms later
 --   'end'      state, apply_id, cause, result key, result, alive_ms   the plan ends; its result is stored
---              and if its fault may be alive: doubt, look_again_ms, field, value, ...
+--              and if there is more to keep: doubt, look_again_ms, field, value, ... `doubt` is empty unless its fault
+--              may be alive
 --   'known'    alive_ms                                the fault of a plan that ended in doubt is over
 --   'release'  1 if it was the first step              the step was not begun; the plan is due at once
 --   'aside'    why                                     this version cannot read the plan; it is due again in a minute
@@ -81,10 +82,12 @@ end
 
 local function finish(id, plan_key, token, batch, target, exclusive, first, last)
   local state, apply_id, cause, result_key, result, alive_ms, doubt, look_again_ms = unpack(ARGV, first, first + 7)
-  if last < first + 7 then
-    doubt = nil
-  else
+  local has_more = last >= first + 7
+  if has_more then
     update(plan_key, first + 8, last, {'lease', 'parked ' .. token})
+  end
+  if not has_more or doubt == '' then
+    doubt = nil
   end
   redis.call('SET', result_key, result, 'EX', keep_s)
   redis.call('PUBLISH', result_key, result)

@@ -357,6 +357,25 @@ def test_a_person_opens_it_until_a_person_closes_it(rig: Rig) -> None:
     assert succeeds(breaker)
 
 
+def test_a_person_who_opened_it_is_named_and_gives_no_time(rig: Rig) -> None:
+    breaker = rig.worker(RULES)
+    breaker.open("maintenance until noon")
+    with (
+        pytest.raises(CircuitOpenError, match=r"opened by hand \(maintenance until noon\)") as caught,
+        breaker,
+    ):
+        pytest.fail("it lets calls through")
+    assert caught.value.retry_after_s is None
+    assert "in 1 s" not in caught.value.message
+    breaker.close()
+    for _ in range(RULES.failure_threshold):
+        fails(breaker)
+    with pytest.raises(CircuitOpenError) as caught, breaker:
+        pytest.fail("it lets calls through")
+    assert "by hand" not in caught.value.message
+    assert caught.value.retry_after_s is not None
+
+
 def test_a_person_makes_an_open_breaker_stay_open(rig: Rig) -> None:
     breaker = trip(rig)
     assert breaker.open("until I say so")

@@ -240,7 +240,7 @@ def test_its_breaker_opens_and_lets_no_more_calls_through(stub: StubExecutor, cl
     calls = len(stub.calls)
     with pytest.raises(CircuitOpenError) as caught:
         direct.apply_and_observe(abort_plan(api="/another"))
-    assert caught.value.retry_after_s > 50
+    assert (caught.value.retry_after_s or 0) > 50
     assert len(stub.calls) == calls
 
 

@@ -35,6 +35,10 @@ def test_a_redis_as_it_should_be_is_ok() -> None:
         ({"maxmemory_policy": "allkeys-lru"}, "redis eviction", Level.ERROR),
         ({"maxmemory": 12_000_000}, "redis memory", Level.WARNING),
         ({"maxmemory": 20_000_000}, "redis memory", Level.OK),
+        ({"aof_last_write_status": "err"}, "redis persistence", Level.ERROR),
+        ({"aof_enabled": 0, "rdb_last_bgsave_status": "err"}, "redis persistence", Level.ERROR),
+        ({"evicted_keys": 3}, "redis evictions", Level.ERROR),
+        ({"connected_clients": 90, "maxclients": 100}, "redis clients", Level.WARNING),
     ],
 )
 def test_what_is_wrong_with_a_redis_is_found(changes: dict[str, Any], what: str, level: Level) -> None:

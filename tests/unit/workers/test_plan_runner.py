@@ -131,7 +131,9 @@ def test_the_key_of_an_apply_is_the_plan_id_each_time(driver: FakeDriver) -> Non
     driver.trouble([TIMED_OUT])
     decision = advance(driver, QUEUED)
     assert isinstance(decision, Retry)
-    assert advance(driver, decision.record) == Snooze(RUNNING, 10_000)
+    assert advance(driver, decision.record) == Snooze(
+        RUNNING._replace(failures=decision.record.failures), 10_000
+    )
     assert list(driver.applied) == ["fault-p1"]
 
 
@@ -487,7 +489,7 @@ STATES = ["applied", "completed", "doubtful"]
 REJECTED = Rejection(20.0, "5 calls in a row failed")
 SPENT = Rejection(-1.0, "", budget_spent=True)
 DOWN = ExecutorServerError("down", 503, "")
-FAILED_ONCE = QUEUED.failed_once_more(DOWN)
+FAILED_ONCE = QUEUED.failed_once_more(DOWN, NOW)
 
 
 def test_a_plan_that_meets_an_open_breaker_fails_with_when_to_come_again(driver: FakeDriver) -> None:
@@ -567,7 +569,7 @@ def test_a_plan_for_which_no_retry_is_left_fails_with_its_last_trouble(driver: F
 
 @pytest.mark.parametrize(
     "record",
-    [RUNNING.failed_once_more(DOWN), FAILED_ONCE._replace(doubtful_ms=NOW)],
+    [RUNNING.failed_once_more(DOWN, NOW), FAILED_ONCE._replace(doubtful_ms=NOW)],
     ids=["applied", "doubtful"],
 )
 def test_a_plan_whose_fault_may_be_there_waits_for_a_retry(driver: FakeDriver, record: PlanRecord) -> None:
