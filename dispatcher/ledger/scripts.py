@@ -61,7 +61,7 @@ class Scripts:
 
         Raises `redis.RedisError`; if one call fails, all are carried out even so.
         """
-        replies = self._exchange(calls)
+        replies = self.try_run(calls)
         for call, reply in zip(calls, replies, strict=True):
             if isinstance(reply, ResponseError):
                 raise reply
@@ -69,8 +69,8 @@ class Scripts:
                 call.on_reply(reply)
         return replies
 
-    def _exchange(self, calls: Sequence[Call]) -> list[Any]:
-        """What Redis answers to each call: a reply, or a `redis.ResponseError`.
+    def try_run(self, calls: Sequence[Call]) -> list[Any]:
+        """What Redis answers to each call, in one round trip: a reply, or a `redis.ResponseError`.
 
         Scripts that Redis has lost (it was restarted, or a person flushed them) are loaded, and only the
         calls that missed them are made again. Raises `redis.RedisError` if there is no answer.
