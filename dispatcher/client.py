@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import TYPE_CHECKING, Self, Unpack, cast
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from dispatcher.batches import GrowingBatch
 from dispatcher.errors import PlanUnknownError, RecordUnreadableError, ResultTimeoutError
+from dispatcher.export.rows import AT_ONCE, ended, row_of
 from dispatcher.handles import Access, PlanBatch, PlanHandle
 from dispatcher.history import all_pages, page_of
 from dispatcher.interface import ExecutorClient
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dispatcher.errors import ExecutorClientError
+    from dispatcher.export.rows import Row
     from dispatcher.history import Filters, HistoryPage
     from dispatcher.ledger.record import PlanRecord
     from dispatcher.ledger.submission import Submission
@@ -170,6 +173,15 @@ class Dispatcher(ExecutorClient):
         Raises `InvalidSettingsError` (a filter), `LedgerUnavailableError`.
         """
         return all_pages(self.history_page, limit, filters)
+
+    def history_rows(self, *, limit: int | None = None, **filters: Unpack[Filters]) -> Iterator[Row]:
+        """The plans of `history` and what was observed, as a table: docs/columns.md has its columns.
+
+        What was not seen is None. Raises `InvalidSettingsError`, `LedgerUnavailableError`.
+        """
+        plans = self.history(limit=limit, **filters)
+        while page := list(itertools.islice(plans, AT_ONCE)):
+            yield from map(row_of, carried_out(ended(self._access.results, page), self._ledger.try_all))
 
     def history_page(
         self, *, cursor: str | None = None, limit: int = 100, **filters: Unpack[Filters]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from dispatcher.cli.demo import demo
+from dispatcher.cli.history import export, list_plans
 from dispatcher.cli.metrics import metrics
 from dispatcher.cli.operate import cancel, halt, health, release, resume
 from dispatcher.cli.plans import result, run, status, submit
@@ -45,6 +46,8 @@ def _traces(context: typer.Context) -> None:
 
 for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, release, health, metrics):
     app.command()(own)
+app.command("list")(list_plans)
+app.command()(export)
 
 
 def main() -> NoReturn:
