@@ -1,4 +1,4 @@
-"""Rows as an Arrow table, and as a data frame of polars or pandas. The extra `data` installs what they need."""
+"""Rows as an Arrow table, and as a data frame. The extra `data` installs the libraries for it."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dispatcher.errors import RecordUnreadableError
 from dispatcher.ledger.ledger import record_of
+from dispatcher.ledger.scripts import Script
 
 if TYPE_CHECKING:
     from dispatcher.ledger.ledger import Ledger
@@ -29,8 +30,8 @@ Reading = Generator[Commands, list[Any], T]
 SCANNED = 500
 """How many plans one round trip looks at."""
 
-FILTERED = ("state", "target", "tags")
-"""The fields that decide whether a plan is wanted."""
+FIELDS = Script.of("dispatcher.ledger", "fields")
+"""Reads the fields that decide whether a plan is wanted."""
 
 
 class Place(NamedTuple):
@@ -184,7 +185,7 @@ def _wanted_of(
     """Those of the plans that are wanted, and those whose records cannot be read."""
     if wanted.any_fields or not ids:
         return set(ids)
-    fields = yield [["HMGET", ledger.plan_key(each), *FILTERED] for each in ids]
+    [fields] = yield [["EVAL", FIELDS.text, 0, ledger.prefix, *ids]]
     chosen = [
         each for each, own in zip(ids, fields, strict=True) if not isinstance(own, list) or wanted.has(*own)
     ]

@@ -62,22 +62,24 @@ class Ledger:
         self._client = client
         self._scripts = Scripts(client)
         self._redis_errors = RedisErrors(settings.redis_address)
-        self._prefix = f"{{{settings.key_prefix}}}:"
-        self._due = f"{self._prefix}due"
+        self.prefix = f"{{{settings.key_prefix}}}:"
+        """What all keys begin with."""
+
+        self._due = f"{self.prefix}due"
         self._keep_s = settings.result_expires_sec
-        self.counts_key = f"{self._prefix}counts"
+        self.counts_key = f"{self.prefix}counts"
         """The hash of what the ledger counts."""
 
-        self.halt_key = f"{self._prefix}halt"
+        self.halt_key = f"{self.prefix}halt"
         """The string that says why the dispatcher is halted."""
 
-        self.aside_key = f"{self._prefix}aside"
+        self.aside_key = f"{self.prefix}aside"
         """The hash of the plans that no worker of this version can read, each with the reason."""
 
-        self.history_key = f"{self._prefix}history"
+        self.history_key = f"{self.prefix}history"
         """The sorted set of the plans whose records exist, by the microsecond of their submission."""
 
-        self.doubts_key = f"{self._prefix}doubts"
+        self.doubts_key = f"{self.prefix}doubts"
         """The sorted set of the plans that ended while it was unknown whether their faults were over."""
 
     def submit(self, submissions: Sequence[Submission]) -> list[bool | ExecutorClientError]:
@@ -98,13 +100,13 @@ class Ledger:
         whose faults cannot run yet.
         """
         which = "begun" if only_begun else "all"
-        args = [self._prefix, reason[:LONGEST_REASON], which, *plan_ids]
+        args = [self.prefix, reason[:LONGEST_REASON], which, *plan_ids]
         answers = self._call(CANCEL, [self._due], args)
         return [None if answer < 0 else answer == 1 for answer in answers]
 
     def halt(self, reason: str) -> None:
         """Refuse new plans from now on. Works on a Redis whose memory is full, too."""
-        self._call(HALT, [self.halt_key], [self._prefix, reason[:LONGEST_REASON]])
+        self._call(HALT, [self.halt_key], [self.prefix, reason[:LONGEST_REASON]])
 
     def resume(self) -> bool:
         """Take plans again. False if they were not refused."""
@@ -123,7 +125,7 @@ class Ledger:
 
     def release(self, target: str, reason: str) -> list[str]:
         """Free a target that faults in doubt hold (see `target_of`); ids of their plans."""
-        args: list[str | float] = [self._prefix, target, reason[:LONGEST_REASON], self._keep_s]
+        args: list[str | float] = [self.prefix, target, reason[:LONGEST_REASON], self._keep_s]
         return cast("list[str]", self._call(RELEASE, [self._due], args))
 
     def in_flight(self, limit: int | None = None) -> list[str]:
@@ -173,7 +175,7 @@ class Ledger:
     def try_to_write(self) -> None:
         """Raises `LedgerUnavailableError`, which says why, if Redis takes no writes."""
         with self._redis_errors:
-            self._client.set(f"{self._prefix}write", "", px=1)
+            self._client.set(f"{self.prefix}write", "", px=1)
 
     def ping(self) -> None:
         """Raises `LedgerUnavailableError` unless Redis answers."""
@@ -207,31 +209,31 @@ class Ledger:
 
     def ended_key(self, plan_id: str) -> str:
         """The list that has an element once the plan has ended."""
-        return f"{self._prefix}ended:{plan_id}"
+        return f"{self.prefix}ended:{plan_id}"
 
     def health_key(self, executor: str) -> str:
         """The list whose one element is what the fleet knows of an Executor's health."""
-        return f"{self._prefix}health:{executor}"
+        return f"{self.prefix}health:{executor}"
 
     def metrics_key(self, executor: str) -> str:
         """The hash of what the workers count of their calls to an Executor."""
-        return f"{self._prefix}metrics:{executor}"
+        return f"{self.prefix}metrics:{executor}"
 
     def breaker_key(self, executor: str) -> str:
         """The hash of an Executor's circuit breaker."""
-        return f"{self._prefix}breaker:{executor}"
+        return f"{self.prefix}breaker:{executor}"
 
     def completions_key(self, batch: str) -> str:
         """The stream of a batch's ended plans."""
-        return f"{self._prefix}completions:{batch}"
+        return f"{self.prefix}completions:{batch}"
 
     def batch_key(self, batch: str) -> str:
         """The sorted set of a batch's plans, by their numbers."""
-        return f"{self._prefix}batch:{batch}"
+        return f"{self.prefix}batch:{batch}"
 
     def _submit_call(self, submission: Submission) -> Call:
         keys = [self._plan(submission.plan_id), self._due]
-        args = [self._prefix, self._keep_s, *submission.arguments, FIRST_DUE_MS, submission.traceparent]
+        args = [self.prefix, self._keep_s, *submission.arguments, FIRST_DUE_MS, submission.traceparent]
         return Call(SUBMIT, keys, args)
 
     def _outcome(self, submission: Submission, reply: Any) -> bool | ExecutorClientError:
@@ -240,7 +242,7 @@ class Ledger:
         return outcome_of(submission, *reply)
 
     def _plan(self, plan_id: str) -> str:
-        return f"{self._prefix}plan:{plan_id}"
+        return f"{self.prefix}plan:{plan_id}"
 
     def _call(self, script: Script, keys: Sequence[str], args: Sequence[str | float]) -> Any:
         with self._redis_errors:

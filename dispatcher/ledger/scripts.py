@@ -30,7 +30,11 @@ class Script:
     def of(cls, package: str, *parts: str) -> Self:
         """The script whose parts are files in the package's folder `lua`, in this order."""
         folder = resources.files(package) / "lua"
-        text = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
+        return cls.with_text("\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts))
+
+    @classmethod
+    def with_text(cls, text: str) -> Self:
+        """The script with this text."""
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
