@@ -6,8 +6,8 @@ without the index in turns, on top of the others. Without it means: by the same 
 that write history and batch members.
 
     first_page_ms  the first page of 50 plans, with the connection that it needs; the median of 21 clients
-    submit_ratio   plans a second with the index over plans a second without, Celery messages included; of
-                   each the upper quartile of all turns, because other programs can only slow a turn down
+    submit_ratio   plans a second of processor time with the index over the same without: of submitter and
+                   Redis, Celery messages included. Other programs on the machine do not change it
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -128,29 +129,44 @@ def milliseconds(made: Stage, **filters: str) -> float:
 
 def submit_ratio(made: Stage, client: redis.Redis, turns: int, burst: int) -> float:
     """The ratio of both rates. The turns go: with, without, without, with ..."""
-    rates: dict[bool, list[float]] = {True: [], False: []}
+    spent: dict[bool, list[Spent]] = {True: [], False: []}
     with Dispatcher(made.settings) as dispatcher:
         for with_index in (True, False):
-            submitted_per_s(dispatcher, burst, with_index=with_index)  # loads the scripts
+            submit(made, dispatcher, burst, with_index=with_index)  # loads the scripts
         for turn in range(turns):
             with_index = turn % 4 in {0, 3}
             before = client.zcard("{dispatcher}:history")
-            rates[with_index].append(submitted_per_s(dispatcher, burst, with_index=with_index))
+            spent[with_index].append(submit(made, dispatcher, burst, with_index=with_index))
             grown = client.zcard("{dispatcher}:history") - before
             if grown != (burst if with_index else 0):
                 raise RuntimeError(f"the index has grown by {grown}")
-    found = {each: statistics.quantiles(rates[each], n=4)[2] for each in rates}
-    print(f"plans a second: with_index={found[True]:.0f} without={found[False]:.0f}", flush=True)
-    return found[True] / found[False]
+    cpu_us, wall = {}, {}
+    for with_index, each in spent.items():
+        cpu_us[with_index] = sum(turn.cpu_s for turn in each) / len(each) / burst * 1e6
+        wall[with_index] = burst / statistics.median(turn.wall_s for turn in each)
+    print(
+        f"submission with and without index: cpu_us={cpu_us[True]:.0f} {cpu_us[False]:.0f} "
+        f"plans_per_s={wall[True]:.0f} {wall[False]:.0f}",
+        flush=True,
+    )
+    return cpu_us[False] / cpu_us[True]
 
 
-def submitted_per_s(dispatcher: Dispatcher, burst: int, *, with_index: bool) -> float:
-    """How many plans a second `submit_many` takes."""
+@dataclass(frozen=True)
+class Spent:
+    """What a turn has taken."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def submit(made: Stage, dispatcher: Dispatcher, burst: int, *, with_index: bool) -> Spent:
+    """What `submit_many` takes for so many plans."""
     plans = [plan(number, prefix=f"/{time.monotonic_ns()}") for number in range(burst)]
     with index(written=with_index):
-        begun = time.perf_counter()
+        begun, cpu_s = time.perf_counter(), time.process_time() + made.redis.cpu_s()
         dispatcher.submit_many(plans)
-        return burst / (time.perf_counter() - begun)
+        return Spent(time.perf_counter() - begun, time.process_time() + made.redis.cpu_s() - cpu_s)
 
 
 @contextmanager

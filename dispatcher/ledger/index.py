@@ -158,13 +158,13 @@ def _places(
     oldest = "-inf" if wanted.since_us is None else wanted.since_us
     places: list[Place] = []
     skipped = 0
-    while len(places) < count:  # plans of the same microsecond as `after` may be before it
-        page = ["ZREVRANGEBYSCORE", ledger.history_key, newest, oldest, "WITHSCORES", "LIMIT", skipped, count]
-        [reply] = yield [page]
+    while len(places) < count:  # `after` itself comes first, and plans of its microsecond may be before it
+        limit = ["LIMIT", skipped, count + 1]
+        [reply] = yield [["ZREVRANGEBYSCORE", ledger.history_key, newest, oldest, "WITHSCORES", *limit]]
         read = [Place(int(float(us)), plan_id) for plan_id, us in _pairs(reply)]
         places += [place for place in read if wanted.reaches(place, after)]
         skipped += len(read)
-        if len(read) < count:
+        if len(read) <= count:
             break
     return places[:count]
 
