@@ -170,7 +170,7 @@ def _places(
 
 
 def _of_batch(ledger: Ledger, batch: str) -> Reading[list[Place]]:
-    """Where the batch's plans are in the index, the newest first."""
+    """Places of the batch's plans in the index, the newest first."""
     ids = yield from members(ledger, batch)
     scores: list[Any] = []
     for start in range(0, len(ids), SCANNED):
