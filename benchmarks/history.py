@@ -49,7 +49,7 @@ TAG_EVERY = 1000
 
 WRITES_INDEX = (
     "redis.call('ZADD', prefix .. 'history', whole(now_us), id)",
-    "redis.call('ZADD', prefix .. 'batch:' .. batch, number, id)",
+    "redis.call('RPUSH', prefix .. 'batch:' .. batch, id)",
 )
 """The lines of the script `submit` that write the index."""
 
@@ -88,7 +88,7 @@ def submission(number: int, batch: str) -> Submission:
     """Plan `number`, of a batch."""
     tags = ("search", "rare") if number % TAG_EVERY == 0 else ("search",)
     order = Order(plan=plan(number, prefix="/past"), timeout_ms=30_000)
-    return Submission(f"{batch}-{number % PAGE}", order, batch=batch, number=number % PAGE, tags=tags)
+    return Submission(f"{batch}-{number % PAGE}", order, batch=batch, tags=tags)
 
 
 def ending(results: ResultCodec, lease: Lease) -> Settlement:

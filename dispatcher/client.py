@@ -153,8 +153,8 @@ class Dispatcher(ExecutorClient):
     def batch(self, batch_id: str) -> PlanBatch:
         """A batch that was submitted here or anywhere else, in the order of submission.
 
-        Plans that were refused are not in it, nor are those whose records have expired. Raises
-        `PlanUnknownError` if it has none, `LedgerUnavailableError`.
+        Plans that were refused are not in it. It is known until the last of its plans' records has expired.
+        Raises `PlanUnknownError`, `LedgerUnavailableError`.
         """
         ids = carried_out(members(self._ledger, batch_id), self._ledger.try_all)
         if not ids:

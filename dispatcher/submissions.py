@@ -126,10 +126,7 @@ class Door:
         else:
             pairs = ((plan, f"{batch}-{number}") for number, plan in enumerate(_checked(plans)))
         parent = traceparent()
-        submissions = (
-            _submission(plan, plan_id, options, batch, parent, number)
-            for number, (plan, plan_id) in enumerate(pairs)
-        )
+        submissions = (_submission(plan, plan_id, options, batch, parent) for plan, plan_id in pairs)
         while page := list(itertools.islice(submissions, PAGE)):
             yield page
 
@@ -160,16 +157,14 @@ def submitting(door: Door, page: Sequence[Submission]) -> Submitting:
     return [each if isinstance(each, ExecutorClientError) else None for each in found]
 
 
-def _submission(
-    plan: FaultPlan, plan_id: str, options: Options, batch: str, parent: str, number: int = 0
-) -> Submission:
+def _submission(plan: FaultPlan, plan_id: str, options: Options, batch: str, parent: str) -> Submission:
     order = Order(
         plan=plan,
         executor=options.executor,
         timeout_ms=options.timeout_ms,
         conflict_policy=options.conflict_policy,
     )
-    return Submission(plan_id, order, options.expires_ms, batch, parent, number, options.tags)
+    return Submission(plan_id, order, options.expires_ms, batch, parent, options.tags)
 
 
 def _paired(plans: Iterable[FaultPlan], plan_ids: Iterable[str]) -> list[tuple[FaultPlan, str]]:

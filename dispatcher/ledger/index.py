@@ -112,8 +112,8 @@ def carried_out(reading: Reading[T], execute: Callable[[Commands], list[Any]]) -
 
 
 def members(ledger: Ledger, batch: str) -> Reading[list[str]]:
-    """Ids of the batch's plans whose records exist, in the order of submission. Empty: it is unknown."""
-    [ids] = yield [["ZRANGE", ledger.batch_key(batch), 0, -1]]
+    """Ids of the batch's plans, in the order of submission. Empty: it is unknown."""
+    [ids] = yield [["LRANGE", ledger.batch_key(batch), 0, -1]]
     return list(ids)
 
 

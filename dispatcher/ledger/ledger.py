@@ -228,7 +228,7 @@ class Ledger:
         return f"{self.prefix}completions:{batch}"
 
     def batch_key(self, batch: str) -> str:
-        """The sorted set of a batch's plans, by their numbers."""
+        """The list of a batch's plans, in the order of submission."""
         return f"{self.prefix}batch:{batch}"
 
     def _submit_call(self, submission: Submission) -> Call:

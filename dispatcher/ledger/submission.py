@@ -30,9 +30,6 @@ class Submission:
     traceparent: str = ""
     """The span that submits it (W3C Trace Context). It is no part of what is submitted."""
 
-    number: int = 0
-    """Its place in the batch."""
-
     tags: tuple[str, ...] = ()
     """Words to find it by. They are no part of what is submitted: a known plan keeps the tags that it has."""
 
@@ -52,7 +49,6 @@ class Submission:
             self.target,
             self.order.conflict_policy,
             self.batch,
-            self.number,
             " ".join(self.tags),
             "" if self.expires_after_ms is None else self.expires_after_ms,
             "" if starts_ms is None else starts_ms,

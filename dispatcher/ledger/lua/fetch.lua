@@ -274,7 +274,8 @@ if queue ~= '' and (leases_lost > 0 or (#named == 0 and #due == 0)) then
   end
 end
 
--- Remove the plan of an ending from the history and its batches. A plan in doubt, whose record is kept, stays for now.
+-- Remove the plan of an ending from the history, and its batch if that has no other plan left. A plan in doubt, whose
+-- record is kept, stays for now.
 local function forget(ending)
   local expired_ms, id, batches = string.match(ending, '^(%d+) (%S+)(.*)$')
   if not id then
@@ -287,7 +288,11 @@ local function forget(ending)
   end
   redis.call('ZREM', prefix .. 'history', id)
   for batch in string.gmatch(batches, '%S+') do
-    redis.call('ZREM', prefix .. 'batch:' .. batch, id)
+    local batch_key, gone_key = prefix .. 'batch:' .. batch, prefix .. 'gone'
+    if redis.call('HINCRBY', gone_key, batch, 1) >= redis.call('LLEN', batch_key) then
+      redis.call('DEL', batch_key)
+      redis.call('HDEL', gone_key, batch)
+    end
   end
 end
 

@@ -6,11 +6,12 @@
 --                                                  else the microsecond since which it waits
 --   ended        list    {prefix}:ended:<id>       one element once the plan has ended, for clients that wait
 --   completions  stream  {prefix}:completions:<batch>   one entry with the plan's id for each plan that has ended
---   batch        zset    {prefix}:batch:<batch>    the batch's plans: id -> its number in the batch
+--   batch        list    {prefix}:batch:<batch>    the batch's plans, in the order of submission
+--   gone         hash    {prefix}:gone             batch -> how many of its plans' records have expired
 --   history      zset    {prefix}:history          plans whose records exist: id -> microsecond of its submission
 --   endings      list    {prefix}:endings          plans that have ended, in the order of their ends: 'ms id batch ...',
 --                                                  with ms = when the record expires. Then `fetch` removes the plan from
---                                                  history and batches: neither outgrows the records
+--                                                  the history, and the batch of which it was the last one
 --   halt         string  {prefix}:halt             the reason, while the dispatcher is halted
 --   reached      string  {prefix}:reached          submitted_ms of the youngest plan whose first message arrived
 --   doubts       zset    {prefix}:doubts           plans that ended while their faults may be alive:

@@ -1,11 +1,11 @@
--- submit(KEYS: plan, due; ARGV: key prefix, keep_s, id, order, target, conflict_policy, batch or '', number in the batch,
+-- submit(KEYS: plan, due; ARGV: key prefix, keep_s, id, order, target, conflict_policy, batch or '',
 --        tags or '', expires_after_ms or '', start_ms or '', patience_ms, traceparent or '')
 --   -> {what} with what = 'new', 'known', 'taken' (the id belongs to another plan), 'past' (start_ms has passed),
 --      {'halted', reason} or {'conflict', id of the plan that holds the target}
 -- A plan that may start at once is begun by its message; `patience_ms` later a worker begins it without one.
 -- A known plan that is submitted with another batch belongs to both batches.
 local plan_key, due_key = KEYS[1], KEYS[2]
-local prefix, keep_s, id, order, target, policy, batch, number, tags, expires_after_ms, start_ms, patience_ms, traceparent =
+local prefix, keep_s, id, order, target, policy, batch, tags, expires_after_ms, start_ms, patience_ms, traceparent =
   unpack(ARGV)
 
 local function join(batches, state)
@@ -15,7 +15,7 @@ local function join(batches, state)
     end
   end
   redis.call('HSET', plan_key, 'batch', batches == '' and batch or batches .. ' ' .. batch)
-  redis.call('ZADD', prefix .. 'batch:' .. batch, number, id)
+  redis.call('RPUSH', prefix .. 'batch:' .. batch, id)
   if FINAL[state] then
     complete(prefix, batch, id, keep_s)
     forget_later(prefix, server_ms(), id, batch, keep_s)
@@ -60,7 +60,7 @@ add(fields, 'traceparent', traceparent)
 redis.call('HSET', plan_key, unpack(fields))
 redis.call('ZADD', prefix .. 'history', whole(now_us), id)
 if batch ~= '' then
-  redis.call('ZADD', prefix .. 'batch:' .. batch, number, id)
+  redis.call('RPUSH', prefix .. 'batch:' .. batch, id)
 end
 if policy ~= 'allow' then
   redis.call('ZADD', prefix .. 'line:' .. target, whole(start_ms == '' and now_us or due * 1000), id)

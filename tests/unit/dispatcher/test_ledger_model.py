@@ -117,13 +117,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def submit(self, api: str, batch: str) -> str:
         plan_id = f"p{len(self.orders)}"
         order = Order(plan=abort_plan(api=api), timeout_ms=TIMEOUT_MS)
-        number = len(self.orders)
-        [outcome] = self.ledger.submit([Submission(plan_id, order, batch=batch, number=number)])
+        [outcome] = self.ledger.submit([Submission(plan_id, order, batch=batch)])
         assert isinstance(outcome, DispatchHaltedError) is self.halted
         if self.halted:
             return "unknown"
         assert outcome is True
-        assert self.ledger.submit([Submission(plan_id, order, batch=batch, number=number)]) == [False]
+        assert self.ledger.submit([Submission(plan_id, order, batch=batch)]) == [False]
         self.plans[plan_id] = Plan(api)
         self.orders[plan_id] = order
         self.history.append(plan_id)
@@ -137,11 +136,10 @@ class LedgerMachine(RuleBasedStateMachine):
         plan = self.plans.get(plan_id)
         if plan is None:
             return
-        number = int(plan_id[1:])
-        again = Submission(plan_id, self.orders[plan_id], batch=batch, number=number)
+        again = Submission(plan_id, self.orders[plan_id], batch=batch)
         assert self.ledger.submit([again]) == [False]
         if plan_id not in self.members[batch]:
-            self.members[batch] = sorted([*self.members[batch], plan_id], key=lambda each: int(each[1:]))
+            self.members[batch].append(plan_id)
             self.completions[batch] += [plan_id] if plan.ended else []
 
     @rule(plan_id=ids)
@@ -156,7 +154,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.leases.fetch([], 0)
         self.history.remove(plan_id)
         for members in self.members.values():
-            members[:] = [each for each in members if each != plan_id]
+            if not self.plans.keys() & set(members):
+                members.clear()
 
     @rule(plan_id=ids)
     def a_record_is_kept_for_longer(self, plan_id: str) -> None:
@@ -361,7 +360,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def a_batch_has_its_plans_and_completes_with_each_once(self) -> None:
         for batch, members in self.members.items():
-            assert self.client.zrange(f"{PREFIX}batch:{batch}", 0, -1) == members
+            assert self.client.lrange(f"{PREFIX}batch:{batch}", 0, -1) == members
             entries: Any = self.client.xrange(f"{PREFIX}completions:{batch}")
             assert [fields["id"] for _, fields in entries] == self.completions[batch]
 
