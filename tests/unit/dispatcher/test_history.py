@@ -285,6 +285,21 @@ def test_a_batch_has_its_plans_in_the_order_of_submission_each_once(plans: Plans
     assert carried_out(members(plans.ledger, "b2"), plans.ledger.try_all) == []
 
 
+def test_an_ended_plan_that_is_submitted_again_completes_in_its_new_batch_at_once(plans: Plans) -> None:
+    plans.submit("p1", batch="b1")
+    plans.end("p1")
+    order = Order(plan=abort_plan(), timeout_ms=30_000)
+    for _ in range(2):  # the answer to the first call was lost
+        assert plans.ledger.submit([Submission("p1", order, batch="b2")]) == [False]
+    for batch in ("b1", "b2"):
+        entries: Any = plans.client.xrange(f"{PREFIX}completions:{batch}")
+        assert [fields for _, fields in entries] == [{"id": "p1"}]
+        assert plans.client.lrange(f"{PREFIX}batch:{batch}", 0, -1) == ["p1"]
+        assert plans.ids(batch=batch) == ["p1"]
+    endings = plans.client.lrange(f"{PREFIX}endings", 0, -1)
+    assert [str(ending).split()[1:] for ending in endings] == [["p1", "b1"], ["p1", "b2"]]
+
+
 def test_a_refused_plan_is_neither_in_the_history_nor_in_its_batch(plans: Plans) -> None:
     plans.ledger.halt("not today")
     order = Order(plan=abort_plan(), timeout_ms=30_000)
