@@ -101,13 +101,11 @@ def export(  # noqa: PLR0913 (each is an option of the command)
     with Dispatcher() as dispatcher:
         others = {"target": target, "executor": executor, "tag": tag, "batch": batch, "error": error}
         filters = chosen(dispatcher, states=state, since=since, until=until, **others)
-        with _opened(output) as stream:
-            count, table = 0, writer(kind, stream, traces=traces)
-            rows = dispatcher.history_rows(limit=limit, **filters)
+        rows, count = dispatcher.history_rows(limit=limit, **filters), 0
+        with _opened(output) as stream, contextlib.closing(writer(kind, stream, traces=traces)) as table:
             while page := list(itertools.islice(rows, AT_ONCE)):
                 table.write(page)
                 count += len(page)
-            table.close()
     if output is not None:
         echo(f"{count} plan{'' if count == 1 else 's'} written to {output}", error=True)
 
