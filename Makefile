@@ -13,7 +13,7 @@ QUIETLY = sh -c 'said=$$("$$@" 2>&1) || { echo "$$said"; exit 1; }' --
 UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour
+.PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour history
 .PHONY: bench bench-growth bench-breaker bench-transport fuzz docs format lock upgrade clean
 
 help:
@@ -26,13 +26,14 @@ help:
 	@echo "make misbehaviour  200 plans and an Executor that does something wrong with each"
 	@echo "make in-flight  what many plans in flight cost, and how long a killed worker or Redis delays them"
 	@echo "make retries   how late retries begin, and what 6,000 of them leave in a worker's memory"
+	@echo "make history   how fast the first page of 100,000 plans is, and what their index costs"
 	@echo "make bench     side by side with Taskiq, Dramatiq and plain Celery: 20 minutes, writes docs/performance.md"
 	@echo "make bench-growth  what more plans in flight, more workers and larger observations cost: 12 minutes"
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
 	@echo "make bench-transport  what a call to an Executor costs, beside requests.Session"
 	@echo "make guard     what a plan costs in round trips, calls and messages, within bounds"
 	@echo "make fuzz      100,000 answers that are none"
-	@echo "make docs      write anew what is made from code: executor/openapi.yaml, docs/errors.md"
+	@echo "make docs      write anew what is made from code: executor/openapi.yaml, docs/errors.md, docs/columns.md"
 	@echo "make format    format the code"
 	@echo "make lock      write requirements/ anew after a change of pyproject.toml"
 	@echo "make upgrade   the same with the newest version of everything"
@@ -77,8 +78,8 @@ check: $(VENV)/.ready
 	@$(QUIETLY) $(BIN)/lint-imports --no-logo
 	@$(QUIETLY) $(BIN)/deptry .
 	@$(QUIETLY) $(UNDECLARED) executor,flower,examples,bench,dev dispatcher
-	@$(QUIETLY) $(UNDECLARED) executor,flower,otel,embedded,examples,bench,dev workers conformance
-	@$(QUIETLY) $(UNDECLARED) flower,otel,embedded,examples,bench,dev executor
+	@$(QUIETLY) $(UNDECLARED) executor,flower,otel,embedded,data,examples,bench,dev workers conformance
+	@$(QUIETLY) $(UNDECLARED) flower,otel,embedded,data,examples,bench,dev executor
 
 campaign: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000 --peer
@@ -94,6 +95,9 @@ misbehaviour: $(VENV)/.ready
 in-flight: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.in_flight
 	@$(BIN)/python -m benchmarks.small_worker
+
+history: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.history
 
 retries: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.retries
@@ -119,6 +123,7 @@ bench-transport: $(VENV)/.ready
 docs: $(VENV)/.ready
 	@$(BIN)/python -m executor.openapi > executor/openapi.yaml
 	@$(BIN)/python -m dispatcher.cli.error_reference > docs/errors.md
+	@$(BIN)/python -m dispatcher.cli.column_reference > docs/columns.md
 
 format: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet --fix .

@@ -11,6 +11,7 @@ from dispatcher.errors import (
     ExecutorRejectedError,
     ExecutorServerError,
     ExecutorTimeoutError,
+    ExtraMissingError,
     FaultFailedError,
     FaultInDoubtError,
     FaultLostError,
@@ -20,6 +21,7 @@ from dispatcher.errors import (
     LedgerRefusedError,
     LedgerUnavailableError,
     MetricsNotReadyError,
+    PartlySubmittedError,
     PlanCancelledError,
     PlanConflictError,
     PlanExpiredError,
@@ -28,6 +30,7 @@ from dispatcher.errors import (
     ResultTimeoutError,
 )
 from dispatcher.handles import PlanBatch, PlanHandle
+from dispatcher.history import Filters, HistoryPage
 from dispatcher.interface import ExecutorClient
 from dispatcher.models import ActiveFault, ConflictPolicy, FaultPlan, FaultType, Health, PlanState, PlanStatus
 from dispatcher.observations import Doubt, Figures, RawObservation
@@ -52,6 +55,7 @@ __all__ = [
     "ExecutorRejectedError",
     "ExecutorServerError",
     "ExecutorTimeoutError",
+    "ExtraMissingError",
     "FaultFailedError",
     "FaultInDoubtError",
     "FaultLostError",
@@ -59,7 +63,9 @@ __all__ = [
     "FaultType",
     "FaultUnobservedError",
     "Figures",
+    "Filters",
     "Health",
+    "HistoryPage",
     "InvalidPlanError",
     "InvalidSettingsError",
     "LedgerRefusedError",
@@ -67,6 +73,7 @@ __all__ = [
     "MetricsNotReadyError",
     "OnDoubt",
     "OnOpen",
+    "PartlySubmittedError",
     "PlanBatch",
     "PlanCancelledError",
     "PlanConflictError",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self, Unpack, cast
 
 from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
-from dispatcher.errors import RecordUnreadableError, ResultTimeoutError
+from dispatcher.batches import GrowingBatch
+from dispatcher.errors import PlanUnknownError, RecordUnreadableError, ResultTimeoutError
+from dispatcher.export.rows import AT_ONCE, ended, row_of
 from dispatcher.handles import Access, PlanBatch, PlanHandle
+from dispatcher.history import all_pages, page_of
 from dispatcher.interface import ExecutorClient
+from dispatcher.ledger.index import carried_out, members
 from dispatcher.ledger.ledger import connect, target_of
 from dispatcher.ledger.moments import moment_of
 from dispatcher.ledger.record import budget_ms
@@ -30,8 +35,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dispatcher.errors import ExecutorClientError
-    from dispatcher.ledger.ledger import Submission
+    from dispatcher.export.rows import Row
+    from dispatcher.history import Filters, HistoryPage
     from dispatcher.ledger.record import PlanRecord
+    from dispatcher.ledger.submission import Submission
     from dispatcher.models import FaultPlan, PlanStatus
     from dispatcher.observations import RawObservation
     from dispatcher.submissions import Publish
@@ -88,6 +95,7 @@ class Dispatcher(ExecutorClient):
         expires: float | None = None,
         executor: str = "default",
         conflict_policy: ConflictPolicy | str | None = None,
+        tags: Iterable[str] = (),
     ) -> PlanHandle:
         """Hand the plan over. It is durable, and will end, once this has returned.
 
@@ -96,11 +104,12 @@ class Dispatcher(ExecutorClient):
         `expires` is how many seconds it may wait for a worker and its target (no limit if absent); past that
         it ends with `PlanExpiredError` and is never applied. `executor` is a name from the configuration.
         `conflict_policy` says what to do if another plan has the target: `queue` (if absent), `reject` or
-        `allow`.
+        `allow`. `tags` are up to 16 words by which `history` finds the plan: letters, digits and `. _ - : =`,
+        at most 64 long. A plan that is known already keeps its tags.
 
         Raises `InvalidPlanError`, `PlanConflictError`, `DispatchHaltedError`, `LedgerUnavailableError`.
         """
-        options = self._door.options(timeout_sec, expires, executor, conflict_policy)
+        options = self._door.options(timeout_sec, expires, executor, conflict_policy, tags)
         submission = self._door.one(plan, plan_id, options)
         describe_plan(submission.plan_id, executor, plan)
         [refusal] = self._submit([submission])
@@ -113,25 +122,79 @@ class Dispatcher(ExecutorClient):
         self,
         plans: Iterable[FaultPlan],
         *,
+        plan_ids: Iterable[str] | None = None,
         timeout_sec: float | None = None,
         expires: float | None = None,
         executor: str = "default",
         conflict_policy: ConflictPolicy | str | None = None,
+        tags: Iterable[str] = (),
     ) -> PlanBatch:
         """Hand many plans over, some hundred with each call to Redis. `plans` may be a generator.
 
         The options are those of `submit`. A plan that is refused does not keep the others from going: its
         handle in the batch has ended, and its `result` raises why.
 
-        Raises `InvalidPlanError` (an option), `LedgerUnavailableError` (some of the plans may have gone).
+        `plan_ids` has an id for each plan. The same plans under the same ids are the same plans: they belong
+        to both batches, and both complete. With `plan_ids`, or if `plans` is a list, all is read and checked
+        before the first plan is submitted. Another iterable is read page by page, and submitted meanwhile.
+
+        Raises `InvalidPlanError` (an option, an id, something that is no plan) or `LedgerUnavailableError` if
+        nothing was submitted. Raises `PartlySubmittedError` if plans were submitted before such an error, or
+        before one that the iterable raised.
         """
-        options, batch = self._door.options(timeout_sec, expires, executor, conflict_policy), new_batch_id()
-        handles: list[PlanHandle] = []
-        for page in self._door.many(plans, batch, options):
-            for submission, refusal in zip(page, self._submit(page), strict=True):
-                handles.append(PlanHandle(submission.plan_id, self._access, refusal))
-        describe(batch=batch, executor=executor, plans=len(handles))
-        return PlanBatch(batch, handles, self._access)
+        options = self._door.options(timeout_sec, expires, executor, conflict_policy, tags)
+        with GrowingBatch(new_batch_id(), self._access) as growing:
+            for page in growing.pages(self._door.many(plans, growing.id, options, plan_ids)):
+                growing.answered(self._submit(page))
+        batch = growing.batch()
+        describe(batch=batch.id, executor=executor, plans=len(batch))
+        return batch
+
+    def batch(self, batch_id: str) -> PlanBatch:
+        """A batch that was submitted here or anywhere else, in the order of submission.
+
+        Plans that were refused are not in it. It is known until the last of its plans' records has expired.
+        Raises `PlanUnknownError`, `LedgerUnavailableError`.
+        """
+        ids = carried_out(members(self._ledger, batch_id), self._ledger.try_all)
+        if not ids:
+            message = (
+                f"batch {printable(batch_id)} is unknown: its id is wrong, or its plans' records have expired"
+            )
+            raise PlanUnknownError(message)
+        return PlanBatch(batch_id, [self.handle(plan_id) for plan_id in ids], self._access)
+
+    def history(self, *, limit: int | None = None, **filters: Unpack[Filters]) -> Iterator[PlanStatus]:
+        """The plans whose records exist, ended ones and those in flight, the newest first; `limit` at most.
+
+        `filters`: see `Filters`. Records are kept for `result_expires_sec` after the end of their plans. The
+        iterator reads page by page; it leaves `unreadable` plans out, with a warning.
+
+        Raises `InvalidSettingsError` (a filter), `LedgerUnavailableError`.
+        """
+        return all_pages(self.history_page, limit, filters)
+
+    def history_rows(self, *, limit: int | None = None, **filters: Unpack[Filters]) -> Iterator[Row]:
+        """The plans of `history` and what was observed, as a table: docs/columns.md has its columns.
+
+        What was not seen is None. Raises `InvalidSettingsError`, `LedgerUnavailableError`.
+        """
+        plans = self.history(limit=limit, **filters)
+        while page := list(itertools.islice(plans, AT_ONCE)):
+            yield from map(row_of, carried_out(ended(self._access.results, page), self._ledger.try_all))
+
+    def history_page(
+        self, *, cursor: str | None = None, limit: int = 100, **filters: Unpack[Filters]
+    ) -> HistoryPage:
+        """The next `limit` plans of `history`, behind the `cursor` that the page before has returned.
+
+        Raises `InvalidSettingsError` (a filter, the cursor or the limit), `LedgerUnavailableError`.
+        """
+        reading = page_of(self._ledger, self._access.results, filters, cursor, limit)
+        page = carried_out(reading, self._ledger.try_all)
+        for error in page.unreadable:
+            self._warn_of(error)
+        return page
 
     def handle(self, plan_id: str) -> PlanHandle:
         """A handle on a plan that was submitted here or anywhere else. Nothing is checked yet."""
@@ -259,9 +322,14 @@ class Dispatcher(ExecutorClient):
         for record in self._records(plan_ids):
             if not isinstance(record, RecordUnreadableError):
                 yield record
-            elif record.plan_id not in self._warned_of:
-                self._warned_of.add(record.plan_id)
-                logger.warning("%s", record)
+            else:
+                self._warn_of(record)
+
+    def _warn_of(self, error: RecordUnreadableError) -> None:
+        """Once for each plan."""
+        if error.plan_id not in self._warned_of:
+            self._warned_of.add(error.plan_id)
+            logger.warning("%s", error)
 
     def _records(self, plan_ids: Sequence[str]) -> Iterator[PlanRecord | RecordUnreadableError]:
         for page in pages(plan_ids):

@@ -5,6 +5,8 @@
     ├── InvalidSettingsError        the configuration breaks a rule; nothing was started
     ├── RecordUnreadableError       what is stored of a plan cannot be read by this version
     ├── PlanUnknownError            no plan has this id, or its record is gone
+    ├── PartlySubmittedError        a part of a batch was submitted before something failed
+    ├── ExtraMissingError           a library of an extra is not installed  (also an ImportError)
     ├── PlanConflictError           another plan has the id, or the target
     ├── PlanCancelledError          a person cancelled the plan, or halted the dispatcher
     ├── DispatchHaltedError         the dispatcher is halted and takes no plans
@@ -54,6 +56,7 @@ __all__ = [
     "ExecutorRejectedError",
     "ExecutorServerError",
     "ExecutorTimeoutError",
+    "ExtraMissingError",
     "FaultFailedError",
     "FaultInDoubtError",
     "FaultLostError",
@@ -63,6 +66,7 @@ __all__ = [
     "LedgerRefusedError",
     "LedgerUnavailableError",
     "MetricsNotReadyError",
+    "PartlySubmittedError",
     "PlanCancelledError",
     "PlanConflictError",
     "PlanExpiredError",
@@ -173,8 +177,58 @@ class RecordUnreadableError(ExecutorClientError):
         return str(self.args[1])
 
 
+class PartlySubmittedError(ExecutorClientError):
+    """A part of a batch was submitted. Then Redis, a plan or the iterable failed: see `__cause__`."""
+
+    advice = "Wait for `submitted`, or cancel it. With `plan_ids`, the whole batch may be submitted again."
+    exit_code = 24
+
+    def __init__(
+        self,
+        message: str = "",
+        batch_id: str = "",
+        plan_ids: list[str] | None = None,
+        uncertain: list[str] | None = None,
+        /,
+        *,
+        submitted: Any = None,
+    ) -> None:
+        super().__init__(message, batch_id, plan_ids or [], uncertain or [])
+        self._submitted = submitted
+
+    @property
+    def batch_id(self) -> str:
+        """Id of the batch, for `Dispatcher.batch`."""
+        return str(self.args[1])
+
+    @property
+    def plan_ids(self) -> list[str]:
+        """Ids of the plans that were submitted, in their order."""
+        return list(self.args[2])
+
+    @property
+    def uncertain(self) -> list[str]:
+        """Ids of the plans of which it is unknown, because Redis did not answer."""
+        return list(self.args[3])
+
+    @property
+    def submitted(self) -> Any:
+        """The `PlanBatch` of the plans that were submitted. Once the error was pickled: their ids."""
+        return self.plan_ids if self._submitted is None else self._submitted
+
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
+        return type(self), self.args
+
+
+class ExtraMissingError(ExecutorClientError, ImportError):
+    """A library that only an extra installs is missing, pyarrow for example."""
+
+    advice = "Install what the message names, with pip, then repeat the call."
+    exit_code = 25
+
+
 class PlanUnknownError(ExecutorClientError):
-    """No plan has this id, or its record and result have expired or were lost."""
+    """No plan or batch has this id, or its record and result have expired or were lost."""
 
     advice = "Check the id. If its record has gone (after `result_expires_sec`), submit the plan again."
     exit_code = 4

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dispatcher.errors import ExecutorClientError, PlanUnknownError, ResultTimeoutError
+from dispatcher.export.frames import data_frame
+from dispatcher.export.rows import rows_of
 from dispatcher.ledger import waits
+from dispatcher.ledger.index import carried_out
 from dispatcher.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from dispatcher.export.frames import Library
     from dispatcher.ledger.ledger import Ledger
     from dispatcher.ledger.waits import AsyncWaiter, Waiter
     from dispatcher.models import PlanState, PlanStatus
@@ -159,6 +163,19 @@ class PlanBatch:
         ledger = self._access.ledger
         for page in waits.pages([handle.id for handle in self.handles]):
             ledger.cancel(page, printable(reason))
+
+    def to_dataframe(self, library: Library | None = None, *, traces: bool = False) -> Any:
+        """A data frame with a row for each plan, in the order of submission. Does not wait for results.
+
+        `library` is `polars` or `pandas`: the one that is installed if absent. The columns are in
+        docs/columns.md, `logs` and `trace_data` only with `traces`. Figures of plans in flight are null.
+
+        Raises `ExtraMissingError` if polars, pandas or pyarrow is not installed, `LedgerUnavailableError`.
+        """
+        ledger, results = self._access.ledger, self._access.results
+        refused = {handle.id: handle.refusal for handle in self.handles if handle.refusal is not None}
+        reading = rows_of(ledger, results, [handle.id for handle in self.handles], refused)
+        return data_frame(carried_out(reading, ledger.try_all), library, traces=traces)
 
     def _completed(self, progress: _Progress, collect_s: float = 0.0) -> Iterator[PlanHandle]:
         """Each plan that ends. Those of `collect_s` seconds are fetched together."""

@@ -291,6 +291,11 @@ class PlanStatus(BaseModel, frozen=True):
     """No worker acts on the plan before this. None once it has ended."""
 
     ended_at: AwareDatetime | None
+    batch: str | None = None
+    """Id of the batch that it was submitted in, the first one if there are several."""
+
+    tags: tuple[str, ...] = ()
+    """The tags that it was submitted with."""
 
     failures: tuple[FailedAttempt, ...] = ()
     """The last 20 attempts that failed, the oldest first."""

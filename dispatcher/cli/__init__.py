@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from dispatcher.cli.check import plan
 from dispatcher.cli.demo import demo
+from dispatcher.cli.history import export, list_plans
 from dispatcher.cli.metrics import metrics
 from dispatcher.cli.operate import cancel, halt, health, release, resume
 from dispatcher.cli.plans import result, run, status, submit
@@ -50,6 +51,8 @@ def _traces(context: typer.Context) -> None:
 app.add_typer(plan, name="plan")
 for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, release, health, metrics):
     app.command()(own)
+app.command("list")(list_plans)
+app.command()(export)
 
 
 def main() -> NoReturn:

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
     from dispatcher.errors import ExecutorClientError
 
-__all__ = ["PLAN_ID", "Order", "PlanRecord", "budget_ms", "read_record"]
+__all__ = ["PLAN_ID", "TAG", "Order", "PlanRecord", "budget_ms", "read_record"]
 
 PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What a whole plan id must match."""
+
+TAG = re.compile(r"[A-Za-z0-9._:=-]{1,64}")
+"""What a whole tag must match."""
 
 SCHEMA_VERSION = "1"
 """Of the plan's fields. Records of another version are set aside. `lua/prelude.lua` has the same number."""
@@ -178,6 +181,11 @@ class PlanRecord(NamedTuple):
     traceparent: str = ""
     """The span that submitted it (W3C Trace Context). Empty if there was none."""
 
+    batch: str | None = None
+    """The batch that it was submitted in, the first one if there are several."""
+
+    tags: tuple[str, ...] = ()
+
     @classmethod
     def from_fields(cls, plan_id: str, fields: Mapping[str, str], in_the_way: str = "") -> Self:
         """The record in a ledger hash."""
@@ -208,6 +216,8 @@ class PlanRecord(NamedTuple):
             seen=fields.get("seen", ""),
             in_the_way=in_the_way or None,
             traceparent=fields.get("traceparent", ""),
+            batch=fields["batch"].partition(" ")[0] if "batch" in fields else None,
+            tags=tuple(fields["tags"].split()) if "tags" in fields else (),
             **moments,
         )
 
@@ -385,6 +395,8 @@ class PlanRecord(NamedTuple):
             next_step_at=None if self.state.final else moment_of(self.due_ms),
             ended_at=moment_of(self.ended_ms),
             failures=failed_attempts(self.failures) if self.failures else (),
+            batch=self.batch,
+            tags=self.tags,
         )
 
     def _went_well(self, **changes: Any) -> Self:

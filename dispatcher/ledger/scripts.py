@@ -30,7 +30,11 @@ class Script:
     def of(cls, package: str, *parts: str) -> Self:
         """The script whose parts are files in the package's folder `lua`, in this order."""
         folder = resources.files(package) / "lua"
-        text = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
+        return cls.with_text("\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts))
+
+    @classmethod
+    def with_text(cls, text: str) -> Self:
+        """The script with this text."""
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -61,7 +65,7 @@ class Scripts:
 
         Raises `redis.RedisError`; if one call fails, all are carried out even so.
         """
-        replies = self._exchange(calls)
+        replies = self.try_run(calls)
         for call, reply in zip(calls, replies, strict=True):
             if isinstance(reply, ResponseError):
                 raise reply
@@ -69,8 +73,8 @@ class Scripts:
                 call.on_reply(reply)
         return replies
 
-    def _exchange(self, calls: Sequence[Call]) -> list[Any]:
-        """What Redis answers to each call: a reply, or a `redis.ResponseError`.
+    def try_run(self, calls: Sequence[Call]) -> list[Any]:
+        """What Redis answers to each call, in one round trip: a reply, or a `redis.ResponseError`.
 
         Scripts that Redis has lost (it was restarted, or a person flushed them) are loaded, and only the
         calls that missed them are made again. Raises `redis.RedisError` if there is no answer.

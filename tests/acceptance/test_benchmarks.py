@@ -53,3 +53,9 @@ def test_misbehaviour_is_noticed() -> None:
     done = run("benchmarks.misbehaviour", "--plans", "40")
     assert done.stdout.splitlines()[-1] == "misbehaviour: plans=40 unnoticed=0"
     assert done.returncode == 0
+
+
+def test_the_history_of_many_plans_is_read_and_its_index_measured() -> None:
+    done = run("benchmarks.history", "--plans", "1000", "--turns", "4", "--burst", "100")
+    last = r"history: plans=1000 first_page_ms=\d+ submit_ratio=\d\.\d\d"
+    assert re.fullmatch(last, done.stdout.splitlines()[-1])

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from support.stub_executor import StubExecutor
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/drivers.md", "docs/recommender.md", "docs/timeouts.md"]
-STAND_ALONE = {"README.md", "docs/recommender.md"}
+PAGES = ["README.md", "docs/drivers.md", "docs/history.md", "docs/recommender.md", "docs/timeouts.md"]
+STAND_ALONE = {"README.md", "docs/history.md", "docs/recommender.md"}
 """Pages whose blocks run by themselves, each without any other."""
 
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
