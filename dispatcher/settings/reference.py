@@ -30,15 +30,16 @@ HEADER = """\
 
 Made by `make docs` from [`dispatcher/settings/`](../dispatcher/settings/settings.py).
 
-A TOML file that `DISPATCHER_CONFIG` names is read first; environment variables win over it. No other file is read.
-[`config/default.toml`](../config/default.toml) has every setting with its default, to copy and change.
+A TOML file that `DISPATCHER_CONFIG` names is read first; environment variables win over it. No other file is
+read. [`config/default.toml`](../config/default.toml) has every setting with its default, to copy and change.
 
-A variable is `DISPATCHER_`, the section and the setting in upper case, with two underscores between them. Tables and
-lists are JSON in a variable: `DISPATCHER_EXECUTORS__DEFAULT__ON_DOUBT='{"late": "fail"}'`. A variable names an Executor
-or a service in lower case only: the settings of `PaymentService` belong into the file. No time is longer than a year.
+A variable is `DISPATCHER_`, the section and the setting in upper case, with two underscores between them.
+Tables and lists are JSON in a variable: `DISPATCHER_EXECUTORS__DEFAULT__ON_DOUBT='{"late": "fail"}'`. A variable
+names an Executor or a service in lower case only, so the settings of `PaymentService` belong into the file. No
+time may be longer than a year.
 
-A variable that begins with `DISPATCHER_` and is no setting changes nothing, and is named in a warning. An unknown
-setting in the file is an error. Passwords and tokens belong into the environment.
+A variable that begins with `DISPATCHER_` and is no setting changes nothing, and is named in a warning. An
+unknown setting in the file is an error. Passwords and tokens belong into the environment.
 """
 
 
@@ -64,12 +65,12 @@ SECTIONS = [
     SectionOfFile(
         "executors.default.observer",
         ProbeSettings,
-        '`kind = "probe"`: sends requests of its own to the target. [Observe](observe.md#a-probe) explains it.',
+        '`kind = "probe"`: sends requests of its own to the target. See [observe](observe.md#a-probe).',
     ),
     SectionOfFile(
         "executors.default.observer",
         PrometheusSettings,
-        '`kind = "prometheus"`: asks a Prometheus server. [Observe](observe.md#a-prometheus-server) explains it.',
+        '`kind = "prometheus"`: asks a Prometheus server. See [observe](observe.md#a-prometheus-server).',
     ),
     SectionOfFile(
         "services.payment",
@@ -95,7 +96,13 @@ UNITS = {
 }
 """By how a setting's name ends."""
 
-KINDS = {"array": "list", "boolean": "true or false", "integer": "whole number", "number": "number", "object": "table"}
+KINDS = {
+    "array": "list",
+    "boolean": "true or false",
+    "integer": "whole number",
+    "number": "number",
+    "object": "table",
+}
 FORMATS = {"password": "secret text", "path": "file"}
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
@@ -159,7 +166,9 @@ def _value(shape: dict[str, Any], schema: dict[str, Any]) -> str:
     if choices:
         return ", ".join(f"`{each}`" for each in choices)
     kind = FORMATS.get(shape.get("format", ""), KINDS.get(shape.get("type", ""), "text"))
-    bounds = [f"{mark} {shape[key]:,}" for key, mark in BOUNDS.items() if shape.get(key, MAX_SECONDS) < MAX_SECONDS]
+    bounds = [
+        f"{mark} {shape[key]:,}" for key, mark in BOUNDS.items() if shape.get(key, MAX_SECONDS) < MAX_SECONDS
+    ]
     return f"{kind} {' and '.join(bounds)}" if bounds else kind
 
 

@@ -1,4 +1,4 @@
-"""The pages of the API reference, which mkdocstrings fills with docstrings: one for each part of the public names."""
+"""The pages of the API reference, one for each part of the public names. mkdocstrings fills them in."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ import dispatcher
 __all__ = ["api_pages"]
 
 PARTS = {
-    "client": ("The client", "Submits plans, and finds them again.", ("client", "handles", "interface", "batches")),
+    "client": (
+        "The client",
+        "Submits plans, and finds them again.",
+        ("client", "handles", "interface", "batches"),
+    ),
     "plans": ("Plans", "What a Recommender hands over, and what becomes of it.", ("models", "points")),
-    "observations": ("Observations", "What was seen, and how large the effect was.", ("observations", "effects")),
-    "errors": ("Exceptions", "All are in `dispatcher`. [Errors](../errors.md) says what to do about each.", ("errors",)),
+    "observations": (
+        "Observations",
+        "What was seen, and how large the effect was.",
+        ("observations", "effects"),
+    ),
+    "errors": ("Exceptions", "All are in `dispatcher`. [Errors](../errors.md) says what to do.", ("errors",)),
     "settings": ("Settings in code", "[Settings](../settings.md) lists each option.", ("settings",)),
 }
 """For each page: its title, what it is about, and the modules of `dispatcher` whose names it shows."""
@@ -50,5 +58,6 @@ def api_pages() -> dict[str, str]:
 
 
 def _part_of(name: str) -> str:
-    module = getattr(getattr(dispatcher, name), "__module__", "").removeprefix("dispatcher.").partition(".")[0]
+    home = getattr(getattr(dispatcher, name), "__module__", "")
+    module = home.removeprefix("dispatcher.").partition(".")[0]
     return next((part for part, (_, _, modules) in PARTS.items() if module in modules), OTHERS[0])

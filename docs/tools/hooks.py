@@ -71,8 +71,8 @@ def _place(target: str, files: Files) -> str:
 def _with_links(markdown: str, change: Callable[[str], str]) -> str:
     """The text with each link changed, but not those in blocks of code."""
     parts = FENCED.split(markdown)
-    changed = [part if index % 2 else LINK.sub(lambda m: change(m[1]), part) for index, part in enumerate(parts)]
-    return "".join(changed)
+    parts[::2] = [LINK.sub(lambda found: change(found[1]), text) for text in parts[::2]]
+    return "".join(parts)
 
 
 def _links(file: Path) -> Iterator[Path]:
@@ -82,7 +82,7 @@ def _links(file: Path) -> Iterator[Path]:
 
 
 def _linked_sources() -> set[str]:
-    """Files and folders that pages link to and that are no pages or pictures, by their names in this project."""
+    """Files and folders that pages link to, by their names in this project, without pages and pictures."""
     pages = [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in COPIED)]
     targets = {target for page in pages for target in _links(page)}
     return {
