@@ -34,9 +34,9 @@ A TOML file that `DISPATCHER_CONFIG` names is read first; environment variables 
 read. [`config/default.toml`](../config/default.toml) has every setting with its default, to copy and change.
 
 A variable is `DISPATCHER_`, the section and the setting in upper case, with two underscores between them.
-Tables and lists are JSON in a variable: `DISPATCHER_EXECUTORS__DEFAULT__ON_DOUBT='{"late": "fail"}'`. A variable
-names an Executor or a service in lower case only, so the settings of `PaymentService` belong into the file. No
-time may be longer than a year.
+Tables and lists are JSON in a variable: `DISPATCHER_EXECUTORS__DEFAULT__ON_DOUBT='{"late": "fail"}'`.
+A variable names an Executor or a service in lower case only, so the settings of `PaymentService` belong into
+the file. No time may be longer than a year.
 
 A variable that begins with `DISPATCHER_` and is no setting changes nothing, and is named in a warning. An
 unknown setting in the file is an error. Passwords and tokens belong into the environment.

@@ -104,7 +104,7 @@ LANES = {
     "Worker": 650,
     "Executor": 850,
 }
-LIFE = (
+LIFE: tuple[Call | Pause, ...] = (
     Call("Recommender", "Redis: ledger", "submit: record, due time"),
     Call("Recommender", "Celery queue", "message with the plan's id"),
     Call("Celery queue", "Worker", "run_plan(plan id)"),
