@@ -1,7 +1,7 @@
 """The Python on each page runs, against a real Redis and a real worker that all pages share.
 
 Blocks on a page run one after the other, as a reader runs them. A page in `ALONE` says that each of its
-blocks is a program of its own. Most other pages show what is done with a plan, a client and so on: their blocks are
+blocks is a program of its own. Most other pages show what is done with a plan or a client: their blocks are
 given what `known_to_readers` has.
 """
 
