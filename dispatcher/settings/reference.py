@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
@@ -109,7 +110,8 @@ BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiv
 
 def document() -> str:
     """The Markdown text."""
-    return HEADER + "".join(map(_section, SECTIONS))
+    links = ", ".join(f"[{_title(each)}](#{_anchor(each)})" for each in SECTIONS)
+    return f"{HEADER}\nSections: {links}.\n" + "".join(map(_section, SECTIONS))
 
 
 def unit_of(name: str) -> str:
@@ -123,13 +125,21 @@ def meaning_of(field: FieldInfo) -> str:
 
 
 def _section(section: SectionOfFile) -> str:
-    title = f"[{section.table}]" if section.table else "Top level"
-    heading = f"`{title}`" if section.table else title
-    if section.model in {ProbeSettings, PrometheusSettings}:
-        heading += f" with {section.model.__name__.removesuffix('Settings')}"
     rows = "".join(_rows(section))
-    columns = "| setting and variable | value | default | meaning |\n|---|---|---|---|\n"
-    return f"\n## {heading}\n\n{section.about}\n\n{columns}{rows}"
+    columns = "| setting | value | default | meaning, and environment variable |\n|---|---|---|---|\n"
+    return f"\n## {_title(section)}\n\n{section.about}\n\n{columns}{rows}"
+
+
+def _title(section: SectionOfFile) -> str:
+    if not section.table:
+        return "Top level"
+    kind = section.model.model_fields.get("kind")
+    return f"`{section.table}`" if kind is None else f"`{section.table}`: {get_args(kind.annotation)[0]}"
+
+
+def _anchor(section: SectionOfFile) -> str:
+    """What a link to the section calls it."""
+    return re.sub(r"[^\w -]", "", _title(section).lower()).replace(" ", "-")
 
 
 def _rows(section: SectionOfFile) -> Iterator[str]:
@@ -139,8 +149,8 @@ def _rows(section: SectionOfFile) -> Iterator[str]:
         if _is_a_section(name, section):
             continue
         value = ", ".join(filter(None, [_value(shape, schema), unit_of(name)]))
-        shown = f"`{name}`" + _variable(section, name)
-        yield f"| {shown} | {_cell(value)} | {_default(field)} | {_cell(meaning_of(field))} |\n"
+        meaning = meaning_of(field) + _variable(section, name)
+        yield f"| `{name}` | {_cell(value)} | {_default(field)} | {_cell(meaning)} |\n"
 
 
 def _is_a_section(name: str, section: SectionOfFile) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import dispatcher
 
 __all__ = ["api_pages"]
@@ -10,7 +12,7 @@ PARTS = {
     "client": (
         "The client",
         "Submits plans, and finds them again.",
-        ("client", "handles", "interface", "batches"),
+        ("client", "handles", "interface", "batches", "history", "submissions", "telemetry"),
     ),
     "plans": ("Plans", "What a Recommender hands over, and what becomes of it.", ("models", "points")),
     "observations": (
@@ -31,14 +33,20 @@ EXTENDERS = """\
 What a package of your own implements to reach another Executor. [Drivers](../drivers.md) explains it.
 
 ::: workers.drivers.base
-    options: {show_root_heading: false, members: [Driver, FaultState, FaultStatus, StopOutcome, ListedFault]}
+    options:
+      show_root_heading: false
+      show_root_toc_entry: false
+      members: [Driver, FaultState, FaultStatus, StopOutcome, ListedFault]
 
 ::: workers.drivers.transport.HttpTransport
 
 ::: workers.drivers.options.read_options
 
 ::: workers.observers.base
-    options: {show_root_heading: false, members: [Observer, Phase]}
+    options:
+      show_root_heading: false
+      show_root_toc_entry: false
+      members: [Observer, Phase]
 
 ::: workers.local.HttpExecutorClient
 """
@@ -47,7 +55,7 @@ What a package of your own implements to reach another Executor. [Drivers](../dr
 def api_pages() -> dict[str, str]:
     """The Markdown of each page by its place in the site."""
     names: dict[str, list[str]] = {}
-    for name in dispatcher.__all__:
+    for name in sorted(dispatcher.__all__, key=_place_in_source):
         names.setdefault(_part_of(name), []).append(name)
     pages = {}
     for part, own in names.items():
@@ -57,7 +65,17 @@ def api_pages() -> dict[str, str]:
     return pages | {"api/extend.md": EXTENDERS}
 
 
+def _place_in_source(name: str) -> tuple[str, int]:
+    """Names of a module are in the order in which it defines them."""
+    value = getattr(dispatcher, name)
+    return _module_of(name), inspect.getsourcelines(value)[1] if callable(value) else 0
+
+
+def _module_of(name: str) -> str:
+    home: str = getattr(getattr(dispatcher, name), "__module__", "")
+    return home.removeprefix("dispatcher.").partition(".")[0]
+
+
 def _part_of(name: str) -> str:
-    home = getattr(getattr(dispatcher, name), "__module__", "")
-    module = home.removeprefix("dispatcher.").partition(".")[0]
+    module = _module_of(name)
     return next((part for part, (_, _, modules) in PARTS.items() if module in modules), OTHERS[0])

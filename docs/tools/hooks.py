@@ -26,6 +26,9 @@ ROOT = Path(__file__).parents[2]
 COPIED = {"CHANGELOG.md": "changelog.md", "README.zh.md": "zh.md"}
 """Pages from outside docs/, and what the site calls them."""
 
+WIDE = {"errors.md", "settings.md"}
+"""Pages whose tables need the room of the table of contents."""
+
 PAGE_OF = COPIED | {"README.md": "index.md"}
 FENCED = re.compile(r"(^```.*?^```)", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)\s#]+)(?=[)#])")
@@ -46,6 +49,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let links lead to pages of the site."""
     del config
+    if page.file.src_uri in WIDE:
+        page.meta["hide"] = ["toc"]
     names = {name: file for file, name in COPIED.items()}
     name = page.file.src_uri
     at = names.get(name, f"docs/{name}")

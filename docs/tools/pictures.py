@@ -159,7 +159,7 @@ WAYS = (("FaultPlan", "RawObservation"), ("lease", "decision"), ("apply, stop", 
 
 def overview() -> str:
     """The parts, and what goes between them."""
-    width, gap = 160, 96
+    width, gap = 160, 112
     drawing = Drawing(40 + 4 * width + 3 * gap, 132, "A plan's way to the Executor and back")
     for number, (name, first, second, colour) in enumerate(PARTS):
         x = 20 + number * (width + gap)
