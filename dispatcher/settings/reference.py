@@ -39,7 +39,7 @@ Tables and lists are JSON in a variable: `DISPATCHER_EXECUTORS__DEFAULT__ON_DOUB
 A variable names an Executor or a service in lower case only, so the settings of `PaymentService` belong into
 the file. No time may be longer than a year.
 
-A variable that begins with `DISPATCHER_` and is no setting changes nothing, and is named in a warning. An
+A variable that begins with `DISPATCHER_` and names no setting has no effect, and a warning names it. An
 unknown setting in the file is an error. Passwords and tokens belong into the environment.
 """
 

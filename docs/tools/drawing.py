@@ -29,7 +29,7 @@ Anchor = Literal["start", "middle", "end"]
 
 @dataclass
 class Drawing:
-    """A picture of so many points. Its background is light, so that it is legible on a dark page, too."""
+    """A picture. Its light background keeps it legible on a dark page."""
 
     width: int
     height: int

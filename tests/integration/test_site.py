@@ -59,7 +59,7 @@ def of_other_hosts(text: str, *, html: bool) -> list[str]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """Built once, also if several processes run the tests."""
+    """Built once, even if several processes run the tests."""
     folder = tmp_path_factory.getbasetemp()
     folder = folder if worker_id == "master" else folder.parent
     built, said = folder / "site", folder / "site.log"

@@ -99,7 +99,7 @@ def problem_with(words: list[str], page: Path, capsys: pytest.CaptureFixture[str
         return OWN[program.removesuffix("3")](rest, page)
     if program == "docker":
         return _of_docker(rest)
-    return "" if program in FOREIGN else f"{program} is no program that is known here"
+    return "" if program in FOREIGN else f"{program} is not a program that this test knows"
 
 
 def _of_make(rest: list[str], page: Path) -> str:
@@ -222,7 +222,7 @@ def test_each_extra_is_on_the_page_about_installation() -> None:
         ("celery --app workers.app wonders", "no command of Celery's"),
         ("docker compose --profile monitoring up --scale worker=4", ""),
         ("docker compose --profile wonders up", "not in docker-compose.yml"),
-        ("teleport now", "no program"),
+        ("teleport now", "not a program"),
     ],
 )
 def test_a_wrong_command_is_found_and_a_right_one_is_not(
