@@ -67,6 +67,7 @@ def report_of(observation: dict[str, Any]) -> dict[str, Any]:
     return observation
 
 
+@pytest.mark.filterwarnings("default")  # as readers run them
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_python_on_a_page_runs(
     page: Path,
