@@ -14,7 +14,7 @@ UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour history
-.PHONY: bench bench-growth bench-breaker bench-transport fuzz docs format lock upgrade clean
+.PHONY: bench bench-growth bench-breaker bench-transport fuzz docs site format lock upgrade clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -33,7 +33,8 @@ help:
 	@echo "make bench-transport  what a call to an Executor costs, beside requests.Session"
 	@echo "make guard     what a plan costs in round trips, calls and messages, within bounds"
 	@echo "make fuzz      100,000 answers that are none"
-	@echo "make docs      write anew what is made from code: executor/openapi.yaml, docs/errors.md, docs/columns.md"
+	@echo "make docs      write anew what is made from code: openapi.yaml, errors, settings, commands, pictures"
+	@echo "make site      the pages in docs/ as a site: open site/index.html"
 	@echo "make format    format the code"
 	@echo "make lock      write requirements/ anew after a change of pyproject.toml"
 	@echo "make upgrade   the same with the newest version of everything"
@@ -77,9 +78,9 @@ check: $(VENV)/.ready
 	@$(BIN)/mypy --no-error-summary
 	@$(QUIETLY) $(BIN)/lint-imports --no-logo
 	@$(QUIETLY) $(BIN)/deptry .
-	@$(QUIETLY) $(UNDECLARED) executor,flower,examples,bench,dev dispatcher
-	@$(QUIETLY) $(UNDECLARED) executor,flower,otel,embedded,data,examples,bench,dev workers conformance
-	@$(QUIETLY) $(UNDECLARED) flower,otel,embedded,data,examples,bench,dev executor
+	@$(QUIETLY) $(UNDECLARED) executor,flower,examples,bench,docs,dev dispatcher
+	@$(QUIETLY) $(UNDECLARED) executor,flower,otel,embedded,data,examples,bench,docs,dev workers conformance
+	@$(QUIETLY) $(UNDECLARED) flower,otel,embedded,data,examples,bench,docs,dev executor
 
 campaign: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000 --peer
@@ -124,6 +125,14 @@ docs: $(VENV)/.ready
 	@$(BIN)/python -m executor.openapi > executor/openapi.yaml
 	@$(BIN)/python -m dispatcher.cli.error_reference > docs/errors.md
 	@$(BIN)/python -m dispatcher.cli.column_reference > docs/columns.md
+	@$(BIN)/python -m dispatcher.settings.reference > docs/settings.md
+	@$(BIN)/python -m docs.tools.command_reference > docs/cli.md
+	@$(BIN)/python -m docs.tools.pictures
+
+# Warnings are errors. The theme's own, about another product, is no concern of these pages.
+site: $(VENV)/.ready
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html"
 
 format: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet --fix .

@@ -29,7 +29,7 @@ from dispatcher.telemetry.trace_export import export_traces
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["app", "main"]
+__all__ = ["add_commands_of_packages", "app", "main"]
 
 app = typer.Typer(
     name="dispatcher",
@@ -57,7 +57,7 @@ app.command()(export)
 
 def main() -> NoReturn:
     """Run the command line. An error is a line or two on standard error, and the error's exit code."""
-    _add_commands_of_packages()
+    add_commands_of_packages()
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
@@ -81,7 +81,7 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _add_commands_of_packages() -> None:
+def add_commands_of_packages() -> None:
     """Add the commands that this package does not know."""
     for command in entry_points(group="fault_dispatcher.commands"):
         loaded = command.load()

@@ -20,7 +20,9 @@ Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 class Section(BaseModel):
     """A part of the settings."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
+    )
 
 
 class Endpoint(Section):
@@ -45,6 +47,8 @@ class Endpoint(Section):
     """Whether HTTP_PROXY, HTTPS_PROXY and NO_PROXY apply."""
 
     connection_timeout_sec: Seconds = 5.0
+    """How long connecting may take."""
+
     read_timeout_sec: Seconds = 30.0
     """What waiting for an answer and reading it may take together."""
 

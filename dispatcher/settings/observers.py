@@ -117,6 +117,7 @@ class ProbeSettings(LoadSettings):
     """An observer that sends requests of its own to the target."""
 
     kind: Literal["probe"]
+    """Which observer this is."""
 
 
 class PrometheusSettings(Endpoint):
@@ -127,7 +128,11 @@ class PrometheusSettings(Endpoint):
     """
 
     kind: Literal["prometheus"]
+    """Which observer this is."""
+
     base_url: str = Field()
+    """`http://host:port` of the Prometheus server."""
+
     error_rate_query: str
     """Share of the target's answers that were errors, 0 to 1."""
 

@@ -57,6 +57,8 @@ class WorkerSettings(Section):
     """What one worker process does at once."""
 
     threads: int = Field(default=16, ge=1, le=1000)
+    """Steps that one worker process carries out at once. A waiting plan takes none."""
+
     poll_interval_sec: Seconds = 0.5
     """Between two looks at a fault that lasts longer than planned."""
 
@@ -81,6 +83,7 @@ class LogSettings(Section):
     """What workers log."""
 
     format: LogFormat = LogFormat.TEXT
+    """Lines for people, or one JSON object a line."""
 
 
 def _key_prefix(fields: dict[str, Any]) -> str:
@@ -91,7 +94,12 @@ class Settings(BaseSettings):
     """All settings. Read them with `load_settings`, whose errors people can use."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        use_attribute_docstrings=True,
     )
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
@@ -111,7 +119,11 @@ class Settings(BaseSettings):
     """The Celery queue of its messages. `key_prefix` if absent."""
 
     result_expires_sec: int = Field(default=86_400, ge=1, le=MAX_SECONDS)
+    """How long an ended plan and its result are kept."""
+
     redis_timeout_sec: float = Field(default=5.0, ge=0.1, le=MAX_SECONDS, allow_inf_nan=False)
+    """How long one Redis command may take, connecting included."""
+
     worker: WorkerSettings = WorkerSettings()
     logs: LogSettings = LogSettings()
     executors: dict[ExecutorName, ExecutorClientConfig] = Field(
