@@ -13,11 +13,12 @@ __all__ = ["document"]
 HEADER = """\
 # Errors
 
-`make docs` generates this page from [`dispatcher/errors.py`](../dispatcher/errors.py). All errors can be imported
-from `dispatcher`, and `ExecutorClientError` is their base. A command that ends with an error exits with its code.
-Wrong arguments also exit with 2, Ctrl-C with 130. 0 means that every plan has its observation. "Retry" is yes if
-the same request may succeed later, and repeating it does no harm. A plan that has ended does not change. To submit
-it as a new plan, give it another id, or none. Programs read the last column from `error.advice`.
+`make docs` generates this page from [`dispatcher/errors.py`](../dispatcher/errors.py). All errors can be
+imported from `dispatcher`, and `ExecutorClientError` is their base. A command that ends with an error exits
+with its code. Wrong arguments also exit with 2, Ctrl-C with 130. 0 means that every plan has its observation.
+"Retry" is yes if the same request may succeed later, and repeating it does no harm. A plan that has ended
+does not change. To submit it as a new plan, give it another id, or none. Programs read the last column from
+`error.advice`.
 
 | exit code | error | retry | what it means | what to do |
 |---|---|---|---|---|

@@ -31,12 +31,12 @@ LINES_A_PLAN = 2
 def watch(
     *,
     once: Annotated[bool, typer.Option("--once", help="Print what is in flight now, and end.")] = False,
-    interval_sec: Annotated[float, typer.Option(min=0.1, help="Between two looks.")] = 1.0,
+    interval_sec: Annotated[float, typer.Option(min=0.1, help="Time between two updates.")] = 1.0,
     as_json: Annotated[bool, json_option("for each plan, as status does, and end")] = False,
 ) -> None:
     """Show the plans in flight, those that are due soonest first, until Ctrl-C.
 
-    Prints once if standard output is no terminal.
+    Prints once if standard output is not a terminal.
     """
     with Dispatcher() as dispatcher:
         if as_json:

@@ -88,9 +88,11 @@ def plan_counts(ledger: Ledger) -> PlanCounts:
 
 
 def _in_flight(ledger: Ledger) -> Iterator[tuple[PlanState, bool, int]]:
-    """Of each plan its state, whether a worker has it in hand, and when it is due; some hundred at a time."""
+    """Of each plan its state, whether a worker has its lease, and when it is due; some hundred at a time."""
     for ids in pages(ledger.in_flight()):
         wanted = [["HMGET", ledger.plan_key(plan_id), "state", "lease", "due_ms"] for plan_id in ids]
         for state, lease, due_ms in ledger.execute_all(wanted):
-            if state is not None and not PlanState(state).final:  # else it has ended since its id was read
+            if (
+                state is not None and not PlanState(state).final
+            ):  # otherwise it has ended since its id was read
                 yield PlanState(state), lease.startswith("held "), int(due_ms)

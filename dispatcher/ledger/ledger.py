@@ -69,7 +69,7 @@ class Submission:
     expires_after_ms: int | None = None
     batch: str = ""
     traceparent: str = ""
-    """The span that submits it (W3C Trace Context). It is no part of what is submitted."""
+    """The span that submits it (W3C Trace Context). It does not belong to what is submitted."""
 
     @property
     def target(self) -> str:
@@ -107,7 +107,7 @@ class Ledger:
     def submit(self, submissions: Sequence[Submission]) -> list[bool | ExecutorClientError]:
         """Take the plans on, in one call to Redis.
 
-        For each: True if it is new, False if it is known already, else why it was refused:
+        For each: True if it is new, False if it is known already, otherwise why it was refused:
         `PlanConflictError` (the id belongs to another plan, or the target to one), `InvalidPlanError` (its
         `start_time` has passed), `DispatchHaltedError`.
         """
@@ -154,7 +154,7 @@ class Ledger:
         return cast("list[str]", self._call(RELEASE, [self._due], args))
 
     def in_flight(self, limit: int | None = None) -> list[str]:
-        """Ids of all plans that have not ended, or of so many that are due soonest."""
+        """Ids of all plans that have not ended, or of the `limit` that are due soonest."""
         with self._redis_errors:
             return cast("list[str]", self._client.zrange(self._due, 0, -1 if limit is None else limit - 1))
 

@@ -39,7 +39,7 @@ def ca_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def authority(ca_file: Path) -> trustme.CA:
-    """One that nobody knows by himself."""
+    """One that no program trusts by itself."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(ca_file))
     return authority

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.every_server
 
 TIMEOUTS_SEC = [0.0, 1e-9, 0.0005, 0.001, 0.004, 0.03]
-"""Redis before 7.0.8 took about a millisecond for ever."""
+"""Redis before 7.0.8 took about a millisecond forever."""
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_a_wait_for_plans_ends_with_its_timeout_however_short(batch: PlanBatch, 
 
 
 def test_a_wait_for_a_health_check_ends_with_its_timeout_however_short(dispatcher: Dispatcher) -> None:
-    for timeout_sec in TIMEOUTS_SEC[1:]:  # 0 is no timeout of a check
+    for timeout_sec in TIMEOUTS_SEC[1:]:  # 0 disables the timeout of a check
         with pytest.raises(ResultTimeoutError, match="is a worker running"):
             dispatcher.health(timeout_sec=timeout_sec)
 

@@ -1,8 +1,9 @@
-"""What people read of a file, and which phrases and sentences in it are refused (the house style as a list)."""
+"""What people read of a file, and which phrases and sentences in it are refused."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import io
 import re
 import tokenize
@@ -36,14 +37,15 @@ REFUSED = {
     "lie: write is": r"\b(lies?|lay|lain|lying)\b",
     "in hand: write processes": r"\bin hand\b",
     "write down: write stores or records": r"\b(wrote|writes?|written|writing|notes?|noted) (\w+ )?down\b",
-    "take up: write picks up or starts": r"\b(takes?|took|taken|taking) (it |them |\w+ plans? |the plan )?up\b",
+    "take up: write picks up or starts": r"\b(takes?|took|taken|taking) (it |them |\w+ plans? |the plan )?up"
+    r"\b(?! to\b)",
     "turn away: write rejects": r"\bturn(s|ed|ing)? (\w+ )?away\b",
     "put off: write defers": r"\bput(s|ting)? (\w+ |the plan )?off\b",
     "come of: write result, outcome": r"\bc[ao]mes? of (it|them|its?|an?|carrying|the)\b",
     "go by: write use": r"\b(goes|go|going|went|gone) by\b",
     "be had: write be available": r"\bbe had\b",
     "will do: write works": r"\b(will|would) do\b",
-    "a look: write check or measurement": r"\b(a|an|each|every|next|last|one|these|such|first|two|its|another|this)"
+    "a look: write check or measurement": r"\b(a|each|every|next|last|one|these|such|first|two|its|another)"
     r" looks?\b(?! (at|like|for|up|into|it|him|her|them)\b)|\blooks\.",
     "is to be done: write must be, or is due": r"\b(is|are|was|were) to be (?!in\b)\w+",
     # A subject that has a name.
@@ -55,7 +57,7 @@ REFUSED = {
     # Small words that are others in plain English.
     "where: write if": r"(?:^|(?<=[.:;!?|] ))(?-i:Where)\b[^.?!]*,"
     r"|\b(none|true|false|nothing|empty|absent|raised|`x`),? where\b",
-    "for: write because": r", for (it|they|there|nothing|none|that is|this is|these are|all are|all of|he|we|you)\b"
+    "for: write because": r", for (it|they|there|nothing|none|that is|this is|these are|all are|all of)\b"
     r"|, for (a|the|no|each|every) \w+ (is|are|was|has|have|may|can|must|would|does)\b",
     "but for: write except": r"\bbut for\b",
     "all but: write all except": r"\b(all|any|none|nothing|everything|anything) but (?!not\b)",
@@ -71,13 +73,13 @@ REFUSED = {
     "one may: name the subject": r"\bone (may|should|must|needs)\b",
     "by means of: write by or with": r"\bby means of\b",
     "the way of: write life of, or how": r"\bthe way of\b",
-    "thereby: write so, or by this": r"\b(there|where|here)(by|of|in|with|upon|from|to|after|fore)\b(?<!therefore)"
+    "thereby: write so, or by this": r"\b(there|where|here)(by|of|in|with|upon|from|to|after)\b"
     r"|\b(thence|whence|hence|thus)\b",
     "archaic": r"\b(lest|albeit|whilst|amongst|upon|shall|ought|reckon\w*|save that)\b",
     "filler": r"\b(simply|obviously|of course|basically|in order to|utili[sz]e[sd]?)\b",
     "Latin: write for example, that is": r"\b(i\.e\.|e\.g\.|etc\.)",
     # Constructions.
-    "is no: write is not a": r"(?<!there )(?<!which )\b(is|are|was|were|be) no (?!longer|more|less|such|worse|better)\w+"
+    "is no: write is not a": r"(?<!there )\b(is|are|was|were|be) no (?!longer|more|less|such|worse|better)\w+"
     r"|\b(that|which) (is|are) (no|none)\b(?! longer)(?! ?`)",
     "it is that which: begin with the subject": r"\bit is (that|this|the) [^.,;]*\b(which|who)\b",
 }
@@ -87,7 +89,8 @@ ALLOWED = re.compile(
     r"\b(left|leaves?|leaving|let) ([\w ]+ )?alone\b"  # means: not disturbed
     r"|\bstand-?alone\b"
     r"|\b[Ff]iles?, that is\b"
-    r"|figures that are None|behind it is None",  # Python's None
+    r"|figures that are None|behind it is None"  # Python's None
+    r"|\{prefix\}:beside:|^beside +set",  # a key of the ledger
 )
 """What the patterns would find, and what is plain English all the same."""
 
@@ -113,8 +116,8 @@ def of_a_module(source: str) -> Iterator[str]:
     """Comments, docstrings and messages. What a message fills in becomes `x`."""
     yield from comments_of(source)
     for text in texts_of(ast.parse(source)):
-        if " " in text:
-            yield from re.split(r"\n\n|\n(?=\s*[├│└])", text)
+        if " " in text:  # lines that are indented are items of a list
+            yield from re.split(r"\n\n|\n(?=  |\s*[├│└])", inspect.cleandoc(text))
 
 
 def comments_of(source: str) -> Iterator[str]:
@@ -150,7 +153,7 @@ def texts_of(node: ast.AST) -> Iterator[str]:
 def of_comments(mark: str) -> Callable[[str], Iterator[str]]:
     """A reader of comments that begin with this mark.
 
-    Those on lines of their own that follow each other are one text, unless they are indented: these are items.
+    Those on lines of their own that follow each other are one text. Indented ones are items.
     """
     comments = re.compile(rf"(?:^|[ ,]){mark}+ (.+)")
     item = re.compile(rf"\s*{mark}+(  |.* = )")

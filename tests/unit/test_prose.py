@@ -21,7 +21,17 @@ ROOT = Path(__file__).parents[2]
 ITSELF = {"tests/support/prose.py", "tests/unit/test_prose.py"}
 """They quote what is refused."""
 
-FOLDERS = ("dispatcher", "workers", "executor", "conformance", "benchmarks", "examples", "docs", "config", "tests")
+FOLDERS = (
+    "dispatcher",
+    "workers",
+    "executor",
+    "conformance",
+    "benchmarks",
+    "examples",
+    "docs",
+    "config",
+    "tests",
+)
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = [ROOT / "docker-compose.yml"] + [
     file
@@ -83,7 +93,10 @@ def test_names_of_tests_and_functions_are_plain_english() -> None:
         ("It waits, for all are busy", "It waits, because all are busy; for each plan, it counts once"),
         ("All answers but for 429", "All answers except 429"),
         ("It changes nothing but the log", "It changes only the log, but not the plan"),
-        ("The plan's value, else the default", "The plan's value, otherwise the default; anything else fails"),
+        (
+            "The plan's value, else the default",
+            "The plan's value, otherwise the default; anything else fails",
+        ),
         ("It is stopped, also after Ctrl-C", "It is stopped, even after Ctrl-C"),
         ("The time begins anew", "The time begins again"),
         ("It waits for ever", "It waits forever"),
@@ -124,7 +137,12 @@ def test_pages_are_read_with_their_tables_and_comments_but_without_code() -> Non
 
 def test_modules_are_read_with_comments_docstrings_and_messages_but_without_names() -> None:
     module = '"""A docstring."""\ntold = f"plan {told[\'a b\']} has ended"  # a comment\n'
-    assert [text for text in of_a_module(module) if text] == ["a comment", "A docstring.", "plan `x` has ended", "a b"]
+    assert [text for text in of_a_module(module) if text] == [
+        "a comment",
+        "A docstring.",
+        "plan `x` has ended",
+        "a b",
+    ]
 
 
 def test_comments_on_lines_of_their_own_are_one_text_and_those_after_code_are_not() -> None:

@@ -168,7 +168,7 @@ def says(**fields: object) -> Callable[[Exchange], Exchange]:
 
 
 def stops_say(**fields: object) -> Callable[[Exchange], Exchange]:
-    """As `says`, in answers to stops alone."""
+    """As `says`, only in answers to stops."""
     return lambda exchange: says(**fields)(exchange) if exchange.method == "DELETE" else exchange
 
 

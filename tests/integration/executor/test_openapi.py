@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 EXPECTED = """\
 [checks]
-positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422"]  # 422: a key that was used before
+positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422"]  # 422: a used key
 use_after_free.enabled = false  # a fault that was stopped is still known
-ensure_resource_availability.enabled = false  # a policy ends by itself, or is replaced by one of its name
+ensure_resource_availability.enabled = false  # a policy ends by itself, or is replaced
 """
 COMMITTED = Path(__file__).parents[3] / "executor" / "openapi.yaml"
 

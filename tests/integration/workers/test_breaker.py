@@ -313,7 +313,7 @@ def test_slow_calls_open_it_where_that_is_configured(rig: Rig) -> None:
     assert goes(breaker, slow)
     assert rig.state() is OPEN
     rig.time_passes(60, given)
-    assert goes(breaker, slow)  # a slow probe is no recovery
+    assert goes(breaker, slow)  # a slow probe does not count as recovery
     assert rig.state() is OPEN
 
 
@@ -416,7 +416,7 @@ def test_the_specifications_calls_drive_it(rig: Rig) -> None:
     breaker.record_success()
     assert rig.state() is CLOSED
     for _ in range(5):
-        breaker.record_failure()  # of calls that nobody asked it for
+        breaker.record_failure()  # of calls that were not admitted
     assert not breaker.can_attempt()
     breaker.record_success()  # of no call that it let through
     assert rig.state() is OPEN

@@ -364,7 +364,7 @@ def test_an_option_is_refused_by_its_name(stub: StubExecutor) -> None:
     with pytest.raises(InvalidSettingsError) as caught:
         FaultsApiDriver(config, connections=1)
     assert caught.value.lines == [
-        "driver_options.retries: is no option of the driver faults_api, which knows none"
+        "driver_options.retries: is not an option of the driver faults_api, which knows none"
     ]
 
 

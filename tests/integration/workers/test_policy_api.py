@@ -59,7 +59,7 @@ def driver(plane: ControlPlane) -> Iterator[PolicyApiDriver]:
 
 @pytest.fixture
 def stub() -> Iterator[StubExecutor]:
-    """Answers whatever a test wants."""
+    """Gives the answers that a test wants."""
     with StubExecutor() as stub:
         yield stub
 
@@ -309,7 +309,7 @@ def test_what_a_server_adds_with_a_meaning_is_a_difference(where: Where, value: 
     assert difference(SENT, changed(where, value)) is not None
 
 
-PATHS = st.from_regex(r"/[!\"$->@-z|~]{0,20}", fullmatch=True)  # what a plan's api may be, but for braces
+PATHS = st.from_regex(r"/[!\"$->@-z|~]{0,20}", fullmatch=True)  # what a plan's api may be, except for braces
 
 
 @given(PATHS, PATHS, st.sampled_from(["", "?", "?x=1", "?a=/b&c"]), st.sampled_from(PathMatch))
@@ -387,8 +387,14 @@ def test_options_are_in_the_policy(
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"name_space": "a"}, "name_space: is no option of the driver policy_api; did you mean namespace?"),
-        ({"qps": 1}, "qps: is no option of the driver policy_api, which knows headers, method, namespace, "),
+        (
+            {"name_space": "a"},
+            "name_space: is not an option of the driver policy_api; did you mean namespace?",
+        ),
+        (
+            {"qps": 1},
+            "qps: is not an option of the driver policy_api, which knows headers, method, namespace, ",
+        ),
         ({"namespace": "A b"}, "namespace: "),
         ({"namespace": 7}, "namespace: must be a valid string"),
         ({"selector": "all"}, "selector: must be 'service', '*' or 'none'"),
@@ -401,7 +407,7 @@ def test_options_are_in_the_policy(
     ids=[
         "a misspelt name",
         "an unknown name",
-        "a namespace that is no name",
+        "a namespace that is not a name",
         "a namespace that is a number",
         "an unknown selector",
         "an unknown way to match",

@@ -186,7 +186,7 @@ def test_connections_are_kept_alive(stub: StubExecutor, transport: Transports) -
 
 
 class TwoAtOnce(LoopbackServer):
-    """Answers a request once there is another one beside it."""
+    """Answers a request once there is another one at the same time."""
 
     def __init__(self) -> None:
         self._meeting = Barrier(2)

@@ -88,9 +88,9 @@ def test_the_numbers_of_requests_fit_together(act: Act, after_share: float) -> N
     [
         pytest.param(Act.WELL, 4.0, id="a fault ends after its duration"),
         pytest.param(Act.LATE, 6.0, id="one that begins late ends late"),
-        pytest.param(Act.EARLY_END, 2.0, id="one may end early"),
-        pytest.param(Act.TOO_LONG, 6.0, id="one may last too long"),
-        pytest.param(Act.ENDLESS, float("inf"), id="one may have no end"),
+        pytest.param(Act.EARLY_END, 2.0, id="a fault may end early"),
+        pytest.param(Act.TOO_LONG, 6.0, id="a fault may last too long"),
+        pytest.param(Act.ENDLESS, float("inf"), id="a fault may have no end"),
         pytest.param(Act.RESTARTED, 2.0, id="a restart ends it"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What Prometheus is told, on a fake and on a real Redis."""
+"""What Prometheus scrapes, on a fake and on a real Redis."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_a_new_plan_waits_for_its_message_while_the_queue_holds_messages(
         redis_client.zadd(DUE, {"p1": 0})
         assert leases.fetch([], 10).due == []
     redis_client.delete(QUEUE)
-    assert leases.fetch([], 10).due == []  # it was put off by a minute
+    assert leases.fetch([], 10).due == []  # it was deferred by a minute
     pass_time(redis_client, "p1", 60_000)
     begin_due(leases)
 

@@ -1,4 +1,4 @@
-"""What the ledger counts, and how plans stand, on a fake and on real servers."""
+"""What the ledger counts, and the states of plans, on a fake and on real servers."""
 
 from __future__ import annotations
 

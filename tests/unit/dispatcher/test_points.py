@@ -84,7 +84,7 @@ def test_a_point_without_a_type_has_the_one_that_it_sets_something_of(alone: str
     plan = plan_of({"fault_type": None, other: absent})
     assert plan.fault_type == {"delay_seconds": "delay", "abort_http_status": "abort"}[alone]
     assert notes_of({"fault_type": None, other: absent}) == [
-        f"fault_type is {plan.fault_type}, because the point sets {alone} alone"
+        f"fault_type is {plan.fault_type}, because the point sets only {alone}"
     ]
 
 

@@ -152,7 +152,7 @@ def test_a_variable_that_is_no_setting_changes_nothing_but_is_named(
     assert load_settings() == defaults
     load_settings()
     hint = "" if meant is None else f"; did you mean {meant}?"
-    assert caplog.messages == [f"{variable} is no setting, and changes nothing{hint}"]  # once
+    assert caplog.messages == [f"{variable} is not a setting, and has no effect{hint}"]  # once
 
 
 def test_what_a_driver_wants_to_know_may_have_any_name(
@@ -225,7 +225,7 @@ def test_what_is_wrong_is_named(
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.toml").write_text("queue = ")
     monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
-    with pytest.raises(InvalidSettingsError, match=r"mine\.toml is no TOML"):
+    with pytest.raises(InvalidSettingsError, match=r"mine\.toml is not valid TOML"):
         load_settings()
 
 

@@ -60,7 +60,7 @@ def test_nothing_happens_where_nobody_asks_for_it(
             "max_queue_size must be a positive integer.",
         ),
     ],
-    ids=["no URL", "a broken one", "another protocol", "a number that is none"],
+    ids=["no URL", "a broken one", "another protocol", "an invalid number"],
 )
 def test_a_wrong_variable_is_one_line_and_keeps_nobody_from_work(
     environment: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -116,7 +116,7 @@ def test_a_process_is_called_as_the_environment_says(
 
 
 class FakeExporter(SpanExporter):
-    """Answers as it is told to."""
+    """Gives the answers that a test wants."""
 
     def __init__(self) -> None:
         self.result = SpanExportResult.SUCCESS

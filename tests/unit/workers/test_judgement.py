@@ -164,7 +164,7 @@ def test_an_observation_that_went_as_planned_has_an_interval_and_no_doubts() -> 
             [],
             {"plan": abort_plan(percentage=0, duration_seconds=DURATION_SECONDS)},
             {"faulted": 0},
-            id="nothing was to be hit",
+            id="the fault should hit nothing",
         ),
         pytest.param([Doubt.TRUNCATED], {}, {"truncated": ["logs"]}, id="logs were truncated"),
         pytest.param(

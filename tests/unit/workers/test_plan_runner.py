@@ -60,7 +60,7 @@ def at(ms: int) -> datetime:
 
 
 def same(error: ExecutorClientError, cause: ExecutorClientError) -> bool:
-    """Whether a plan ended with just that, and tells which plan it is."""
+    """Whether a plan ended with just that, and names the plan."""
     told = f"plan p1: {cause.message}"
     return (type(error), error.args[1:]) == (type(cause), cause.args[1:]) and error.message.startswith(told)
 
@@ -275,7 +275,7 @@ def test_a_target_is_kept_until_the_end_of_its_fault_has_taken_effect(driver: Fa
     late = RUNNING._replace(takes_effect_ms=5_000)
     decision = advance(driver, late, NOW + 15_300)
     assert isinstance(decision, Complete)
-    assert decision.gone_in_ms == 5_000  # its end lies between this look and the last one
+    assert decision.gone_in_ms == 5_000  # its end is between this check and the last one
     completed = decision.record._replace(state=PlanState.COMPLETED)
     decision = advance(driver, completed, NOW + 18_300)
     assert isinstance(decision, Complete)

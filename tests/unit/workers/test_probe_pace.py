@@ -74,7 +74,7 @@ def test_looks_that_begin_late_leave_no_request_out_and_send_none_at_once(rate: 
         sent += [moment for moment, _ in moments]
         due_ms = moments[-1][1] if moments else due_ms
         now_ms += 1000
-    owed = 1 + late[-1] * rate / 1000  # of the last look, which had no time to make up for all
+    owed = 1 + late[-1] * rate / 1000  # of the last measurement, which had no time to make up for all
     assert abs(len(sent) - (now_ms - BEGIN_MS) * rate / 1000) <= owed
     assert all(later - earlier >= QUICKEST * 1000 / rate - 0.01 for earlier, later in pairwise(sent))
 
@@ -166,7 +166,7 @@ class Executor(FakeDriver):
 def observed(
     hold_s: float, duration_s: int, late_s: float = 0.02
 ) -> tuple[RawObservation, FakeTarget, Executor]:
-    """What comes of a plan whose every step begins late, and whose fault holds each request."""
+    """The outcome of a plan whose every step begins late, and whose fault holds each request."""
     executor = Executor(hold_s)
     target = executor.target
     observer = observer_of(target)

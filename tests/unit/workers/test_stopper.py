@@ -443,7 +443,7 @@ class Run:
         self.record = record
 
     def is_gone(self, in_ms: int) -> bool:
-        """Whether no fault acts on the target any more in so many ms."""
+        """Whether no fault acts on the target any more in `in_ms` milliseconds."""
         return self.executor.over_s + self.takes_effect_s <= self.executor.clock_s + in_ms / 1000 + 1e-6
 
 

@@ -1,4 +1,4 @@
-"""A tally says what its requests met, however they were added up and written down."""
+"""A tally says what its requests met, however they were added up and stored."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_text_that_another_version_wrote_is_an_error(text: str) -> None:
 
 
 def second(number: int, chance: random.Random, requests: int = 20) -> Tally:
-    """One look: requests with latencies from 1 ms to 30 s, spread evenly on a logarithmic scale."""
+    """One measurement: requests with latencies from 1 ms to 30 s, spread evenly on a logarithmic scale."""
     return Tally.of(
         [
             Probe(
@@ -137,4 +137,4 @@ def test_what_lies_outside_of_the_real_window_does_not_count(looks: int, early: 
     assert counted.requests <= 2 * inside
     if not early and not late:
         assert counted == reduce(add, tallies)
-    assert counted.requests >= inside, "at least half of what lies inside counts"
+    assert counted.requests >= inside, "at least half of what is inside counts"
