@@ -1,4 +1,4 @@
-"""Which faults there are, and what may be applied beside them. Pure state: no clock, no Envoy."""
+"""Which faults there are, and what may be applied at the same time. Pure state: no clock, no Envoy."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def refuse_after(not_after: datetime | None, now: datetime) -> None:
 class Fault:
     """One fault, and the requests that arrived while it was in force.
 
-    It is active until `end_time`, over once it holds no request any more, and settled once all of its
+    It is active until `end_time`, and over once it holds no request any more. It is settled once all of its
     requests have ended or were given up.
     """
 

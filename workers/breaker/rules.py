@@ -118,7 +118,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of an admitted call."""
+    """The outcome of an admitted call."""
 
     outcome: Outcome
     took_s: float = 0.0
@@ -166,7 +166,7 @@ class BreakerRules:
     max_open_ms: int
     jitter: float
     slot_ms: float
-    """Time between two of those who waited for the breaker."""
+    """Time between two plans that waited for the breaker."""
 
     budget_enabled: bool
     ratio: float
@@ -222,7 +222,7 @@ class Breaker(ABC):
         """Ask for one call. A caller that gets it must `record` its outcome.
 
         A `retry` also takes one of the retries that the fleet has left. A caller that will wait and ask again
-        waits in a line (`in_line`): then `retry_after_s` is a moment of its own, behind all who asked before.
+        waits in a line (`in_line`): then `retry_after_s` is later than that of all earlier callers.
         """
 
     @abstractmethod

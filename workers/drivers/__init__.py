@@ -1,1 +1,1 @@
-"""One driver for each API that an Executor may speak, over one transport."""
+"""One driver for each API that an Executor may have, over one transport."""

@@ -1,4 +1,4 @@
-"""An Executor's answer: its JSON, and the error that its status stands for."""
+"""An Executor's answer: its JSON, and the error that its status means."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Answer:
         return ExecutorProtocolError(f"{self.call}: the answer {what}; it begins {excerpt!r}")
 
     def error(self) -> ExecutorClientError:
-        """The row of the specification's table for an answer that is no success."""
+        """The row of the specification's table for an answer without success."""
         row = status_row(self.status)
         words = self.words
         quoted = f": {words!r}" if words else ""
@@ -73,7 +73,7 @@ class Answer:
 
     @property
     def words(self) -> str:
-        """The Executor's own words: its `message` or `error` field, else the beginning of the body."""
+        """The Executor's own words: its `message` or `error` field, otherwise the beginning of the body."""
         try:
             fields = parse_json(self.body)
         except ValueError:
@@ -88,8 +88,8 @@ class Answer:
 def parse_json(text: bytes) -> Any:
     """The value of a JSON text in UTF-8, as RFC 8259 has it.
 
-    Raises `ValueError`, also for NaN and infinity, duplicate names, half of a surrogate pair, a number that
-    no float can hold, an integer of more than 4,300 digits, more than 200 levels, and too many parts.
+    Raises `ValueError`, also for NaN and infinity, duplicate names, and half of a surrogate pair. Also for
+    numbers beyond a float, integers of more than 4,300 digits, more than 200 levels, and too many parts.
     """
     if text.count(b"[") + text.count(b"{") > MAX_CONTAINERS:
         raise ValueError(f"it has more than {MAX_CONTAINERS:,} lists and objects")

@@ -62,7 +62,7 @@ class ListedFault:
 
 
 class Driver(Protocol):
-    """Speaks to one Executor. Shared by all threads of a worker process.
+    """Calls one Executor. Shared by all threads of a worker process.
 
     Every method may raise `ExecutorTimeoutError`, `ExecutorConnectionError`, `ExecutorRejectedError`,
     `ExecutorServerError` and `ExecutorProtocolError`.
@@ -72,7 +72,7 @@ class Driver(Protocol):
     """No call takes longer, in seconds."""
 
     speaks: str | None = None
-    """Which version of its API's contract it speaks, as `major.minor`. None if the API has no versions."""
+    """Which version of its API's contract it uses, as `major.minor`. None if the API has no versions."""
 
     def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
         """Inject the fault; the Executor's id for it. Take no longer than `within_s` seconds.
@@ -107,7 +107,7 @@ class Driver(Protocol):
     def faults(self, within_s: float) -> list[ListedFault] | None:
         """All faults that the Executor has. None if it cannot list them.
 
-        A fault that is absent from such a list is over, but for the time that a removal takes to arrive.
+        A fault that is absent from such a list is over, once its removal has had time to arrive.
         """
         del within_s
         return None

@@ -59,7 +59,7 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class FaultsApiDriver(Driver):
-    """Speaks the faults API. See `Driver` for what each method does and raises. It has no options."""
+    """Translates to the faults API. See `Driver` for what each method does and raises. It has no options."""
 
     speaks = SPOKEN
 
@@ -244,7 +244,7 @@ def _says_over(answer: Answer, apply_id: str) -> bool:
 
 
 def _named_fault(answer: Answer) -> str:
-    """The id in an answer that is wrong in other ways. Empty where there is none."""
+    """The id in an answer that is wrong in other ways. Empty if there is none."""
     try:
         fields = answer.json()
     except ExecutorProtocolError:
