@@ -166,7 +166,7 @@ class FaultPlan(BaseModel):
         """The plan in an optimiser's point, which may set a delay and a status at once.
 
         Of these it takes what belongs to the point's `fault_type`. Without a type, only one of the two may be
-        set: None, 0 and NaN set nothing. Keys are those of a plan, `delay_ms`, `delay` (seconds) and `status`.
+        set: None, 0 and NaN set nothing. Keys are those of a plan, `delay_ms`, `delay` (in s) and `status`.
         `percentage_is` says whether the point's percentage is 0 to 100 (`percent`) or 0 to 1 (`share`). It is
         rounded to whole percent, and to 1 at least unless it is 0. Other arguments win over the point.
 

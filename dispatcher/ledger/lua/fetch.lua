@@ -6,7 +6,7 @@
 -- Plans that ended in doubt come last: few of them, because nothing waits for them but their targets.
 -- An answer is a lease, 'unknown' or 'over'; or 'elsewhere': another worker has it, or another message is awaited;
 -- or 'waits': for its start or its target; or 'unreadable': another version wrote it.
--- A lease is {id, token, 1 if this is its first step, id of the plan in the way or '', state and epoch of the breaker,
+-- A lease is {id, token, 1 if this is its first step; id of the plan in the way or '', state and epoch of the breaker,
 -- now_ms; {field, value, ...}; {field, value that this call changed, ...}}.
 -- A due plan whose first message is still awaited is deferred by `patience_ms` while the queue holds messages. But if
 -- messages that were sent well after its own have arrived, its own is lost. So it is, too, if the queue is empty
