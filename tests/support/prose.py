@@ -88,6 +88,7 @@ REFUSED = {
 ALLOWED = re.compile(
     r"\b(left|leaves?|leaving|let) ([\w ]+ )?alone\b"  # means: not disturbed
     r"|\bstand-?alone\b"
+    r"|\b[Bb]eside (your|their|its|the) (own|old)\b"  # next to
     r"|\b[Ff]iles?, that is\b"
     r"|figures that are None|behind it is None"  # Python's None
     r"|\{prefix\}:beside:|^beside +set",  # a key of the ledger

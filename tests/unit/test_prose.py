@@ -47,13 +47,10 @@ def name(file: Path) -> str:
 
 
 @pytest.mark.parametrize("file", [*PAGES, *SOURCES], ids=name)
-def test_no_phrase_is_refused(file: Path) -> None:
-    assert [(what, text) for text in set(paragraphs(file)) for what in refused(text)] == []
-
-
-@pytest.mark.parametrize("file", [*PAGES, *SOURCES], ids=name)
-def test_sentences_are_short(file: Path) -> None:
-    assert [sentence for text in paragraphs(file) for sentence in long_sentences(text)] == []
+def test_prose_has_no_refused_phrase_and_no_long_sentence(file: Path) -> None:
+    texts = sorted(set(paragraphs(file)))
+    assert [(what, text) for text in texts for what in refused(text)] == []
+    assert [sentence for text in texts for sentence in long_sentences(text)] == []
 
 
 def test_names_of_tests_and_functions_are_plain_english() -> None:
