@@ -47,7 +47,7 @@ def applies(stub: StubExecutor, plan_id: str) -> int:
     return keys.count(plan_id)
 
 
-def test_whatever_is_no_message_is_dropped_and_the_worker_goes_on(fleet: Fleet) -> None:
+def test_what_is_not_a_message_is_dropped_and_the_worker_goes_on(fleet: Fleet) -> None:
     for text in (*NOT_JSON, *NOT_SHAPED_LIKE_A_MESSAGE):
         fleet.push(text)
     for part in WITHOUT_A_PART:

@@ -135,7 +135,7 @@ def test_progress_is_shown_on_a_terminal_only(start: Workers, stub: StubExecutor
     os.close(outside)
 
 
-def test_run_says_when_no_worker_takes_a_plan_up(redis_url: str, tmp_path: Path) -> None:
+def test_run_says_when_no_worker_starts_a_plan(redis_url: str, tmp_path: Path) -> None:
     address = {"DISPATCHER_REDIS_URL": redis_url}
     command = [WARM, "run", "-"]
     with WarmProcess(command, tmp_path / "log", address, standard_input=json.dumps(PLAN)) as run:

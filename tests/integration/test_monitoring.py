@@ -62,7 +62,7 @@ def test_every_alert_says_what_is_wrong_and_what_to_do(rule: dict[str, Any]) -> 
     assert set(rule["annotations"]) == {"summary", "action"}
 
 
-def test_alerts_and_dashboard_speak_of_what_the_exporter_tells(ledger: Ledger) -> None:
+def test_alerts_and_dashboard_use_what_the_exporter_has(ledger: Ledger) -> None:
     registry = CollectorRegistry()
     registry.register(FleetCollector(ledger, ["default"]))
     told = {

@@ -30,7 +30,7 @@ def test_the_committed_document_is_the_applications_own() -> None:
     assert COMMITTED.read_text("utf-8") == document(), "run `make docs`"
 
 
-def test_its_version_is_the_one_that_the_health_answer_tells_and_drivers_speak() -> None:
+def test_its_version_is_the_one_in_the_health_answer_and_in_drivers() -> None:
     described: dict[str, Any] = yaml.safe_load(document())
     assert described["info"]["version"].startswith(f"{CONTRACT}.")
     assert described["components"]["schemas"]["Health"]["properties"]["contract"]["default"] == CONTRACT

@@ -110,7 +110,7 @@ def test_a_frozen_executor_is_silent_from_the_middle_to_the_end() -> None:
     assert one.silent_until(1_003.0) == one.ended == 1_006.0
 
 
-def test_a_pause_shows_in_the_number_of_faulted_requests_alone() -> None:
+def test_a_pause_shows_only_in_the_number_of_faulted_requests() -> None:
     well, paused = fault(Act.WELL).metrics(), fault(Act.PAUSED).metrics()
     assert (paused["requests"], paused["faulted"]) == (well["requests"], well["faulted"] * 0.6)
     assert paused["end_time"] == well["end_time"]

@@ -49,7 +49,9 @@ def test_every_format_holds_many_plans(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_standard_input_is_told_apart_by_how_it_begins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kind_of_standard_input_follows_from_its_begin(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(TEXTS[name]))
     assert read_plans(["-"]) == PLANS
 
@@ -127,6 +129,6 @@ def test_a_file_that_is_not_there_is_named() -> None:
     assert problems(["nowhere.yaml"]) == [("nowhere.yaml", "cannot be read: No such file or directory")]
 
 
-def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
     assert problems([str(tmp_path / "a.yaml")])[0][1] == "cannot be read: it is not UTF-8 text"

@@ -157,7 +157,7 @@ def test_a_point_that_makes_no_plan_is_refused_and_the_field_is_named(
     assert set(problems_of(changes, **options)) == {field}
 
 
-def test_what_is_no_point_is_refused() -> None:
+def test_what_is_not_a_point_is_refused() -> None:
     with pytest.raises(InvalidPlanError, match="must be a mapping"):
         FaultPlan.from_point([])  # type: ignore[arg-type] # the call is the mistake
 

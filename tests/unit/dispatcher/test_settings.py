@@ -144,7 +144,7 @@ def test_variables_of_kubernetes_change_nothing_and_are_not_mentioned(
         ("DISPATCHER_EXECUTORS__DEFAULT__COLOR", None),
     ],
 )
-def test_a_variable_that_is_no_setting_changes_nothing_but_is_named(
+def test_a_variable_that_is_not_a_setting_has_no_effect_and_is_named(
     variable: str, meant: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     defaults = load_settings()
@@ -222,7 +222,7 @@ def test_what_is_wrong_is_named(
     assert "pa55" not in repr(caught.value)
 
 
-def test_a_file_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.toml").write_text("queue = ")
     monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
     with pytest.raises(InvalidSettingsError, match=r"mine\.toml is not valid TOML"):

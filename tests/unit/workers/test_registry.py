@@ -67,7 +67,7 @@ def test_an_option_that_a_driver_does_not_know_is_named_with_its_executor(driver
     assert caught.value.lines == [unknown + near]
 
 
-def test_a_driver_that_nobody_brings_is_refused_with_those_that_are_there() -> None:
+def test_an_unknown_driver_is_refused_with_those_that_are_there() -> None:
     with pytest.raises(InvalidSettingsError) as caught:
         opened(driver="grpc")
     assert caught.value.lines == [

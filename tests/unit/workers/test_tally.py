@@ -124,7 +124,7 @@ def test_the_text_of_a_long_fault_is_short_and_loses_nothing() -> None:
 
 
 @given(looks=st.integers(1, 80), early=st.integers(0, 5), late=st.integers(0, 3))
-def test_what_lies_outside_of_the_real_window_does_not_count(looks: int, early: int, late: int) -> None:
+def test_what_is_outside_of_the_real_window_does_not_count(looks: int, early: int, late: int) -> None:
     chance = random.Random(7)
     tallies = [second(number, chance, requests=2) for number in range(looks)]
     seen = reduce(Seen.seen_during, tallies, Seen())

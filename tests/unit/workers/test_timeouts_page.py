@@ -179,7 +179,7 @@ def test_the_default_lease_is_on_the_page() -> None:
     assert row("`lease_sec` (`[worker]`)")[1] == f"{Settings().worker.lease_sec:g}"
 
 
-def test_with_the_policy_api_a_call_counts_twice_and_an_observer_adds_two_looks() -> None:
+def test_with_the_policy_api_a_call_counts_twice_and_an_observer_adds_two_measurements() -> None:
     config = ExecutorClientConfig(driver="policy_api", observer=ProbeSettings(kind="probe"))
     services = {"PaymentService": ServiceSettings(base_url="http://payment:8080")}
     gateway = open_gateway("default", config, services, connections=1, poll_ms=500)
