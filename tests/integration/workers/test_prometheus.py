@@ -177,7 +177,7 @@ def test_a_query_that_prometheus_does_not_understand_is_named_with_its_answer(pr
 
 
 def test_an_answer_that_is_not_a_vector_is_a_protocol_error(prometheus: str) -> None:
-    with pytest.raises(ExecutorProtocolError, match=r"error_rate_query .*no instant vector"):
+    with pytest.raises(ExecutorProtocolError, match=r"error_rate_query .*not an instant vector"):
         observed(observer(prometheus, error_rate_query="1"), over(PLAN))
 
 

@@ -123,13 +123,13 @@ def test_a_fault_that_does_not_end_by_itself() -> None:
         ("never has metrics", SlowExecutor(not_ready=1_000), MetricsNotReadyError, False),
         ("never answers the apply", silent("apply"), ExecutorTimeoutError, True),
         (
-            "answers nothing more but stops, from the end of the fault on",
+            "answers only stops, from the end of the fault on",
             silent("status", "metrics", from_s=DURATION_S),
             ExecutorTimeoutError,
             False,
         ),
         (
-            "answers nothing more, from the end of the fault on",
+            "answers nothing, from the end of the fault on",
             silent("status", "metrics", "stop", from_s=DURATION_S),
             FaultInDoubtError,
             True,
