@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import secrets
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
-from dispatcher.errors import (
-    ExecutorClientError,
-    InvalidPlanError,
-    RecordUnreadableError,
-    ResultTimeoutError,
-)
+from dispatcher.errors import RecordUnreadableError, ResultTimeoutError
 from dispatcher.handles import Access, PlanBatch, PlanHandle
 from dispatcher.interface import ExecutorClient
-from dispatcher.ledger.ledger import Submission, connect, target_of
+from dispatcher.ledger.ledger import connect, target_of
 from dispatcher.ledger.moments import moment_of
-from dispatcher.ledger.record import PLAN_ID, Order, budget_ms
-from dispatcher.ledger.waits import PAGE, AsyncWaiter, Waiter, first_of, pages
+from dispatcher.ledger.record import budget_ms
+from dispatcher.ledger.waits import AsyncWaiter, Waiter, first_of, pages
 from dispatcher.models import ActiveFault, ConflictPolicy, Health, PlanState
 from dispatcher.printable import printable
-from dispatcher.settings.executors import MAX_SECONDS
 from dispatcher.settings.settings import Settings, load_settings
+from dispatcher.submissions import Door, Take, new_batch_id, submitting
 from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.messages import Publisher
 from dispatcher.tasks.results import ResultCodec
 from dispatcher.telemetry.metrics import ExecutorClientMetrics, executor_counts
-from dispatcher.telemetry.traces import TRACER, describe, describe_plan, traceparent
+from dispatcher.telemetry.traces import TRACER, describe, describe_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
+    from dispatcher.errors import ExecutorClientError
+    from dispatcher.ledger.ledger import Submission
     from dispatcher.ledger.record import PlanRecord
     from dispatcher.models import FaultPlan, PlanStatus
     from dispatcher.observations import RawObservation
+    from dispatcher.submissions import Publish
 
 __all__ = ["Dispatcher"]
 
 logger = logging.getLogger(__name__)
-
-ID_BYTES = 8
-"""Of chance in an id that the caller has not chosen: short enough to be read, and to fit into a table."""
 
 
 class Dispatcher(ExecutorClient):
@@ -61,6 +54,7 @@ class Dispatcher(ExecutorClient):
         """
         self._settings = settings or load_settings()
         self._celery = make_celery(self._settings)
+        self._door = Door(self._settings)
         self._ledger = connect(self._settings)
         self._publisher = Publisher(self._celery)
         self._warned_of: set[str] = set()
@@ -106,18 +100,13 @@ class Dispatcher(ExecutorClient):
 
         Raises `InvalidPlanError`, `PlanConflictError`, `DispatchHaltedError`, `LedgerUnavailableError`.
         """
-        if plan_id is not None and not PLAN_ID.fullmatch(plan_id):
-            problem = "must be letters, digits, '.', '_' and '-', at most 128 long"
-            raise InvalidPlanError(f"invalid plan: plan_id {problem}", [["plan_id", problem]])
-        options = self._options(timeout_sec, expires, executor, conflict_policy)
-        order = Order(plan=plan, **options)
-        plan_id = plan_id or secrets.token_hex(ID_BYTES)
-        describe_plan(plan_id, executor, plan)
-        submission = Submission(plan_id, order, _expires_ms(expires), traceparent=traceparent())
+        options = self._door.options(timeout_sec, expires, executor, conflict_policy)
+        submission = self._door.one(plan, plan_id, options)
+        describe_plan(submission.plan_id, executor, plan)
         [refusal] = self._submit([submission])
         if refusal is not None:
             raise refusal
-        return self.handle(plan_id)
+        return self.handle(submission.plan_id)
 
     @TRACER.start_as_current_span("submit", kind=SpanKind.PRODUCER)
     def submit_many(
@@ -136,14 +125,9 @@ class Dispatcher(ExecutorClient):
 
         Raises `InvalidPlanError` (an option), `LedgerUnavailableError` (some of the plans may have gone).
         """
-        options = self._options(timeout_sec, expires, executor, conflict_policy)
-        batch, parent = secrets.token_hex(ID_BYTES), traceparent()
-        submissions = (
-            Submission(f"{batch}-{number}", Order(plan=plan, **options), _expires_ms(expires), batch, parent)
-            for number, plan in enumerate(plans)
-        )
+        options, batch = self._door.options(timeout_sec, expires, executor, conflict_policy), new_batch_id()
         handles: list[PlanHandle] = []
-        while page := list(itertools.islice(submissions, PAGE)):
+        for page in self._door.many(plans, batch, options):
             for submission, refusal in zip(page, self._submit(page), strict=True):
                 handles.append(PlanHandle(submission.plan_id, self._access, refusal))
         describe(batch=batch, executor=executor, plans=len(handles))
@@ -153,13 +137,16 @@ class Dispatcher(ExecutorClient):
         """A handle on a plan that was submitted here or anywhere else. Nothing is checked yet."""
         return PlanHandle(plan_id, self._access)
 
-    def apply_and_observe(self, plan: FaultPlan, timeout_sec: float = 30.0) -> RawObservation:
-        """Submit the plan and wait for its observation (specification 5.1).
+    def apply_and_observe(
+        self, plan: FaultPlan, timeout_sec: float = 30.0, start_time: datetime | str | None = None
+    ) -> RawObservation:
+        """Submit the plan and wait for its observation (specification 5.1 and appendix A).
 
         `timeout_sec` bounds the wait for a worker, and again what the plan takes beyond its fault's own
         time. Raises what ended the plan, or `ResultTimeoutError` if no worker ends it; the
-        plan is cancelled then.
+        plan is cancelled then. `start_time` replaces the plan's own, and the times count from it.
         """
+        plan = plan.starting_at(start_time)
         handle = self.submit(plan, timeout_sec=timeout_sec, expires=timeout_sec)
         wait_sec = timeout_sec + budget_ms(plan, round(timeout_sec * 1000)) / 1000
         if plan.start_time is not None:
@@ -180,7 +167,7 @@ class Dispatcher(ExecutorClient):
         Waits for `timeout_sec` seconds if no check has been made yet. Raises `InvalidPlanError` (no such
         executor), `LedgerUnavailableError`, and `ResultTimeoutError` if no worker checks it.
         """
-        self._options(timeout_sec, None, executor, None)
+        self._door.options(timeout_sec, executor=executor)
         check = first_of(self._ledger.health_key(executor), timeout_sec)
         found = self._access.waiter.wait(check, timeout_sec)
         if found is None:
@@ -197,7 +184,7 @@ class Dispatcher(ExecutorClient):
 
         Raises `InvalidPlanError` (no such executor), `LedgerUnavailableError`.
         """
-        self._options(None, None, executor, None)
+        self._door.options(executor=executor)
         [counts] = executor_counts(self._ledger, [executor])
         return ExecutorClientMetrics.of(counts)
 
@@ -217,7 +204,7 @@ class Dispatcher(ExecutorClient):
         Workers no longer look at these faults. The next plan for the target may begin.
         Raises `InvalidPlanError` if no such executor is configured.
         """
-        self._options(None, None, executor, None)
+        self._door.options(executor=executor)
         return self._ledger.release(target_of(executor, service, api), printable(reason))
 
     def in_flight(self, limit: int | None = None) -> list[PlanStatus]:
@@ -280,56 +267,21 @@ class Dispatcher(ExecutorClient):
         for page in pages(plan_ids):
             yield from (record for record in self._ledger.try_read(page) if record is not None)
 
-    def _submit(self, submissions: Sequence[Submission]) -> list[ExecutorClientError | None]:
-        """Submit, and send the messages of the new plans; for each plan, why it was refused."""
-        refusals: list[ExecutorClientError | None] = [self._unobservable(each.order) for each in submissions]
-        taken = [each for each, refusal in zip(submissions, refusals, strict=True) if refusal is None]
-        outcomes = self._ledger.submit(taken)
-        new = [each for each, outcome in zip(taken, outcomes, strict=True) if outcome is True]
-        if new:
-            self._publisher.send([(each.plan_id, str(each.order.plan)) for each in new])
-        rest = iter(outcomes)
-        message = [next(rest) if refusal is None else refusal for refusal in refusals]
-        return [each if isinstance(each, ExecutorClientError) else None for each in message]
+    def _submit(self, page: Sequence[Submission]) -> list[ExecutorClientError | None]:
+        """Submit the plans; for each, why it was refused."""
+        step, reply = submitting(self._door, page), None
+        while True:
+            try:
+                request = step.send(reply)
+            except StopIteration as stop:
+                return cast("list[ExecutorClientError | None]", stop.value)
+            reply = self._sent(request)
 
-    def _unobservable(self, order: Order) -> InvalidPlanError | None:
-        """Why the plan could have no observation. None if it could."""
-        problem = self._settings.why_unobservable(order.executor, order.plan.service)
-        if problem is None:
-            return None
-        return InvalidPlanError(f"invalid plan: executor {problem}", [["executor", problem]])
-
-    def _options(
-        self,
-        timeout_sec: float | None,
-        expires: float | None,
-        executor: str,
-        conflict_policy: ConflictPolicy | str | None,
-    ) -> dict[str, Any]:
-        """The options of an order. Raises `InvalidPlanError`."""
-        problems = [
-            [name, f"must be a number of seconds above 0, and at most {MAX_SECONDS}"]
-            for name, seconds in (("timeout_sec", timeout_sec), ("expires", expires))
-            if seconds is not None and not 0 < seconds <= MAX_SECONDS
-        ]
-        if executor not in self._settings.executors:
-            known = ", ".join(sorted(self._settings.executors))
-            problems.append(["executor", f"must be one of the configured executors: {known}"])
-        if conflict_policy is not None and conflict_policy not in set(ConflictPolicy):
-            problems.append(["conflict_policy", f"must be one of {', '.join(ConflictPolicy)}"])
-        if problems:
-            message = "; ".join(f"{field} {problem}" for field, problem in problems)
-            raise InvalidPlanError(f"invalid plan: {message}", problems)
-        default_sec = self._settings.executors[executor].default_timeout_sec
-        return {
-            "executor": executor,
-            "timeout_ms": round((timeout_sec or default_sec) * 1000),
-            "conflict_policy": ConflictPolicy(conflict_policy or ConflictPolicy.QUEUE),
-        }
-
-
-def _expires_ms(expires: float | None) -> int | None:
-    return None if expires is None else round(expires * 1000)
+    def _sent(self, request: Take | Publish) -> list[bool | ExecutorClientError] | None:
+        if isinstance(request, Take):
+            return self._ledger.submit(request.submissions)
+        self._publisher.send(request.plans)
+        return None
 
 
 def _active(record: PlanRecord, now_ms: int) -> ActiveFault:

@@ -3,26 +3,28 @@
     ExecutorClientError
     ├── InvalidPlanError            the plan breaks a rule; nothing was sent
     ├── InvalidSettingsError        the configuration breaks a rule; nothing was started
-    ├── LedgerUnavailableError      Redis did not answer, or not for now  (also a ConnectionError)
-    │   └── LedgerRefusedError      Redis refused a command, and will again
     ├── RecordUnreadableError       what is stored of a plan cannot be read by this version
     ├── PlanUnknownError            no plan has this id, or its record is gone
     ├── PlanConflictError           another plan has the id, or the target
     ├── PlanCancelledError          a person cancelled the plan, or halted the dispatcher
     ├── DispatchHaltedError         the dispatcher is halted and refuses plans
-    ├── PlanExpiredError            the plan did not begin in time; it was never applied
-    ├── ResultTimeoutError          the caller stopped waiting; the plan goes on  (also a TimeoutError)
-    ├── ExecutorTimeoutError        the Executor never answered           (also a TimeoutError)
-    ├── ExecutorConnectionError     no connection to the Executor         (also a ConnectionError)
-    │   └── CircuitOpenError        the circuit breaker lets no call through; nothing was sent
+    ├── TimeoutError                the specification's; also Python's TimeoutError
+    │   ├── PlanExpiredError        the plan did not begin in time; it was never applied
+    │   ├── ResultTimeoutError      the caller stopped waiting; the plan goes on
+    │   ├── ExecutorTimeoutError    the Executor never answered
+    │   └── MetricsNotReadyError    the Executor has no metrics of the fault yet
+    ├── ConnectionError             the specification's; also Python's ConnectionError
+    │   ├── LedgerUnavailableError  Redis did not answer, or not for now
+    │   │   └── LedgerRefusedError  Redis refused a command, and will again
+    │   └── ExecutorConnectionError no connection to the Executor
+    │       └── CircuitOpenError    the circuit breaker lets no call through; nothing was sent
     ├── ExecutorRejectedError       the Executor refused the request      (4xx)
     ├── ExecutorServerError         the Executor is overloaded or broken  (429, 5xx)
     ├── ExecutorProtocolError       the answer is not what the contract says
     ├── FaultFailedError            the Executor says that the fault failed
     ├── FaultLostError              the Executor no longer knows the fault
     ├── FaultUnobservedError        too few requests met the fault, or an observer could not see it
-    ├── FaultInDoubtError           it is unknown whether the fault is over; its target stays reserved
-    └── MetricsNotReadyError        the Executor has no metrics of the fault yet
+    └── FaultInDoubtError           it is unknown whether the fault is over; its target stays reserved
 
 Every error travels from a worker to the Recommender through the result backend, which keeps an
 exception's positional arguments and nothing else. Constructors therefore take positional arguments
@@ -98,6 +100,14 @@ class ExecutorClientError(Exception):
         return self.message
 
 
+class TimeoutError(ExecutorClientError, builtins.TimeoutError):  # noqa: A001 (the specification's name)
+    """Base of errors that mean that time ran out (specification 5.1). Never raised itself."""
+
+
+class ConnectionError(ExecutorClientError, builtins.ConnectionError):  # noqa: A001 (the specification's name)
+    """Base of errors that mean that a server is out of reach (specification 5.1). Never raised itself."""
+
+
 class _RuleError(ExecutorClientError):
     """Input that breaks rules, field by field."""
 
@@ -132,7 +142,7 @@ class InvalidSettingsError(_RuleError):
         return type(self)(f"invalid settings: {message}", problems)
 
 
-class LedgerUnavailableError(ExecutorClientError, builtins.ConnectionError):
+class LedgerUnavailableError(ConnectionError):
     """Redis did not answer, or refused a command for now. The call may have taken effect."""
 
     advice = "Do what the message says about Redis, then repeat the call with the same plan id."
@@ -200,7 +210,7 @@ class DispatchHaltedError(ExecutorClientError):
     retry_safe = True
 
 
-class PlanExpiredError(ExecutorClientError):
+class PlanExpiredError(TimeoutError):
     """The plan did not begin in time: no worker, no free target or no Executor. It was never applied."""
 
     advice = "Start workers, or allow a longer `expires`. Then submit it as a new plan."
@@ -208,7 +218,7 @@ class PlanExpiredError(ExecutorClientError):
     retry_safe = True
 
 
-class ResultTimeoutError(ExecutorClientError, builtins.TimeoutError):
+class ResultTimeoutError(TimeoutError):
     """The caller stopped waiting. The plan goes on."""
 
     advice = "Ask again with the same id, or cancel the plan. `dispatcher doctor` says whether workers run."
@@ -216,7 +226,7 @@ class ResultTimeoutError(ExecutorClientError, builtins.TimeoutError):
     retry_safe = True
 
 
-class ExecutorTimeoutError(ExecutorClientError, builtins.TimeoutError):
+class ExecutorTimeoutError(TimeoutError):
     """The Executor did not answer in time. If the fault may still be in force, the message says so."""
 
     advice = "Check whether it is overloaded, or allow more time (docs/timeouts.md). Submit it as a new plan."
@@ -224,7 +234,7 @@ class ExecutorTimeoutError(ExecutorClientError, builtins.TimeoutError):
     retry_safe = True
 
 
-class ExecutorConnectionError(ExecutorClientError, builtins.ConnectionError):
+class ExecutorConnectionError(ConnectionError):
     """No connection to the Executor."""
 
     advice = "See `reason`: does it run, are `base_url` and `ca_file` right? Then submit it as a new plan."
@@ -355,7 +365,7 @@ class FaultInDoubtError(ExecutorClientError):
         return str(self.args[1])
 
 
-class MetricsNotReadyError(ExecutorClientError):
+class MetricsNotReadyError(TimeoutError):
     """The Executor had no metrics of the fault when the plan's time was used up."""
 
     advice = "Allow more time (docs/timeouts.md), and read the Executor's log. Submit it as a new plan."

@@ -13,7 +13,6 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -93,13 +92,11 @@ Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_not_too_far)]
 
 
-class FaultPlan(BaseModel):
+class FaultPlan(BaseModel, frozen=True, extra="forbid"):
     """One fault to inject: where, what, into how many requests and for how long (specification 5.1).
 
     Raises `InvalidPlanError`, which names every wrong field, however the plan is made.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     service: Annotated[str, BeforeValidator(_service_name)]
     """The service that is hit, by the name that the Executor knows it by."""
@@ -152,6 +149,15 @@ class FaultPlan(BaseModel):
         except ValidationError as exc:
             problems = problems_of(exc)
             raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems) from exc
+
+    def starting_at(self, start_time: datetime | str | None) -> Self:
+        """The same plan with another `start_time` (RFC 3339). None changes nothing.
+
+        Raises `InvalidPlanError`.
+        """
+        if start_time is None:
+            return self
+        return self.model_validate(self.model_dump() | {"start_time": start_time})
 
     @classmethod
     def from_point(
@@ -232,10 +238,8 @@ class PlanState(StrEnum):
         return self in {PlanState.OBSERVED, PlanState.FAILED, PlanState.CANCELLED, PlanState.EXPIRED}
 
 
-class PlanStatus(BaseModel):
+class PlanStatus(BaseModel, frozen=True):
     """A plan as the ledger sees it. All times are the Redis server's."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     plan: FaultPlan
@@ -263,10 +267,8 @@ class PlanStatus(BaseModel):
     ended_at: AwareDatetime | None
 
 
-class ActiveFault(BaseModel):
+class ActiveFault(BaseModel, frozen=True):
     """A fault in flight, or one whose plan has ended in doubt."""
-
-    model_config = ConfigDict(frozen=True)
 
     plan_id: str
     apply_id: str | None
@@ -285,10 +287,8 @@ class ActiveFault(BaseModel):
     """Why it is unknown whether it is over. None while its plan is in flight."""
 
 
-class Health(BaseModel):
+class Health(BaseModel, frozen=True):
     """What a check of an Executor has found."""
-
-    model_config = ConfigDict(frozen=True)
 
     healthy: bool
     cause: str = ""

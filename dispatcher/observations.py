@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, Field, JsonValue
 
 __all__ = ["Doubt", "Figures", "RawObservation"]
 
@@ -48,10 +48,8 @@ MEANINGS = {
 }
 
 
-class Figures(BaseModel):
+class Figures(BaseModel, frozen=True):
     """What requests to a target met in one window of time. Each figure is None if it was not seen."""
-
-    model_config = ConfigDict(frozen=True)
 
     requests: int | None = Field(default=None, ge=0)
     """How many requests arrived in the window."""
@@ -99,7 +97,7 @@ class Figures(BaseModel):
     """When the window ended, by the same clock."""
 
 
-class RawObservation(Figures):
+class RawObservation(Figures, frozen=True):
     """What was seen of the target while the fault was in force (specification 5.1, appendix A)."""
 
     execution_id: str

@@ -103,12 +103,12 @@ class HealthMonitor:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Start all threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End. A check that is under way is left to itself."""
+        """Stop all threads. A check that is under way is not interrupted."""
         self._stopped.set()
 
     def _run(self, check: HealthCheck) -> None:

@@ -27,6 +27,7 @@ from workers.engine.decisions import Complete, Fail, Retry, Snooze
 from workers.engine.gateway import open_gateway
 from workers.engine.traces import step_span
 from workers.health import check
+from workers.later import LaterCalls
 from workers.shield import shield
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ __all__ = ["HttpExecutorClient"]
 CONNECTIONS = 8
 """Connections that are kept, for threads that share a client."""
 
+STOP_AGAIN_AFTER_S = 5.0
+"""Until then an apply without a clear answer may begin its fault, so that no stop is final before."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -52,7 +56,8 @@ class HttpExecutorClient(ExecutorClient):
     """The specification's client (5.1): apply, wait, observe, without Celery or workers.
 
     A plan ends here with its process: what survives that needs a `Dispatcher`. Safe to share between threads.
-    Use it as a context manager, or call `close`.
+    Use it as a context manager, or call `close`. A fault in doubt is stopped once more a few seconds after
+    its plan's end. `close` and the next plan for its target do so at once.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class HttpExecutorClient(ExecutorClient):
             self._breaker = SharedBreaker(self._redis, settings.key_prefix, executor, self._channel.rules)
         self._counting = threading.Lock()
         self._counts: Counter[str] = Counter()
+        self._later = LaterCalls(STOP_AGAIN_AFTER_S)
         self._checking = threading.Lock()
         self._health: Health | None = None
         self._check_again_at = 0.0
@@ -94,7 +100,8 @@ class HttpExecutorClient(ExecutorClient):
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Stop the faults in doubt once more, and close all connections."""
+        self._later.make_all()
         self._channel.close()
         if self._redis is not None:
             self._redis.close()
@@ -109,10 +116,15 @@ class HttpExecutorClient(ExecutorClient):
         """
         record = self._record(plan, timeout_sec)
         time.sleep(max(0, record.due_ms - self._now_ms()) / 1000)
+        self._later.make_all(_target(record))
         self.check_health()
         decision = shield(partial(self._carry_out, record))
         if isinstance(decision, Fail):
+            logger.error(
+                "plan %s: failed with %s: %s", record.id, type(decision.error).__name__, decision.error
+            )
             raise decision.error
+        logger.debug("plan %s: observed, fault %s", record.id, decision.observation.execution_id)
         return decision.observation
 
     def check_health(self) -> bool:
@@ -162,7 +174,11 @@ class HttpExecutorClient(ExecutorClient):
             decision = self._advance(record)
         assert isinstance(decision, Complete | Fail)  # noqa: S101 (for the type checker)
         if isinstance(decision, Fail) and decision.doubt:
-            self._advance(decision.record)  # stops the fault once more, because nothing does so later
+            stop_again = partial(self._advance, decision.record)
+            if interrupted.is_set():
+                stop_again()
+            else:
+                self._later.add(_target(record), stop_again)
         return decision
 
     def _advance(self, record: PlanRecord) -> Decision:
@@ -182,6 +198,10 @@ class HttpExecutorClient(ExecutorClient):
     def _now_ms(self) -> int:
         """The time of day when this client was made, and what has passed since."""
         return round(self._begun_ms + time.monotonic() * 1000)
+
+
+def _target(record: PlanRecord) -> str:
+    return f"{record.plan.service} {record.plan.api}"
 
 
 def _pause_s(decision: Snooze | Retry) -> float:

@@ -1,4 +1,4 @@
-"""Orphans: faults that an Executor still has, although their plans have ended and know of none.
+"""Orphans: faults that an Executor still has, although their plans have ended without a known fault.
 
 The list of an Executor is compared with the ledger. Faults of plans that this ledger does not know are left
 alone, because they may belong to another fleet; `dispatcher doctor` names them.

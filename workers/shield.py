@@ -1,4 +1,4 @@
-"""Work that is not to be left halfway."""
+"""Work that an interruption must not leave halfway."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["shield"]
 T = TypeVar("T")
 
 LOOK_EVERY_SEC = 0.5
-"""An interruption may take the news of the work's end away; the caller then sees the end this much later."""
+"""An interruption may lose the notice of the work's end. The caller then sees the end this much later."""
 
 
 def shield(work: Callable[[threading.Event], T]) -> T:

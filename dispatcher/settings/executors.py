@@ -78,7 +78,7 @@ class ExecutorClientConfig(Endpoint):
     executor_host: str = Field(default="localhost", pattern=r"^[^\s/]+$")
     executor_port: int = Field(default=8000, ge=1, le=65535)
     base_url: str | None = None
-    """`http://host:port`, instead of `executor_host` and `executor_port`."""
+    """`http://host:port`, instead of `executor_host` and `executor_port`. Made of these two if absent."""
 
     max_retries: int = Field(default=3, ge=0, le=100)
     """Retries of one call after its first attempt."""
@@ -174,6 +174,13 @@ class ExecutorClientConfig(Endpoint):
     """What an observation keeps of the log lines, as JSON."""
 
     @model_validator(mode="after")
+    def _base_url_of_host_and_port(self) -> Self:
+        """Not by assignment, because the model is frozen, and the field would count as set."""
+        if self.base_url is None:
+            self.__dict__["base_url"] = f"http://{self.executor_host}:{self.executor_port}"
+        return self
+
+    @model_validator(mode="after")
     def _delays_are_in_order(self) -> Self:
         if self.initial_retry_delay_sec > self.max_retry_delay_sec:
             raise ValueError("initial_retry_delay_sec must not exceed max_retry_delay_sec")
@@ -184,8 +191,3 @@ class ExecutorClientConfig(Endpoint):
         if self.circuit_breaker_timeout_sec > self.circuit_breaker_max_timeout_sec:
             raise ValueError("circuit_breaker_timeout_sec must not exceed circuit_breaker_max_timeout_sec")
         return self
-
-    @property
-    def url(self) -> str:
-        """Base URL, without a slash at its end."""
-        return self.base_url or f"http://{self.executor_host}:{self.executor_port}"

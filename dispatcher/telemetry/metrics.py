@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from dispatcher.telemetry.latency import Latencies
 
@@ -168,7 +168,7 @@ class ExecutorClientMetrics:
         """The share of calls that were retries, between 0 and 1. 0 if there were none."""
         return self.total_retries / self.total_requests if self.total_requests else 0.0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, float]:
         """All of it, with both rates, for programs."""
         rates = {"success_rate": self.get_success_rate(), "retry_rate": self.get_retry_rate()}
         return asdict(self) | rates

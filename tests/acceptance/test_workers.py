@@ -265,7 +265,10 @@ def test_waiting_for_a_plan_ends_with_the_time_given_and_the_plan_goes_on(
 
 @pytest.mark.usefixtures("worker")
 def test_apply_and_observe_is_the_specifications_call(dispatcher: Dispatcher) -> None:
-    assert dispatcher.apply_and_observe(abort_plan(), timeout_sec=30.0).error_rate == 1.0
+    begins = datetime.now(UTC) + timedelta(seconds=1)
+    later = abort_plan(start_time=begins + timedelta(hours=1))
+    assert dispatcher.apply_and_observe(later, timeout_sec=30.0, start_time=begins).error_rate == 1.0
+    assert datetime.now(UTC) >= begins + timedelta(seconds=later.duration_seconds)
 
 
 def test_flower_sees_one_row_a_plan_that_succeeds_once(

@@ -33,7 +33,7 @@ CHANGES = {
     BreakerState.HALF_OPEN: "half_opens",
     BreakerState.CLOSED: "closes",
 }
-"""As the shared breaker has them."""
+"""The names that the shared breaker uses."""
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class _Counts:
 
 @dataclass(slots=True)
 class _Epoch:
-    """What is forgotten with each change of state."""
+    """State that each change resets."""
 
     state: BreakerState = BreakerState.CLOSED
     reason: str = ""
@@ -57,7 +57,7 @@ class _Epoch:
 
 
 class LocalBreaker(Breaker):
-    """For want of Redis, or of a fleet. See `Breaker`."""
+    """Used without Redis or without a fleet. See `Breaker`."""
 
     def __init__(
         self,

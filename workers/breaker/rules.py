@@ -1,4 +1,4 @@
-"""What every circuit breaker here knows, be it shared or local: its rules, its questions and its answers.
+"""What shared and local circuit breakers have in common: rules, requests and responses.
 
     CLOSED --too many failures--> OPEN --time passes--> HALF_OPEN --probes succeed--> CLOSED
                                     ^                       |
@@ -13,6 +13,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -54,7 +55,10 @@ FAILURES = (ExecutorTimeoutError, ExecutorConnectionError, ExecutorServerError, 
 NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 
 UNCOUNTED = "-"
-"""The epoch of calls that no breaker counts, because it is switched off in the settings, or was not asked."""
+"""The epoch of calls that no breaker counts: it is disabled in the settings, or was not asked."""
+
+MAX_ASKED = 1000
+"""Admitted calls of one thread that wait for their report, at most."""
 
 WINDOW_SLICES = 10
 
@@ -72,7 +76,7 @@ class BreakerState(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a call says of the Executor."""
+    """What a call shows about the Executor."""
 
     NONE = "none"
     """Nothing: it was never made, or ended for other reasons."""
@@ -87,29 +91,29 @@ class Admission:
 
     id: str
     epoch: str
-    """Of the breaker's state. Once that has changed, the call's outcome no longer counts."""
+    """The epoch of the breaker's state. Once the state has changed, the call's outcome no longer counts."""
 
     local: bool = False
-    """Whether this process gave it by itself, because Redis was out of reach."""
+    """Whether the local breaker granted it, because Redis was out of reach."""
 
 
 UNASKED = Admission("", UNCOUNTED)
-"""In whose name a step without an admission has something to count: it has only stopped a fault."""
+"""Admission of a step that only stopped a fault, and has calls to count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """No call now."""
+    """The breaker, or the retry budget, refuses the call for now."""
 
     retry_after_s: float
     """When another try is worth it."""
 
     reason: str
     budget_spent: bool = False
-    """The breaker had nothing against the call, but the fleet's retries are used up."""
+    """The breaker admits the call, but the fleet's retries are used up."""
 
     def message(self, executor: str) -> str:
-        """Who says no, and why."""
+        """Which of both refuses the call, and why."""
         if self.budget_spent:
             return f"the fleet has used up its retries at executor {executor}"
         why = f" ({self.reason})" if self.reason else ""
@@ -118,7 +122,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome of an admitted call."""
+    """The result of an admitted call."""
 
     outcome: Outcome
     took_s: float = 0.0
@@ -305,7 +309,8 @@ class Breaker(ABC):
         elif (unasked := self.peek()) is not None:
             self.record(unasked, Report(outcome, reason=reason))
 
-    def _asked(self) -> list[tuple[Admission, float]]:
-        """This thread's admitted calls, the innermost last."""
-        found: list[tuple[Admission, float]] = self._mine.__dict__.setdefault("asked", [])
-        return found
+    def _asked(self) -> deque[tuple[Admission, float]]:
+        """This thread's admitted calls, the innermost last. Those that are never reported drop out."""
+        none: deque[tuple[Admission, float]] = deque(maxlen=MAX_ASKED)
+        asked: deque[tuple[Admission, float]] = self._mine.__dict__.setdefault("asked", none)
+        return asked

@@ -1,1 +1,1 @@
-"""One driver for each API that an Executor may have, over one transport."""
+"""One driver for each API of an Executor, over one transport."""

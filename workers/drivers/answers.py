@@ -59,7 +59,7 @@ class Answer:
             raise self.protocol_error(f"is not JSON ({problem!r})") from exc
 
     def protocol_error(self, what: str) -> ExecutorProtocolError:
-        """An error that shows how the answer begins."""
+        """An error that shows the beginning of the answer."""
         excerpt = self.body[:EXCERPT_BYTES].decode("utf-8", "backslashreplace")
         return ExecutorProtocolError(f"{self.call}: the answer {what}; it begins {excerpt!r}")
 
@@ -73,7 +73,7 @@ class Answer:
 
     @property
     def words(self) -> str:
-        """The Executor's own words: its `message` or `error` field, otherwise the beginning of the body."""
+        """The Executor's own message: its `message` or `error` field, otherwise the beginning of the body."""
         try:
             fields = parse_json(self.body)
         except ValueError:
@@ -86,10 +86,11 @@ class Answer:
 
 
 def parse_json(text: bytes) -> Any:
-    """The value of a JSON text in UTF-8, as RFC 8259 has it.
+    """The value of a JSON text in UTF-8 (RFC 8259).
 
-    Raises `ValueError`, also for NaN and infinity, duplicate names, and half of a surrogate pair. Also for
-    numbers beyond a float, integers of more than 4,300 digits, more than 200 levels, and too many parts.
+    Raises `ValueError`, also for NaN and infinity, duplicate names and half of a surrogate pair. So do a
+    number that no float can hold, an integer of more than 4,300 digits, more than 200 levels, and too many
+    parts.
     """
     if text.count(b"[") + text.count(b"{") > MAX_CONTAINERS:
         raise ValueError(f"it has more than {MAX_CONTAINERS:,} lists and objects")
@@ -103,7 +104,7 @@ def parse_json(text: bytes) -> Any:
 
 
 def _has_infinity(value: object) -> bool:
-    """Whether a number such as 1e999 became infinity, which is written as null where null is asked for."""
+    """Whether a number such as 1e999 became infinity, which is written as null if null is asked for."""
     written = to_json(value)
     return b"Infinity" in written and written != to_json(value, inf_nan_mode="null")
 

@@ -62,7 +62,7 @@ class ListedFault:
 
 
 class Driver(Protocol):
-    """Calls one Executor. Shared by all threads of a worker process.
+    """The client of one Executor. Shared by all threads of a worker process.
 
     Every method may raise `ExecutorTimeoutError`, `ExecutorConnectionError`, `ExecutorRejectedError`,
     `ExecutorServerError` and `ExecutorProtocolError`.
@@ -72,10 +72,10 @@ class Driver(Protocol):
     """No call takes longer, in seconds."""
 
     speaks: str | None = None
-    """Which version of its API's contract it uses, as `major.minor`. None if the API has no versions."""
+    """Version of the API's contract that it implements: `major.minor`. None if the API has no versions."""
 
     def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
-        """Inject the fault; the Executor's id for it. Take no longer than `within_s` seconds.
+        """Inject the fault, and return the Executor's id of it. Take no longer than `within_s` seconds.
 
         The same `key` is the same fault, however often it is sent, unless the Executor is configured with
         `idempotent_apply = false`. An apply that arrives after `not_after` must not begin a fault; Executors
@@ -122,7 +122,7 @@ class Driver(Protocol):
         return None
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         return
 
     def stop(self, apply_id: str) -> StopOutcome:

@@ -30,5 +30,5 @@ def version_of(answer: Answer) -> str | None:
 
 
 def same_major(version: str, spoken: str) -> bool:
-    """Whether both versions have the same major number, so that their users understand each other."""
+    """Whether both versions have the same major number, so that both sides understand each other."""
     return VERSION.fullmatch(version) is not None and version.partition(".")[0] == spoken.partition(".")[0]

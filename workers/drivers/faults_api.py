@@ -59,7 +59,7 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class FaultsApiDriver(Driver):
-    """Translates to the faults API. See `Driver` for what each method does and raises. It has no options."""
+    """The driver of the faults API. See `Driver` for what each method does and raises. It has no options."""
 
     speaks = SPOKEN
 
@@ -188,7 +188,7 @@ def apply_body(plan: FaultPlan) -> dict[str, Any]:
 
 
 def _read(answer: Answer, model: type[T]) -> T:
-    """The answer as what the contract says it is. Unknown fields are passed over."""
+    """The answer as the contract defines it. Unknown fields are ignored."""
     if not answer.ok:
         raise answer.error()
     try:

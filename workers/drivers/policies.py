@@ -1,4 +1,4 @@
-"""Policies of the existing Executor: how a plan becomes one, and where an echo differs from what was sent."""
+"""Policies of the existing Executor: how a plan becomes one, and how an echo differs from what was sent."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class PolicyOptions(DriverOptions):
 
 
 def policy_name(plan_id: str) -> str:
-    """A name that can be part of a path, for every plan id: itself, or a hash where it is unusual."""
+    """A name that can be part of a path, for every plan id: itself, or a hash if it is unusual."""
     usual = SAFE_ID.fullmatch(plan_id)
     return PREFIX + (plan_id if usual else hashlib.sha256(plan_id.encode()).hexdigest()[:40])
 
@@ -158,7 +158,7 @@ def _difference_of_objects(sent: dict[str, JsonValue], echo: dict[str, JsonValue
 
 
 def _empty(value: JsonValue, where: str) -> bool:
-    """Whether a field that a server adds says nothing. In a selector, `*` is any."""
+    """Whether a field that a server adds changes nothing. In a selector, `*` is any."""
     if isinstance(value, dict):
         return all(_empty(each, where) for each in value.values())
     return not value or (value == "*" and where == "spec.selector")

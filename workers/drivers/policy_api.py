@@ -38,7 +38,7 @@ LISTS = ("policies", "items")
 
 
 class PolicyApiDriver(Driver):
-    """Translates to the policy API. See `Driver` for what each method does and raises."""
+    """The driver of the policy API. See `Driver` for what each method does and raises."""
 
     def __init__(self, config: ExecutorClientConfig, connections: int) -> None:
         """`connections` is how many threads will call at once. Raises `InvalidSettingsError`."""
@@ -69,7 +69,7 @@ class PolicyApiDriver(Driver):
         return name
 
     def id_of(self, key: str) -> str | None:
-        """Policies are named by us."""
+        """The name of a policy follows from the plan id."""
         return policy_name(key)
 
     def status(self, apply_id: str, within_s: float) -> FaultStatus:
@@ -134,7 +134,7 @@ class PolicyApiDriver(Driver):
         return _listed(answer)
 
     def _ready(self, deadline: Deadline) -> bool:
-        """Whether the control plane says that its store is ready. False if it says nothing of that.
+        """Whether the control plane reports that its store is ready. False if it reports nothing about it.
 
         Raises `ExecutorClientError` if it is not ready.
         """
@@ -184,7 +184,7 @@ def _check(answer: Answer, name: str) -> None:
 
 
 def _is_no_policy(answer: Answer) -> bool:
-    """Whether a 404 concerns the policy, and not an API that is not there."""
+    """Whether a 404 means that there is no such policy, rather than no such API."""
     if answer.status != NOT_FOUND:
         return False
     try:

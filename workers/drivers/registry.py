@@ -21,7 +21,7 @@ GROUP = "fault_dispatcher.drivers"
 def open_driver(executor: str, config: ExecutorClientConfig, connections: int) -> Driver:
     """The driver that the configuration names, for a process whose `connections` threads call at once.
 
-    Raises `InvalidSettingsError` where no installed package has it, or it refuses its options.
+    Raises `InvalidSettingsError` if no installed package has it, or it refuses its options.
     """
     section = f"executors.{executor}"
     found = entry_points(group=GROUP, name=config.driver)

@@ -1,7 +1,7 @@
 """A session of `requests` whose answers are bounded as a whole, in time and in size.
 
 The timeout of requests bounds each silence within an answer. An Executor that sends a byte a second could
-hold a thread forever. Here the timeout bounds the whole answer, because the sockets of connections say so.
+hold a thread forever. Here the timeout bounds the whole answer, because the connections' sockets enforce it.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class _Response(PlainResponse):
             raise HTTPException("the answer has malformed headers")
 
     def _is_delimited(self) -> bool:
-        """Whether the headers say one thing about where the answer ends (RFC 9112, 6.3).
+        """Whether the headers agree on the end of the answer (RFC 9112, 6.3).
 
         An answer without a length ends with its connection.
         """

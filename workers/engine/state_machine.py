@@ -146,7 +146,7 @@ class StateMachine:
         takes_ms = record.takes_effect_ms if record.doubtful else self._takes_effect_ms(record)
         record = record._replace(sent_ms=record.sent_ms or now_ms, takes_effect_ms=takes_ms)
         try:
-            apply_id = calls.apply(record.sent_plan, record.id, _left_s(record, now_ms))
+            apply_id = calls.apply(record.sent_plan, record.id, _call_s(record, now_ms))
         except ExecutorClientError as error:
             return self._try_again(record, error, calls)
         record = record.applied(apply_id, calls.now_ms)
@@ -161,7 +161,7 @@ class StateMachine:
         if now_ms < self._status_due_ms(record, calls):
             return Snooze(record.still_running(), self._next_look_ms(record, calls, begun_ms))
         try:
-            status = calls.status(apply_id, _left_s(record, now_ms))
+            status = calls.status(apply_id, _call_s(record, now_ms))
         except ExecutorClientError as error:
             if not error.retry_safe or calls.now_ms >= (record.planned_end_ms or 0):
                 raise
@@ -335,6 +335,11 @@ def _is_last(record: PlanRecord, now_ms: int) -> bool:
 def _until(moment_ms: int | None, now_ms: int, after_ms: int) -> int:
     """`after_ms`, but no longer than until the given moment."""
     return after_ms if moment_ms is None else min(after_ms, max(0, moment_ms - now_ms))
+
+
+def _call_s(record: PlanRecord, now_ms: int) -> float:
+    """What one call for a fault may take, in seconds: the plan's timeout at most (specification 5.2)."""
+    return min(_left_s(record, now_ms), max(LAST_LOOK_S, record.timeout_ms / 1000))
 
 
 def _left_s(record: PlanRecord, now_ms: int) -> float:

@@ -37,8 +37,8 @@ class Observer(Protocol):
         """Measure the target. All that was seen of it so far, as text for the record.
 
         A measurement before the fault replaces an earlier one. It sees nothing if the fault may be there
-        already (`record.doubtful`). During the fault it counts only what is in the fault's window. After it,
-        it counts only what comes once the fault is surely gone.
+        already (`record.doubtful`). One during the fault counts only what is in the fault's window. One
+        after it counts only what comes once the fault is surely gone.
 
         Raises `FaultUnobservedError` if one before the fault shows that the target cannot be observed."""
         ...

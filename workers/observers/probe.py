@@ -78,9 +78,8 @@ class ProbeObserver:
         self._crowded_until = -math.inf
 
     def sample(self, record: PlanRecord, phase: Phase, now_ms: int, within_s: float) -> str:
-        """Send one second's requests. During the fault it goes on while some are unanswered.
-
-        It stops at the fault's end, if a plan waits for a thread, and after `LONGEST_SENDING_S`.
+        """Send one second's requests. During the fault it goes on while some are without an answer, for
+        `LONGEST_SENDING_S` at most. It ends with the fault, or if a plan waits for a thread.
 
         Raises `InvalidPlanError` for a service that is not configured, and `FaultUnobservedError` if more
         than half of the baseline's requests failed."""

@@ -198,8 +198,26 @@ def test_an_apply_that_was_carried_out_although_its_answer_is_an_error_is_stoppe
     direct = client(stub.url, max_retries=0, takes_effect_sec=1)
     with pytest.raises(ExecutorServerError, match="busy"):
         direct.apply_and_observe(abort_plan(api=API, duration_seconds=60))
+    assert stub.stopped == set()
+    direct.close()
     assert stub.stopped == set(stub.running)
     assert len(stub.stopped) == 1
+
+
+def test_a_fault_in_doubt_is_stopped_once_more_before_the_next_plan_for_its_target(
+    stub: StubExecutor, client: Clients
+) -> None:
+    stub.lists_faults = False
+    stub.answers.append((503, {}))
+    direct = client(stub.url, max_retries=0)
+    with pytest.raises(ExecutorServerError):
+        direct.apply_and_observe(abort_plan(api=API))
+    direct.apply_and_observe(abort_plan(api="/another"))
+    assert [body["api"] for body in stub.bodies if body] == [API, "/another"]
+    direct.apply_and_observe(abort_plan(api=API))
+    assert [body["api"] for body in stub.bodies if body] == [API, "/another", API, API]
+    keys = [headers.get("idempotency-key") for headers in stub.headers if "idempotency-key" in headers]
+    assert keys[0] == keys[2] != keys[3]
 
 
 def test_a_fault_that_takes_effect_late_is_longer_and_one_without_requests_unobserved(
@@ -221,7 +239,7 @@ def test_its_breaker_opens_and_lets_no_more_calls_through(stub: StubExecutor, cl
             direct.apply_and_observe(abort_plan(api=API))
     calls = len(stub.calls)
     with pytest.raises(CircuitOpenError) as caught:
-        direct.apply_and_observe(abort_plan(api=API))
+        direct.apply_and_observe(abort_plan(api="/another"))
     assert caught.value.retry_after_s > 50
     assert len(stub.calls) == calls
 

@@ -427,13 +427,13 @@ def test_a_plan_whose_target_is_held_and_that_does_not_wait_fails_unapplied(driv
     assert driver.calls == []
 
 
-def test_what_is_left_of_the_budget_caps_every_call(driver: FakeDriver) -> None:
+def test_what_is_left_of_the_budget_and_the_plans_timeout_cap_every_call(driver: FakeDriver) -> None:
     advance(driver, QUEUED, NOW + 6_000)
     advance(driver, RUNNING, NOW + 39_000)
     driver.end(FAULT)
     advance(driver, RUNNING, NOW + 41_000)
     assert driver.calls == ["apply", "status", "stop", "status", "metrics"]
-    assert driver.within_s == [34.0, 1.0, 0.0, 1.0, 1.0]
+    assert driver.within_s == [30.0, 1.0, 0.0, 1.0, 1.0]
 
 
 def test_metrics_that_are_not_ready_are_asked_for_again_until_the_budget_ends(driver: FakeDriver) -> None:
