@@ -1,6 +1,6 @@
 """What `Dispatcher.submit` and `submit_many` do, written once for threads and for asyncio.
 
-`Door` checks plans and options before anything is sent. `submitting` is a generator: it yields what is to be
+`Door` checks plans and options before anything is sent. `submitting` is a generator: it yields what must be
 sent (`Take`, then `Publish`), and is sent the reply.
 """
 
