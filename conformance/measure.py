@@ -68,7 +68,7 @@ class ProbedPath:
 def measured(
     config: ExecutorClientConfig, path: ProbedPath, rounds: int, within_s: float, tell: Callable[[str], None]
 ) -> Effect:
-    """Measure the Executor in so many rounds. `tell` gets a line for each.
+    """Measure the Executor in this many rounds. `tell` gets a line for each.
 
     Raises `InvalidSettingsError` for a driver or options that do not exist, and `ExecutorClientError`.
     """

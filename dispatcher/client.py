@@ -297,7 +297,7 @@ class Dispatcher(ExecutorClient):
     def halt(self, reason: str) -> int:
         """Stop everything: refuse new plans until `resume`, and cancel all that are in flight; how many.
 
-        Returns at once; `active` is empty once the last fault is stopped, but for those of plans that are
+        Returns at once; `active` is empty once the last fault is stopped, except for plans that are
         `unreadable`. Works on a Redis whose memory is full, too.
         """
         reason = printable(reason)

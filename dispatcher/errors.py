@@ -9,9 +9,9 @@
     ├── ExtraMissingError           a library of an extra is not installed  (also an ImportError)
     ├── PlanConflictError           another plan has the id, or the target
     ├── PlanCancelledError          a person cancelled the plan, or halted the dispatcher
-    ├── DispatchHaltedError         the dispatcher is halted and takes no plans
+    ├── DispatchHaltedError         the dispatcher is halted and refuses plans
     ├── TimeoutError                the specification's; also Python's TimeoutError
-    │   ├── PlanExpiredError        no worker took the plan up in time; it was never applied
+    │   ├── PlanExpiredError        the plan did not begin in time; it was never applied
     │   ├── ResultTimeoutError      the caller stopped waiting; the plan goes on
     │   ├── ExecutorTimeoutError    the Executor never answered
     │   └── MetricsNotReadyError    the Executor has no metrics of the fault yet
@@ -157,7 +157,7 @@ class LedgerUnavailableError(ConnectionError):
 class LedgerRefusedError(LedgerUnavailableError):
     """Redis refused a command, and will again: a wrong password, no permission, a key of another type."""
 
-    advice = "See the message: are `redis_url` and `key_prefix` right? Else report the defect."
+    advice = "See the message: are `redis_url` and `key_prefix` right? If so, report the defect."
     exit_code = 18
     retry_safe = False
 
@@ -245,19 +245,19 @@ class PlanConflictError(ExecutorClientError):
 
     @property
     def holder(self) -> str:
-        """Id of the plan that is in the way."""
+        """Id of the plan that has the id or the target."""
         return str(self.args[1])
 
 
 class PlanCancelledError(ExecutorClientError):
     """A person cancelled the plan, or halted the dispatcher. The fault is over, or the message says when."""
 
-    advice = "Nothing; or submit it as a new plan."
+    advice = "Submit it as a new plan if it is still wanted."
     exit_code = 8
 
 
 class DispatchHaltedError(ExecutorClientError):
-    """The dispatcher is halted and takes no plans."""
+    """The dispatcher is halted and refuses plans."""
 
     advice = "Settle what the message gives as the reason, `dispatcher resume`, and submit the plan again."
     exit_code = 9
@@ -265,7 +265,7 @@ class DispatchHaltedError(ExecutorClientError):
 
 
 class PlanExpiredError(TimeoutError):
-    """The plan was not begun in time: no worker, no free target or no Executor. It was never applied."""
+    """The plan did not begin in time: no worker, no free target or no Executor. It was never applied."""
 
     advice = "Start workers, or allow a longer `expires`. Then submit it as a new plan."
     exit_code = 6
@@ -283,7 +283,7 @@ class ResultTimeoutError(TimeoutError):
 class ExecutorTimeoutError(TimeoutError):
     """The Executor did not answer in time. If the fault may still be in force, the message says so."""
 
-    advice = "See whether it is overloaded, or allow more time (docs/timeouts.md). Submit it as a new plan."
+    advice = "Check whether it is overloaded, or allow more time (docs/timeouts.md). Submit it as a new plan."
     exit_code = 10
     retry_safe = True
 
@@ -360,7 +360,7 @@ class _StatusError(ExecutorClientError):
 
 
 class ExecutorRejectedError(_StatusError):
-    """The Executor refused the request (4xx). Repeating it unchanged is useless."""
+    """The Executor refused the request (4xx). Repeating it unchanged fails again."""
 
     advice = "Correct what `executor_message` complains about: the plan, the token, or `base_url`."
     exit_code = 12
@@ -369,13 +369,13 @@ class ExecutorRejectedError(_StatusError):
 class ExecutorServerError(_StatusError):
     """The Executor is overloaded or broken (429, 5xx)."""
 
-    advice = "Read the Executor's log. Once it is well, submit it as a new plan."
+    advice = "Read the Executor's log. Once it is healthy, submit it as a new plan."
     exit_code = 13
     retry_safe = True
 
 
 class ExecutorProtocolError(ExecutorClientError):
-    """The answer is not what the contract says. A retry is useless."""
+    """The answer breaks the contract. A retry would fail again."""
 
     advice = "Check the Executor with `dispatcher conformance URL`, and its version."
     exit_code = 14
@@ -411,9 +411,9 @@ class FaultUnobservedError(ExecutorClientError):
 
 
 class FaultInDoubtError(ExecutorClientError):
-    """No answer of the Executor says whether the fault is over. Its target stays reserved."""
+    """No answer of the Executor says that the fault is over. Its target stays reserved."""
 
-    advice = "Look at the target; once it is well, `dispatcher release SERVICE PATH --reason TEXT`."
+    advice = "Check the target; once it is healthy, `dispatcher release SERVICE PATH --reason TEXT`."
     exit_code = 21
 
     def __init__(self, message: str = "", apply_id: str = "", /) -> None:
@@ -426,7 +426,7 @@ class FaultInDoubtError(ExecutorClientError):
 
 
 class MetricsNotReadyError(TimeoutError):
-    """The Executor had no metrics of the fault before the plan's time was used up."""
+    """The Executor had no metrics of the fault when the plan's time was used up."""
 
     advice = "Allow more time (docs/timeouts.md), and read the Executor's log. Submit it as a new plan."
     exit_code = 22
@@ -442,7 +442,7 @@ def from_json(text: str) -> ExecutorClientError:
     """The error that `to_json` wrote. Raises `ValueError` for any other text."""
     stored = pydantic_core.from_json(text)
     if not isinstance(stored, list) or not stored:
-        raise ValueError("it is no list of a name and arguments")
+        raise ValueError("it must be a list of a name and arguments")
     return restore(stored[0], stored[1:])
 
 

@@ -78,7 +78,7 @@ class PlanHandle:
         return cancelled
 
     def result(self, timeout: float | None = None) -> RawObservation:
-        """The plan's observation, waiting up to `timeout` seconds for it (for ever if None).
+        """The plan's observation, waiting up to `timeout` seconds for it (forever if None).
 
         Raises the error that ended the plan, `ResultTimeoutError` if it has not ended in time,
         `PlanUnknownError`, `LedgerUnavailableError`.
@@ -131,7 +131,7 @@ class PlanBatch:
         return iter(self.handles)
 
     def as_completed(self, timeout: float | None = None) -> Iterator[PlanHandle]:
-        """Each plan as it ends, with its result at hand. May be called again, and then begins anew.
+        """Each plan as it ends, with its result at hand. May be called again, and then begins again.
 
         Raises `ResultTimeoutError` if not all have ended after `timeout` seconds.
         """

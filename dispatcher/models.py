@@ -43,10 +43,10 @@ logger = logging.getLogger(__name__)
 MAX_DURATION_SECONDS = 86_400
 MAX_TAKES_EFFECT_SEC = 600
 END_OF_TIME = 3000
-"""The year before which a plan begins. What is reckoned from there fits into every clock."""
+"""The year before which a plan begins. Sums from there fit into every clock."""
 
 SERVICE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
-API_PATH = re.compile(r"/[!\"$->@-~]{0,2047}")  # printable ASCII but for the space, # and ?
+API_PATH = re.compile(r"/[!\"$->@-~]{0,2047}")  # printable ASCII except the space, # and ?
 
 
 class FaultType(StrEnum):
@@ -172,8 +172,8 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
     ) -> Self:
         """The plan in an optimiser's point, which may set a delay and a status at once.
 
-        Of these it takes what belongs to the point's `fault_type`. Without a type exactly one may be set:
-        None, 0 and NaN set nothing. Keys are those of a plan, `delay_ms`, `delay` (in seconds) and `status`.
+        Of these it takes what belongs to the point's `fault_type`. Without a type, only one of the two may be
+        set: None, 0 and NaN set nothing. Keys are those of a plan, `delay_ms`, `delay` (in s) and `status`.
         `percentage_is` says whether the point's percentage is 0 to 100 (`percent`) or 0 to 1 (`share`). It is
         rounded to whole percent, and to 1 at least unless it is 0. Other arguments win over the point.
 

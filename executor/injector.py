@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Injector"]
 
 LOGGED_WITHIN_S = 3.0
-"""How long Envoy may take to write down what has happened."""
+"""How long Envoy may take to record what has happened."""
 
 SETTLED_WITHIN_S = 0.5
 """How long a caller waits for requests that are under way."""

@@ -14,7 +14,7 @@ from dispatcher.client import Dispatcher
 
 __all__ = ["cancel", "halt", "health", "release", "resume"]
 
-Reason = Annotated[str, typer.Option(help="Shown to those who wait for them.")]
+Reason = Annotated[str, typer.Option(help="Shown to callers that wait for them.")]
 
 
 def cancel(
@@ -37,7 +37,7 @@ def cancel(
 
 def halt(
     reason: Annotated[
-        str, typer.Argument(metavar="REASON", help="Shown to those who wait for a plan, or submit one.")
+        str, typer.Argument(metavar="REASON", help="Shown to callers that wait for a plan or submit one.")
     ],
     *,
     as_json: Annotated[

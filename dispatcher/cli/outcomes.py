@@ -78,7 +78,7 @@ def collect(
 ) -> list[Outcome]:
     """Wait until every plan has ended, or for `timeout_sec` seconds: then the others end here with an error.
 
-    `check` is called now and then, and may raise. Redis may be away for `AWAY_SEC`.
+    `check` is called every `SLICE_SEC`, and may raise. Redis may be away for `AWAY_SEC`.
     """
     outcomes = []
     wait = _Wait(check, timeout_sec)
@@ -206,7 +206,7 @@ def show(outcomes: Iterable[Outcome], decisions: Sequence[str] | None = None) ->
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> int:
-    """0 if every plan has its observation, else the exit code of the first error."""
+    """0 if every plan has its observation, otherwise the exit code of the first error."""
     errors = (outcome.result for outcome in outcomes if isinstance(outcome.result, ExecutorClientError))
     return next((error.exit_code for error in errors), 0)
 

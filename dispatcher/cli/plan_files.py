@@ -271,7 +271,7 @@ def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
     """A decimal number. YAML 1.1 also has 0144 for 100, 1:00 for 60 and 1_0 for 10."""
     text = str(loader.construct_scalar(node))
     if not DECIMAL.fullmatch(text):
-        raise ValueError(f"{text!r} is no plain decimal number, line {node.start_mark.line + 1}")
+        raise ValueError(f"{text!r} is not a plain decimal number, line {node.start_mark.line + 1}")
     return int(text) if node.tag == INTEGER else float(text)
 
 

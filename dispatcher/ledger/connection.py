@@ -172,7 +172,7 @@ def advice_on(error: redis.RedisError) -> str:
         return "Give the user in redis_url the permission"
     if is_trouble(error):
         return "Is it running, and is redis_url right?"
-    return "Another program may use the same key_prefix; else report the defect"
+    return "Another program may use the same key_prefix; otherwise report the defect"
 
 
 class RedisErrors:
@@ -224,7 +224,7 @@ def _connect_as(name: str, connection: redis.Connection) -> None:
 
 
 def _replace_pools() -> None:
-    """After a fork, in the child: redis-py's pools begin anew by themselves, but for locks that were held.
+    """After a fork, in the child: redis-py's pools start again by themselves, except locks that were held.
 
     A thread of the parent may have held one at that moment; the child lacks that thread, so nothing would
     release it.

@@ -246,7 +246,7 @@ class PlanRecord(NamedTuple):
 
     @property
     def in_force_ms(self) -> int | None:
-        """When the fault begins to be in force: as the Executor says, or else as planned."""
+        """When the fault begins to be in force: as the Executor says, or as planned."""
         if self.began_ms is not None or self.applied_ms is None:
             return self.began_ms
         return self.applied_ms + self.takes_effect_ms

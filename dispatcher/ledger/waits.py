@@ -53,7 +53,7 @@ __all__ = [
 T = TypeVar("T")
 
 AWAY_SEC = 60.0
-"""How long Redis may be away before those who wait give up."""
+"""How long Redis may be away before waiting callers give up."""
 
 SLICE_SEC = 2.0
 """The longest that Redis blocks a request."""

@@ -168,7 +168,7 @@ class ExecutorClientConfig(Endpoint):
     """What becomes of a plan that is not applied yet while the breaker is open: it ends, or it waits."""
 
     circuit_breaker_max_defer_sec: Seconds = 3600.0
-    """The longest that a plan is put off before it expires, if it has no `expires` of its own."""
+    """The longest that a plan is deferred before it expires, if it has no `expires` of its own."""
 
     circuit_breaker_recovery_per_sec: Seconds = 50.0
     """How many of the plans that waited for the breaker come back in a second."""

@@ -179,7 +179,7 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """Settings from file and environment. Raises `InvalidSettingsError`.
 
-    Warns of variables that begin with `DISPATCHER_` and are no settings.
+    Warns of variables that begin with `DISPATCHER_` and are not settings.
     """
     warn_of_unknown_variables(Settings, PREFIX)
     try:
@@ -187,7 +187,7 @@ def load_settings() -> Settings:
     except ValidationError as exc:
         problems = problems_of(exc)
     except tomllib.TOMLDecodeError as exc:
-        problems = [[str(_config_file()), f"is no TOML: {exc}"]]
+        problems = [[str(_config_file()), f"is not valid TOML: {exc}"]]
     except SettingsError as exc:
         field = re.search(r'field "(\w+)"', str(exc))
         name = "(whole)" if field is None else PREFIX + field[1].upper()
@@ -199,5 +199,5 @@ def load_settings() -> Settings:
 def _config_file() -> Path | None:
     named = os.environ.get(f"{PREFIX}CONFIG")
     if named is not None and not Path(named).is_file():
-        raise InvalidSettingsError(f"invalid settings: {PREFIX}CONFIG names {named}, which is no file")
+        raise InvalidSettingsError(f"invalid settings: {PREFIX}CONFIG names {named}, which is not a file")
     return None if named is None else Path(named)

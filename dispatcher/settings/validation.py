@@ -11,7 +11,7 @@ _OWN_WORDS = {
 
 
 def problems_of(error: ValidationError) -> list[list[str]]:
-    """`[field, problem]` for each thing that is wrong. Values are left out: one may be a secret."""
+    """`[field, problem]` for each thing that is wrong. Values are left out: a value may be a secret."""
     return [
         [
             ".".join(str(part) for part in detail["loc"]) or "(whole)",

@@ -28,7 +28,7 @@ _warned: set[str] = set()
 
 
 class Unknown(NamedTuple):
-    """A variable that is no setting."""
+    """A variable that is not a setting."""
 
     variable: str
     path: list[str]
@@ -49,7 +49,7 @@ class Unknown(NamedTuple):
 
 
 class KnownVariables(EnvSettingsSource):
-    """Pydantic's source, without the parts of sections that are no settings."""
+    """Pydantic's source, without the parts of sections that are not settings."""
 
     def __call__(self) -> dict[str, Any]:
         """The values by field."""
@@ -60,13 +60,13 @@ class KnownVariables(EnvSettingsSource):
 
 
 def warn_of_unknown_variables(settings: type[BaseModel], prefix: str) -> None:
-    """Warn of each variable that begins with `prefix` and is no setting, once in a process."""
+    """Warn of each variable that begins with `prefix` and is not a setting, once in a process."""
     for each in _unknown(settings, prefix):
         if each.variable in _warned or OF_A_SERVICE.search(each.variable):
             continue
         _warned.add(each.variable)
         hint = "" if each.nearest is None else f"; did you mean {each.nearest}?"
-        logger.warning("%s is no setting, and changes nothing%s", each.variable, hint)
+        logger.warning("%s is not a setting, and has no effect%s", each.variable, hint)
 
 
 def _unknown(settings: type[BaseModel], prefix: str) -> Iterator[Unknown]:

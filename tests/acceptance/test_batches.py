@@ -41,7 +41,7 @@ def plans(count: int) -> Iterator[FaultPlan]:
     return (abort_plan(api=f"/{number}") for number in range(count))
 
 
-def test_a_plan_that_nobody_could_observe_is_refused_with_the_line_to_add(redis_url: str) -> None:
+def test_a_plan_without_an_observer_is_refused_with_the_line_to_add(redis_url: str) -> None:
     probe = ProbeSettings(kind="probe")
     executors = {
         "blind": ExecutorClientConfig(driver="policy_api"),
@@ -121,7 +121,7 @@ def test_a_batch_can_be_awaited(dispatcher: Dispatcher) -> None:
     assert asyncio.run(scenario()) == (20, 1.0)
 
 
-def test_awaiting_holds_up_nobody_else(dispatcher: Dispatcher) -> None:
+def test_awaiting_delays_no_other_task(dispatcher: Dispatcher) -> None:
     async def scenario() -> None:
         handles = [dispatcher.submit(abort_plan(api=f"/{number}")) for number in range(10)]
         waits = [handle.result_async(4) for handle in handles]

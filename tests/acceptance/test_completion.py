@@ -41,7 +41,7 @@ def shell(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iterat
             program(name),
             "-c",
             "dispatcher --install-completion; exit",
-        ],  # with a second command, or it would be no child
+        ],  # with a second command, or it would not be a child
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

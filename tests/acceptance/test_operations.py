@@ -255,7 +255,7 @@ def test_health_says_whether_the_executor_is_up(cli: Cli, stub: StubExecutor) ->
     assert "must be one of the configured executors: default" in done.stderr
 
 
-def test_nobody_checks_where_there_is_no_worker(cli: Cli) -> None:
+def test_no_check_is_made_without_a_worker(cli: Cli) -> None:
     done = cli("health", "--timeout-sec", "0.2")
     assert done.returncode == 7
     assert "is a worker running?" in done.stderr
@@ -302,7 +302,7 @@ def test_worker_starts_processes_that_carry_plans_out_and_ends_them_all(
     assert "Traceback" not in worker.output
 
 
-def test_up_tells_scripts_where_everything_is(tmp_path: Path) -> None:
+def test_up_prints_all_addresses_for_scripts(tmp_path: Path) -> None:
     command = [DISPATCHER, "up", "--workers", "1", "--json"]
     with Process(command, tmp_path / "out", errors=tmp_path / "errors") as up:
         up.wait_until(lambda: up.output.endswith("\n"))

@@ -59,7 +59,7 @@ def plain_celery(redis_url: str) -> Iterator[Celery]:
         app.backend.client.connection_pool.disconnect()
 
 
-def test_the_fleet_checks_an_executor_once_and_callers_hear_of_it(
+def test_the_fleet_checks_an_executor_once_and_callers_learn_the_outcome(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor
 ) -> None:
     with pytest.raises(ResultTimeoutError, match="is a worker running"):
@@ -72,7 +72,7 @@ def test_the_fleet_checks_an_executor_once_and_callers_hear_of_it(
     assert stub.health_checks == 1
 
 
-def test_callers_hear_why_an_executor_is_not_healthy(
+def test_callers_learn_why_an_executor_is_not_healthy(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor
 ) -> None:
     stub.health = (503, {"message": "no data plane"})
@@ -242,7 +242,7 @@ def test_a_plan_begins_within_a_tenth_of_a_second_of_its_start_time(
     )  # which take longer on a busy machine
 
 
-def test_a_plan_that_no_worker_takes_up_in_time_is_never_applied(
+def test_a_plan_that_no_worker_starts_in_time_is_never_applied(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor, redis_server: RedisServer
 ) -> None:
     handle = dispatcher.submit(abort_plan(), expires=60)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.every_server
 
 TIMEOUTS_SEC = [0.0, 1e-9, 0.0005, 0.001, 0.004, 0.03]
-"""Redis before 7.0.8 took about a millisecond for ever."""
+"""Redis before 7.0.8 took about a millisecond forever."""
 
 
 @pytest.fixture(autouse=True)
@@ -76,12 +76,12 @@ def test_a_wait_for_plans_ends_with_its_timeout_however_short(batch: PlanBatch, 
 
 
 def test_a_wait_for_a_health_check_ends_with_its_timeout_however_short(dispatcher: Dispatcher) -> None:
-    for timeout_sec in TIMEOUTS_SEC[1:]:  # 0 is no timeout of a check
+    for timeout_sec in TIMEOUTS_SEC[1:]:  # 0 disables the timeout of a check
         with pytest.raises(ResultTimeoutError, match="is a worker running"):
             dispatcher.health(timeout_sec=timeout_sec)
 
 
-def test_no_wait_blocks_for_so_short_a_time_that_the_server_takes_it_for_ever(
+def test_no_wait_is_so_short_that_the_server_reads_it_as_forever(
     dispatcher: Dispatcher, batch: PlanBatch, redis_server: RedisServer
 ) -> None:
     with blocked_for(redis_server) as seconds, ThreadPoolExecutor(len(WAITS) + 1) as threads:
@@ -92,15 +92,13 @@ def test_no_wait_blocks_for_so_short_a_time_that_the_server_takes_it_for_ever(
 
 
 @pytest.mark.parametrize("name", ["result", "result_async"])
-def test_a_wait_for_a_plan_that_nobody_knows_ends_at_once(
-    dispatcher: Dispatcher, batch: PlanBatch, name: str
-) -> None:
+def test_a_wait_for_an_unknown_plan_ends_at_once(dispatcher: Dispatcher, batch: PlanBatch, name: str) -> None:
     batch.handles[0] = dispatcher.handle("unknown-plan")
     with pytest.raises(PlanUnknownError):
         WAITS[name](batch, 3600)
 
 
-def test_all_who_wait_for_a_plan_learn_its_end(
+def test_all_waiters_for_a_plan_learn_its_end(
     dispatcher: Dispatcher, batch: PlanBatch, settings: Settings, redis_server: RedisServer
 ) -> None:
     one, other = batch.handles

@@ -12,14 +12,14 @@ from celery import shared_task
 
 @shared_task(name="own.report", ignore_result=False)  # type: ignore[untyped-decorator]
 def report(seen: Any, way: str) -> Any:
-    """Write down what it was called with."""
+    """Record what it was called with."""
     note("report", way, seen)
     return seen
 
 
 @shared_task(name="own.complain", ignore_result=False)  # type: ignore[untyped-decorator]
 def complain(failed_id: str, way: str) -> str:
-    """Write down whose failure it was called for."""
+    """Record whose failure it was called for."""
     note("complain", way, failed_id)
     return failed_id
 

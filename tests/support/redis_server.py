@@ -36,7 +36,7 @@ class ServerEndedError(AssertionError):
 
 
 class RedisServer:
-    """Started on a free loopback port, in a folder of its own. It keeps nothing on disk unless told to.
+    """Started on a free loopback port, in a folder of its own. It keeps nothing on disk unless asked to.
 
     It ends with this context manager at the latest.
     """
@@ -124,7 +124,7 @@ class RedisServers:
     def emptied(self, version: str) -> Iterator[RedisServer]:
         """The server of one of the `versions()`, without data. Tests leave it running."""
         server = self._running[version]
-        server.client.flushall()  # ours alone: this run started it
+        server.client.flushall()  # ours: this run started it
         try:
             yield server
         finally:
@@ -160,7 +160,7 @@ def version_of(program: str) -> str:
 
 @contextmanager
 def blocked_for(server: RedisServer) -> Iterator[list[float]]:
-    """The longest time in seconds of each blocking command that the server gets meanwhile. 0 is for ever."""
+    """The longest time in seconds of each blocking command that the server gets meanwhile. 0 is forever."""
     seconds: list[float] = []
     with server.client.monitor() as monitor:  # type: ignore[no-untyped-call]
         yield seconds

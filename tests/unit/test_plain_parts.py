@@ -15,7 +15,7 @@ from support.scan import OWN, names_defined, private_names, python_files, shared
 ROOT = Path(__file__).parents[2]
 FILES = python_files(ROOT)
 CONTROL = ROOT / "workers" / "tasks" / "control.py"
-"""The one exception: it replaces `revoke` and `terminate` as a worker starts, for our app alone."""
+"""The one exception: it replaces `revoke` and `terminate` as a worker starts, only for our app."""
 
 OWN_NAMES = names_defined(path.read_text() for path in FILES)
 

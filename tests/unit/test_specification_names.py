@@ -95,7 +95,7 @@ def test_the_extended_client_is_for_the_extended_api_only() -> None:
         pytest.param({"timeout_sec": float("nan")}, id="not a number"),
     ],
 )
-def test_a_breaker_refuses_options_that_are_none(options: dict[str, float]) -> None:
+def test_a_breaker_refuses_invalid_options(options: dict[str, float]) -> None:
     with pytest.raises(InvalidSettingsError, match="circuit_breaker_"):
         CircuitBreaker(**options)  # type: ignore[arg-type]
 

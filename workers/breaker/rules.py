@@ -236,7 +236,7 @@ class Breaker(ABC):
         """Ask for one call. A caller that gets it must `record` its outcome.
 
         A `retry` also takes one of the retries that the fleet has left. A caller that will wait and ask again
-        waits in a line (`in_line`): then `retry_after_s` is a moment of its own, behind all who asked before.
+        waits in a line (`in_line`): then `retry_after_s` is later than that of all earlier callers.
         """
 
     @abstractmethod

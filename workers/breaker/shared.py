@@ -168,7 +168,7 @@ class SharedBreaker(Breaker):
     def recording(
         self, reports: Sequence[tuple[Admission, Report]], counts: Mapping[str, int] = NO_COUNTS
     ) -> Call:
-        """What `record` would send for several calls, in their order, beside other calls to Redis."""
+        """What `record` would send for several calls, in their order, together with other calls to Redis."""
         rules = self.rules
         rows = [self._row(admission, report) for admission, report in reports]
         merged = list(_merged(rows))

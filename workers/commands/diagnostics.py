@@ -161,7 +161,7 @@ def overdue(late_s: float | None, in_flight: int) -> Finding:
     if late_s is None or late_s <= LATE_S:
         return Finding("plans", Level.OK, f"{in_flight} in flight, none of them late")
     message = f"{in_flight} in flight, one of them due for {late_s:.0f} s"
-    return Finding("plans", Level.ERROR, message, "No worker takes them up: start workers, or more of them")
+    return Finding("plans", Level.ERROR, message, "Start workers, or more of them")
 
 
 def breaker(status: BreakerStatus) -> Finding:

@@ -280,7 +280,7 @@ def _unknown_faults(settings: Settings, name: str, driver: Driver) -> Iterator[F
         return  # what is wrong with Redis is another finding
     if unknown:
         message = f"{len(unknown)} belong to no plan of this fleet: {', '.join(unknown[:MOST_NAMED])}"
-        fix = "Are they another fleet's? Else stop them at the Executor"
+        fix = "If they are not another fleet's, stop them at the Executor"
         yield Finding(f"faults of {name}", Level.WARNING, message, fix)
 
 

@@ -67,7 +67,7 @@ class Answer:
         return ExecutorProtocolError(f"{self.call}: the answer {what}; it begins {excerpt!r}")
 
     def error(self) -> ExecutorClientError:
-        """The row of the specification's table for an answer that is no success."""
+        """The row of the specification's table for an answer without success."""
         row = status_row(self.status)
         words = self.words
         quoted = f": {words!r}" if words else ""
@@ -76,7 +76,7 @@ class Answer:
 
     @property
     def words(self) -> str:
-        """The Executor's own message: its `message` or `error` field, else the beginning of the body."""
+        """The Executor's own message: its `message` or `error` field, otherwise the beginning of the body."""
         try:
             fields = parse_json(self.body)
         except ValueError:

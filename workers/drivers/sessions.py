@@ -1,7 +1,7 @@
 """A session of `requests` whose answers are bounded as a whole, in time and in size.
 
 The timeout of requests bounds each silence within an answer. An Executor that sends a byte a second could
-hold a thread for ever. Here the timeout bounds the whole answer, because the connections' sockets enforce it.
+hold a thread forever. Here the timeout bounds the whole answer, because the connections' sockets enforce it.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class HttpTransport:
         headers: Mapping[str, str] | None = None,
         within_s: float = math.inf,
     ) -> Answer:
-        """Send one request and read its answer, whatever its status. `within_s` caps both timeouts.
+        """Send one request and read its answer, regardless of its status. `within_s` caps both timeouts.
 
         `body` is sent as JSON; bytes are sent as they are. `headers` may have another Content-Type.
         Raises `ExecutorTimeoutError`, `ExecutorConnectionError`, `ExecutorProtocolError` (too long, encoded).
@@ -140,7 +140,7 @@ class HttpTransport:
     def _request(
         self, method: str, url: str, body: object, headers: Mapping[str, str]
     ) -> requests.PreparedRequest:
-        """A copy of the method's prepared request: to prepare each anew would double the cost of a call."""
+        """A copy of the method's prepared request: preparing each again would double the cost of a call."""
         prepared = self._prepared.get(method)
         if prepared is None:
             prepared = self._prepared[method] = self._prepare(method)
@@ -167,7 +167,7 @@ class HttpTransport:
 
     @contextmanager
     def _session(self) -> Iterator[BoundedSession]:
-        """The session that was used last, unless another call has it; else a new one."""
+        """The session that was used last, unless another call has it; otherwise a new one."""
         if self._process != os.getpid():  # a fork must not share its parent's connections
             self._sessions, self._process = deque(), os.getpid()
         try:

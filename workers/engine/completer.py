@@ -1,4 +1,4 @@
-"""The completer writes decisions down in batches, with the breakers' reports and the metrics.
+"""The completer stores decisions in batches, with the breakers' reports and the metrics.
 
 (Databases know this as group commit.) A decision that Redis did not take is offered again, until its lease is
 lost: trouble with Redis is never a plan's failure.
@@ -80,14 +80,14 @@ class Completer(Loop):
         self._written = written
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._pending: tuple[list[_Item], list[Call]] | None = None
-        """What Redis did not take, with the calls that go beside it."""
+        """What Redis did not take, with the calls that go along."""
 
         self._counting = threading.Lock()
         self._unanswered = 0
         self._ended = False
 
     def settle(self, lease: Lease, execution: Execution) -> Future[Standing]:
-        """Have the decision written down; how the ledger will answer."""
+        """Have the decision stored; how the ledger will answer."""
         settlement = self._settlement(lease, execution.decision)
         return self._put(_Item(settlement, lease.record.executor, execution))
 
@@ -109,7 +109,7 @@ class Completer(Loop):
         return self._put(_Item(Settlement(plan.plan_id, plan.token, "aside", [plan.why])))
 
     def stop(self) -> None:
-        """Write down what is left, while its leases may last, and end. What comes later is lost."""
+        """Store what is left, while its leases may last, and end. What comes later is lost."""
         give_up_at = time.monotonic() + self._leases.lease_s
         while self._unanswered and self._thread.is_alive() and time.monotonic() < give_up_at:
             time.sleep(GROUP_COMMIT_S)

@@ -147,7 +147,7 @@ class Engine:
             self._submit(self._run_entered, following)
 
     def attempt(self, lease: Lease) -> tuple[Execution, Standing | None]:
-        """Carry out one step and have its decision written down.
+        """Carry out one step and have its decision stored.
 
         A failure is waited for until the ledger has answered: the breaker knows of it before this thread
         calls again.
@@ -170,7 +170,7 @@ class Engine:
             self._running.pop(lease.plan_id, None)
 
     def _execute(self, lease: Lease) -> tuple[Execution, Future[Standing]]:
-        """A defect ends the plan that meets it: its lease must not be renewed for ever."""
+        """A defect ends the plan that meets it: its lease must not be renewed forever."""
         try:
             execution = self._executor.execute(lease)
             return execution, self.completer.settle(lease, execution)

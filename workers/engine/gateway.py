@@ -1,4 +1,4 @@
-"""All that lies between plans and one Executor, built from the settings."""
+"""All that is between plans and one Executor, built from the settings."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ CALLS_A_STEP = 3
 """The most calls that one step makes: status, metrics, and stop if they fail."""
 
 DEFECT_PAUSE_MS = 60_000
-"""Between two looks at a fault in doubt that meet a defect in the worker."""
+"""Time between two checks of a fault in doubt that meet a defect in the worker."""
 
 LOOKS_A_STEP = 2
-"""The most looks that one step takes at a target: before the fault, and at its begin."""
+"""The most measurements of a target in one step: before the fault, and at its begin."""
 
 STEP_MARGIN_SEC = 5.0
-"""For what a step does beside its calls."""
+"""For what a step does besides its calls."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The way to one Executor, but for its breaker."""
+    """The way to one Executor, except its breaker."""
 
     name: str
     driver: Driver

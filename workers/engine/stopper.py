@@ -3,7 +3,7 @@
     stop --OVER--> over
       |--else--> status --completed, failed--> over
                    |--unknown to the Executor--> list of faults --absent--> over
-                   +--else--> stop again, with growing pauses, also after the plan has ended
+                   +--else--> stop again, with growing pauses, even after the plan has ended
 
 An apply without an answer may have begun a fault whose id is unknown. The same apply is sent once more, with
 a time that has passed: an Executor that honours `Not-After` names the fault if there is one, and begins none.
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["TOO_LATE", "Stopper"]
 
 WITHIN_S = 5.0
-"""What a look at a fault that is being stopped may take, in seconds."""
+"""What a check of a fault that is being stopped may take, in seconds."""
 
 FIRST_PAUSE_MS = 200
 LONGEST_PAUSE_MS = 2_000

@@ -46,7 +46,7 @@ def _set_up_logs(app: Celery, settings: Settings) -> None:
         if instance.app is not app:
             return
         if settings.logs.format is LogFormat.JSON:
-            instance.quiet = True  # nothing but log lines
+            instance.quiet = True  # only log lines
             logging.captureWarnings(True)  # as Celery does once its logs are set up
             logging.getLogger("py.warnings").addHandler(early)
         after_setup_logger.connect(format_lines, weak=False, dispatch_uid=app)

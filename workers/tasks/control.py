@@ -77,7 +77,7 @@ def _revoke(ledger: Ledger, task_id: Any, builtin: Callable[[list[str]], Any]) -
     plans = [each for each, answer in zip(ids, answers, strict=True) if answer is not None]
     others = [each for each in ids if each not in plans]
     if others:
-        logger.info("tasks %s are no plans: Celery revokes them", ", ".join(others))
+        logger.info("tasks %s are not plans: Celery revokes them", ", ".join(others))
         builtin(others)
     return {
         "ok": f"plans cancelled: {', '.join(plans) or 'none'}; "

@@ -22,7 +22,7 @@ __all__ = ["PlanRequest", "RunPlan"]
 
 DENIALS = {
     Denial.OVER: "the plan has ended",
-    Denial.ELSEWHERE: "another worker has the plan in hand",
+    Denial.ELSEWHERE: "another worker is carrying out the plan",
     Denial.WAITS: "the plan waits for its start or its target",
     Denial.UNREADABLE: "the plan is set aside, another version wrote it",
     None: "the plan waits in the ledger",
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
-    """A message for `run_plan`. Its body returns when the plan is parked, which is no success yet.
+    """A message for `run_plan`. Its body returns when the plan is parked, which is not yet a success.
 
     `task-succeeded` is sent once the plan has ended. A retry that waits stays in the state RETRY.
     """
@@ -57,7 +57,7 @@ class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
 
     @property
     def named(self) -> Named | None:
-        """The plan that is to be claimed ahead. None if the task's body has to look at the message first."""
+        """The plan that should be claimed ahead. None if the task's body has to look at the message first."""
         if self.eta is None and self.args == [self.id] and PLAN_ID.fullmatch(self.id):
             return Named(self.id, self.retries)
         return None
@@ -91,7 +91,7 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
     acks_late = False
     send_events = False  # the request sends them, in an order that keeps RETRY visible
     throws = (ExecutorClientError,)  # what ends a plan is logged once, without a traceback
-    typing = False  # `run` says what is wrong, for those who send by name too
+    typing = False  # `run` says what is wrong, for senders by name, too
 
     engine: Engine | None = None
     """Set while a worker runs."""
@@ -110,7 +110,7 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
         raise _in_workers_only()
 
     def run(self, *args: Any, **kwargs: Any) -> str:
-        """Make the attempt of the plan whose id is the only argument; what came of it, in words.
+        """Make the attempt of the plan whose id is the only argument; the outcome, in words.
 
         Raises `InvalidPlanError`, `PlanUnknownError`, and what ended the plan; `celery.exceptions.Retry`.
         """

@@ -4,12 +4,12 @@
 --       {a lease for each due plan}}
 -- Grants leases: of the plans that Celery messages name by id and number of retries, and of up to `limit` due plans.
 -- Plans that ended in doubt come last: few of them, because nothing waits for them but their targets.
--- An answer is a lease, or 'unknown', 'over', 'elsewhere' (another worker has it, or another message is awaited),
--- 'waits' (for its start or its target) or 'unreadable' (another version wrote it).
--- A lease is {id, token, 1 if this is its first step, id of the plan in the way or '', state and epoch of the breaker,
--- now_ms, {field, value, ...}, {field, value that this call changed, ...}}.
--- A due plan whose first message is still awaited is put off by `patience_ms` while the queue holds messages, unless
--- messages that were sent well after its own have arrived: then its own is lost. So it is, too, if the queue is empty
+-- An answer is a lease, 'unknown' or 'over'; or 'elsewhere': another worker has it, or another message is awaited;
+-- or 'waits': for its start or its target; or 'unreadable': another version wrote it.
+-- A lease is {id, token, 1 if this is its first step; id of the plan in the way or '', state and epoch of the breaker,
+-- now_ms; {field, value, ...}; {field, value that this call changed, ...}}.
+-- A due plan whose first message is still awaited is deferred by `patience_ms` while the queue holds messages. But if
+-- messages that were sent well after its own have arrived, its own is lost. So it is, too, if the queue is empty
 -- LATE_MS after the plan could begin.
 local due_key = KEYS[1]
 local prefix, queue, token_prefix = ARGV[1], ARGV[2], ARGV[3]

@@ -1,6 +1,6 @@
 -- settle(KEYS: due; ARGV: key prefix, keep_s, then for each decision: id, token, kind, how many more, ...)
 --   -> for each decision: in how many ms the plan is due, -1 if the lease was lost (nothing is written), or -2 if the
---      plan was cancelled meanwhile and is due at once (no retry is to be sent)
+--      plan was cancelled meanwhile and is due at once (no retry must be sent)
 -- The kinds, and what follows:
 --   'snooze'   after_ms, field, value, ...             the plan is due after_ms from now
 --   'retry'    after_ms, grace_ms, retries, field, value, ...   a message begins the next step after_ms from now; a
@@ -13,7 +13,7 @@
 --   'aside'    why                                     this version cannot read the plan; it is due again in a minute
 -- A field whose value is empty is removed. A plan that was cancelled during its step is due at once.
 -- `result` and its key are what Celery's result backend expects: result and end are one change. `alive_ms` is how much
--- longer the fault may be alive: the plan keeps its target for so long. With a `doubt` it keeps it until that is known.
+-- longer the fault may be alive: the plan keeps its target for that long. With a `doubt` it keeps it until that is known.
 local due_key = KEYS[1]
 local prefix, keep_s = ARGV[1], ARGV[2]
 local ASIDE_MS = 60000
@@ -73,7 +73,7 @@ local function await_retry(id, plan_key, token, cancelled, first, last)
 end
 
 -- The plan's fault may be alive: workers look at it until that is known, and the record is kept for them. It has the
--- target, even if it did not want it alone. All plans in line look at once, because their time to wait begins.
+-- target, even if it did not want it for itself. All plans in line are due at once, because their time to wait begins.
 local function keep_in_doubt(id, plan_key, target, doubt, look_again_ms)
   local line_key = prefix .. 'line:' .. target
   redis.call('HSET', plan_key, 'doubt', doubt, 'released_ms', whole(NEVER_MS))

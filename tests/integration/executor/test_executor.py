@@ -261,7 +261,7 @@ def test_nothing_is_left_of_an_executor_that_was_killed(tmp_path: Path) -> None:
     eventually(lambda: not_listening(executor))
 
 
-def test_nothing_is_left_of_an_executor_that_was_told_to_end(tmp_path: Path) -> None:
+def test_nothing_is_left_of_an_executor_that_was_ended(tmp_path: Path) -> None:
     with ExecutorProcess(tmp_path / "executor.log", traffic_rps=10) as executor:
         apply(executor, abort("/api"))
         assert executor.stop() == 0

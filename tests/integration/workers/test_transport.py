@@ -61,7 +61,7 @@ def reason(transport: HttpTransport) -> str:
     return caught.value.reason
 
 
-def test_refusal_dns_and_a_broken_connection_are_told_apart(
+def test_refusal_dns_and_a_broken_connection_are_distinguished(
     transport: Transports, free_tcp_port: int
 ) -> None:
     assert reason(transport(f"http://127.0.0.1:{free_tcp_port}")) == "refused"
@@ -86,7 +86,7 @@ def test_an_answer_that_stops_in_the_middle_is_a_broken_connection(transport: Tr
 
 
 @pytest.mark.parametrize("garbage", [b"garbage\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\x00" * 100])
-def test_what_is_no_http_is_a_broken_connection(transport: Transports, garbage: bytes) -> None:
+def test_what_is_not_http_is_a_broken_connection(transport: Transports, garbage: bytes) -> None:
     with RawServer(garbage) as server:
         assert reason(transport(server.url)) == "broken"
 
@@ -186,7 +186,7 @@ def test_connections_are_kept_alive(stub: StubExecutor, transport: Transports) -
 
 
 class TwoAtOnce(LoopbackServer):
-    """Answers a request once there is another one beside it."""
+    """Answers a request once there is another one at the same time."""
 
     def __init__(self) -> None:
         self._meeting = Barrier(2)
@@ -196,7 +196,7 @@ class TwoAtOnce(LoopbackServer):
         return 200, b"{}", "application/json"
 
 
-def test_calls_at_once_have_a_connection_each_whatever_threads_make_them(transport: Transports) -> None:
+def test_calls_at_once_have_a_connection_each_in_any_thread(transport: Transports) -> None:
     with TwoAtOnce() as server:
         shared = transport(server.url)
         for _ in range(3):

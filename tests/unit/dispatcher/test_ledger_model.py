@@ -79,12 +79,12 @@ class Plan:
 
     @property
     def parked(self) -> bool:
-        """Whether it waits for its time alone."""
+        """Whether it waits only for its time."""
         return self.holder is None and self.awaits is None and not self.lost
 
     @property
     def goes_on(self) -> bool:
-        """Whether a worker has it in hand, and may carry it out."""
+        """Whether a worker has its lease, and may carry it out."""
         return self.holder is not None and not self.ended and self.in_the_way is None
 
 

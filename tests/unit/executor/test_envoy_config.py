@@ -1,4 +1,4 @@
-"""What Envoy is told of faults."""
+"""How Envoy is configured for faults."""
 
 from __future__ import annotations
 

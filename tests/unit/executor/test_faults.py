@@ -1,4 +1,4 @@
-"""Which faults may be beside each other, and how long they are remembered."""
+"""Which faults may exist at the same time, and how long they are remembered."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_a_clock_that_is_off_is_found(ahead_s: float, level: Level) -> None:
     assert clock(ahead_s).level is level
 
 
-def test_the_direction_in_which_a_clock_is_off_is_told() -> None:
+def test_the_direction_in_which_a_clock_is_off_is_reported() -> None:
     assert "ahead of" in clock(5).message
     assert "behind" in clock(-5).message
 
@@ -93,7 +93,7 @@ def test_an_executor_of_another_contract_is_named_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(("late_s", "level"), [(None, Level.OK), (2.0, Level.OK), (60.0, Level.ERROR)])
-def test_plans_that_nobody_takes_up_are_found(late_s: float | None, level: Level) -> None:
+def test_plans_that_no_worker_starts_are_found(late_s: float | None, level: Level) -> None:
     assert overdue(late_s, 7).level is level
 
 

@@ -85,7 +85,7 @@ def test_what_came_to_no_answer_has_none(error: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize("error", NOT_SENT)
-def test_what_was_not_sent_is_no_request(error: type[Exception]) -> None:
+def test_what_was_not_sent_is_not_a_request(error: type[Exception]) -> None:
     assert measured(CallKind.APPLY, error(), 0.5, retry=True) == {}
 
 

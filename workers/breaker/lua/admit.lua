@@ -3,8 +3,8 @@
 --   -> {'granted', epoch, state} or {'open', 'by hand' or 'spent', ms until another try is worth it, reason}
 -- Asks for one call. While half open it is a probe, on a lease of its own, which the same id gets again. A `retry` (1)
 -- through a closed breaker takes one of the budget's `reserve`, into which `per_ms` flow back by themselves. A caller
--- that will wait and come back asks for a `place` (1): places lie `slot_ms` apart, so that those who wait for the
--- breaker do not all come at once. state 'half_open!' means that this call made it half open.
+-- that will wait and come back asks for a `place` (1): places are `slot_ms` apart, so that the plans that wait
+-- for the breaker do not all come at once. state 'half_open!' means that this call made it half open.
 local breaker_key, probes_key = KEYS[1], KEYS[2]
 local executor, id, enabled, lease_ms, half_open_probes, retry, reserve, per_ms, place, slot_ms = unpack(ARGV)
 local HALF_OPEN_WAIT_MS = 1000
