@@ -1,9 +1,11 @@
 """Submit fault plans, and get what was observed. See `Dispatcher`."""
 
+from dispatcher.batches import PlanBatch
 from dispatcher.client import Dispatcher
 from dispatcher.effects import Effect, effect_of, wilson_interval
 from dispatcher.errors import (
     CircuitOpenError,
+    DispatcherClosedError,
     DispatchHaltedError,
     ExecutorClientError,
     ExecutorConnectionError,
@@ -27,7 +29,7 @@ from dispatcher.errors import (
     RecordUnreadableError,
     ResultTimeoutError,
 )
-from dispatcher.handles import PlanBatch, PlanHandle
+from dispatcher.handles import PlanHandle
 from dispatcher.interface import ExecutorClient
 from dispatcher.models import ActiveFault, ConflictPolicy, FaultPlan, FaultType, Health, PlanState, PlanStatus
 from dispatcher.observations import Doubt, Figures, RawObservation
@@ -41,6 +43,7 @@ __all__ = [
     "ConflictPolicy",
     "DispatchHaltedError",
     "Dispatcher",
+    "DispatcherClosedError",
     "Doubt",
     "Effect",
     "ExecutorClient",

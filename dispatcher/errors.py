@@ -11,6 +11,7 @@
     ├── PlanCancelledError          a person cancelled the plan, or halted the dispatcher
     ├── DispatchHaltedError         the dispatcher is halted and takes no plans
     ├── PlanExpiredError            no worker took the plan up in time; it was never applied
+    ├── DispatcherClosedError       the Dispatcher was closed while a call waited; plans go on
     ├── ResultTimeoutError          the caller stopped waiting; the plan goes on  (also a TimeoutError)
     ├── ExecutorTimeoutError        the Executor never answered           (also a TimeoutError)
     ├── ExecutorConnectionError     no connection to the Executor         (also a ConnectionError)
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CircuitOpenError",
     "DispatchHaltedError",
+    "DispatcherClosedError",
     "ExecutorClientError",
     "ExecutorConnectionError",
     "ExecutorProtocolError",
@@ -68,6 +70,10 @@ __all__ = [
     "RecordUnreadableError",
     "ResultTimeoutError",
 ]
+
+
+CLOSED = "the Dispatcher was closed during the call; plans that were submitted go on, ask again by their ids"
+"""What a `DispatcherClosedError` says."""
 
 
 class ExecutorClientError(Exception):
@@ -197,6 +203,14 @@ class DispatchHaltedError(ExecutorClientError):
 
     advice = "Settle what the message gives as the reason, `dispatcher resume`, and submit the plan again."
     exit_code = 9
+    retry_safe = True
+
+
+class DispatcherClosedError(ExecutorClientError):
+    """The Dispatcher was closed while a call waited for Redis. Plans that were submitted go on."""
+
+    advice = "Ask again by the plan's id. Close the Dispatcher after the last call has returned."
+    exit_code = 24
     retry_safe = True
 
 

@@ -100,12 +100,14 @@ class Door:
             raise InvalidPlanError(f"invalid plan: plan_id {problem}", [["plan_id", problem]])
         return _submission(plan, plan_id or secrets.token_hex(ID_BYTES), options, "", traceparent())
 
-    def many(self, plans: Iterable[FaultPlan], batch: str, options: Options) -> Iterator[list[Submission]]:
-        """The plans of a batch, in pages of what one call to Redis should carry."""
+    def many(
+        self, plans: Iterable[FaultPlan], batch: str, options: Options, *, start: int = 0
+    ) -> Iterator[list[Submission]]:
+        """The plans of a batch from number `start` on, in pages of what one call to Redis should carry."""
         parent = traceparent()
         submissions = (
             _submission(plan, f"{batch}-{number}", options, batch, parent)
-            for number, plan in enumerate(plans)
+            for number, plan in enumerate(plans, start)
         )
         while page := list(itertools.islice(submissions, PAGE)):
             yield page

@@ -15,7 +15,8 @@ from support.redis_server import blocked_for
 from dispatcher import Dispatcher, PlanCancelledError, PlanState, PlanUnknownError, ResultTimeoutError
 from dispatcher.ledger.connection import worker_client
 from dispatcher.ledger.leases import Lease, Leases, Named, Settlement
-from dispatcher.ledger.waits import PAGE, SHORTEST_BLOCK_SEC
+from dispatcher.ledger.waiters import SHORTEST_BLOCK_SEC
+from dispatcher.ledger.waits import PAGE
 from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.results import ResultCodec
 
@@ -108,7 +109,8 @@ def test_all_who_wait_for_a_plan_learn_its_end(
         waits = [threads.submit(one.result, 60) for _ in range(2)]
         waits += [threads.submit(lambda: asyncio.run(one.result_async(60)))]
         both = threads.submit(batch.results, 60)
-        eventually(lambda: redis_server.client.info("clients")["blocked_clients"] == 4)
+        eventually(lambda: redis_server.client.info("clients")["blocked_clients"] == 3)
+        eventually(redis_server.client.pubsub_channels)
         end(settings, [one.id])
         assert {type(wait.exception(30)) for wait in waits} == {PlanCancelledError}
         end(settings, [other.id])
