@@ -58,6 +58,7 @@ class GroupCommit:
         if self._committer is not None:
             self._committer.cancel()
             await asyncio.wait([self._committer])
+        self._fail_all([])  # the task may have been cancelled before its first step
 
     async def _commit_all(self) -> None:
         group: list[_Waiting] = []
@@ -65,9 +66,12 @@ class GroupCommit:
             while group := self._next_group():
                 await self._commit(group)
         finally:
-            for each in [*group, *self._waiting]:  # the loop ends, or the dispatcher is closed
-                _fail(each, DispatcherClosedError(CLOSED))
-            self._waiting.clear()
+            self._fail_all(group)  # the loop ends, or the dispatcher is closed
+
+    def _fail_all(self, group: list[_Waiting]) -> None:
+        for each in [*group, *self._waiting]:
+            _fail(each, DispatcherClosedError(CLOSED))
+        self._waiting.clear()
 
     def _next_group(self) -> list[_Waiting]:
         group: list[_Waiting] = []

@@ -54,6 +54,7 @@ class AsyncLine:
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.wait([self._sender])
+        self._fail_all([])  # the task may have been cancelled before its first step
         await self._client.aclose()
 
     async def _send_all(self) -> None:
@@ -62,9 +63,12 @@ class AsyncLine:
             while page := self._next_page():
                 await self._exchange(page)
         finally:
-            for request in [*page, *self._waiting]:  # the loop ends, or the line is closed
-                _fail(request, DispatcherClosedError(CLOSED))
-            self._waiting.clear()
+            self._fail_all(page)  # the loop ends, or the line is closed
+
+    def _fail_all(self, page: list[_Request]) -> None:
+        for request in [*page, *self._waiting]:
+            _fail(request, DispatcherClosedError(CLOSED))
+        self._waiting.clear()
 
     def _next_page(self) -> list[_Request]:
         page: list[_Request] = []
