@@ -91,48 +91,56 @@ class Sessions:
 
     def __init__(self, new_session: Callable[[], Session]) -> None:
         self._new_session = new_session
-        self._open: dict[asyncio.AbstractEventLoop, tuple[Session, AsyncGenerator[None]]] = {}
+        self._open: dict[asyncio.AbstractEventLoop, Session] = {}
+        self._keepers: dict[Session, AsyncGenerator[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     async def here(self) -> Session:
         """The session of the running loop."""
         loop = asyncio.get_running_loop()
-        if loop not in self._open:
+        session = self._open.get(loop)
+        if session is None:
             for other in [each for each in self._open if each.is_closed()]:
-                del self._open[other]
-            session = self._new_session()
-            keeper = self._keep(loop, session)
-            self._open[loop] = session, keeper
+                self._keepers.pop(self._open.pop(other), None)
+            session = self._open[loop] = self._new_session()
+            keeper = self._keepers[session] = self._keep(loop, session)
             await anext(keeper)
-        return self._open[loop][0]
+        return session
 
     def close(self) -> None:
         """End all sessions. Returns at once: each loop closes its own connections as soon as it runs."""
-        for loop, (_, keeper) in list(self._open.items()):
-            self._open.pop(loop, None)
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._start_closing, keeper)
+        for loop in list(self._open):
+            session = self._open.pop(loop, None)
+            if session is not None and not loop.is_closed():
+                loop.call_soon_threadsafe(self._start_closing, session)
 
     async def aclose(self) -> None:
         """End all sessions; that of the running loop has ended when this returns."""
-        _, keeper = self._open.pop(asyncio.get_running_loop(), (None, None))
+        session = self._open.pop(asyncio.get_running_loop(), None)
         self.close()
-        if keeper is not None:
-            await keeper.aclose()
+        if session is not None:
+            await self._end(session)
 
     async def _keep(self, loop: asyncio.AbstractEventLoop, session: Session) -> AsyncGenerator[None]:
-        """Close the session when this generator is closed. `asyncio.run` closes all at a loop's end."""
+        """Close the session when this generator is closed. `asyncio.run` closes all at a loop's end.
+
+        By then tasks are cancelled, perhaps one that was closing the session: so it is closed again.
+        """
         try:
             yield
         finally:
-            if self._open.get(loop, (None, None))[0] is session:
+            if self._open.get(loop) is session:
                 del self._open[loop]
+            self._keepers.pop(session, None)
             await session.aclose()
 
-    def _start_closing(self, keeper: AsyncGenerator[None]) -> None:
-        async def close() -> None:
+    async def _end(self, session: Session) -> None:
+        await session.aclose()
+        keeper = self._keepers.get(session)
+        if keeper is not None:
             await keeper.aclose()
 
-        task = asyncio.get_running_loop().create_task(close())
+    def _start_closing(self, session: Session) -> None:
+        task = asyncio.get_running_loop().create_task(self._end(session))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

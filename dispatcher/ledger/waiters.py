@@ -152,6 +152,8 @@ class Waiter:
             else:
                 patience.replied(request)
                 return reply if isinstance(request, Send) else replies_of(reply)[0]
+        for client in (self._client, self._hasty_client):  # redis-py has connected this wait anew
+            client.connection_pool.disconnect(inuse_connections=False)
         raise DispatcherClosedError(CLOSED)
 
 

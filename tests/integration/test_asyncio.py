@@ -238,9 +238,12 @@ def test_many_plans_may_come_from_an_asynchronous_generator(dispatcher: Dispatch
 def test_a_cancelled_task_cancels_the_plan_that_it_observes(
     dispatcher: Dispatcher, redis_server: RedisServer
 ) -> None:
-    def cancelled() -> list[str]:
-        plans = redis_server.client.keys("{dispatcher}:plan:*")
-        return [reason for each in plans if (reason := redis_server.client.hget(each, "cancelled"))]
+    def plans() -> list[str]:
+        return [str(key) for key in redis_server.client.keys("{dispatcher}:plan:*")]
+
+    def cancelled() -> list[object]:
+        reasons = [redis_server.client.hget(each, "cancelled") for each in plans()]
+        return [reason for reason in reasons if reason]
 
     async def scenario() -> None:
         task = asyncio.create_task(dispatcher.apply_and_observe_async(abort_plan()))
@@ -255,13 +258,13 @@ def test_a_cancelled_task_cancels_the_plan_that_it_observes(
         hasty.cancel()
         with pytest.raises(asyncio.CancelledError):
             await hasty
-        assert len(cancelled()) == len(redis_server.client.keys("{dispatcher}:plan:*")) == 2
+        assert len(cancelled()) == len(plans()) == 2
 
     asyncio.run(scenario())
 
 
 def test_status_plan_and_health_can_be_awaited(dispatcher: Dispatcher, redis_server: RedisServer) -> None:
-    health = '{"healthy": true, "checked_at": "2026-01-01T00:00:00Z", "cause": null}'
+    health = '{"healthy": true, "checked_at": "2026-01-01T00:00:00Z", "cause": ""}'
 
     async def scenario() -> None:
         handle = await dispatcher.submit_async(abort_plan(api="/mine"))
