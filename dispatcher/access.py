@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import functools
 from typing import TYPE_CHECKING, Self
 from weakref import WeakSet
@@ -91,6 +90,4 @@ def _found(redis_address: str, key_prefix: str) -> Access:
 
 @functools.cache
 def _of_environment() -> Access:
-    access = Access(load_settings())
-    atexit.register(access.close)
-    return access
+    return Access(load_settings())
