@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Self
 
 from opentelemetry.trace import SpanKind
@@ -14,6 +12,7 @@ from pydantic import ValidationError
 from dispatcher.access import Access
 from dispatcher.batches import PlanBatch
 from dispatcher.errors import ExecutorClientError, RecordUnreadableError, ResultTimeoutError
+from dispatcher.group_commit import few_at_a_time
 from dispatcher.handles import PlanHandle
 from dispatcher.interface import ExecutorClient
 from dispatcher.ledger.exchanges import drive
@@ -26,7 +25,7 @@ from dispatcher.submissions import Take, new_batch_id, submitting
 from dispatcher.telemetry.traces import TRACER, describe, describe_plan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterable, Iterable, Sequence
 
     from dispatcher.ledger.ledger import Submission
     from dispatcher.models import FaultPlan
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
     from dispatcher.submissions import Publish
 
 __all__ = ["Dispatcher"]
-
-ENCODED_IN_A_ROW = 50
-"""Plans of `submit_many_async` that are encoded before other tasks have their turn."""
 
 MOST_ON_THEIR_WAY = 500
 """Plans of `submit_many_async` that may wait to be handed over."""
@@ -177,7 +173,7 @@ class Dispatcher(Operations, ExecutorClient):
         session = await self._access.session()
         submissions: list[Submission] = []
         refusals: list[asyncio.Future[ExecutorClientError | None]] = []
-        async for few in _few_at_a_time(plans):
+        async for few in few_at_a_time(plans):
             for page in self._door.many(few, batch, options, start=len(submissions)):
                 submissions += page
                 refusals += map(session.submit, page)
@@ -282,20 +278,6 @@ def _health(executor: str, timeout_sec: float, found: str | None) -> Health:
     except ValidationError as exc:
         message = f"the last check of executor {executor} cannot be read: another version has made it"
         raise RecordUnreadableError(message) from exc
-
-
-async def _few_at_a_time(
-    plans: Iterable[FaultPlan] | AsyncIterable[FaultPlan],
-) -> AsyncIterator[list[FaultPlan]]:
-    """Few enough not to hold up the loop. Those of an asynchronous iterable go one by one, as they come."""
-    if isinstance(plans, AsyncIterable):
-        async for plan in plans:
-            yield [plan]
-        return
-    rest = iter(plans)
-    while few := list(itertools.islice(rest, ENCODED_IN_A_ROW)):
-        yield few
-        await asyncio.sleep(0)
 
 
 async def _withdraw(submitting_it: asyncio.Future[PlanHandle]) -> None:

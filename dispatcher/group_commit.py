@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
+from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import CLOSED, DispatcherClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from dispatcher.errors import ExecutorClientError
     from dispatcher.ledger.ledger import Submission
+    from dispatcher.models import FaultPlan
 
-__all__ = ["GroupCommit"]
+__all__ = ["GroupCommit", "few_at_a_time"]
 
 GROUP = 100
 """The most plans that go together: more would hold up the loop while they are encoded."""
+
+ENCODED_IN_A_ROW = 50
+"""Plans of `submit_many_async` that are encoded before other tasks have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,20 @@ class GroupCommit:
         for each, refusal in zip(group, refusals, strict=True):
             if not each.refusal.done():
                 each.refusal.set_result(refusal)
+
+
+async def few_at_a_time(
+    plans: Iterable[FaultPlan] | AsyncIterable[FaultPlan],
+) -> AsyncIterator[list[FaultPlan]]:
+    """Few enough not to hold up the loop. Those of an asynchronous iterable go one by one, as they come."""
+    if isinstance(plans, AsyncIterable):
+        async for plan in plans:
+            yield [plan]
+        return
+    rest = iter(plans)
+    while few := list(itertools.islice(rest, ENCODED_IN_A_ROW)):
+        yield few
+        await asyncio.sleep(0)
 
 
 def _fail(waiting: _Waiting, error: Exception) -> None:
