@@ -1,6 +1,5 @@
 """Submit fault plans, and get what was observed. See `Dispatcher`."""
 
-from dispatcher.batches import PlanBatch
 from dispatcher.client import Dispatcher
 from dispatcher.effects import Effect, effect_of, wilson_interval
 from dispatcher.errors import (
@@ -33,6 +32,7 @@ from dispatcher.handles import PlanHandle
 from dispatcher.interface import ExecutorClient
 from dispatcher.models import ActiveFault, ConflictPolicy, FaultPlan, FaultType, Health, PlanState, PlanStatus
 from dispatcher.observations import Doubt, Figures, RawObservation
+from dispatcher.plan_batch import PlanBatch
 from dispatcher.settings.executors import ExecutorClientConfig, OnDoubt, OnOpen, RetryStrategy
 from dispatcher.settings.settings import Settings, load_settings
 from dispatcher.telemetry.metrics import ExecutorClientMetrics

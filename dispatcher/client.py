@@ -10,7 +10,6 @@ from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
 from dispatcher.access import Access
-from dispatcher.batches import PlanBatch
 from dispatcher.errors import ExecutorClientError, RecordUnreadableError, ResultTimeoutError
 from dispatcher.group_commit import few_at_a_time
 from dispatcher.handles import PlanHandle
@@ -20,6 +19,7 @@ from dispatcher.ledger.record import budget_ms
 from dispatcher.ledger.waits import first_of
 from dispatcher.models import ConflictPolicy, Health
 from dispatcher.operations import Operations
+from dispatcher.plan_batch import PlanBatch
 from dispatcher.settings.settings import Settings, load_settings
 from dispatcher.submissions import Take, new_batch_id, submitting
 from dispatcher.telemetry.traces import TRACER, describe, describe_plan

@@ -210,7 +210,7 @@ class DispatcherClosedError(ExecutorClientError):
     """The Dispatcher was closed while a call waited for Redis. Plans that were submitted go on."""
 
     advice = "Ask again by the plan's id. Close the Dispatcher after the last call has returned."
-    exit_code = 24
+    exit_code = 26
     retry_safe = True
 
 
