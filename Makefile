@@ -14,7 +14,7 @@ UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour history
-.PHONY: bench bench-growth bench-breaker bench-transport fuzz docs site format lock upgrade clean
+.PHONY: awaiting bench bench-growth bench-breaker bench-transport fuzz docs site format lock upgrade clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -25,6 +25,7 @@ help:
 	@echo "make calibrate  40 plans through Envoy with real traffic: what was observed beside what was counted"
 	@echo "make misbehaviour  200 plans and an Executor that does something wrong with each"
 	@echo "make in-flight  what many plans in flight cost, and how long a killed worker or Redis delays them"
+	@echo "make awaiting  what 1,000 plans awaited in one asyncio process cost: connections, blocks of its loop, memory"
 	@echo "make retries   how late retries begin, and what 6,000 of them leave in a worker's memory"
 	@echo "make history   how fast the first page of 100,000 plans is, and what their index costs"
 	@echo "make bench     side by side with Taskiq, Dramatiq and plain Celery: 20 minutes, writes docs/performance.md"
@@ -99,6 +100,9 @@ in-flight: $(VENV)/.ready
 
 history: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.history
+
+awaiting: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.awaiting
 
 retries: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.retries

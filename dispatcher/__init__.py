@@ -4,6 +4,7 @@ from dispatcher.client import Dispatcher
 from dispatcher.effects import Effect, effect_of, wilson_interval
 from dispatcher.errors import (
     CircuitOpenError,
+    DispatcherClosedError,
     DispatchHaltedError,
     ExecutorClientError,
     ExecutorConnectionError,
@@ -29,11 +30,12 @@ from dispatcher.errors import (
     RecordUnreadableError,
     ResultTimeoutError,
 )
-from dispatcher.handles import PlanBatch, PlanHandle
+from dispatcher.handles import PlanHandle
 from dispatcher.history import Filters, HistoryPage
 from dispatcher.interface import ExecutorClient
 from dispatcher.models import ActiveFault, ConflictPolicy, FaultPlan, FaultType, Health, PlanState, PlanStatus
 from dispatcher.observations import Doubt, Figures, RawObservation
+from dispatcher.plan_batch import PlanBatch
 from dispatcher.settings.executors import ExecutorClientConfig, OnDoubt, OnOpen, RetryStrategy
 from dispatcher.settings.settings import Settings, load_settings
 from dispatcher.telemetry.metrics import ExecutorClientMetrics
@@ -44,6 +46,7 @@ __all__ = [
     "ConflictPolicy",
     "DispatchHaltedError",
     "Dispatcher",
+    "DispatcherClosedError",
     "Doubt",
     "Effect",
     "ExecutorClient",

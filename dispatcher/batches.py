@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import AsyncIterable
+from enum import Enum
 from typing import TYPE_CHECKING, Self
 
 from dispatcher.errors import LedgerUnavailableError, PartlySubmittedError
-from dispatcher.handles import PlanBatch, PlanHandle
+from dispatcher.handles import PlanHandle
+from dispatcher.plan_batch import PlanBatch
 from dispatcher.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
     from types import TracebackType
 
+    from dispatcher.access import Access
     from dispatcher.errors import ExecutorClientError
-    from dispatcher.handles import Access
     from dispatcher.ledger.submission import Submission
+    from dispatcher.models import FaultPlan
+    from dispatcher.sessions import Session
+    from dispatcher.submissions import Door, Options
 
-__all__ = ["GrowingBatch"]
+__all__ = ["GrowingBatch", "Uncertain", "pages_of", "submit_all"]
+
+ENCODED_IN_A_ROW = 50
+"""Plans of `submit_many_async` that are encoded before other tasks have their turn."""
+
+MOST_ON_THEIR_WAY = 500
+"""Plans of `submit_many_async` that may wait to be handed over."""
 
 logger = logging.getLogger(__name__)
+
+
+class Uncertain(Enum):
+    """The answer of a submission that had none: the plan may be in the ledger, or not."""
+
+    UNCERTAIN = "uncertain"
 
 
 class GrowingBatch:
@@ -33,28 +52,31 @@ class GrowingBatch:
         self.id = batch_id
         self._access = access
         self._handles: list[PlanHandle] = []
-        self._asked: Sequence[Submission] = ()
+        self._asked: list[Submission] = []
+        """Those without an answer, in their order."""
 
-    def pages(self, pages: Iterable[Sequence[Submission]]) -> Iterator[Sequence[Submission]]:
-        """The pages, each of which is answered before the next one is taken."""
-        for page in pages:
-            self._asked = page
-            yield page
+    def ask(self, page: Sequence[Submission]) -> None:
+        """These plans are about to be submitted."""
+        self._asked += page
 
-    def answered(self, refusals: Sequence[ExecutorClientError | None]) -> None:
-        """How the last page was answered: why each plan was refused, None for a plan that was taken.
+    def answered(
+        self, answers: Sequence[ExecutorClientError | Uncertain | None]
+    ) -> LedgerUnavailableError | None:
+        """How the first plans without an answer were answered: why each was refused, None if it was taken.
 
-        Raises the first `LedgerUnavailableError` among them: Redis has refused that plan's command.
+        Returns the first `LedgerUnavailableError` among them: Redis has refused that plan's command.
         """
-        page, self._asked = self._asked, ()
-        trouble = None
-        for submission, refusal in zip(page, refusals, strict=True):
-            if isinstance(refusal, LedgerUnavailableError):
-                trouble = trouble or refusal
+        trouble, uncertain = None, []
+        for submission, answer in zip(self._asked, answers, strict=False):
+            if isinstance(answer, Uncertain):
+                uncertain.append(submission)
+            elif isinstance(answer, LedgerUnavailableError):
+                trouble = trouble or answer
             else:
-                self._handles.append(PlanHandle(submission.plan_id, self._access, refusal))
-        if trouble is not None:
-            raise trouble
+                handle = PlanHandle(submission.plan_id, self._access, answer, submission.order.plan)
+                self._handles.append(handle)
+        self._asked[: len(answers)] = uncertain
+        return trouble
 
     def batch(self) -> PlanBatch:
         """What has been submitted so far, plans that were refused included."""
@@ -87,3 +109,58 @@ class GrowingBatch:
             uncertain,
             submitted=PlanBatch(self.id, taken, self._access),
         ) from error
+
+
+async def pages_of(
+    door: Door,
+    plans: Iterable[FaultPlan] | AsyncIterable[FaultPlan],
+    batch_id: str,
+    options: Options,
+    plan_ids: Iterable[str] | None,
+) -> AsyncIterator[Sequence[Submission]]:
+    """`Door.many`, for asyncio: other tasks have their turn after each page.
+
+    The plans of an asynchronous iterable go one by one, as they come, unless their ids are given.
+    """
+    if isinstance(plans, AsyncIterable):
+        if plan_ids is None:
+            number = 0
+            async for plan in plans:
+                for page in door.many([plan], batch_id, options, start=number):
+                    yield page
+                number += 1
+            return
+        plans = [plan async for plan in plans]
+    for page in door.many(plans, batch_id, options, plan_ids, size=ENCODED_IN_A_ROW):
+        yield page
+        await asyncio.sleep(0)
+
+
+async def submit_all(
+    session: Session, pages: AsyncIterator[Sequence[Submission]], growing: GrowingBatch
+) -> LedgerUnavailableError | None:
+    """Submit the pages, together with what other tasks submit. See `GrowingBatch.answered`.
+
+    Raises what the pages raise, and `LedgerUnavailableError` if Redis did not answer. All submissions that
+    were begun have their answers then, unless the task was cancelled.
+    """
+    answers: list[asyncio.Future[ExecutorClientError | None]] = []
+    try:
+        async for page in pages:
+            growing.ask(page)
+            answers += map(session.submit, page)
+            if len(answers) > MOST_ON_THEIR_WAY:
+                await answers[-MOST_ON_THEIR_WAY]
+        await asyncio.gather(*answers)
+    except Exception:
+        await asyncio.gather(*answers, return_exceptions=True)
+        raise
+    finally:
+        trouble = growing.answered([_answer(each) for each in answers])
+    return trouble
+
+
+def _answer(future: asyncio.Future[ExecutorClientError | None]) -> ExecutorClientError | Uncertain | None:
+    if not future.done() or future.cancelled() or future.exception() is not None:
+        return Uncertain.UNCERTAIN
+    return future.result()

@@ -10,6 +10,7 @@
     ├── PlanConflictError           another plan has the id, or the target
     ├── PlanCancelledError          a person cancelled the plan, or halted the dispatcher
     ├── DispatchHaltedError         the dispatcher is halted and refuses plans
+    ├── DispatcherClosedError       the Dispatcher was closed while a call waited; plans go on
     ├── TimeoutError                the specification's; also Python's TimeoutError
     │   ├── PlanExpiredError        the plan did not begin in time; it was never applied
     │   ├── ResultTimeoutError      the caller stopped waiting; the plan goes on
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CircuitOpenError",
     "DispatchHaltedError",
+    "DispatcherClosedError",
     "ExecutorClientError",
     "ExecutorConnectionError",
     "ExecutorProtocolError",
@@ -74,6 +76,10 @@ __all__ = [
     "RecordUnreadableError",
     "ResultTimeoutError",
 ]
+
+
+CLOSED = "the Dispatcher was closed during the call; plans that were submitted go on, ask again by their ids"
+"""What a `DispatcherClosedError` says."""
 
 
 class ExecutorClientError(Exception):
@@ -261,6 +267,14 @@ class DispatchHaltedError(ExecutorClientError):
 
     advice = "Settle what the message gives as the reason, `dispatcher resume`, and submit the plan again."
     exit_code = 9
+    retry_safe = True
+
+
+class DispatcherClosedError(ExecutorClientError):
+    """The Dispatcher was closed while a call waited for Redis. Plans that were submitted go on."""
+
+    advice = "Ask again by the plan's id. Close the Dispatcher after the last call has returned."
+    exit_code = 26
     retry_safe = True
 
 

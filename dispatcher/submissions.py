@@ -115,8 +115,11 @@ class Door:
         batch: str,
         options: Options,
         plan_ids: Iterable[str] | None = None,
+        *,
+        start: int = 0,
+        size: int = PAGE,
     ) -> Iterator[list[Submission]]:
-        """The plans of a batch, in pages of what one call to Redis should carry.
+        """The plans of a batch from number `start` on, in pages of what one call to Redis should carry.
 
         With `plan_ids`, and if `plans` is a list, all is read and checked before the first page. Another
         iterable is read page by page. Raises `InvalidPlanError`.
@@ -124,10 +127,11 @@ class Door:
         if plan_ids is not None:
             pairs: Iterable[tuple[FaultPlan, str]] = _paired(plans, plan_ids)
         else:
-            pairs = ((plan, f"{batch}-{number}") for number, plan in enumerate(_checked(plans)))
+            numbered = enumerate(_checked(plans, start), start)
+            pairs = ((plan, f"{batch}-{number}") for number, plan in numbered)
         parent = traceparent()
         submissions = (_submission(plan, plan_id, options, batch, parent) for plan, plan_id in pairs)
-        while page := list(itertools.islice(submissions, PAGE)):
+        while page := list(itertools.islice(submissions, size)):
             yield page
 
     def why_refused(self, submission: Submission) -> InvalidPlanError | None:
@@ -191,9 +195,9 @@ def _paired(plans: Iterable[FaultPlan], plan_ids: Iterable[str]) -> list[tuple[F
     return pairs
 
 
-def _checked(plans: Iterable[FaultPlan]) -> Iterator[FaultPlan]:
+def _checked(plans: Iterable[FaultPlan], start: int = 0) -> Iterator[FaultPlan]:
     """The plans. What is no plan raises `InvalidPlanError`: at once in a list, else when its turn comes."""
-    numbered = enumerate(_iterator("plans", plans), 1)
+    numbered = enumerate(_iterator("plans", plans), start + 1)
     checked = (_check_plan(f"plan {number}", plan) for number, plan in numbered)
     return iter(list(checked)) if isinstance(plans, Sequence) else checked
 

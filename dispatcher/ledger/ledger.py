@@ -7,21 +7,21 @@ Each call may be repeated if its answer was lost. Workers take plans from the le
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import redis
 
 from dispatcher.errors import RecordUnreadableError
 from dispatcher.ledger.connection import (
     RedisErrors,
-    exchange,
     is_trouble,
     patient_client,
     replies_of,
     reply_of,
 )
+from dispatcher.ledger.exchanges import Exchange, carry_out, exchange, exchanging
 from dispatcher.ledger.record import PlanRecord, read_record
-from dispatcher.ledger.scripts import Call, Script, Scripts
+from dispatcher.ledger.scripts import Call, Script, Scripts, calling, trying
 from dispatcher.ledger.submission import Submission, outcome_of, target_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ __all__ = [
     "target_of",
 ]
 
+T = TypeVar("T")
 
 RECHECK_MS = 60_000
 """How often a plan that waits for its target looks by itself. It is due as soon as its turn comes."""
@@ -89,8 +90,11 @@ class Ledger:
         `PlanConflictError` (the id belongs to another plan, or the target to one), `InvalidPlanError` (its
         `start_time` has passed), `DispatchHaltedError`, `LedgerUnavailableError` (Redis refused the command).
         """
-        with self._redis_errors:
-            replies = self._scripts.try_run([self._submit_call(each) for each in submissions])
+        return self._carry_out(self.submitting(submissions))
+
+    def submitting(self, submissions: Sequence[Submission]) -> Exchange[list[bool | ExecutorClientError]]:
+        """`submit`, apart from the I/O."""
+        replies = yield from trying([self._submit_call(each) for each in submissions])
         return [self._outcome(each, reply) for each, reply in zip(submissions, replies, strict=True)]
 
     def cancel(self, plan_ids: Sequence[str], reason: str, *, only_begun: bool = False) -> list[bool | None]:
@@ -99,9 +103,15 @@ class Ledger:
         False if it has ended already, None if no such plan exists. `only_begun` passes over, as False, plans
         whose faults cannot run yet.
         """
+        return self._carry_out(self.cancelling(plan_ids, reason, only_begun=only_begun))
+
+    def cancelling(
+        self, plan_ids: Sequence[str], reason: str, *, only_begun: bool = False
+    ) -> Exchange[list[bool | None]]:
+        """`cancel`, apart from the I/O."""
         which = "begun" if only_begun else "all"
         args = [self.prefix, reason[:LONGEST_REASON], which, *plan_ids]
-        answers = self._call(CANCEL, [self._due], args)
+        [answers] = yield from calling([Call(CANCEL, [self._due], args)])
         return [None if answer < 0 else answer == 1 for answer in answers]
 
     def halt(self, reason: str) -> None:
@@ -149,16 +159,21 @@ class Ledger:
 
     def try_read(self, plan_ids: Sequence[str]) -> list[PlanRecord | RecordUnreadableError | None]:
         """As `read`, but with the error in the place of each plan that cannot be read."""
-        commands = [["HGETALL", self._plan(plan_id)] for plan_id in plan_ids]
-        with self._redis_errors:
-            replies = exchange(self._client, commands)
-            return [record_of(plan_id, reply) for plan_id, reply in zip(plan_ids, replies, strict=True)]
+        return self._carry_out(self.reading(plan_ids))
+
+    def reading(self, plan_ids: Sequence[str]) -> Exchange[list[PlanRecord | RecordUnreadableError | None]]:
+        """`try_read`, apart from the I/O."""
+        replies = yield from exchanging([["HGETALL", self._plan(plan_id)] for plan_id in plan_ids])
+        return [record_of(plan_id, reply) for plan_id, reply in zip(plan_ids, replies, strict=True)]
 
     def now_ms(self) -> int:
         """The server's time."""
-        with self._redis_errors:
-            seconds, microseconds = self._client.time()
-        return seconds * 1000 + microseconds // 1000
+        return self._carry_out(self.asking_the_time())
+
+    def asking_the_time(self) -> Exchange[int]:
+        """`now_ms`, apart from the I/O."""
+        [[seconds, microseconds]] = replies_of((yield from exchanging([["TIME"]])))
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     def late_s(self) -> float | None:
         """For how many seconds the plan has been due that has been due for the longest. None: no plan is."""
@@ -243,6 +258,10 @@ class Ledger:
 
     def _plan(self, plan_id: str) -> str:
         return f"{self.prefix}plan:{plan_id}"
+
+    def _carry_out(self, steps: Exchange[T]) -> T:
+        with self._redis_errors:
+            return carry_out(self._client, steps)
 
     def _call(self, script: Script, keys: Sequence[str], args: Sequence[str | float]) -> Any:
         with self._redis_errors:

@@ -37,6 +37,13 @@ def test_a_plan_costs_no_more_round_trips_calls_and_messages_than_before() -> No
     assert done.returncode == 0
 
 
+def test_two_hundred_awaited_plans_need_few_connections() -> None:
+    done = run("benchmarks.awaiting", "--plans", "200")
+    line = re.fullmatch(r"awaiting: plans=200 connections=(\d+) .*", done.stdout.splitlines()[-1])
+    assert line is not None
+    assert int(line[1]) <= 10
+
+
 def test_retries_leave_nothing_behind_in_a_worker() -> None:
     done = run("benchmarks.retries", "--seconds", "1", "--burst", "20", "--retries", "80")
     line = done.stdout.splitlines()[-1]

@@ -11,7 +11,7 @@ from support.plans import abort_plan
 from support.redis_server import blocked_for
 
 from dispatcher import PlanCancelledError, PlanState
-from dispatcher.ledger.waits import SHORTEST_BLOCK_SEC
+from dispatcher.ledger.waiters import SHORTEST_BLOCK_SEC
 
 if TYPE_CHECKING:
     from support.processes import Workers

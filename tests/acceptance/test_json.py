@@ -14,7 +14,7 @@ from support.plans import abort_plan
 
 from conformance.effect import Effect, Round
 from conformance.report import Finding, Report, Verdict
-from dispatcher.cli import _add_commands_of_packages, app
+from dispatcher.cli import add_commands_of_packages, app
 from dispatcher.cli.json_lines import JSON_VERSION
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def as_printed(fields: dict[str, object]) -> dict[str, Any]:
 
 
 def test_every_command_with_json_has_a_section() -> None:
-    _add_commands_of_packages()
+    add_commands_of_packages()
     assert set(commands_with_json()) - set(sections()) == set()
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from support.ends import end
 from support.eventually import eventually
 from support.plans import abort_plan
 from support.redis_server import blocked_for
 
-from dispatcher import Dispatcher, PlanCancelledError, PlanState, PlanUnknownError, ResultTimeoutError
-from dispatcher.ledger.connection import worker_client
-from dispatcher.ledger.leases import Lease, Leases, Named, Settlement
-from dispatcher.ledger.waits import PAGE, SHORTEST_BLOCK_SEC
-from dispatcher.tasks.app import make_celery
-from dispatcher.tasks.results import ResultCodec
+from dispatcher import Dispatcher, PlanCancelledError, PlanUnknownError, ResultTimeoutError
+from dispatcher.ledger.waiters import SHORTEST_BLOCK_SEC
+from dispatcher.ledger.waits import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,6 +51,10 @@ def batch(dispatcher: Dispatcher) -> PlanBatch:
     return dispatcher.submit_many([abort_plan(api="/one"), abort_plan(api="/two")])
 
 
+async def all_results(batch: PlanBatch, within_s: float) -> None:
+    await batch.results_async(within_s)
+
+
 async def drained(batch: PlanBatch, within_s: float) -> None:
     async for _ in batch.as_completed_async(within_s):
         pass
@@ -64,6 +65,7 @@ WAITS: dict[str, Wait] = {
     "result_async": lambda batch, timeout: asyncio.run(batch.handles[0].result_async(timeout)),
     "results": lambda batch, timeout: batch.results(timeout),
     "as_completed": lambda batch, timeout: list(batch.as_completed(timeout)),
+    "results_async": lambda batch, timeout: asyncio.run(all_results(batch, timeout)),
     "as_completed_async": lambda batch, timeout: asyncio.run(drained(batch, timeout)),
 }
 
@@ -106,7 +108,8 @@ def test_all_waiters_for_a_plan_learn_its_end(
         waits = [threads.submit(one.result, 60) for _ in range(2)]
         waits += [threads.submit(lambda: asyncio.run(one.result_async(60)))]
         both = threads.submit(batch.results, 60)
-        eventually(lambda: redis_server.client.info("clients")["blocked_clients"] == 4)
+        eventually(lambda: redis_server.client.info("clients")["blocked_clients"] == 3)
+        eventually(redis_server.client.pubsub_channels)
         end(settings, [one.id])
         assert {type(wait.exception(30)) for wait in waits} == {PlanCancelledError}
         end(settings, [other.id])
@@ -124,27 +127,12 @@ def test_a_batch_of_more_plans_than_one_command_is_about_is_read_to_its_end(
 
 def test_waits_end_within_a_slice_if_redis_was_wiped(settings: Settings, redis_server: RedisServer) -> None:
     hasty = settings.model_copy(update={"redis_timeout_sec": 0.5})  # a slice is half of it
-    with Dispatcher(hasty) as dispatcher, ThreadPoolExecutor(2) as threads:
+    with Dispatcher(hasty) as dispatcher, ThreadPoolExecutor(3) as threads:
         batch = dispatcher.submit_many([abort_plan(api="/one"), abort_plan(api="/two")])
         one, both = threads.submit(batch.handles[0].result, 60), threads.submit(batch.results, 60)
+        awaited = threads.submit(lambda: asyncio.run(batch.handles[0].result_async(60)))
         eventually(lambda: redis_server.client.info("clients")["blocked_clients"] == 2)
+        eventually(redis_server.client.pubsub_channels)
         redis_server.client.flushall()  # the fixture's own
-        assert type(one.exception(30)) is PlanUnknownError
+        assert {type(one.exception(30)), type(awaited.exception(30))} == {PlanUnknownError}
         assert [type(outcome) for outcome in both.result(60)] == [PlanUnknownError] * 2
-
-
-def end(settings: Settings, plan_ids: list[str]) -> None:
-    """End the plans, as workers do that find them cancelled."""
-    error, results = PlanCancelledError("enough"), ResultCodec(make_celery(settings))
-    with closing(worker_client(settings)) as client:
-        leases = Leases(client, settings)
-        for lease in leases.fetch([Named(plan_id, 0) for plan_id in plan_ids], 0).named:
-            assert isinstance(lease, Lease)
-            how = [PlanState.CANCELLED, "", str(error)]
-            args: list[str | int] = [
-                *how,
-                results.key(lease.plan_id),
-                results.encode(lease.plan_id, error),
-                0,
-            ]
-            assert leases.settle([Settlement(lease.plan_id, lease.token, "end", args)]) == [(0,)]
