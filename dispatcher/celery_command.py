@@ -1,7 +1,7 @@
 """Celery's command line for this application, in a process that imports nothing from the working directory.
 
 `python -P -m dispatcher.celery_command worker` does what `celery --app dispatcher.worker_app worker` does.
-But it imports everything before Celery looks into the working directory. No module there replaces an installed one.
+But it imports everything before Celery looks into the working directory, so that no module there is imported.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from dispatcher.cli.config import config
 from dispatcher.cli.demo import demo
 from dispatcher.cli.metrics import metrics
 from dispatcher.cli.operate import cancel, halt, health, release, resume
@@ -46,6 +47,7 @@ def _traces(context: typer.Context) -> None:
 
 for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, release, health, metrics):
     app.command()(own)
+app.add_typer(config)
 
 
 def main() -> NoReturn:

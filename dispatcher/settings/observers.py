@@ -34,7 +34,7 @@ def _status(value: str) -> str:
     return value
 
 
-Status = Annotated[str, BeforeValidator(str), AfterValidator(_status)]
+Status = Annotated[str, BeforeValidator(str, json_schema_input_type=str | int), AfterValidator(_status)]
 
 
 class RequestSettings(Section):
