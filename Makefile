@@ -14,7 +14,7 @@ UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour
-.PHONY: bench bench-growth bench-breaker bench-transport fuzz docs format lock upgrade clean
+.PHONY: bench bench-growth bench-breaker bench-transport fuzz docs wheel format lock upgrade clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -33,6 +33,7 @@ help:
 	@echo "make guard     what a plan costs in round trips, calls and messages, within bounds"
 	@echo "make fuzz      100,000 answers that are none"
 	@echo "make docs      write anew what is made from code: executor/openapi.yaml, docs/errors.md"
+	@echo "make wheel     build wheel and source package into dist/, and check both"
 	@echo "make format    format the code"
 	@echo "make lock      write requirements/ anew after a change of pyproject.toml"
 	@echo "make upgrade   the same with the newest version of everything"
@@ -77,8 +78,8 @@ check: $(VENV)/.ready
 	@$(QUIETLY) $(BIN)/lint-imports --no-logo
 	@$(QUIETLY) $(BIN)/deptry .
 	@$(QUIETLY) $(UNDECLARED) executor,flower,examples,bench,dev dispatcher
-	@$(QUIETLY) $(UNDECLARED) executor,flower,otel,embedded,examples,bench,dev workers conformance
-	@$(QUIETLY) $(UNDECLARED) flower,otel,embedded,examples,bench,dev executor
+	@$(QUIETLY) $(UNDECLARED) executor,flower,otel,embedded,data,all,examples,bench,dev workers conformance
+	@$(QUIETLY) $(UNDECLARED) flower,otel,embedded,data,all,examples,bench,dev executor
 
 campaign: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000 --peer
@@ -119,6 +120,13 @@ bench-transport: $(VENV)/.ready
 docs: $(VENV)/.ready
 	@$(BIN)/python -m executor.openapi > executor/openapi.yaml
 	@$(BIN)/python -m dispatcher.cli.error_reference > docs/errors.md
+
+wheel: $(VENV)/.ready
+	@rm -rf dist
+	@$(QUIETLY) $(BIN)/python -m hatchling build
+	@$(QUIETLY) $(BIN)/twine check --strict dist/*
+	@$(QUIETLY) $(BIN)/check-wheel-contents dist/*.whl
+	@ls dist
 
 format: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet --fix .
