@@ -30,13 +30,11 @@ def split_url(url: str) -> SplitResult:
 def shown_url(url: str) -> str:
     """A valid URL with `***` for its user and password, and for its query."""
     parts = split_url(url)
-    user, at, host = parts.netloc.rpartition("@")
-    shown = parts._replace(
-        netloc=(HIDDEN if user else "") + at + host,
-        query=HIDDEN if parts.query else "",
-        fragment=HIDDEN if parts.fragment else "",
-    )
-    return shown.geturl()
+    _, user, host = parts.netloc.rpartition("@")
+    address = url.partition("#")[0].partition("?")[0]
+    if user:
+        address = f"{parts.scheme}://{HIDDEN}@{host}{parts.path}"
+    return address + (f"?{HIDDEN}" if parts.query else "") + (f"#{HIDDEN}" if parts.fragment else "")
 
 
 def address_of(url: str, default_port: int) -> str:
