@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parents[1]
 
 
 def import_own(name: str) -> None:
-    """Import the package `name` from `FOLDER`, whatever `sys.path` has under this name.
+    """Import the package `name` from `FOLDER`, even if `sys.path` has another one of this name.
 
     Modules below it are found there, too. Raises `InvalidSettingsError`, which names the path, if the process
     has imported another module of this name.

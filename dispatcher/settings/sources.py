@@ -1,4 +1,4 @@
-"""Where each setting is from: a variable, a line of the file, or neither."""
+"""The source of each setting: a variable, a line of the file, or neither."""
 
 from __future__ import annotations
 

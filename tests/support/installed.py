@@ -34,7 +34,7 @@ class Installed:
         """The same as `pip install 'WHEEL[extra,...]'`, from the cache of packages if that has them."""
         names = closure(Requirement(f"{PROJECT}[{','.join(extras)}]" if extras else PROJECT)) - {PROJECT}
         pins = self._folder / "pins.txt"
-        found = {canonicalize_name(pin["name"]): pin[0] for pin in PIN.finditer(LOCK.read_text("utf-8"))}
+        found = {str(canonicalize_name(pin["name"])): pin[0] for pin in PIN.finditer(LOCK.read_text("utf-8"))}
         pins.write_text("".join(found[name] for name in sorted(names)), "utf-8")
         locked = ["--no-deps", "--require-hashes", "--requirement", str(pins)]
         self._install("--offline", *locked) or self._install(*locked, check=True)
@@ -58,7 +58,9 @@ def build(folder: Path) -> Path:
 
 def closure(*wanted: Requirement) -> set[str]:
     """The names of these packages and of all that they require here, as this environment has them."""
-    left, seen, names = list(wanted), set(), set()
+    left = list(wanted)
+    seen: set[tuple[str, ...]] = set()
+    names: set[str] = set()
     while left:
         each = left.pop()
         name = canonicalize_name(each.name)

@@ -415,6 +415,7 @@ def test_a_query_is_sent_and_shown_nowhere(
     transport: Transports, stub: StubExecutor, spans: Spans, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG", "workers")
+    stub.answers.append((200, {}))
     answer = transport(stub.url).call("GET", "/v1/any?key=pa55")
     assert stub.calls[-1] == ("GET", "/v1/any?key=pa55")
     with pytest.raises(ExecutorConnectionError) as unreachable:
