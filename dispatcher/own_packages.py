@@ -47,7 +47,7 @@ def foreign_path(name: str) -> Path | None:
 
 
 def _path_of(spec: object) -> Path | None:
-    """Where the module is: its file, or its folder if it has no file."""
+    """The path of the module: its file, or its folder if it has no file."""
     origin = getattr(spec, "origin", None)
     folders = list(getattr(spec, "submodule_search_locations", None) or [])
     found = origin if origin not in {None, "namespace", "built-in"} else next(iter(folders), None)
