@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import sys
 
-from celery.__main__ import main
-
 from dispatcher.own_packages import import_own
 
 __all__ = ["celery_command"]
@@ -23,6 +21,8 @@ def celery_command(*arguments: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    from celery.__main__ import main
+
     import_own("workers")
     sys.argv[1:1] = ["--app", APPLICATION]
     main()
