@@ -14,7 +14,7 @@ UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour history
-.PHONY: awaiting bench bench-growth bench-breaker bench-transport fuzz docs site format lock upgrade clean
+.PHONY: awaiting bench bench-growth bench-breaker bench-transport fuzz docs site wheel format lock upgrade clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -36,6 +36,7 @@ help:
 	@echo "make fuzz      100,000 answers that are none"
 	@echo "make docs      write anew what is made from code: openapi.yaml, errors, settings, commands, pictures"
 	@echo "make site      the pages in docs/ as a site: open site/index.html"
+	@echo "make wheel     build wheel and source package into dist/, and check both"
 	@echo "make format    format the code"
 	@echo "make lock      write requirements/ anew after a change of pyproject.toml"
 	@echo "make upgrade   the same with the newest version of everything"
@@ -80,8 +81,8 @@ check: $(VENV)/.ready
 	@$(QUIETLY) $(BIN)/lint-imports --no-logo
 	@$(QUIETLY) $(BIN)/deptry .
 	@$(QUIETLY) $(UNDECLARED) executor,flower,examples,bench,docs,dev dispatcher
-	@$(QUIETLY) $(UNDECLARED) executor,flower,otel,embedded,data,examples,bench,docs,dev workers conformance
-	@$(QUIETLY) $(UNDECLARED) flower,otel,embedded,data,examples,bench,docs,dev executor
+	@$(QUIETLY) $(UNDECLARED) executor,flower,otel,embedded,data,all,examples,bench,docs,dev workers conformance
+	@$(QUIETLY) $(UNDECLARED) flower,otel,embedded,data,all,examples,bench,docs,dev executor
 
 campaign: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000 --peer
@@ -137,6 +138,13 @@ docs: $(VENV)/.ready
 site: $(VENV)/.ready
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "site/index.html"
+
+wheel: $(VENV)/.ready
+	@rm -rf dist
+	@$(QUIETLY) $(BIN)/python -m hatchling build
+	@$(QUIETLY) $(BIN)/twine check --strict dist/*
+	@$(QUIETLY) $(BIN)/check-wheel-contents dist/*.whl
+	@ls dist
 
 format: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet --fix .

@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from dispatcher.cli.check import plan
+from dispatcher.cli.config import config
 from dispatcher.cli.demo import demo
 from dispatcher.cli.history import export, list_plans
 from dispatcher.cli.metrics import metrics
@@ -22,6 +23,7 @@ from dispatcher.cli.terminal import echo
 from dispatcher.cli.up import up
 from dispatcher.cli.watch import watch
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, InvalidSettingsError
+from dispatcher.own_packages import import_own
 from dispatcher.printable import OneLine
 from dispatcher.settings.validation import problems_of
 from dispatcher.telemetry.trace_export import export_traces
@@ -53,17 +55,18 @@ for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, 
     app.command()(own)
 app.command("list")(list_plans)
 app.command()(export)
+app.add_typer(config)
 
 
 def main() -> NoReturn:
     """Run the command line. An error is a line or two on standard error, and the error's exit code."""
-    add_commands_of_packages()
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
     try:
+        add_commands_of_packages()
         app()
     except (InvalidPlanError, InvalidSettingsError) as exc:
         sys.exit(_print_error(exc.lines, exc.exit_code))
@@ -83,6 +86,8 @@ def main() -> NoReturn:
 
 def add_commands_of_packages() -> None:
     """Add the commands that this package does not know."""
+    import_own("workers")  # and not a folder of PYTHONPATH that has this name
+    import_own("conformance")
     for command in entry_points(group="fault_dispatcher.commands"):
         loaded = command.load()
         if isinstance(loaded, typer.Typer):

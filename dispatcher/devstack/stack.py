@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import SecretStr
 
+from dispatcher.celery_command import celery_command
 from dispatcher.devstack.child import Child, StackError
 from dispatcher.errors import LedgerUnavailableError
 from dispatcher.ledger.ledger import connect
+from dispatcher.own_packages import foreign_path
 from dispatcher.settings.executors import ExecutorClientConfig
 from dispatcher.settings.settings import Settings, load_settings
 
@@ -78,11 +80,12 @@ class Stack:
             child.check()
 
     def _start(self) -> None:
+        settings = load_settings()
         redis_url = self._start_redis()
         addresses = self._start_executor()
         executor_url = addresses["executor"]
         executor = ExecutorClientConfig(base_url=executor_url)
-        self.settings = self.settings.model_copy(
+        self.settings = settings.model_copy(
             update={"redis_url": SecretStr(redis_url), "executors": {"default": executor}}
         )
         self.addresses = {"redis": self.settings.redis_address, **addresses}
@@ -111,7 +114,10 @@ class Stack:
         if not (find_spec("executor") and find_spec("uvicorn")):
             install = "pip install 'fault-dispatcher[executor]'"
             raise StackError(f"the reference Executor is not installed: {install}")
-        command = [sys.executable, "-m", "executor", "--sample", "--port", "0", "--proxy-port", "0"]
+        in_the_way = foreign_path("executor")
+        if in_the_way is not None:
+            raise StackError(f"{in_the_way} is in the way of the reference Executor: take it off PYTHONPATH")
+        command = [sys.executable, "-P", "-m", "executor", "--sample", "--port", "0", "--proxy-port", "0"]
         child = self._launch("executor", [*command, "--traffic-rps", str(self._traffic_rps)])
         said = json.loads(child.first_line(READY_WITHIN_SEC))
         return {name: str(said[name]) for name in ("executor", "proxy")}
@@ -119,9 +125,8 @@ class Stack:
     def _start_flower(self) -> str:
         """Its URL, with user and password. They stay out of the list of processes."""
         port, password = _free_port(), secrets.token_urlsafe(12)
-        flower = [sys.executable, "-m", "celery", "--app", "workers.app", "flower"]
-        command = [*flower, "--address=127.0.0.1", f"--port={port}", f"--tasks-columns={FLOWER_COLUMNS}"]
-        command.append("--read-only")
+        command = celery_command("flower", "--address=127.0.0.1", f"--port={port}", "--read-only")
+        command.append(f"--tasks-columns={FLOWER_COLUMNS}")
         secret = {"FLOWER_BASIC_AUTH": f"operator:{password}"}
         child = self._launch("flower", command, environment=self.environment | secret)
         child.wait_until(lambda: _listens(port), READY_WITHIN_SEC)
@@ -148,8 +153,8 @@ class Stack:
 
 
 def _worker_command(number: int) -> list[str]:
-    command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker"]
-    command += ["--without-gossip", "--without-mingle"]  # workers need to know nothing of each other
+    # Workers need no knowledge of each other.
+    command = celery_command("worker", "--without-gossip", "--without-mingle")
     return [*command, "--hostname", f"worker{number}@%h", "--loglevel", "WARNING"]
 
 

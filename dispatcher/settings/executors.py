@@ -65,8 +65,8 @@ class ExecutorClientConfig(Endpoint):
     driver: str = "faults_api"
     """The Executor's API: the name of an entry point in the group `fault_dispatcher.drivers`."""
 
-    driver_options: dict[str, JsonValue] = Field(default={})
-    """What a driver from elsewhere wants to know."""
+    driver_options: dict[str, JsonValue] = Field(default={}, repr=False)
+    """What the driver wants to know. One may be a secret, so that texts are not shown."""
 
     observer: Observer | None = None
     """What observes the target, if the Executor has no metrics."""

@@ -34,7 +34,7 @@ def _status(value: str) -> str:
     return value
 
 
-Status = Annotated[str, BeforeValidator(str), AfterValidator(_status)]
+Status = Annotated[str, BeforeValidator(str, json_schema_input_type=str | int), AfterValidator(_status)]
 
 
 class RequestSettings(Section):
@@ -88,9 +88,9 @@ class LoadSettings(RequestSettings):
 class ApiSettings(RequestSettings):
     """How one API of a service is probed."""
 
-    path: str | None = None
-    """The path that is called instead, query included: `/users/{id}` is not the path of a real user, and
-    `/users/42` may be."""
+    path: str | None = Field(default=None, repr=False)
+    """The path that is called instead: `/users/{id}` is not the path of a real user, and `/users/42` may be.
+    A query is not shown, because it may hold a secret."""
 
     @field_validator("path")
     @classmethod

@@ -111,7 +111,7 @@ def look():
 ALLOWED = {"celeryd_init"}  # a receiver that looks whose worker it is
 import dispatcher
 before = look()
-import workers.app
+import dispatcher.worker_app
 print(before == look())
 """
 
@@ -126,7 +126,7 @@ def _classes() -> list[type]:
         importlib.import_module(each.name)
         for package in ("dispatcher", "workers")
         for each in pkgutil.walk_packages([str(ROOT / package)], f"{package}.")
-        if each.name != "workers.app"
+        if each.name not in {"dispatcher.worker_app", "workers.app"}
     ]
     return [
         kind

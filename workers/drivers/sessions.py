@@ -24,7 +24,6 @@ from urllib3.util import parse_url
 from dispatcher.errors import InvalidSettingsError
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
     from urllib3.connectionpool import HTTPConnectionPool
     from urllib3.response import HTTPResponse
 
@@ -192,7 +191,7 @@ class _BoundedSocket:
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(_Received(self, self._sock.makefile(mode, buffering=0)))
 
-    def receive(self, source: io.RawIOBase, buffer: WriteableBuffer) -> int | None:
+    def receive(self, source: io.RawIOBase, buffer: Any) -> int | None:
         """Fill the buffer, as far as time and size allow. Raises `TimeoutError`, `OSError`."""
         self._limit_wait()
         count = source.readinto(buffer)
@@ -220,7 +219,7 @@ class _Received(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+    def readinto(self, buffer: Any, /) -> int | None:
         return self._sock.receive(self._source, buffer)
 
     def close(self) -> None:

@@ -113,7 +113,7 @@ class HttpTransport:
         def send() -> Answer:
             return self._send(self._request(method, url, body, headers or {}), within_s)
 
-        return traced_call(method, url, send)
+        return traced_call(method, _shown(url), send)
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -121,7 +121,7 @@ class HttpTransport:
             self._sessions.pop().close()
 
     def _send(self, request: requests.PreparedRequest, within_s: float) -> Answer:
-        call = f"{request.method} {request.url}"
+        call = f"{request.method} {_shown(request.url or '')}"
         connect_s, read_s = (max(min(each, within_s), SHORTEST_WAIT_S) for each in self._timeouts)
         options: dict[str, Any] = {
             "timeout": (connect_s, read_s),
@@ -217,6 +217,11 @@ def _bounded(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
         if number == MAX_CHUNKS:
             raise _TooMuchError(f"comes in more than {MAX_CHUNKS:,} pieces")
         yield chunk
+
+
+def _shown(url: str) -> str:
+    """Without the query, which may hold a secret."""
+    return url.partition("?")[0]
 
 
 def _spellings(token: str) -> re.Pattern[bytes]:

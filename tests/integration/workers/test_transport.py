@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.loopback import Answer
+    from support.spans import Spans
 
     Transports = Callable[..., HttpTransport]
 
@@ -408,3 +409,18 @@ def test_how_long_the_executor_asks_to_be_left_alone_is_understood_or_passed_ove
         error = transport(server.url).call("GET", "/v1/any").error()
     assert isinstance(error, ExecutorServerError)
     assert error.retry_after_s == asked_s
+
+
+def test_a_query_is_sent_and_shown_nowhere(
+    transport: Transports, stub: StubExecutor, spans: Spans, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "workers")
+    stub.answers.append((200, {}))
+    answer = transport(stub.url).call("GET", "/v1/any?key=pa55")
+    assert stub.calls[-1] == ("GET", "/v1/any?key=pa55")
+    with pytest.raises(ExecutorConnectionError) as unreachable:
+        transport("http://127.0.0.1:1").call("GET", "/v1/any?key=pa55")
+    logged = [record.getMessage() for record in caplog.records if record.name.startswith("workers")]
+    shown = [repr(answer), str(unreachable.value), *logged, *(span.to_json() for span in spans.all())]
+    assert len(shown) > 3
+    assert all("/v1/any" in text and "pa55" not in text for text in shown)
