@@ -120,7 +120,7 @@ def report(run: Run, lanes: Sequence[Lane], service_port: int, name: str) -> boo
 
 
 def admin_of(made: Stage) -> str:
-    """The URL of the admin interface of the reference Executor's Envoy, which it prints when it is ready."""
+    """The Unix socket of Envoy's admin interface, which the Executor prints when it is ready."""
     lines = made.executor.log.read_text("utf-8").splitlines()
     return str(next(json.loads(line)["admin"] for line in lines if line.startswith("{")))
 

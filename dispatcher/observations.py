@@ -36,7 +36,7 @@ MEANINGS = {
     Doubt.LATE: "the fault began later than planned",
     Doubt.SHORT: "the fault was in force for less than its planned duration",
     Doubt.LONG: "the fault was in force for more than its planned duration",
-    Doubt.WINDOW_UNKNOWN: "the Executor does not say when the fault began, or when it ended",
+    Doubt.WINDOW_UNKNOWN: "the Executor does not say exactly when the fault began, or when it ended",
     Doubt.FEW_REQUESTS: "so few requests came that the interval of the error rate is wider than 0.2",
     Doubt.COUNT_UNKNOWN: "the Executor does not say how many requests it saw",
     Doubt.WRONG_DOSE: "the fault hit far fewer requests, or far more, than its percentage says",

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import fcntl
 import logging
 import os
+import sqlite3
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from executor.envoy import EnvoyError
+from executor.control_plane import EnvoyError
+from executor.faults import MAX_ACTIVE
 from executor.server import Options, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PORTS = range(65_536)
 
@@ -21,9 +29,9 @@ def main() -> int:
     options = _options()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
-        with tempfile.TemporaryDirectory(prefix="executor-") as folder:
-            asyncio.run(serve(options, Path(folder)))
-    except (EnvoyError, OSError, TimeoutError) as exc:
+        with _folder(options.state_dir) as folder:
+            asyncio.run(serve(options, folder))
+    except (EnvoyError, OSError, TimeoutError, ValueError, sqlite3.Error) as exc:
         message = f"error: the Executor does not start: {exc or 'Envoy took too long'}"
         print(message, file=sys.stderr)  # noqa: T201 (for a person)
         return 1
@@ -62,6 +70,19 @@ def _options() -> Options:
         help="how long after a fault, and after its delay, requests may still be answered; "
         "those that are not count as unanswered (%(default)s)",
     )
+    parser.add_argument(
+        "--max-active-faults",
+        type=_count,
+        default=MAX_ACTIVE,
+        help="how many faults may be active at a time; an apply beyond is answered with 429 (%(default)s)",
+    )
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="keep faults and their figures here: an Executor that is started with the same folder later "
+        "knows them, and takes over Envoy, which goes on meanwhile. Without it Envoy ends with the Executor",
+    )
     given = parser.parse_args()
     if not (given.service or given.sample):
         parser.error("there is nothing that faults could hit: give --service or --sample")
@@ -73,7 +94,25 @@ def _options() -> Options:
         traffic_rps=given.traffic_rps,
         token=os.environ.get("EXECUTOR_TOKEN"),
         wait_for_answers_sec=given.wait_for_answers_sec,
+        max_active_faults=given.max_active_faults,
+        state_dir=given.state_dir,
     )
+
+
+@contextlib.contextmanager
+def _folder(state_dir: Path | None) -> Iterator[Path]:
+    """The folder of this Executor alone. Raises `OSError` if another Executor has it."""
+    if state_dir is None:
+        with tempfile.TemporaryDirectory(prefix="executor-") as folder:
+            yield Path(folder)
+        return
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (state_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise OSError(f"another Executor uses the folder {state_dir}") from exc
+        yield state_dir.resolve()
 
 
 def _port(text: str) -> int:
@@ -88,6 +127,12 @@ def _rate(text: str) -> float:
 
 def _wait(text: str) -> float:
     return _number(text, 3_600, "a number of seconds from 0 to 3600")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100_000:  # noqa: PLR2004 (the two bounds)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 100000")
+    return int(text)
 
 
 def _number(text: str, most: float, what: str) -> float:

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from executor.observations import Mark, parse_line
+from executor.store import Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,18 @@ class AccessLog:
         self._file = path
         self._offset = 0
         self._begun = b""
+
+    @property
+    def position(self) -> Position:
+        """How far it was read: the end of the last whole line."""
+        inode = self._file.stat().st_ino if self._file.exists() else 0
+        return Position(inode, self._offset - len(self._begun))
+
+    def restore(self, position: Position) -> None:
+        """Go on where an Executor before has stopped. If that file has gone, begin with the newest."""
+        for file in (self._old, self._path):
+            if file.exists() and file.stat().st_ino == position.inode:
+                self._file, self._offset = file, position.offset
 
     def news(self) -> Iterator[Arrival | End]:
         """Arrivals and ends of requests to targets with a fault, each one once, in their order."""

@@ -20,8 +20,9 @@ from executor.contract import (
     ListedFault,
     NotAfter,
 )
-from executor.envoy import EnvoyError
-from executor.faults import ConflictError, KeyReusedError, TooLateError
+from executor.control_plane import EnvoyError
+from executor.faults import ConflictError, KeyReusedError, TooLateError, TooManyFaultsError
+from executor.limits import BodyLimit
 from executor.policies import Policies
 from executor.policy_endpoints import add_policies
 from executor.refusals import refusal, refusals, refuse_in_the_contracts_words
@@ -64,6 +65,7 @@ def create_app(injector: Injector, envoy: Envoy, services: Container[str], token
     refuse_in_the_contracts_words(app)
     if token:
         _ask_for(token, app)
+    app.add_middleware(BodyLimit)
     return app
 
 
@@ -80,8 +82,9 @@ def _add_faults(app: FastAPI, faults: _Faults) -> None:
         for name in ("status", "metrics", "stop")
     }
     applied: dict[int | str, dict[str, Any]] = {200: {"links": links}}
-    refused = refusals(400, 401, 404, 409, 412, 422)
+    refused = refusals(400, 401, 404, 409, 412, 413, 422, 429)
     add("/v1/faults", faults.list, methods=["GET"], responses=refusals(401, 503))
+    add("/v1/faults/stop-all", faults.stop_all, methods=["POST"], responses=refusals(401, 503))
     add("/v1/faults/apply", faults.apply, methods=["POST"], responses=applied | refused)
     add(f"{one}/status", faults.status, methods=["GET"], responses=refusals(400, 401, 404))
     add(f"{one}/metrics", faults.metrics, methods=["GET"], responses=refusals(400, 401, 404, 409))
@@ -128,6 +131,8 @@ class _Faults:
             raise HTTPException(409, str(exc)) from exc
         except KeyReusedError as exc:
             raise HTTPException(422, str(exc)) from exc
+        except TooManyFaultsError as exc:
+            raise HTTPException(429, str(exc)) from exc
         except EnvoyError as exc:
             return FaultApplied(apply_id="", status="failed", message=str(exc))
         return FaultApplied(apply_id=fault.apply_id, status="applied")
@@ -160,6 +165,13 @@ class _Faults:
             raise HTTPException(503, f"fault {apply_id} was not taken away: {exc}") from exc
         return _status(fault)
 
+    async def stop_all(self) -> FaultList:
+        """End all faults now. The answer lists those that were there; each is removed from the data plane."""
+        try:
+            return FaultList(faults=[_listed(fault) for fault in await self._injector.end_all()])
+        except EnvoyError as exc:
+            raise HTTPException(503, f"not all faults were taken away: {exc}") from exc
+
     def _known(self, apply_id: str) -> Fault:
         fault = self._injector.find(apply_id)
         if fault is None:
@@ -186,6 +198,7 @@ def _status(fault: Fault) -> FaultStatus:
         start_time=fault.start_time,
         end_time=fault.end_time,
         error_msg=fault.error,
+        doubt=fault.doubt,
     )
 
 
@@ -208,6 +221,7 @@ def _metrics(fault: Fault) -> FaultMetrics:
         latency_p99_ms=tally.latencies.percentile_ms(99),
         start_time=fault.start_time,
         end_time=fault.end_time,
+        doubt=fault.doubt,
         trace_data=trace_json(tally.spans),
         logs=tally.log_lines(),
     )

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-CONTRACT = "1.1"
+CONTRACT = "1.2"
 """The version of this contract. Its major number changes if a client would break."""
 
 ApiPath = Annotated[str, Field(pattern=r"^/[!\"$->@-~]*$", max_length=2048)]
@@ -158,6 +158,8 @@ class FaultStatus(_Answer):
     """When the fault was removed from the data plane. Requests that it holds may still follow."""
 
     error_msg: str = ""
+    doubt: str = ""
+    """Why the window is not known exactly: the Executor was restarted, for example. Since contract 1.2."""
 
 
 class ListedFault(_Answer):
@@ -197,10 +199,10 @@ class FaultMetrics(_Answer):
     """`error_count` divided by `requests`: 0 to 1."""
 
     success_count: int
-    """How many requests got an answer with a status below 400."""
+    """How many requests got an answer with a status below 400, and as gRPC calls with gRPC status 0."""
 
     error_count: int
-    """How many requests got a status of 400 or more, or no answer."""
+    """How many requests got a status of 400 or more, a gRPC status other than 0, or no answer."""
 
     requests: int | None = None
     """How many requests arrived: `success_count` plus `error_count`. Since contract 1.1."""
@@ -231,6 +233,9 @@ class FaultMetrics(_Answer):
 
     end_time: datetime | None = None
     """When the fault was removed, as in its status. Since contract 1.1."""
+
+    doubt: str = ""
+    """Why the window is not known exactly, as in its status. Since contract 1.2."""
 
     trace_data: JsonValue
     logs: list[str]

@@ -1,123 +1,99 @@
-"""Envoy as a child process: it is started, given its routes, asked whether they are in force, and stopped."""
+"""Envoy as a process: it is started or found running, asked through its admin interface, and ended."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import aiohttp
 
-from executor.envoy_config import MARK_PATH, STAT_PREFIX, TARGETS, bootstrap, routes
-from executor.faults import refuse_after
+from executor.control_plane import EnvoyError
+from executor.envoy_config import MARK_PATH, Files, bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Mapping
 
     from executor.envoy_config import Address
-    from executor.faults import Fault
 
-__all__ = ["Envoy", "EnvoyError"]
+__all__ = ["Envoy"]
 
 READY_WITHIN_S = 15.0
-TAKEN_WITHIN_S = 5.0
 ANSWERS_WITHIN_S = 3.0
 STOP_WITHIN_S = 2.0
-LOOK_EVERY_S = 0.002
-PR_SET_PDEATHSIG = 1
-
-
-class EnvoyError(Exception):
-    """Envoy did not start, ended by itself, or refused its routes."""
-
-
-class _Routes(NamedTuple):
-    """Which route configuration is in force."""
-
-    version: str
-    since: datetime
-    rejected: int
-    """How many configurations Envoy has refused so far."""
+LOOK_EVERY_S = 0.01
 
 
 class Envoy:
-    """One Envoy, with its files in `folder`. One coroutine at a time may change its routes."""
+    """One Envoy, with its files in `folder`."""
 
     def __init__(
-        self, folder: Path, services: Mapping[str, Address], listen: Address, traces: Address
+        self, folder: Path, services: Mapping[str, Address], listen: Address, *, outlives: bool
     ) -> None:
-        self.access_log = folder / "access.log"
+        """`outlives`: whether it goes on without the Executor. Raises `OSError` if the path is too long."""
+        self.files = Files.of(folder)
         self._folder = folder
         self._services = dict(services)
         self._listen = listen
-        self._traces = traces
-        self._routes = folder / "routes" / "routes.json"
-        self._version = 0
-        self._marks = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._outlives = outlives
+        self._marks = time.time_ns()  # larger than all marks of an Executor before
+        self._process: _Process | None = None
         self._session: aiohttp.ClientSession | None = None
-        self.admin = ""
-        """The address of its admin interface, once it has started: `127.0.0.1:9901`."""
-
         self.proxy: Address = listen
         """The address for requests, once it has started."""
 
     @property
     def pid(self) -> int:
-        """Its process id."""
-        assert self._process is not None  # noqa: S101 (only asked of a started one)
-        return self._process.pid
+        """Its process id. 0 if it has just been started, or has ended."""
+        return int(_read(self._pid_file) or 0)
 
     @property
     def alive(self) -> bool:
         """Whether its process is there."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.alive
+
+    async def adopt(self) -> bool:
+        """Take over the Envoy that an Executor before has left in the folder.
+
+        False if there is none, or one with other services or ports, which is ended.
+        """
+        left = json.loads(_read(self._left_file) or "{}")
+        self._process = _Process.found(left.get("process", ""))
+        if self._process is None:
+            return False
+        self._session = self._session or self._connect()
+        if left["config"] == self._config(self._listen) and await self.ready():
+            self.proxy = await self._bound_address()
+            return True
+        await self._end()
+        return False
 
     async def start(self) -> None:
-        """Start without any fault, even if there were some before. Raises `EnvoyError`."""
-        self._routes.parent.mkdir(exist_ok=True)
-        self._write_routes([])
-        config = bootstrap(
-            services=self._services,
-            listen=(self._listen[0], self.proxy[1]),  # after a restart, where it was
-            traces=self._traces,
-            routes_file=self._routes,
-            access_log=self.access_log,
-        )
-        config_file = self._folder / "bootstrap.json"
-        config_file.write_text(json.dumps(config), "utf-8")
-        address_file = self._folder / "admin.address"
-        address_file.unlink(missing_ok=True)
-        self._launch(config_file, address_file)
-        timeout = aiohttp.ClientTimeout(total=ANSWERS_WITHIN_S)
-        self._session = self._session or aiohttp.ClientSession(timeout=timeout)
-        async with asyncio.timeout(READY_WITHIN_S):
-            self.admin = await self._until(lambda: _read(address_file))
-            await self._until_ready()
-        self.proxy = await self._bound_address()
-
-    async def inject(self, faults: Iterable[Fault], not_after: datetime | None = None) -> datetime:
-        """Have exactly these faults, once this returns; since when Envoy has them.
-
-        Raises `EnvoyError`, and `TooLateError` if it is later than `not_after` right before the change.
-        After both, Envoy keeps what it had.
-        """
-        rejected = (await self._in_force()).rejected
-        refuse_after(not_after, datetime.now(UTC))
-        before = self._routes.read_bytes()
-        self._write_routes(faults)
+        """Start it. Its control plane must be there. Raises `EnvoyError`."""
+        listen = (self._listen[0], self.proxy[1])  # after a restart, where it was
+        self._config_file.write_text(json.dumps(self._config(listen)), "utf-8")
+        self.files.admin.unlink(missing_ok=True)
+        self._session = self._session or self._connect()
+        self._pid_file.unlink(missing_ok=True)
+        keeper = [sys.executable, "-P", "-m", "executor.keeper", str(self._pid_file)]
+        keeper.append("0" if self._outlives else str(os.getpid()))
+        self._process = _Process.launched([*keeper, *self._command()], self._folder / "envoy.log")
+        left = {"process": self._process.name, "config": self._config(self._listen)}
+        self._left_file.write_text(json.dumps(left), "utf-8")
         try:
-            return await self._taken(rejected)
-        except BaseException:
-            self._replace_routes(before)
-            raise
+            async with asyncio.timeout(READY_WITHIN_S):
+                await self._until_ready()
+        except TimeoutError as exc:
+            raise EnvoyError(f"Envoy was not ready within {READY_WITHIN_S:g} s") from exc
+        self.proxy = await self._bound_address()
 
     async def mark_log(self) -> int:
         """Have a mark written to the access log; its number. Raises `EnvoyError`."""
@@ -137,94 +113,137 @@ class Envoy:
         except EnvoyError:
             return False
 
-    async def stop(self) -> None:
-        """End the process, and all faults with it."""
+    async def leave(self) -> None:
+        """Let it go on, for another Executor to adopt."""
         if self._session is not None:
             await self._session.close()
             self._session = None
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            await asyncio.to_thread(self._process.wait, STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
-    def _launch(self, config_file: Path, address_file: Path) -> None:
-        command = [_binary(), "--config-path", str(config_file), "--admin-address-path", str(address_file)]
+    async def stop(self) -> None:
+        """End the process."""
+        await self.leave()
+        await self._end()
+
+    async def _end(self) -> None:
+        if self._process is not None:
+            await asyncio.to_thread(self._process.end)
+            self._left_file.unlink(missing_ok=True)
+            self._process = None
+
+    @property
+    def _config_file(self) -> Path:
+        return self._folder / "bootstrap.json"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self._folder / "envoy.pid"
+
+    @property
+    def _left_file(self) -> Path:
+        """Names the process and what it was asked for, so that another Executor may adopt it."""
+        return self._folder / "envoy.json"
+
+    def _config(self, listen: Address) -> dict[str, object]:
+        return bootstrap(services=self._services, listen=listen, files=self.files)
+
+    def _connect(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(str(self.files.admin)),
+            timeout=aiohttp.ClientTimeout(total=ANSWERS_WITHIN_S),
+        )
+
+    def _command(self) -> list[str]:
+        command = [_binary(), "--config-path", str(self._config_file)]
         command += ["--reject-unknown-dynamic-fields", "--use-dynamic-base-id", "--concurrency", "2"]
         command += ["--file-flush-interval-msec", "20", "--log-level", "warning"]
-        command += ["--drain-time-s", "1", "--parent-shutdown-time-s", "2"]
-        with (self._folder / "envoy.log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 (our own command, and no shell)
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_ending_with_its_parent(),  # noqa: PLW1509 (it takes no lock)
-            )
-
-    async def _until(self, found: Callable[[], str]) -> str:
-        while not (value := found()):
-            self._check()
-            await asyncio.sleep(LOOK_EVERY_S)
-        return value
+        return [*command, "--drain-time-s", "1", "--parent-shutdown-time-s", "2"]
 
     async def _until_ready(self) -> None:
         while not await self.ready():
-            self._check()
+            if not self.alive:
+                log = _read(self._folder / "envoy.log").splitlines()
+                raise EnvoyError(f"Envoy ended: {log[-1] if log else 'no log'}")
             await asyncio.sleep(LOOK_EVERY_S)
-
-    def _check(self) -> None:
-        if not self.alive:
-            log = _read(self._folder / "envoy.log").splitlines()
-            raise EnvoyError(f"Envoy ended: {log[-1] if log else 'no log'}")
 
     async def _bound_address(self) -> Address:
         listeners = json.loads(await self._ask("GET", "/listeners?format=json"))["listener_statuses"]
         bound = listeners[0]["local_address"]["socket_address"]
         return str(bound["address"]), int(bound["port_value"])
 
-    async def _taken(self, rejected_before: int) -> datetime:
-        """Wait until the routes are in force that were written last; since when they are."""
-        give_up_at = asyncio.get_running_loop().time() + TAKEN_WITHIN_S
-        while (now := await self._in_force()).version != str(self._version):
-            if now.rejected > rejected_before:
-                raise EnvoyError("Envoy refused the routes")
-            if asyncio.get_running_loop().time() > give_up_at:
-                raise EnvoyError("Envoy did not take the routes in time")
-            await asyncio.sleep(LOOK_EVERY_S)
-        return now.since
-
-    async def _in_force(self) -> _Routes:
-        prefix = f"http.{STAT_PREFIX}.rds.{TARGETS}."
-        wanted = "(version_text|config_reload_time_ms|update_rejected)$"
-        text = await self._ask("GET", f"/stats?filter={prefix}{wanted}&format=json")
-        stats: list[dict[str, Any]] = json.loads(text)["stats"]
-        found = {stat["name"].removeprefix(prefix): stat["value"] for stat in stats if "name" in stat}
-        since = datetime.fromtimestamp(int(found.get("config_reload_time_ms", 0)) / 1000, UTC)
-        return _Routes(str(found.get("version_text", "")), since, int(found.get("update_rejected", 0)))
-
     async def _ask(self, method: str, path: str) -> str:
         assert self._session is not None  # noqa: S101 (only asked of a started one)
         try:
-            async with self._session.request(method, f"http://{self.admin}{path}") as answer:
+            async with self._session.request(method, f"http://envoy{path}") as answer:
                 return await answer.text()
         except (aiohttp.ClientError, TimeoutError) as exc:
             reason = str(exc) or "it takes too long"
             raise EnvoyError(f"Envoy's admin interface does not answer: {reason}") from exc
 
-    def _write_routes(self, faults: Iterable[Fault]) -> None:
-        self._version += 1
-        self._replace_routes(json.dumps(routes(self._services, faults, self._version)).encode())
 
-    def _replace_routes(self, content: bytes) -> None:
-        """Envoy reacts to a file that is moved into place, never to one that is written to."""
-        new = self._folder / "routes.json.new"
-        new.write_bytes(content)
-        new.replace(self._routes)
+class _Process:
+    """A process that may be no child of this one. Its name is unique: its id, and when it began."""
+
+    def __init__(self, pid: int, name: str, child: subprocess.Popen[bytes] | None = None) -> None:
+        self.pid = pid
+        self.name = name
+        self._child = child
+
+    @classmethod
+    def launched(cls, command: list[str], log: Path) -> _Process:
+        with log.open("ab") as output:
+            child = subprocess.Popen(  # noqa: S603 (our own command, and no shell)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        return cls(child.pid, _name_of(child.pid), child)
+
+    @classmethod
+    def found(cls, name: str) -> _Process | None:
+        """The process of this name, if it is still there."""
+        pid, _, _ = name.partition(" ")
+        if not pid.isdecimal() or _name_of(int(pid)) != name:
+            return None
+        return cls(int(pid), name)
+
+    @property
+    def alive(self) -> bool:
+        if self._child is not None:
+            return self._child.poll() is None
+        return _name_of(self.pid) == self.name
+
+    def end(self) -> None:
+        """Ask it to end; kill it if it does not. Returns once it has ended."""
+        for number, within_s in ((signal.SIGTERM, STOP_WITHIN_S), (signal.SIGKILL, STOP_WITHIN_S)):
+            give_up_at = time.monotonic() + within_s
+            with suppress(ProcessLookupError):
+                if self.alive:
+                    os.kill(self.pid, number)
+            while self.alive and time.monotonic() < give_up_at:
+                time.sleep(LOOK_EVERY_S)
+            if not self.alive:
+                return
+
+
+def _name_of(pid: int) -> str:
+    """The id of a process and when it began. Empty if there is no such process, or it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return _name_without_proc(pid)
+    return "" if fields[0] == "Z" else f"{pid} {fields[19]}"
+
+
+def _name_without_proc(pid: int) -> str:
+    if Path("/proc/self/stat").exists():
+        return ""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return ""
+    return str(pid)
 
 
 def _binary() -> str:
@@ -238,11 +257,3 @@ def _binary() -> str:
 
 def _read(path: Path) -> str:
     return path.read_text("utf-8", "replace") if path.is_file() else ""
-
-
-def _ending_with_its_parent() -> Callable[[], None] | None:
-    """On Linux Envoy ends when the Executor is killed: a fault must not outlive the one who ends it."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

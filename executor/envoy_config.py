@@ -1,21 +1,32 @@
-"""Envoy's configuration: how it starts, and which routes have faults. Pure functions from values to JSON."""
+"""Envoy's bootstrap configuration. Pure functions from values to JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from executor.contract import FaultApply
-    from executor.faults import Fault
-
-__all__ = ["MARK_PATH", "STAT_PREFIX", "TARGETS", "Address", "bootstrap", "routes"]
+__all__ = [
+    "FAULT_FILTER",
+    "LAYER",
+    "MARK_PATH",
+    "METADATA",
+    "STAT_PREFIX",
+    "TARGETS",
+    "Address",
+    "Files",
+    "bootstrap",
+    "cluster_name",
+]
 
 STAT_PREFIX = "proxy"
 TARGETS = "targets"
 """Name of the route configuration, which is replaced with every change of the faults."""
+
+LAYER = "faults"
+"""Name of the runtime layer that says which faults are on."""
 
 MARK_PATH = "/ready?mark="
 """A request to the admin interface that is written to the access log, followed by a number."""
@@ -23,21 +34,61 @@ MARK_PATH = "/ready?mark="
 METADATA = "executor"
 FAULT_FILTER = "envoy.filters.http.fault"
 TYPE = "type.googleapis.com/envoy"
+PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+NO_TIMEOUT = "0s"
+SPANS_URL = "http://executor/v1/traces"
+
+LONGEST_SOCKET_PATH = 100
+"""Bytes. Linux permits 107, macOS 103."""
 
 Address = tuple[str, int]
 
 
-def bootstrap(
-    *, services: Mapping[str, Address], listen: Address, traces: Address, routes_file: Path, access_log: Path
-) -> dict[str, Any]:
-    """The bootstrap file. `traces` is the destination of spans, as OTLP over HTTP."""
-    clusters = [_cluster(_cluster_name(name), address) for name, address in services.items()]
+class Files(NamedTuple):
+    """What Envoy and the Executor share, all in one folder."""
+
+    admin: Path
+    """The Unix socket of Envoy's admin interface. Only its owner may use it."""
+
+    control: Path
+    """The Unix socket on which Envoy asks for its routes."""
+
+    spans: Path
+    """The Unix socket that takes Envoy's spans (OTLP over HTTP)."""
+
+    access_log: Path
+
+    @classmethod
+    def of(cls, folder: Path) -> Files:
+        """Their paths. Raises `OSError` if the folder's path is too long for a Unix socket."""
+        files = cls(
+            folder / "admin.sock", folder / "control.sock", folder / "spans.sock", folder / "access.log"
+        )
+        if max(len(str(each).encode()) for each in files[:3]) > LONGEST_SOCKET_PATH:
+            most = LONGEST_SOCKET_PATH - len("/control.sock")
+            raise OSError(f"{folder}: the path is too long for Unix sockets: at most {most} bytes")
+        return files
+
+
+def bootstrap(*, services: Mapping[str, Address], listen: Address, files: Files) -> dict[str, Any]:
+    """The bootstrap file."""
+    clusters = [_service(name, address) for name, address in services.items()]
     return {
         "node": {"id": "executor", "cluster": "executor"},
-        "admin": {"address": _address(("127.0.0.1", 0)), "access_log": [_marks(access_log)]},
+        "admin": {
+            "address": {"pipe": {"path": str(files.admin), "mode": 0o600}},
+            "access_log": [_marks(files.access_log)],
+        },
+        "dynamic_resources": {"ads_config": _control_plane()},
         "layered_runtime": {
             "layers": [
-                {"name": "static", "static_layer": {"tracing": {"opentelemetry": {"flush_interval_ms": 100}}}}
+                {
+                    "name": "static",
+                    "static_layer": {
+                        "tracing": {"opentelemetry": {"flush_interval_ms": 100}},
+                    },
+                },
+                {"name": LAYER, "rtds_layer": {"name": LAYER, "rtds_config": _aggregated()}},
             ]
         },
         "static_resources": {
@@ -45,98 +96,51 @@ def bootstrap(
                 {
                     "name": "proxy",
                     "address": _address(listen),
-                    "filter_chains": [{"filters": [_connection_manager(traces, routes_file, access_log)]}],
+                    "filter_chains": [{"filters": [_connection_manager(files)]}],
                 }
             ],
-            "clusters": [*clusters, _cluster("traces", traces)],
-        },
-    }
-
-
-def routes(services: Iterable[str], faults: Iterable[Fault], version: int) -> dict[str, Any]:
-    """The route configuration file: one virtual host a service, each fault before the plain route."""
-    faults = list(faults)
-    hosts = [
-        {
-            "name": service,
-            "domains": [service],
-            "routes": [
-                *(
-                    route
-                    for fault in faults
-                    if fault.request.service == service
-                    for route in _fault_routes(fault)
-                ),
-                {"match": {"prefix": "/"}, "route": _to(service)},
+            "clusters": [
+                *clusters,
+                _local("control-plane", files.control, "http2_protocol_options"),
+                _local("spans", files.spans, "http_protocol_options"),
             ],
-        }
-        for service in services
-    ]
-    return {
-        "version_info": str(version),
-        "resources": [
-            {"@type": f"{TYPE}.config.route.v3.RouteConfiguration", "name": TARGETS, "virtual_hosts": hosts}
-        ],
+        },
     }
 
 
-def _fault_routes(fault: Fault) -> list[dict[str, Any]]:
-    """One roll decides: the first route takes the requests that are hit, the second those that are spared.
-
-    Both name the fault, so that Envoy itself says during which fault a request arrived.
-    """
-    request = fault.request
-    share = {"numerator": request.percentage, "denominator": "HUNDRED"}
-    roll = {"default_value": share, "runtime_key": f"faults.{fault.apply_id}"}
-    return [
-        {
-            "match": {"path": request.api, "runtime_fraction": roll},
-            "typed_per_filter_config": {FAULT_FILTER: _fault(request, fault.apply_id)},
-            "metadata": _metadata(fault.apply_id, chosen=True),
-            "route": _to(request.service),
-        },
-        {
-            "match": {"path": request.api},
-            "metadata": _metadata(fault.apply_id, chosen=False),
-            "route": _to(request.service),
-        },
-    ]
+def cluster_name(service: str) -> str:
+    """Envoy's name for a service's addresses."""
+    return f"service-{service}"
 
 
-def _metadata(fault_id: str, *, chosen: bool) -> dict[str, Any]:
-    """What the access log says of a request from its arrival on."""
-    return {"filter_metadata": {METADATA: {"fault_id": fault_id, "chosen": chosen}}}
+def _control_plane() -> dict[str, Any]:
+    back_off = {"base_interval": "0.1s", "max_interval": "0.5s"}
+    service = {"cluster_name": "control-plane", "retry_policy": {"retry_back_off": back_off}}
+    return {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [{"envoy_grpc": service}]}
 
 
-def _fault(request: FaultApply, apply_id: str) -> dict[str, Any]:
-    """All of the requests that come this way are hit: the share was decided by the route."""
-    always = {"numerator": 100, "denominator": "HUNDRED"}
-    fault: dict[str, Any] = {
-        "@type": f"{TYPE}.extensions.filters.http.fault.v3.HTTPFault",
-        "filter_metadata": {"fault_id": apply_id},
-    }
-    if request.held_ms:
-        fault["delay"] = {"fixed_delay": f"{request.held_ms / 1000:.3f}s", "percentage": always}
-    if request.fault_config.http_status is not None:
-        fault["abort"] = {"http_status": request.fault_config.http_status, "percentage": always}
-    return fault
+def _aggregated() -> dict[str, Any]:
+    return {"ads": {}, "resource_api_version": "V3"}
 
 
-def _connection_manager(traces: Address, routes_file: Path, access_log: Path) -> dict[str, Any]:
+def _connection_manager(files: Files) -> dict[str, Any]:
     return {
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
             "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": STAT_PREFIX,
             "strip_any_host_port": True,
-            "rds": {"route_config_name": TARGETS, "config_source": _watched_file(routes_file)},
+            "rds": {"route_config_name": TARGETS, "config_source": _aggregated()},
+            "upgrade_configs": [{"upgrade_type": "websocket"}],
+            "stream_idle_timeout": NO_TIMEOUT,  # a stream may be silent for as long as its two ends want
+            "request_headers_timeout": "30s",
             "http_filters": [
                 _named(FAULT_FILTER, "extensions.filters.http.fault.v3.HTTPFault"),
                 _named("envoy.filters.http.router", "extensions.filters.http.router.v3.Router"),
             ],
-            "access_log": [_requests(access_log)],
+            "access_log": [_requests(files.access_log)],
             "access_log_options": {"flush_access_log_on_new_request": True},
-            "tracing": _tracing(traces),
+            "tracing": _tracing(),
         },
     }
 
@@ -159,6 +163,8 @@ def _requests(file: Path) -> dict[str, Any]:
         method="%REQ(:METHOD)%",
         path="%REQ(:PATH)%",
         status="%RESPONSE_CODE%",
+        grpc="%GRPC_STATUS_NUMBER%",
+        content_type="%REQ(CONTENT-TYPE)%",
         flags="%RESPONSE_FLAGS%",
         answered_us="%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
         ended_ms="%DURATION%",
@@ -180,8 +186,7 @@ def _log_file(file: Path, /, **fields: str) -> dict[str, Any]:
     )
 
 
-def _tracing(traces: Address) -> dict[str, Any]:
-    host, port = traces
+def _tracing() -> dict[str, Any]:
     return {
         "random_sampling": {"value": 100},
         "custom_tags": [
@@ -198,38 +203,41 @@ def _tracing(traces: Address) -> dict[str, Any]:
             "config.trace.v3.OpenTelemetryConfig",
             service_name="proxy",
             http_service={
-                "http_uri": {"uri": f"http://{host}:{port}/v1/traces", "cluster": "traces", "timeout": "1s"}
+                "http_uri": {"uri": "http://executor/v1/traces", "cluster": "spans", "timeout": "1s"}
             },
         ),
     }
-
-
-def _watched_file(path: Path) -> dict[str, Any]:
-    """Envoy reloads the file when another is moved into its place."""
-    source = {"path": str(path), "watched_directory": {"path": str(path.parent)}}
-    return {"path_config_source": source, "resource_api_version": "V3"}
 
 
 def _named(name: str, kind: str, **fields: Any) -> dict[str, Any]:
     return {"name": name, "typed_config": {"@type": f"{TYPE}.{kind}", **fields}}
 
 
-def _cluster(name: str, address: Address) -> dict[str, Any]:
-    endpoint = {"endpoint": {"address": _address(address)}}
+def _service(name: str, address: Address) -> dict[str, Any]:
+    """Requests arrive there in the protocol in which they came: HTTP/1.1, or HTTP/2 without TLS."""
+    both: dict[str, Any] = {"http_protocol_options": {}, "http2_protocol_options": {}}
+    protocols = {"use_downstream_protocol_config": both}
+    return _cluster(cluster_name(name), "STRICT_DNS", _address(address), protocols)
+
+
+def _local(name: str, socket: Path, protocol: str) -> dict[str, Any]:
+    """What listens on a Unix socket."""
+    protocols: dict[str, Any] = {"explicit_http_config": {protocol: {}}}
+    return _cluster(name, "STATIC", {"pipe": {"path": str(socket)}}, protocols)
+
+
+def _cluster(name: str, kind: str, address: dict[str, Any], protocols: dict[str, Any]) -> dict[str, Any]:
+    options = {"@type": f"{TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions", **protocols}
     return {
         "name": name,
-        "type": "STRICT_DNS",
+        "type": kind,
         "connect_timeout": "2s",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+        "typed_extension_protocol_options": {PROTOCOL_OPTIONS: options},
     }
-
-
-def _cluster_name(service: str) -> str:
-    return f"service-{service}"
-
-
-def _to(service: str) -> dict[str, Any]:
-    return {"cluster": _cluster_name(service)}
 
 
 def _address(address: Address) -> dict[str, Any]:

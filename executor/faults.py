@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,13 +13,31 @@ from executor.observations import Tally
 if TYPE_CHECKING:
     from executor.contract import FaultApply
 
-__all__ = ["ConflictError", "Fault", "FaultRegistry", "KeyReusedError", "TooLateError", "refuse_after"]
+__all__ = [
+    "MAX_ACTIVE",
+    "ConflictError",
+    "Fault",
+    "FaultRegistry",
+    "KeyReusedError",
+    "TooLateError",
+    "TooManyFaultsError",
+    "refuse_after",
+]
 
 REMEMBERED_FOR = timedelta(hours=1)
 """How long an ended fault, and its idempotency key, are known."""
 
+MOST_FORGOTTEN = 100
+"""How many old faults one apply looks at."""
+
+MAX_ACTIVE = 2_000
+"""How many faults may be active at a time, unless an Executor is started with another number."""
+
 HELD_LATE = timedelta(milliseconds=50)
 """How much longer than planned Envoy may hold a request, because its timers are late."""
+
+
+LAPSED = "the Executor did not renew it, so Envoy dropped it by itself"
 
 
 class ConflictError(Exception):
@@ -27,6 +46,10 @@ class ConflictError(Exception):
 
 class KeyReusedError(Exception):
     """The idempotency key belongs to another request."""
+
+
+class TooManyFaultsError(Exception):
+    """The Executor has as many faults as it may have."""
 
 
 class TooLateError(Exception):
@@ -52,11 +75,23 @@ class Fault:
     request: FaultApply
     key: str | None
     start_time: datetime
-    """Since when Envoy injects it."""
+    """Since when Envoy injects it. Until it is in force: when its apply came."""
 
     apply_id: str = field(default_factory=lambda: f"f-{uuid.uuid4().hex}")
+    not_after: datetime | None = None
+    """When it may come into force at the latest."""
+
+    in_force: bool = False
+    """Whether it has come into force."""
+
+    stopping: bool = False
+    """Whether it is to end before its time."""
+
     end_time: datetime | None = None
     """Since when Envoy does not inject it any more."""
+
+    doubt: str = ""
+    """Why its window is not known exactly."""
 
     arrivals_known: bool = False
     """Whether all requests that arrived before its end are in the tally."""
@@ -68,6 +103,15 @@ class Fault:
     def active(self) -> bool:
         """Whether Envoy injects it."""
         return self.end_time is None
+
+    @property
+    def planned_end(self) -> datetime:
+        """When it ends by itself."""
+        return self.start_time + timedelta(seconds=self.request.duration_seconds)
+
+    def wanted(self, now: datetime) -> bool:
+        """Whether Envoy should inject it: not beyond its time, whatever else happens."""
+        return self.active and not self.stopping and not (self.in_force and now >= self.planned_end)
 
     @property
     def target(self) -> tuple[str, str]:
@@ -97,6 +141,20 @@ class Fault:
             if now >= last:
                 self.tally.give_up(last.timestamp())
 
+    def begin(self, now: datetime) -> None:
+        """It has come into force."""
+        self.start_time, self.in_force = now, True
+
+    def lapse(self, now: datetime) -> None:
+        """Envoy has dropped it by itself, at `now` or a little earlier, because nothing renewed it."""
+        if not self.active:
+            return
+        self.doubt = self.doubt or LAPSED
+        if not self.in_force or now < self.planned_end:
+            lasted = (now - self.start_time).total_seconds() if self.in_force else 0.0
+            self.error = f"it lapsed after {lasted:.1f} of {self.request.duration_seconds} s: {LAPSED}"
+        self.end_time = max(now, self.start_time)
+
     def break_off(self, now: datetime, error: str) -> None:
         """Envoy has ended, and with it the fault and each request that was under way."""
         if self.active:
@@ -112,10 +170,14 @@ class Fault:
 class FaultRegistry:
     """The faults of one Executor, by their `apply_id`."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_active: int = MAX_ACTIVE) -> None:
+        """`max_active`: how many may be active at a time."""
+        self._max_active = max_active
         self._faults: dict[str, Fault] = {}
         self._unsettled: dict[str, Fault] = {}
         self._by_key: dict[str, Fault] = {}
+        self._by_target: dict[tuple[str, str], Fault] = {}
+        self._forgotten: list[Fault] = []
 
     def find(self, apply_id: str) -> Fault | None:
         """The fault, if it is known."""
@@ -128,31 +190,50 @@ class FaultRegistry:
             raise KeyReusedError(f"the idempotency key was used for another request, fault {fault.apply_id}")
         return fault
 
-    def add(self, request: FaultApply, key: str | None, now: datetime) -> Fault:
-        """A new active fault. Raises `ConflictError` if its target has one already."""
+    def add(
+        self, request: FaultApply, key: str | None, now: datetime, not_after: datetime | None = None
+    ) -> Fault:
+        """A new active fault.
+
+        Raises `ConflictError` if its target has one already, `TooManyFaultsError` if there are too many.
+        """
         self._forget(now)
-        for other in self.active():
-            if other.target == (request.service, request.api):
-                until = other.start_time + timedelta(seconds=other.request.duration_seconds)
-                message = (
-                    f"{request.service} {request.api} has fault {other.apply_id} until {until.isoformat()}"
-                )
-                raise ConflictError(message)
-        fault = Fault(request, key, now)
-        self._faults[fault.apply_id] = self._unsettled[fault.apply_id] = fault
-        if key is not None:
-            self._by_key[key] = fault
+        if len(self._unsettled) >= self._max_active and len(self.active()) >= self._max_active:
+            raise TooManyFaultsError(f"{self._max_active} faults are active: this Executor takes no more")
+        other = self._by_target.get((request.service, request.api))
+        if other is not None and other.active:
+            where, until = f"{request.service} {request.api}", other.planned_end.isoformat()
+            raise ConflictError(f"{where} has fault {other.apply_id} until {until}")
+        fault = Fault(request, key, now, not_after=not_after)
+        self.restore(fault)
         return fault
+
+    def restore(self, fault: Fault) -> None:
+        """A fault that was known before a restart."""
+        self._faults[fault.apply_id] = fault
+        if not fault.settled:
+            self._unsettled[fault.apply_id] = fault
+        if fault.active:
+            self._by_target[fault.target] = fault
+        if fault.key is not None:
+            self._by_key[fault.key] = fault
+
+    def forgotten(self) -> list[Fault]:
+        """The faults that were forgotten since the last call because they are old."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
 
     def drop(self, fault: Fault) -> None:
         """Forget a fault that was never injected, so that its key may be used again."""
         self._faults.pop(fault.apply_id, None)
         self._unsettled.pop(fault.apply_id, None)
+        if self._by_target.get(fault.target) is fault:
+            del self._by_target[fault.target]
         if fault.key is not None:
             self._by_key.pop(fault.key, None)
 
     def active(self) -> list[Fault]:
-        """The faults that Envoy injects."""
+        """The faults that Envoy injects, or is about to."""
         return [fault for fault in self._unsettled.values() if fault.active]
 
     def current(self, now: datetime) -> list[Fault]:
@@ -182,10 +263,8 @@ class FaultRegistry:
             fault.tally.add_span(span)
 
     def _forget(self, now: datetime) -> None:
-        old = [
-            fault
-            for fault in self._faults.values()
-            if fault.end_time is not None and fault.end_time < now - REMEMBERED_FOR
-        ]
-        for fault in old:
-            self.drop(fault)
+        """Faults are in the order of their applies, and few last for long: looks at the oldest ones only."""
+        for fault in list(itertools.islice(self._faults.values(), MOST_FORGOTTEN)):
+            if fault.end_time is not None and fault.end_time < now - REMEMBERED_FOR:
+                self.drop(fault)
+                self._forgotten.append(fault)

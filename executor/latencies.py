@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import math
+from typing import Any, Self
 
 from ddsketch import DDSketch
+from ddsketch.pb.ddsketch_pb2 import DDSketch as SketchMessage
+from ddsketch.pb.proto import DDSketchProto
 
 __all__ = ["Latencies"]
 
@@ -28,6 +32,28 @@ class Latencies:
         self._mean_ms += before / self._count
         self._squares += before * (latency_ms - self._mean_ms)
         self._sketch.add(latency_ms)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, for `from_json`."""
+        sketch = DDSketchProto.to_proto(self._sketch).SerializeToString()  # type: ignore[no-untyped-call]
+        return {
+            "count": self._count,
+            "mean_ms": self._mean_ms,
+            "squares": self._squares,
+            "sketch": base64.b64encode(sketch).decode(),
+        }
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Self:
+        """What `to_json` has written."""
+        latencies = cls()
+        latencies._count, latencies._mean_ms = found["count"], found["mean_ms"]
+        latencies._squares = found["squares"]
+        sketch = SketchMessage()
+        sketch.ParseFromString(base64.b64decode(found["sketch"]))
+        if latencies._count:
+            latencies._sketch = DDSketchProto.from_proto(sketch)  # type: ignore[no-untyped-call]
+        return latencies
 
     @property
     def mean_ms(self) -> float | None:

@@ -1,13 +1,15 @@
-"""A small HTTP server on a free loopback port."""
+"""A small HTTP server on a free loopback port, or on a Unix socket."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
 __all__ = ["LoopbackServer"]
 
@@ -28,6 +30,12 @@ class LoopbackServer:
         await web.TCPSite(self._runner, *self.address).start()
         host, port = self._runner.addresses[0][:2]
         self.address = (host, port)
+
+    async def start_on(self, socket: Path) -> None:
+        """Begin to listen on a Unix socket, which may be left from before."""
+        await asyncio.to_thread(socket.unlink, missing_ok=True)
+        await self._runner.setup()
+        await web.UnixSite(self._runner, str(socket)).start()
 
     async def stop(self) -> None:
         """End."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 from executor.latencies import Latencies
 
@@ -15,6 +15,9 @@ __all__ = ["Arrival", "End", "Mark", "Tally", "parse_line"]
 
 FIRST_ERROR_STATUS = 400
 SWITCHING_PROTOCOLS = 101
+GRPC = "application/grpc"
+"""How the content type of a gRPC call begins."""
+
 MAX_LINES = 50
 MAX_SPANS = 20
 
@@ -59,6 +62,14 @@ class End:
     latency_ms: float
     """From its arrival to the last byte of the answer, or to the moment at which it ended without one."""
 
+    grpc_status: int | None = None
+    """Of a gRPC call that was answered. 0 is success, whatever the HTTP status."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it counts as an error."""
+        return self.status is None or self.status >= FIRST_ERROR_STATUS or bool(self.grpc_status)
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -75,6 +86,9 @@ class Tally:
     """Those that have not ended yet, by their stream."""
 
     statuses: Counter[int] = field(default_factory=Counter)
+    errors: int = 0
+    """How many got a status from 400 on, a gRPC status other than 0, or no answer."""
+
     unanswered: int = 0
     unfinished: int = 0
     faulted: int = 0
@@ -115,12 +129,6 @@ class Tally:
         return self.statuses.total() + self.unanswered
 
     @property
-    def errors(self) -> int:
-        """How many got a status from 400 on, or no answer."""
-        bad = sum(count for status, count in self.statuses.items() if status >= FIRST_ERROR_STATUS)
-        return bad + self.unanswered
-
-    @property
     def most_frequent_status(self) -> int | None:
         """Among the answers. None if there was no answer."""
         return self.statuses.most_common(1)[0][0] if self.statuses else None
@@ -138,16 +146,45 @@ class Tally:
         counts += [f"{self.unanswered} unanswered"] if self.unanswered else []
         return [f"{self.requests} requests, {self.faulted} of them hit: {', '.join(counts)}", *self.lines]
 
+    def to_json(self) -> dict[str, Any]:
+        """All of it, for `from_json`."""
+        return {
+            "under_way": [asdict(arrival) for arrival in self.under_way.values()],
+            "statuses": dict(self.statuses),
+            "errors": self.errors,
+            "unanswered": self.unanswered,
+            "unfinished": self.unfinished,
+            "faulted": self.faulted,
+            "latencies": self.latencies.to_json(),
+            "lines": self.lines,
+            "spans": self.spans,
+        }
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Self:
+        """What `to_json` has written."""
+        under_way = [Arrival(**each) for each in found.pop("under_way")]
+        statuses = {int(status): count for status, count in found.pop("statuses").items()}
+        latencies = Latencies.from_json(found.pop("latencies"))
+        return cls(
+            under_way={each.stream: each for each in under_way},
+            statuses=Counter(statuses),
+            latencies=latencies,
+            **found,
+        )
+
     def _count(self, arrival: Arrival, end: End) -> None:
         if end.status is None:
             self.unanswered += 1
         else:
             self.statuses[end.status] += 1
+        self.errors += end.failed
         self.faulted += end.faulted
         self.latencies.add(end.latency_ms)
         if len(self.lines) < MAX_LINES:
             status, what = end.status or "unanswered", "hit" if end.faulted else "spared"
-            self.lines.append(f"{arrival.line} {status} {end.latency_ms:.1f} ms {what}")
+            grpc = "" if end.grpc_status is None else f" (gRPC status {end.grpc_status})"
+            self.lines.append(f"{arrival.line} {status}{grpc} {end.latency_ms:.1f} ms {what}")
 
 
 def parse_line(fields: Mapping[str, Any]) -> Arrival | End | Mark | None:
@@ -168,7 +205,15 @@ def parse_line(fields: Mapping[str, Any]) -> Arrival | End | Mark | None:
     answered = _answered(status, set(str(fields["flags"] or "").split(",")))
     latency_us = fields["answered_us"] if answered else None
     latency_ms = float(fields["ended_ms"]) if latency_us is None else int(latency_us) / 1000
-    return End(stream, fault_id, bool(fields["hit"]), status if answered else None, latency_ms)
+    grpc = _grpc_status(fields) if answered else None
+    return End(stream, fault_id, bool(fields["hit"]), status if answered else None, latency_ms, grpc)
+
+
+def _grpc_status(fields: Mapping[str, Any]) -> int | None:
+    """Envoy names a gRPC status for every answer. It says something about gRPC calls only."""
+    if not str(fields["content_type"] or "").startswith(GRPC):
+        return None
+    return int(fields["grpc"] or 0)
 
 
 def _answered(status: int, flags: set[str]) -> bool:

@@ -23,7 +23,8 @@ DESCRIPTION = """\
 `Idempotency-Key`, `DELETE /v1/faults/{apply_id}`, the health's `contract` and the policies are extensions.
 An Executor may do without them.
 Contract 1.1 adds, also as extensions: `Not-After`, `GET /v1/faults`, and in the metrics the counts,
-percentiles and times that say so. A client takes a field that is absent or null for unknown.
+percentiles and times that say so. Contract 1.2 adds `POST /v1/faults/stop-all`, and `doubt`.
+A client takes a field that is absent or null for unknown.
 All calls may carry a W3C `traceparent`. Unknown fields in answers are passed over by clients.
 """
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import FastAPI, HTTPException, Path
 from fastapi.responses import JSONResponse
 
-from executor.envoy import EnvoyError
-from executor.faults import ConflictError
+from executor.control_plane import EnvoyError
+from executor.faults import ConflictError, TooManyFaultsError
 from executor.policies import NoPolicy, Policy, PolicyDeleted
 from executor.refusals import refusals
 
@@ -64,6 +64,8 @@ class _Endpoints:
             await self._policies.put(policy)
         except ConflictError as exc:
             raise HTTPException(409, str(exc)) from exc
+        except TooManyFaultsError as exc:
+            raise HTTPException(429, str(exc)) from exc
         except EnvoyError as exc:
             raise HTTPException(503, str(exc)) from exc
         return policy

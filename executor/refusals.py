@@ -27,7 +27,9 @@ ERRORS = {
     405: ("method_not_allowed", "The path does not know this method"),
     409: ("conflict", "Another fault is in the way, or requests of the fault are still under way: ask again"),
     412: ("precondition_failed", "The apply came after its `Not-After`, and began no fault"),
+    413: ("too_large", "The body is too large"),
     422: ("key_reused", "The idempotency key was used for another request"),
+    429: ("too_many_faults", "The Executor has as many faults as it may have"),
     503: ("unavailable", "The data plane does not answer"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -16,10 +17,13 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from executor.app import create_app
+from executor.control_plane import ControlPlane, EnvoyError
 from executor.envoy import Envoy
 from executor.faults import FaultRegistry
 from executor.injector import Injector
+from executor.routes import RouteTable
 from executor.sample_service import CALLED_THROUGH, SAMPLE_SERVICES, sample_service
+from executor.store import Store
 from executor.traces import span_receiver
 from executor.traffic import Traffic
 
@@ -34,6 +38,8 @@ __all__ = ["Options", "serve"]
 
 STOP_WITHIN_S = 2
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -46,6 +52,9 @@ class Options:
     traffic_rps: float
     token: str | None
     wait_for_answers_sec: float
+    max_active_faults: int
+    state_dir: Path | None
+    """What another Executor goes on with, its Envoy included. Without one, Envoy ends with the Executor."""
 
 
 class _Api(uvicorn.Server):
@@ -57,7 +66,10 @@ class _Api(uvicorn.Server):
 
 
 async def serve(options: Options, folder: Path) -> None:
-    """Run until SIGTERM or SIGINT. Raises `EnvoyError`, and `OSError` if a port is taken."""
+    """Run until SIGTERM or SIGINT, which end all faults first.
+
+    Raises `EnvoyError`, `OSError` if a port is taken, and `ValueError` or `sqlite3.Error` for a wrong folder.
+    """
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listener(options.api))
         services = dict(options.services)
@@ -65,7 +77,8 @@ async def serve(options: Options, folder: Path) -> None:
         if options.sample:
             await _started(sample, stack)
             services |= dict.fromkeys(SAMPLE_SERVICES, sample.address)
-        injector, envoy = await _data_plane(options, folder, services, stack)
+        signals: set[int] = set()
+        injector, envoy = await _data_plane(options, folder, services, signals, stack)
         sample.proxy = envoy.proxy
         if options.traffic_rps:
             called_through = CALLED_THROUGH if options.sample else {}
@@ -73,25 +86,66 @@ async def serve(options: Options, folder: Path) -> None:
             await _in_background(traffic.run(), stack)
         app = create_app(injector, envoy, services, options.token)
         api = _Api(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=STOP_WITHIN_S))
+
+        def end(number: int) -> None:
+            signals.add(number)
+            api.should_exit = True
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, setattr, api, "should_exit", True)
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
         _say_ready(listener, envoy)
         await api.serve([listener])
 
 
 async def _data_plane(
-    options: Options, folder: Path, services: Mapping[str, Address], stack: AsyncExitStack
+    options: Options,
+    folder: Path,
+    services: Mapping[str, Address],
+    signals: set[int],
+    stack: AsyncExitStack,
 ) -> tuple[Injector, Envoy]:
-    """Envoy, and who injects faults into it. Where its spans go must be known before it starts."""
-    faults = FaultRegistry()
-    spans = await _started(span_receiver(faults), stack)
-    envoy = Envoy(folder, services, options.proxy, spans.address)
-    injector = Injector(envoy, faults, timedelta(seconds=options.wait_for_answers_sec))
-    stack.push_async_callback(envoy.stop)
-    await envoy.start()
+    """Envoy, and what injects faults into it. Its control plane and its receiver of spans are there first."""
+    faults = FaultRegistry(options.max_active_faults)
+    envoy = Envoy(folder, services, options.proxy, outlives=options.state_dir is not None)
+    adopted = await envoy.adopt()
+    store = Store(folder / "faults.sqlite3")
+    stack.callback(store.close)
+    spans = span_receiver(faults)
+    await spans.start_on(envoy.files.spans)
+    stack.push_async_callback(spans.stop)
+    control = ControlPlane(envoy.files.control)
+    stack.push_async_callback(control.stop)
+    injector = Injector(
+        envoy=envoy,
+        control=control,
+        table=RouteTable(services),
+        faults=faults,
+        store=store,
+        wait_for_answers=timedelta(seconds=options.wait_for_answers_sec),
+    )
+    stack.push_async_callback(_leave, envoy, options, signals)
+    await injector.start(adopted=adopted)
     stack.push_async_callback(injector.close)
     await _in_background(injector.watch(), stack)
+    await _in_background(injector.run(), stack)
+    stack.push_async_callback(_end_all, injector)
     return injector, envoy
+
+
+async def _leave(envoy: Envoy, options: Options, signals: set[int]) -> None:
+    """Envoy goes on for the next Executor, unless a person has ended this one with Ctrl-C."""
+    if options.state_dir is None or signal.SIGINT in signals:
+        await envoy.stop()
+    else:
+        await envoy.leave()
+
+
+async def _end_all(injector: Injector) -> None:
+    """No fault goes on without an Executor. An Envoy that does not answer drops them by itself."""
+    try:
+        await injector.end_all()
+    except EnvoyError as exc:
+        logger.error("faults were not taken away: %s", exc)  # noqa: TRY400
 
 
 async def _started(server: LoopbackServer, stack: AsyncExitStack) -> LoopbackServer:
@@ -123,7 +177,7 @@ def _say_ready(listener: socket.socket, envoy: Envoy) -> None:
     addresses = {
         "executor": _url(listener.getsockname()[:2]),
         "proxy": _url(envoy.proxy),
-        "admin": f"http://{envoy.admin}",
+        "admin": str(envoy.files.admin),
         "envoy_pid": envoy.pid,
         "pid": os.getpid(),
     }

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["EnvoyWitness", "JournalWitness", "Witness", "fault_ids"]
 
 LOOK_EVERY_S = 0.1
-ROUTES = "/config_dump?resource=dynamic_route_configs"
-FAULT_ID = re.compile(rb'"fault_id": ?"([^"]+)"')
+RUNTIME = "http://envoy/runtime"
+FAULT_ID = re.compile(rb'"on\.([^"]+)"')
+"""The runtime key of a fault that is on."""
 
 
 class Witness(Protocol):
@@ -40,21 +41,21 @@ class Witness(Protocol):
 
 
 class EnvoyWitness(Witness):
-    """Reads the routes that Envoy has, again and again. Faults are named in them."""
+    """Reads the runtime values that Envoy has, again and again. They name the faults that are on."""
 
     def __init__(self, admin: str) -> None:
-        """`admin` is the URL of Envoy's admin interface."""
-        self._url = admin + ROUTES
+        """`admin` is the Unix socket of Envoy's admin interface."""
+        self._admin = admin
         self._seen: dict[str, Window] = {}
 
     async def run(self) -> None:
         before = time.time()
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(self._admin)) as session:
             while True:
-                async with session.get(self._url) as answer:
-                    routes = await answer.read()
+                async with session.get(RUNTIME) as answer:
+                    runtime = await answer.read()
                 now = time.time()
-                self.note(fault_ids(routes), before, now)
+                self.note(fault_ids(runtime), before, now)
                 before = now
                 await asyncio.sleep(LOOK_EVERY_S)
 
@@ -98,9 +99,9 @@ class JournalWitness(Witness):
             return await answer.json()
 
 
-def fault_ids(routes: bytes) -> set[str]:
-    """The ids of all faults that are named in Envoy's routes, which are JSON.
+def fault_ids(runtime: bytes) -> set[str]:
+    """The ids of all faults that are on by Envoy's runtime values, which are JSON.
 
     They are searched for and not parsed: that takes too long for a process that times requests meanwhile.
     """
-    return {found.decode() for found in FAULT_ID.findall(routes)}
+    return {found.decode() for found in FAULT_ID.findall(runtime)}

@@ -80,18 +80,19 @@ class Stack:
             child.check()
 
     def _start(self) -> None:
-        settings = load_settings()
         redis_url = self._start_redis()
-        addresses = self._start_executor()
+        token = secrets.token_urlsafe(24)
+        addresses = self._start_executor(token)
         executor_url = addresses["executor"]
-        executor = ExecutorClientConfig(base_url=executor_url)
-        self.settings = settings.model_copy(
+        executor = ExecutorClientConfig(base_url=executor_url, token=SecretStr(token))
+        self.settings = self.settings.model_copy(
             update={"redis_url": SecretStr(redis_url), "executors": {"default": executor}}
         )
         self.addresses = {"redis": self.settings.redis_address, **addresses}
         self.environment = {
             "DISPATCHER_REDIS_URL": redis_url,
             "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": executor_url,
+            "DISPATCHER_EXECUTORS__DEFAULT__TOKEN": token,
         }
         for number in range(1, self._workers + 1):
             self._launch(f"worker{number}", _worker_command(number), environment=self.environment)
@@ -109,8 +110,8 @@ class Stack:
         child.wait_until(lambda: _answers(settings), READY_WITHIN_SEC)
         return url
 
-    def _start_executor(self) -> dict[str, str]:
-        """The addresses of its API and of its proxy."""
+    def _start_executor(self, token: str) -> dict[str, str]:
+        """The addresses of its API, which asks for the token, and of its proxy."""
         if not (find_spec("executor") and find_spec("uvicorn")):
             install = "pip install 'fault-dispatcher[executor]'"
             raise StackError(f"the reference Executor is not installed: {install}")
@@ -118,7 +119,8 @@ class Stack:
         if in_the_way is not None:
             raise StackError(f"{in_the_way} is in the way of the reference Executor: take it off PYTHONPATH")
         command = [sys.executable, "-P", "-m", "executor", "--sample", "--port", "0", "--proxy-port", "0"]
-        child = self._launch("executor", [*command, "--traffic-rps", str(self._traffic_rps)])
+        command += ["--traffic-rps", str(self._traffic_rps)]
+        child = self._launch("executor", command, environment={"EXECUTOR_TOKEN": token})
         said = json.loads(child.first_line(READY_WITHIN_SEC))
         return {name: str(said[name]) for name in ("executor", "proxy")}
 

@@ -148,8 +148,10 @@ def start_worker(log: Path, environment: dict[str, str], *options: str, warm: bo
 class ExecutorProcess(WarmProcess):
     """The reference Executor, with Envoy in front of the sample services and traffic on its faults."""
 
-    def __init__(self, log: Path, *options: str, traffic_rps: float = 40, token: str = "") -> None:
-        command = ["executor", "--sample", "--port", "0", "--proxy-port", "0", *options]
+    def __init__(
+        self, log: Path, *options: str, traffic_rps: float = 40, token: str = "", sample: bool = True
+    ) -> None:
+        command = ["executor", *["--sample"] * sample, "--port", "0", "--proxy-port", "0", *options]
         environment = {"EXECUTOR_TOKEN": token} if token else {}
         super().__init__([*command, "--traffic-rps", str(traffic_rps)], log, environment)
         self.wait_until(self._ready_line)
@@ -158,6 +160,7 @@ class ExecutorProcess(WarmProcess):
         self.proxy = str(line["proxy"])
         self.admin = str(line["admin"])
         self.envoy_pid = int(str(line["envoy_pid"]))
+        self.pid = int(str(line["pid"]))
 
     def _ready_line(self) -> dict[str, object]:
         lines = [line for line in self.output.splitlines(keepends=True) if line.startswith('{"executor"')]

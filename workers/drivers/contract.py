@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SPOKEN", "same_major", "version_of"]
 
-SPOKEN = "1.1"
+SPOKEN = "1.2"
 """`major.minor`, as in `executor/openapi.yaml`. Versions with different majors are incompatible."""
 
 LONGEST_VERSION = 20

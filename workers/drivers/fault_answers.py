@@ -124,6 +124,8 @@ class MetricsAnswer(_Window):
     latency_p50_ms: Milliseconds | None = None
     latency_p95_ms: Milliseconds | None = None
     latency_p99_ms: Milliseconds | None = None
+    doubt: str | None = None
+    """Why the Executor does not know the window exactly."""
 
     @field_validator("status_code")
     @classmethod

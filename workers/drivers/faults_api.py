@@ -148,9 +148,11 @@ class FaultsApiDriver(Driver):
 
     def _observation(self, apply_id: str, metrics: MetricsAnswer) -> RawObservation:
         trace_data, less_traces = truncate_json(metrics.trace_data, self._max_trace_bytes)
-        logs, fewer_logs = truncate_lines(metrics.logs or [], self._max_log_bytes)
+        said = [f"the Executor doubts the window: {metrics.doubt}"] if metrics.doubt else []
+        logs, fewer_logs = truncate_lines([*said, *(metrics.logs or [])], self._max_log_bytes)
         truncated = ["trace_data"] * less_traces + ["logs"] * fewer_logs
         doubts = {
+            Doubt.WINDOW_UNKNOWN: bool(metrics.doubt),
             Doubt.COUNT_UNKNOWN: metrics.total is None,
             Doubt.TRUNCATED: bool(truncated),
             Doubt.INCOMPLETE: bool(metrics.unfinished),

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 from support.command_line import run_program
+from support.envoy_admin import ask_envoy
 from support.eventually import eventually
 from support.processes import ExecutorProcess
 
 from executor.contract import CONTRACT
-from executor.envoy_config import STAT_PREFIX
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from executor.envoy_config import STAT_PREFIX, TARGETS
+from executor.limits import MAX_BODY_BYTES
 
 SERVICE = "OrderService"
 
@@ -238,6 +240,56 @@ def test_an_invalid_request_names_the_field(executor: ExecutorProcess, body: obj
     assert named in answer.json()["message"]
 
 
+def test_a_body_that_is_too_large_is_refused_whether_its_length_is_declared_or_not(
+    executor: ExecutorProcess,
+) -> None:
+    url, size = f"{executor.url}/v1/faults/apply", MAX_BODY_BYTES + 1
+    for body in (b" " * size, (b" " * 100_000 for _ in range(size // 100_000 + 1))):
+        answer = requests.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=60)
+        assert (answer.status_code, answer.json()["error"]) == (413, "too_large")
+        assert str(MAX_BODY_BYTES) in answer.json()["message"]
+
+
+def test_a_body_of_the_most_bytes_is_read(executor: ExecutorProcess, api: str) -> None:
+    body = json.dumps(abort(api)).encode().ljust(MAX_BODY_BYTES)
+    url = f"{executor.url}/v1/faults/apply"
+    answer = requests.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=60)
+    assert answer.json()["status"] == "applied"
+    stop(executor, answer.json()["apply_id"])
+
+
+def test_an_apply_beyond_the_most_faults_is_asked_to_come_again(tmp_path: Path) -> None:
+    with ExecutorProcess(tmp_path / "executor.log", "--max-active-faults", "1", traffic_rps=0) as executor:
+        apply_id = apply(executor, abort("/api/a"))
+        answer = call(executor, "POST", "/faults/apply", abort("/api/b"))
+        assert (answer.status_code, answer.json()["error"]) == (429, "too_many_faults")
+        stop(executor, apply_id)
+        apply(executor, abort("/api/b"))
+
+
+def test_all_faults_are_stopped_at_once(tmp_path: Path) -> None:
+    with ExecutorProcess(tmp_path / "executor.log", traffic_rps=0) as executor:
+        applied = {apply(executor, abort(f"/api/{n}")) for n in range(3)}
+        answer = call(executor, "POST", "/faults/stop-all").json()
+        assert {fault["apply_id"] for fault in answer["faults"]} == applied
+        assert [send(executor, f"/api/{n}") for n in range(3)] == [{200: 1}] * 3
+        assert {about(executor, each, "status")["status"] for each in applied} == {"completed"}
+        assert call(executor, "POST", "/faults/stop-all").json() == {"faults": []}
+
+
+def test_two_hundred_applies_at_once_are_few_changes_of_the_routes(tmp_path: Path) -> None:
+    with ExecutorProcess(tmp_path / "executor.log", traffic_rps=0) as executor:
+        with ThreadPoolExecutor(50) as pool:
+            list(pool.map(lambda n: apply(executor, abort(f"/api/{n}")), range(200)))
+        assert routes_taken(executor) < 100
+        assert len(call(executor, "POST", "/faults/stop-all").json()["faults"]) == 200
+        assert send(executor, "/api/7") == {200: 1}
+
+
+def test_the_admin_interface_is_for_its_owner_alone(executor: ExecutorProcess) -> None:
+    assert stat.S_IMODE(Path(executor.admin).stat().st_mode) == 0o600
+
+
 def test_traces_are_opentelemetry_json(executor: ExecutorProcess, api: str) -> None:
     apply_id = apply(executor, abort(api))
     trace_id, span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -302,6 +354,13 @@ def test_a_token_is_asked_for(tmp_path: Path) -> None:
         (["--service", "broken"], 2, "'broken' is not NAME=HOST:PORT"),
         (["--sample", "--port", "TAKEN"], 1, "Address already in use"),
         (["--sample", "--port", "0", "--proxy-port", "TAKEN"], 1, "Envoy ended"),
+        (["--sample", "--port", "0", "--state-dir", "/dev/null/x"], 1, "/dev/null"),
+        (["--sample", "--max-active-faults", "0"], 2, "is not a number from 1 to 100000"),
+        (
+            ["--sample", "--port", "0", "--state-dir", "/tmp/" + 100 * "x"],
+            1,
+            "the path is too long for Unix sockets",
+        ),
     ],
 )
 def test_what_is_wrong_with_its_options_is_said_in_a_line(
@@ -314,10 +373,15 @@ def test_what_is_wrong_with_its_options_is_said_in_a_line(
     assert "Traceback" not in done.stderr
 
 
+def routes_taken(executor: ExecutorProcess) -> int:
+    """How often Envoy has taken routes."""
+    name = f"http.{STAT_PREFIX}.rds.{TARGETS}.update_success"
+    return int(ask_envoy(executor.admin, f"/stats?filter={name}").rpartition(": ")[2])
+
+
 def held_requests(executor: ExecutorProcess) -> int:
-    stat = f"http.{STAT_PREFIX}.fault.active_faults"
-    line = requests.get(f"{executor.admin}/stats", params={"filter": stat}, timeout=60).text
-    return int(line.rpartition(": ")[2] or 0)
+    name = f"http.{STAT_PREFIX}.fault.active_faults"
+    return int(ask_envoy(executor.admin, f"/stats?filter={name}").rpartition(": ")[2] or 0)
 
 
 def not_listening(executor: ExecutorProcess) -> bool:

@@ -43,6 +43,7 @@ def test_every_operation_and_field_of_the_specification_is_there() -> None:
     assert {
         ("get", "/v1/faults"),
         ("post", "/v1/faults/apply"),
+        ("post", "/v1/faults/stop-all"),
         ("get", "/v1/faults/{apply_id}/status"),
         ("get", "/v1/faults/{apply_id}/metrics"),
         ("delete", "/v1/faults/{apply_id}"),
@@ -63,11 +64,11 @@ def test_every_operation_and_field_of_the_specification_is_there() -> None:
         "fault_config",
     }
     assert fields["FaultApplied"] == {"apply_id", "status", "message"}
-    assert fields["FaultStatus"] == {"apply_id", "status", "start_time", "end_time", "error_msg"}
+    assert fields["FaultStatus"] == {"apply_id", "status", "start_time", "end_time", "error_msg", "doubt"}
     counts = {"success_count", "error_count", "requests", "faulted", "unanswered", "unfinished"}
     latencies = {f"latency_{what}_ms" for what in ("sd", "p50", "p95", "p99")}
     observed = {"apply_id", "status_code", "latency_ms", "error_rate", "trace_data", "logs"}
-    assert fields["FaultMetrics"] == observed | counts | latencies | {"start_time", "end_time"}
+    assert fields["FaultMetrics"] == observed | counts | latencies | {"start_time", "end_time", "doubt"}
     assert fields["ListedFault"] == {"apply_id", "key", "service", "api", "status", "start_time"}
 
 

@@ -180,11 +180,11 @@ def test_a_witness_places_a_change_in_the_middle_between_two_checks() -> None:
     assert asyncio.run(witness.windows()) == {"f1": (10.5, 12.5)}
 
 
-def test_faults_are_found_in_the_routes_of_envoy() -> None:
-    routes = (
-        b'{"metadata": {"filter_metadata": {"executor": {\n "fault_id": "f-1"}}}, "b": {"fault_id":"f-2"}}'
+def test_faults_are_found_in_the_runtime_values_of_envoy() -> None:
+    runtime = (
+        b'{"layers": ["faults"], "entries": {"hit.f-1": {},\n "on.f-1": {}, "on.f-2":{}, "hit.f-2": {}}}'
     )
-    assert fault_ids(routes) == {"f-1", "f-2"}
+    assert fault_ids(runtime) == {"f-1", "f-2"}
 
 
 def force(apply_id: str, applied: float, began: float | None, ended: float | None) -> Force:

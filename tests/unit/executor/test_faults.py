@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from executor.contract import FaultApply, FaultConfig
-from executor.faults import ConflictError, Fault, FaultRegistry, KeyReusedError, TooLateError, refuse_after
+from executor.faults import (
+    ConflictError,
+    Fault,
+    FaultRegistry,
+    KeyReusedError,
+    TooLateError,
+    TooManyFaultsError,
+    refuse_after,
+)
 from executor.observations import Arrival, End
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -172,3 +180,69 @@ def test_ended_faults_are_forgotten_after_an_hour() -> None:
     faults.add(request("/c"), None, NOW + timedelta(minutes=61))
     assert faults.find(old.apply_id) is None
     assert faults.repeated("k1", request()) is None
+
+
+def test_a_registry_takes_so_many_active_faults_and_no_more() -> None:
+    faults = FaultRegistry(max_active=2)
+    first = faults.add(request("/a"), None, NOW)
+    faults.add(request("/b"), None, NOW)
+    with pytest.raises(TooManyFaultsError, match="2 faults are active"):
+        faults.add(request("/c"), None, NOW)
+    first.end_time = NOW
+    faults.add(request("/c"), None, NOW)
+
+
+def begun() -> Fault:
+    fault = FaultRegistry().add(request(), "k1", NOW)
+    fault.begin(NOW + seconds(1))
+    return fault
+
+
+def test_a_fault_is_wanted_from_its_apply_to_its_end() -> None:
+    pending = FaultRegistry().add(request(), None, NOW)
+    assert pending.wanted(NOW + timedelta(days=1)), "its time begins when it is in force"
+    fault = begun()
+    assert fault.wanted(NOW + seconds(5.9))
+    assert not fault.wanted(NOW + seconds(6))
+    fault.stopping = True
+    assert not fault.wanted(NOW + seconds(2))
+
+
+def test_a_fault_that_lapses_before_its_time_fails_and_says_after_how_long() -> None:
+    fault = begun()
+    fault.lapse(NOW + seconds(3))
+    assert (fault.end_time, fault.active) == (NOW + seconds(3), False)
+    assert "lapsed after 2.0 of 5 s" in fault.error
+    assert "did not renew it" in fault.doubt
+
+
+def test_a_fault_that_lapses_after_its_time_is_complete_with_a_doubt() -> None:
+    fault = begun()
+    fault.lapse(NOW + seconds(7))
+    assert (fault.end_time, fault.error) == (NOW + seconds(7), "")
+    assert "did not renew it" in fault.doubt
+
+
+def test_a_fault_that_has_ended_does_not_lapse() -> None:
+    fault = ended(begun(), NOW + seconds(2))
+    fault.lapse(NOW + seconds(3))
+    assert (fault.end_time, fault.error, fault.doubt) == (NOW + seconds(2), "", "")
+
+
+def test_a_registry_takes_up_what_was_kept() -> None:
+    faults, on = FaultRegistry(), begun()
+    faults.restore(on)
+    faults.restore(over := ended(begun(), NOW + seconds(2)))
+    assert faults.active() == faults.unsettled() == [on]
+    assert faults.find(over.apply_id) is over
+    assert faults.repeated("k1", request()) is over
+    with pytest.raises(ConflictError):
+        faults.add(request(), None, NOW)
+
+
+def test_faults_that_are_forgotten_are_named_once() -> None:
+    faults = FaultRegistry()
+    old = ended(faults.add(request(), "k1", NOW), NOW)
+    faults.add(request("/b"), None, NOW + timedelta(minutes=61))
+    assert faults.forgotten() == [old]
+    assert faults.forgotten() == []

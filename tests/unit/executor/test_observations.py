@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -22,6 +23,8 @@ ARRIVED: dict[str, Any] = {
     "method": "GET",
     "path": "/a?b=c",
     "status": 0,
+    "grpc": "0",
+    "content_type": None,
     "flags": "-",
     "answered_us": None,
     "ended_ms": 0,
@@ -161,3 +164,48 @@ def test_each_request_that_arrived_counts_once(ends: list[tuple[int | None, bool
     assert seen.unanswered == len(ends) - answered.total()
     assert seen.errors == seen.unanswered + answered[404] + answered[503]
     assert not seen.under_way
+
+
+GRPC = ENDED | {"content_type": "application/grpc+proto"}
+
+
+@pytest.mark.parametrize(
+    ("line", "grpc_status", "failed"),
+    [
+        pytest.param(GRPC | {"grpc": "0"}, 0, False, id="a call that succeeded"),
+        pytest.param(GRPC | {"grpc": "14"}, 14, True, id="a call that failed with HTTP status 200"),
+        pytest.param(ENDED | {"grpc": "2"}, None, False, id="a request that is no gRPC call"),
+        pytest.param(GRPC | {"grpc": None}, 0, False, id="a call without a gRPC status"),
+    ],
+)
+def test_a_grpc_call_fails_by_its_own_status(
+    line: dict[str, Any],
+    grpc_status: int | None,
+    failed: bool,  # noqa: FBT001 (a parameter of the test)
+) -> None:
+    found = parse_line(line)
+    assert isinstance(found, End)
+    assert (found.grpc_status, found.failed) == (grpc_status, failed)
+    assert tally(End("1", "f1", False, 200, 1.0, grpc_status)).errors == failed
+
+
+ENDS = st.builds(
+    End,
+    stream=st.integers(0, 5).map(str),
+    fault_id=st.just("f1"),
+    faulted=st.booleans(),
+    status=st.sampled_from([None, 200, 404, 503]),
+    latency_ms=st.floats(0, 60_000),
+    grpc_status=st.sampled_from([None, 0, 14]),
+)
+
+
+@given(st.lists(ENDS, max_size=20), st.lists(st.integers(0, 9), max_size=5))
+def test_a_tally_that_was_kept_and_read_again_is_the_same(ends: list[End], begun: list[int]) -> None:
+    kept = tally(*ends)
+    for stream in begun:
+        kept.begin(arrival(stream))
+    again = Tally.from_json(json.loads(json.dumps(kept.to_json())))
+    assert again.to_json() == kept.to_json()
+    assert (again.requests, again.errors, again.under_way) == (kept.requests, kept.errors, kept.under_way)
+    assert again.latencies.percentile_ms(95) == pytest.approx(kept.latencies.percentile_ms(95))
