@@ -62,7 +62,7 @@ class Moment:
         return cls(time.monotonic(), time.thread_time(), own_s, sum(denied.values()))
 
     def blocked_since(self, before: Moment) -> float:
-        """How much of the time since then, but for a tick, the loop ran one step or stood still."""
+        """How much of the time since then, except for a tick, the loop ran one step or was blocked."""
         ran_s = self.ran_s - before.ran_s
         stood_s = self.at_s - before.at_s - ran_s - (self.denied_s - before.denied_s) - TICK_S
         return ran_s + max(0.0, stood_s - (self.others_denied_s - before.others_denied_s))

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.history`. Exit code 1 if a bound is broken. A Redis with an append-only file gets
 100,000 plans that have ended. Then the history is read by new clients, and plans are submitted with and
-without the index in turns, on top of the others. Without it means: by the same script, but for the lines
+without the index in turns, on top of the others. Without it means: by the same script, without the lines
 that write history and batch members.
 
     first_page_ms  the first page of 50 plans, with the connection that it needs; the median of 21 clients
@@ -45,7 +45,7 @@ SHOWN = 50
 FIRST_PAGE_MS = 200.0
 SUBMIT_RATIO = 0.95
 TAG_EVERY = 1000
-"""One plan of so many has the tag that a search looks for."""
+"""One plan of this many has the tag that a search looks for."""
 
 WRITES_INDEX = (
     "redis.call('ZADD', prefix .. 'history', whole(now_us), id)",
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def fill(made: Stage, plans: int) -> None:
-    """Have so many plans in Redis that have ended, in batches of `PAGE`."""
+    """Have this many plans in Redis that have ended, in batches of `PAGE`."""
     ledger, leases = connect(made.settings), Leases(worker_client(made.settings), made.settings)
     results = ResultCodec(make_celery(made.settings))
     for first in range(0, plans, PAGE):
@@ -161,7 +161,7 @@ class Spent:
 
 
 def submit(made: Stage, dispatcher: Dispatcher, burst: int, *, with_index: bool) -> Spent:
-    """What `submit_many` takes for so many plans."""
+    """What `submit_many` takes for `burst` plans."""
     plans = [plan(number, prefix=f"/{time.monotonic_ns()}") for number in range(burst)]
     with index(written=with_index):
         begun, cpu_s = time.perf_counter(), time.process_time() + made.redis.cpu_s()
@@ -182,7 +182,7 @@ def index(*, written: bool) -> Iterator[None]:
 
 
 def without_index(script: Script) -> Script:
-    """The same script, but for those lines."""
+    """The same script without those lines."""
     text = script.text
     for line in WRITES_INDEX:
         if line not in text:

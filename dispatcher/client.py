@@ -152,8 +152,8 @@ class Dispatcher(Operations, ExecutorClient):
         to both batches, and both complete. With `plan_ids`, or if `plans` is a list, all is read and checked
         before the first plan is submitted. Another iterable is read page by page, and submitted meanwhile.
 
-        Raises `InvalidPlanError` (an option, an id, something that is no plan) or `LedgerUnavailableError` if
-        nothing was submitted. Raises `PartlySubmittedError` if plans were submitted before such an error, or
+        Raises `InvalidPlanError` (an option, an id, something that is not a plan) or `LedgerUnavailableError`
+        if nothing was submitted. Raises `PartlySubmittedError` if plans were submitted before such an error, or
         before one that the iterable raised.
         """
         options = self._door.options(timeout_sec, expires, executor, conflict_policy, tags)
@@ -260,7 +260,7 @@ class Dispatcher(Operations, ExecutorClient):
         return self._access.publisher.send(request.plans)
 
     def _taken(self, submission: Submission, refusal: ExecutorClientError | None) -> PlanHandle:
-        """The handle of a plan that was submitted alone. Raises why it was refused."""
+        """The handle of a plan that was submitted by itself. Raises why it was refused."""
         if refusal is not None:
             raise refusal
         return self._handle_of(submission, None)

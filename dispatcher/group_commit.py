@@ -30,8 +30,8 @@ class _Waiting:
 class GroupCommit:
     """Hands over the submissions that wait, then those that came meanwhile, in the order in which they came.
 
-    A background task does so. A submission whose task is cancelled is dropped if it has not begun, else
-    completed: its plan is in the ledger and has its message, or it is unknown.
+    A background task does so. A submission whose task is cancelled is dropped if it has not begun,
+    otherwise completed: its plan is in the ledger and has its message, or it is unknown.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ class PlanHandle:
     """A submitted plan. Its `id` is all that is needed to find it again, from any process.
 
     Can be copied and pickled. A pickle holds no password: where it is loaded, it uses a Dispatcher of that
-    process on the same Redis, or else the settings of that process's environment.
+    process on the same Redis, or the settings of that process's environment.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class PlanHandle:
         )
 
     def result(self, timeout: float | None = None) -> RawObservation:
-        """The plan's observation, waiting up to `timeout` seconds for it (for ever if None).
+        """The plan's observation, waiting up to `timeout` seconds for it (forever if None).
 
         Raises the error that ended the plan, `ResultTimeoutError` if it has not ended in time,
         `PlanUnknownError`, `LedgerUnavailableError`.

@@ -100,7 +100,7 @@ def wanted_by(filters: Filters, results: ResultCodec) -> Wanted:
     """The filters, checked. Raises `InvalidSettingsError`."""
     unknown = set(filters) - set(Filters.__annotations__)
     if unknown:
-        raise _wrong(min(unknown), f"is no filter: use {', '.join(Filters.__annotations__)}")
+        raise _wrong(min(unknown), f"is not a filter: use {', '.join(Filters.__annotations__)}")
     service, api = _target(filters.get("target"))
     kind = _error(filters.get("error"))
     states = _states(filters.get("state"))

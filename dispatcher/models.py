@@ -276,7 +276,7 @@ class PlanStatus(BaseModel, frozen=True):
 
     applied_at: AwareDatetime | None
     in_force_at: AwareDatetime | None = None
-    """When its fault began to be in force: as the Executor says, or else as planned."""
+    """When its fault began to be in force: as the Executor says, otherwise as planned."""
 
     ends_at: AwareDatetime | None
     """When its fault should be over. None before it is applied."""

@@ -1,4 +1,4 @@
-"""The packages that are installed beside this one: `workers`, `executor` and `conformance`.
+"""The packages that are installed next to this one: `workers`, `executor` and `conformance`.
 
 These names are common. A folder of the working directory or of PYTHONPATH may have them, too.
 """

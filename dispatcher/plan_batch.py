@@ -48,7 +48,7 @@ class PlanBatch:
         return iter(self.handles)
 
     def as_completed(self, timeout: float | None = None) -> Iterator[PlanHandle]:
-        """Each plan as it ends, with its result at hand. May be called again, and then begins anew.
+        """Each plan as it ends, with its result at hand. May be called again, and then starts over.
 
         Raises `ResultTimeoutError` if not all have ended after `timeout` seconds.
         """

@@ -1,6 +1,6 @@
 """What `Dispatcher.submit` and `submit_many` do, written once for threads and for asyncio.
 
-`Door` checks plans and options before anything is sent. `submitting` is a generator: it yields what is to be
+`Door` checks plans and options before anything is sent. `submitting` is a generator: it yields what must be
 sent (`Take`, then `Publish`), and is sent the reply.
 """
 
@@ -54,7 +54,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Plans whose Celery messages are to be sent, each by its id and its title. There is no reply."""
+    """Plans whose Celery messages must be sent, each by its id and its title. There is no reply."""
 
     plans: Sequence[tuple[str, str]]
 
@@ -103,7 +103,7 @@ class Door:
         )
 
     def one(self, plan: FaultPlan, plan_id: str | None, options: Options) -> Submission:
-        """One plan under its own id. Raises `InvalidPlanError` if that is no id, or the plan no plan."""
+        """One plan under its own id. Raises `InvalidPlanError` if the id or the plan is not one."""
         if plan_id is not None:
             _check_id("plan_id", plan_id)
         _check_plan("plan", plan)
@@ -196,7 +196,10 @@ def _paired(plans: Iterable[FaultPlan], plan_ids: Iterable[str]) -> list[tuple[F
 
 
 def _checked(plans: Iterable[FaultPlan], start: int = 0) -> Iterator[FaultPlan]:
-    """The plans. What is no plan raises `InvalidPlanError`: at once in a list, else when its turn comes."""
+    """The plans. Raises `InvalidPlanError` for an item that is not a plan.
+
+    A list is checked at once, any other iterable item by item.
+    """
     numbered = enumerate(_iterator("plans", plans), start + 1)
     checked = (_check_plan(f"plan {number}", plan) for number, plan in numbered)
     return iter(list(checked)) if isinstance(plans, Sequence) else checked

@@ -182,7 +182,9 @@ def report(
         plan = plans[number]
         if isinstance(outcome, ExecutorClientError):
             again, value, words = outcome.retry_safe, None, str(outcome)
-            if isinstance(outcome, CircuitOpenError):  # a person may have to close it: then ask now and then
+            if isinstance(
+                outcome, CircuitOpenError
+            ):  # a person may have to close it: then ask from time to time
                 after_s = OPENED_BY_HAND_S if outcome.retry_after_s is None else outcome.retry_after_s
                 pause_s = max(pause_s, after_s)
         else:

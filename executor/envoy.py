@@ -181,7 +181,7 @@ class Envoy:
 
 
 class _Process:
-    """A process that may be no child of this one. Its name is unique: its id, and when it began."""
+    """A process that may not be a child of this one. Its name is unique: its id, and when it began."""
 
     def __init__(self, pid: int, name: str, child: subprocess.Popen[bytes] | None = None) -> None:
         self.pid = pid

@@ -110,7 +110,7 @@ class Fault:
         return self.start_time + timedelta(seconds=self.request.duration_seconds)
 
     def wanted(self, now: datetime) -> bool:
-        """Whether Envoy should inject it: not beyond its time, whatever else happens."""
+        """Whether Envoy should inject it: not beyond its time, even if its end is late."""
         return self.active and not self.stopping and not (self.in_force and now >= self.planned_end)
 
     @property

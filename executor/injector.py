@@ -85,7 +85,7 @@ class Injector:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, *, adopted: bool) -> None:
-        """Take up what an Executor before has left, and have Envoy started. Raises `EnvoyError`.
+        """Restore what an earlier Executor has left, and have Envoy started. Raises `EnvoyError`.
 
         `adopted`: whether its Envoy is still there.
         """
@@ -245,7 +245,7 @@ class Injector:
             begins = self._in_time(begins)
         wanted = [*goes_on, *begins]
         on = {fault.apply_id for fault in wanted}
-        self._save(*begins)  # else an Executor that is restarted would not know of them
+        self._save(*begins)  # otherwise an Executor that is restarted would not know of them
         sent = _now()
         if begins:
             await self._control.publish(self._table.configuration(wanted), runtime_layer(wanted))
@@ -278,7 +278,7 @@ class Injector:
             task.add_done_callback(self._tasks.discard)
 
     def _lapse(self) -> None:
-        """Envoy was not renewed for so long that it has dropped all faults, or is about to."""
+        """Envoy has dropped all faults, or is about to, because it was not renewed in time."""
         lapsed = self._renewed + KEPT_FOR
         faults = self._in_force()
         logger.error("Envoy was not renewed in time: %d faults have lapsed", len(faults))

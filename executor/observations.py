@@ -63,7 +63,7 @@ class End:
     """From its arrival to the last byte of the answer, or to the moment at which it ended without one."""
 
     grpc_status: int | None = None
-    """Of a gRPC call that was answered. 0 is success, whatever the HTTP status."""
+    """Of a gRPC call that was answered. 0 is success, with any HTTP status."""
 
     @property
     def failed(self) -> bool:

@@ -46,7 +46,7 @@ def check(
     """Say whether run and submit would take the plans in FILE. Nothing is sent, and no Redis is needed.
 
     Each problem is a line that names the file, the plan, its line and the field. Exits with 0 if every plan
-    is valid, else with 2.
+    is valid, otherwise with 2.
     """
     settings = load_settings()
     check_executor(settings, executor)

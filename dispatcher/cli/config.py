@@ -49,7 +49,7 @@ def show(
 def schema() -> None:
     """Print the JSON Schema of the configuration file.
 
-    Editors complete and check the file by it. For a TOML file, save it beside the file and write the line
+    Editors complete and check the file by it. For a TOML file, save it next to the file and write the line
     `#:schema ./NAME.json` at the file's top.
     """
     typer.echo(json.dumps(json_schema(), indent=2))

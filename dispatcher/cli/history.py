@@ -96,7 +96,7 @@ def export(  # noqa: PLR0913 (each is an option of the command)
     An existing file is replaced once the new one is complete.
     """
     if kind is Format.PARQUET and output is None and sys.stdout.isatty():
-        problem = "must name a file: parquet is no text for a terminal"
+        problem = "must name a file: a terminal cannot show parquet"
         raise InvalidSettingsError(f"invalid option: --output {problem}", [["--output", problem]])
     with Dispatcher() as dispatcher:
         others = {"target": target, "executor": executor, "tag": tag, "batch": batch, "error": error}

@@ -35,7 +35,7 @@ def _plan_ids(ids: list[str]) -> list[str]:
     for plan_id in ids:
         if not PLAN_ID.fullmatch(plan_id):
             raise typer.BadParameter(
-                f"{plan_id!r} is no plan id: letters, digits, '.', '_', '-', at most 128."
+                f"{plan_id!r} is not a plan id: letters, digits, '.', '_', '-', at most 128."
             )
     return ids
 

@@ -82,7 +82,7 @@ def read_plans(names: Iterable[str]) -> list[FaultPlan]:
 
 
 def read_entries(names: Iterable[str]) -> Iterator[FileEntry]:
-    """Each plan in the named files, and each thing that is none. See `read_plans`."""
+    """Each plan in the named files, and each entry that is not a plan. See `read_plans`."""
     for name in names:
         for file in _matching(name):
             yield from _read_file(file)
@@ -229,7 +229,7 @@ def _by_lines(text: str, parse: Callable[[str], object]) -> list[_Found]:
 
 
 def _yaml(text: str) -> list[_Found]:
-    """The documents, with a list of plans taken apart. An empty document is no plan."""
+    """The documents, with a list of plans taken apart. An empty document is not a plan."""
     loader, found = _StrictLoader(text), []
     try:
         while loader.check_node():

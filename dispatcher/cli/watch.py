@@ -39,13 +39,14 @@ def watch(
         bool,
         typer.Option("--causes", help="Show whole causes, each on as many lines as it takes."),
     ] = False,
-    interval_sec: Annotated[float, number_option("Seconds between two looks.", least=0.1)] = 1.0,
+    interval_sec: Annotated[float, number_option("Seconds between two views.", least=0.1)] = 1.0,
     as_json: Annotated[bool, json_option("for each plan, as status does, and end")] = False,
 ) -> None:
     """Show the plans in flight, those that are due soonest first, until Ctrl-C.
 
-    On a screen it shows as many as fit, how many it does not show, how many end in a second, and how long
-    the rest takes at that pace. It prints all of them once if standard output is no terminal.
+    On a screen it shows as many as fit, and how many it does not show. It also shows how many end in a
+    second, and how long the rest takes at that pace. It prints all of them once if standard output is not a
+    terminal.
     """
     settings = load_settings()
     with Dispatcher(settings) as dispatcher, closing(connect(settings)) as ledger:

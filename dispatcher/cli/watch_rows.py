@@ -45,9 +45,9 @@ def header_of(console: Console) -> Text:
 def rows_of(
     plan: PlanStatus, now: datetime, console: Console, *, causes: bool, fold: bool = False
 ) -> list[Text]:
-    """The lines of one plan. Text that is too long is cut, unless it is to be folded into more lines.
+    """The lines of one plan. Text that is too long is cut, unless it must be folded into more lines.
 
-    `causes` has the whole cause shown. Else it is cut to a line.
+    `causes` has the whole cause shown. Otherwise it is cut to a line.
     """
     what, _, where = str(plan.plan).partition(" of ")
     target, _, lasts = where.rpartition(", ")

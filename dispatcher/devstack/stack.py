@@ -117,7 +117,7 @@ class Stack:
             raise StackError(f"the reference Executor is not installed: {install}")
         in_the_way = foreign_path("executor")
         if in_the_way is not None:
-            raise StackError(f"{in_the_way} is in the way of the reference Executor: take it off PYTHONPATH")
+            raise StackError(f"{in_the_way} hides the reference Executor: take it off PYTHONPATH")
         command = [sys.executable, "-P", "-m", "executor", "--sample", "--port", "0", "--proxy-port", "0"]
         command += ["--traffic-rps", str(self._traffic_rps)]
         child = self._launch("executor", command, environment={"EXECUTOR_TOKEN": token})

@@ -69,7 +69,7 @@ FIGURES = (
     Column("error_rate", Kind.NUMBER, "share of errors and of requests without an answer", "0 to 1"),
     Column("error_rate_low", Kind.NUMBER, "lower end of the 95 % interval of the error rate", "0 to 1"),
     Column("error_rate_high", Kind.NUMBER, "upper end of that interval", "0 to 1"),
-    Column("success_count", Kind.WHOLE, "requests with an answer that is no error", "requests"),
+    Column("success_count", Kind.WHOLE, "requests with an answer that is not an error", "requests"),
     Column("error_count", Kind.WHOLE, "requests with an error status, or no answer", "requests"),
     Column("started_at", Kind.TIME, "when the window of observation began"),
     Column("ended_at", Kind.TIME, "when the window of observation ended"),

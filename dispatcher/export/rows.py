@@ -57,7 +57,7 @@ def rows_of(
     plan_ids: Sequence[str],
     refused: Mapping[str, ExecutorClientError],
 ) -> Reading[list[Row]]:
-    """A row for each plan, in this order. Those in `refused` have nothing but their error."""
+    """A row for each plan, in this order. Those in `refused` have only their error."""
     rows: dict[str, Row] = {each: row_of(Ended(each, None, error)) for each, error in refused.items()}
     asked = [each for each in plan_ids if each not in refused]
     for start in range(0, len(asked), AT_ONCE):

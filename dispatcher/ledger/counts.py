@@ -108,7 +108,7 @@ def _numbers(stored: Mapping[str, str]) -> Counter[str]:
 
 
 def _in_flight(ledger: Ledger) -> Iterator[tuple[PlanState, bool, int]]:
-    """Of each plan its state, whether a worker has it in hand, and when it is due; some hundred at a time.
+    """Of each plan its state, whether a worker carries it out, and when it is due; some hundred at a time.
 
     Plans that cannot be read are left out.
     """
@@ -116,5 +116,7 @@ def _in_flight(ledger: Ledger) -> Iterator[tuple[PlanState, bool, int]]:
     for ids in pages(ledger.in_flight()):
         wanted = [["HMGET", ledger.plan_key(plan_id), "state", "lease", "due_ms"] for plan_id in ids]
         for state, lease, due_ms in ledger.execute_all(wanted):
-            if state in going_on and (due_ms or "").isdecimal():  # else it has ended since its id was read
+            if (
+                state in going_on and (due_ms or "").isdecimal()
+            ):  # otherwise it has ended since its id was read
                 yield PlanState(state), (lease or "").startswith("held "), int(due_ms)

@@ -40,7 +40,7 @@ def failed_attempts(stored: str) -> tuple[FailedAttempt, ...]:
 
 
 def _rows(stored: str) -> list[_Row]:
-    """A history that another program has spoiled is no reason to stop a plan."""
+    """A history that another program has spoiled does not stop a plan."""
     try:
         found = json.loads(stored or "[]")
         return [_row(*each) for each in found]

@@ -86,7 +86,7 @@ class Ledger:
     def submit(self, submissions: Sequence[Submission]) -> list[bool | ExecutorClientError]:
         """Take the plans on, in one call to Redis.
 
-        For each: True if it is new, False if it is known already, else why it was refused:
+        For each: True if it is new, False if it is known already, otherwise why it was refused:
         `PlanConflictError` (the id belongs to another plan, or the target to one), `InvalidPlanError` (its
         `start_time` has passed), `DispatchHaltedError`, `LedgerUnavailableError` (Redis refused the command).
         """
@@ -139,7 +139,7 @@ class Ledger:
         return cast("list[str]", self._call(RELEASE, [self._due], args))
 
     def in_flight(self, limit: int | None = None) -> list[str]:
-        """Ids of all plans that have not ended, or of so many that are due soonest."""
+        """Ids of all plans that have not ended, or of the `limit` plans that are due soonest."""
         with self._redis_errors:
             return cast("list[str]", self._client.zrange(self._due, 0, -1 if limit is None else limit - 1))
 

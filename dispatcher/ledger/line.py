@@ -30,7 +30,7 @@ class AsyncLine:
     """Sends the commands that wait in one round trip, then those that came meanwhile.
 
     One background task does all I/O. A task that is cancelled withdraws its commands if they have not been
-    sent. Else they are carried out, and the replies are dropped. Other tasks are not disturbed.
+    sent. Otherwise they are carried out, and the replies are dropped. Other tasks are not disturbed.
     """
 
     def __init__(self, client: redis.asyncio.Redis) -> None:

@@ -162,7 +162,7 @@ class Listener:
                 await self._pause()
                 if not self._watches:
                     await self._subscription.rest(MOST_LEFT_OVER)
-        except Exception as exc:  # noqa: BLE001 (all who wait raise it)
+        except Exception as exc:  # noqa: BLE001 (all waiters raise it)
             defect = ExecutorClientError(f"waiting for plans failed: {exc!r}")
             self._fail(exc if isinstance(exc, ExecutorClientError) else defect)
 
@@ -175,10 +175,10 @@ class Listener:
             for page in _pages(new):
                 await self._subscription.add({self._result_key(plan_id): plan_id for plan_id in page})
         except redis.RedisError as exc:
-            await self._subscribe_anew(exc)
+            await self._subscribe_again(exc)
 
-    async def _subscribe_anew(self, error: redis.RedisError) -> None:
-        """Begin anew with all plans, after a pause. Raises what does not pass by itself."""
+    async def _subscribe_again(self, error: redis.RedisError) -> None:
+        """Begin again with all plans, after a pause. Raises what does not pass by itself."""
         await self._subscription.aclose()
         if not is_trouble(error):
             raise self._errors.translate(error) from error
@@ -210,7 +210,7 @@ class Listener:
                 missed |= plan_id in self._watches and plan_id in expected
                 self._on_result(plan_id, stored)
         if missed:
-            await self._subscribe_anew(redis.ConnectionError("its messages do not arrive"))
+            await self._subscribe_again(redis.ConnectionError("its messages do not arrive"))
         else:
             await self._forget_ended()
         self._check_at = time.monotonic() + self._check_every_s
@@ -222,7 +222,7 @@ class Listener:
                 for page in _pages(ended):
                     await self._subscription.remove(self._keys(page))
             except redis.RedisError as exc:
-                await self._subscribe_anew(exc)
+                await self._subscribe_again(exc)
 
     async def _pause(self) -> None:
         """Wait until there is something to do, a check at the latest."""

@@ -16,10 +16,10 @@ def moment_of(ms: float) -> datetime: ...
 @overload
 def moment_of(ms: float | None) -> datetime | None: ...
 def moment_of(ms: float | None) -> datetime | None:
-    """The date and time in UTC. None for None. Raises `ValueError` for what is no date."""
+    """The date and time in UTC. None for None. Raises `ValueError` for what is not a date."""
     if ms is None:
         return None
     try:
         return datetime.fromtimestamp(ms / 1000, UTC)
     except (OSError, OverflowError) as exc:
-        raise ValueError(f"{ms} ms since 1970 is no date") from exc
+        raise ValueError(f"{ms} ms since 1970 is not a date") from exc

@@ -421,7 +421,7 @@ def _checked(record: PlanRecord) -> PlanRecord:
     for name in ("submitted_ms", "due_ms", *MOMENTS):
         ms = getattr(record, name)
         if ms is not None and not 0 <= ms <= LATEST_MS:
-            raise ValueError(f"{name} is {ms}, which is no time")
+            raise ValueError(f"{name} is {ms}, which is not a time")
     if not 0 <= record.takes_effect_ms <= MAX_TAKES_EFFECT_SEC * 1000:
         raise ValueError(f"takes_effect_ms is {record.takes_effect_ms}, which is too long")
     return record

@@ -28,10 +28,10 @@ class Submission:
     expires_after_ms: int | None = None
     batch: str = ""
     traceparent: str = ""
-    """The span that submits it (W3C Trace Context). It is no part of what is submitted."""
+    """The span that submits it (W3C Trace Context). It is not part of what is submitted."""
 
     tags: tuple[str, ...] = ()
-    """Words to find it by. They are no part of what is submitted: a known plan keeps the tags that it has."""
+    """Words to find it by. They are not part of what is submitted: a known plan keeps its tags."""
 
     @property
     def target(self) -> str:
@@ -61,7 +61,7 @@ def target_of(executor: str, service: str, api: str) -> str:
 
 
 def outcome_of(submission: Submission, what: str, more: str = "") -> bool | ExecutorClientError:
-    """The script's answer: True for a new plan, False for a known one, else why it was refused."""
+    """The script's answer: True for a new plan, False for a known one, otherwise why it was refused."""
     plan_id = submission.plan_id
     match what:
         case "new":

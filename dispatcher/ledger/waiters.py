@@ -40,7 +40,7 @@ __all__ = ["SHORTEST_BLOCK_SEC", "AsyncWaiter", "Waiter", "longest_slice_s"]
 T = TypeVar("T")
 
 AWAY_SEC = 60.0
-"""How long Redis may be away before those who wait give up."""
+"""How long Redis may be away before waiters give up."""
 
 SLICE_SEC = 2.0
 """The longest that Redis blocks a request."""
@@ -57,7 +57,7 @@ MOST_DOUBLINGS = 8
 
 
 def longest_slice_s(settings: Settings) -> float:
-    """After how many seconds those who wait check at the latest whether their plans are still known."""
+    """After how many seconds waiters check at the latest whether their plans are still known."""
     return min(SLICE_SEC, settings.redis_timeout_sec / 2)
 
 
@@ -152,7 +152,7 @@ class Waiter:
             else:
                 patience.replied(request)
                 return reply if isinstance(request, Send) else replies_of(reply)[0]
-        for client in (self._client, self._hasty_client):  # redis-py has connected this wait anew
+        for client in (self._client, self._hasty_client):  # redis-py has connected this wait again
             client.connection_pool.disconnect(inuse_connections=False)
         raise DispatcherClosedError(CLOSED)
 

@@ -20,7 +20,7 @@ __all__ = ["Effective", "effective"]
 
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 URLS = {"redis_url", "broker_url"}
-"""Secrets of which everything but user, password and query is shown."""
+"""Secrets that are shown without user, password and query."""
 
 WITH_A_QUERY = {"path"}
 OPTIONS = "driver_options"

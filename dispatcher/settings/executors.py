@@ -66,7 +66,7 @@ class ExecutorClientConfig(Endpoint):
     """The Executor's API: the name of an entry point in the group `fault_dispatcher.drivers`."""
 
     driver_options: dict[str, JsonValue] = Field(default={}, repr=False)
-    """What the driver wants to know. One may be a secret, so that texts are not shown."""
+    """What the driver wants to know. Texts are not shown, because an option may be a secret."""
 
     observer: Observer | None = None
     """What observes the target, if the Executor has no metrics."""

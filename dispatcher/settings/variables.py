@@ -56,7 +56,7 @@ class KnownVariables(EnvSettingsSource):
     """Pydantic's source, without the parts of sections that are not settings."""
 
     def __call__(self) -> dict[str, Any]:
-        """The values by field. Raises `InvalidSettingsError` for a section that is no JSON."""
+        """The values by field. Raises `InvalidSettingsError` for a section that is not JSON."""
         try:
             values = super().__call__()
         except SettingsError as exc:

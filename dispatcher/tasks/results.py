@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import celery.backends.redis
-import kombu.transport.redis  # noqa: F401 (now: else it holds up the event loop that makes a Dispatcher)
+import kombu.transport.redis  # noqa: F401 (now, so that it does not hold up the event loop that makes a Dispatcher)
 from celery import states
 from pydantic import BaseModel
 from pydantic_core import to_json

@@ -50,7 +50,7 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
-def test_the_demo_runs_beside_modules_of_the_same_names(
+def test_the_demo_runs_next_to_modules_of_the_same_names(
     installed: Installed, own_files: Path, environment: dict[str, str]
 ) -> None:
     done = run([installed.bin / "dispatcher", "demo"], own_files, environment)
@@ -65,7 +65,7 @@ def test_the_demo_runs_beside_modules_of_the_same_names(
     ],
     ids=["celery in the folder", "dispatcher with the folder on PYTHONPATH"],
 )
-def test_a_worker_runs_beside_modules_of_the_same_names(
+def test_a_worker_runs_next_to_modules_of_the_same_names(
     program: list[str],
     on_the_path: bool,  # noqa: FBT001 (a parameter of the test)
     installed: Installed,
@@ -84,13 +84,13 @@ def test_a_worker_runs_beside_modules_of_the_same_names(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_what_is_in_the_way_of_the_executor_is_named(
+def test_a_module_that_hides_the_executor_is_named(
     installed: Installed, own_files: Path, environment: dict[str, str]
 ) -> None:
     environment |= {"PYTHONPATH": str(own_files)}
     done = run([installed.bin / "dispatcher", "up"], own_files, environment)
     assert done.returncode == 20
-    assert f"error: {own_files / 'executor.py'} is in the way of the reference Executor" in done.stderr
+    assert f"error: {own_files / 'executor.py'} hides the reference Executor" in done.stderr
 
 
 def test_the_default_configuration_is_installed_too(

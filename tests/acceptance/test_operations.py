@@ -111,7 +111,7 @@ def test_an_unknown_plan_is_a_line(cli: Cli, command: str) -> None:
     assert done.stderr == ("error: plan unknown is unknown: its id is wrong, or its record has expired\n")
     done = cli(command, "no id")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "'no id' is no plan id" in done.stderr
+    assert "'no id' is not a plan id" in done.stderr
 
 
 @pytest.mark.usefixtures("worker")

@@ -1,4 +1,4 @@
-"""A Dispatcher in asyncio: two connections for each event loop, whatever is cancelled, lost or closed."""
+"""A Dispatcher in asyncio has two connections for each event loop, even if tasks are cancelled or it is closed."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_an_error_before_the_first_page_is_raised_as_it_is(dispatcher: Dispatche
     assert dispatcher.count_in_flight() == 0
 
 
-def test_an_item_that_is_no_plan_breaks_the_submission_off(dispatcher: Dispatcher) -> None:
+def test_an_item_that_is_not_a_plan_breaks_the_submission_off(dispatcher: Dispatcher) -> None:
     def mixed() -> Iterator[FaultPlan]:
         yield from plans(PAGE)
         yield "no plan"  # type: ignore[misc]

@@ -50,7 +50,7 @@ class Installed:
 
 
 def build(folder: Path) -> Path:
-    """The wheel of this checkout, and beside it the source package."""
+    """The wheel of this checkout, with the source package in the same folder."""
     command = [sys.executable, "-m", "hatchling", "build", "--directory", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return next(folder.glob("*.whl"))

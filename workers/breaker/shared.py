@@ -229,7 +229,7 @@ class SharedBreaker(Breaker):
             return self._status(fields)
         except ValueError as exc:
             message = f"the circuit breaker of executor {self.executor} cannot be read: {exc}"
-            raise RecordUnreadableError(f"{message}; dispatcher breaker reset makes it anew") from exc
+            raise RecordUnreadableError(f"{message}; dispatcher breaker reset replaces it") from exc
 
     def _status(self, fields: Mapping[str, str]) -> BreakerStatus:
         numbers = {name: int(fields[name]) for name in NUMBERS if name in fields}

@@ -139,7 +139,7 @@ def _findings(settings: Settings, flower: Endpoint | None) -> Iterator[Finding]:
 
 
 def _all_that_can_be_asked(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
-    """A look that fails is a finding, and the other looks go on."""
+    """A check that fails is a finding, and the other checks go on."""
     looks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("redis", lambda: _by_redis(ledger)),
         ("plans", lambda: _plans(settings, ledger)),
@@ -217,7 +217,7 @@ def _workers(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
                 silent = _silent(settings, ledger, replies)
     except LedgerUnavailableError:
         raise
-    except (KombuError, OSError, LookupError, ValueError) as exc:  # the last two: a broker_url that is none
+    except (KombuError, OSError, LookupError, ValueError) as exc:  # the last two: an invalid broker_url
         fix = "Does the broker run, and is broker_url right?"
         yield Finding("workers", Level.ERROR, f"cannot be asked: {type(exc).__name__}", fix)
         return
@@ -228,7 +228,7 @@ def _workers(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
 
 
 def _silent(settings: Settings, ledger: Ledger, replies: Mapping[str, Any]) -> dict[str, float]:
-    """Workers that are connected to Redis, for so many seconds, and have not answered."""
+    """Workers that are connected to Redis but have not answered, with the seconds since they connected."""
     try:
         connected = connected_workers(ledger, settings)
     except LedgerRefusedError:  # not every Redis allows its clients to be listed

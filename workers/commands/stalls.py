@@ -23,7 +23,7 @@ __all__ = ["applies", "busy", "hanging", "leases", "longest_step_s", "retention"
 
 MOST_NAMED = 5
 SETTLED_AFTER_S = 10.0
-"""A worker that has been connected for so long has started, and answers."""
+"""A worker that has been connected for this long has started, and answers."""
 
 CALLS_A_STEP = 3
 STEP_MARGIN_S = 30.0
@@ -31,7 +31,7 @@ DOWN = (ExecutorConnectionError, ExecutorServerError, ExecutorTimeoutError)
 
 
 def hanging(silent: Mapping[str, float]) -> Iterator[Finding]:
-    """Workers that do not answer, although they are connected to Redis for so many seconds."""
+    """Workers that do not answer, although they are connected to Redis for this many seconds."""
     for name, seconds in sorted(silent.items()):
         if seconds >= SETTLED_AFTER_S:
             message = f"is connected to Redis, for {duration(seconds)} so far, but does not answer"
@@ -60,7 +60,7 @@ def busy(replies: Mapping[str, Mapping[str, Any]], longest_s: float) -> Iterator
 
 
 def leases(lost: int, within_s: float) -> Iterator[Finding]:
-    """How many leases were lost while doctor looked, within so many seconds."""
+    """How many leases were lost while doctor looked, within `within_s` seconds."""
     if lost:
         message = f"{lost} lost within {within_s:.1f} s: their workers were killed, hang, or lack CPU time"
         fix = "See the logs and the load of the workers' machines. The plans go on elsewhere"

@@ -169,6 +169,6 @@ def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(
         data_frame(rows, "pandas", traces=False)
 
 
-def test_a_library_that_is_none_is_refused(rows: list[Row]) -> None:
+def test_an_unknown_library_is_refused(rows: list[Row]) -> None:
     with pytest.raises(InvalidSettingsError, match="polars, pandas"):
         data_frame(rows, "numpy", traces=False)  # type: ignore[arg-type]

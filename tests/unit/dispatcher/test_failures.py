@@ -34,7 +34,7 @@ def test_the_last_attempts_are_kept_in_order_and_cut(failures: list[tuple[int, s
 @given(
     st.text() | st.sampled_from(["7", "[7]", "{}", '[["a",1,"b"]]', "[[1,1]]", '[[1e99,1,"x"]]', "[" * 9_999])
 )
-def test_a_history_that_cannot_be_read_is_empty_and_begins_anew(stored: str) -> None:
+def test_a_history_that_cannot_be_read_is_empty_and_begins_again(stored: str) -> None:
     assert len(failed_attempts(stored)) in {0, 1}
     assert failed_attempts(with_failure(stored, 5, "down"))[-1].cause == "down"
 

@@ -105,7 +105,7 @@ def test_a_group_that_fails_fails_for_each_task_and_for_no_later_one() -> None:
     asyncio.run(scenario())
 
 
-def test_a_refusal_belongs_to_its_plan_alone() -> None:
+def test_a_refusal_belongs_only_to_its_plan() -> None:
     async def refuse(group: Sequence[Submission]) -> list[ExecutorClientError | None]:
         return [InvalidPlanError("no") if each.plan_id == "p1" else None for each in group]
 

@@ -348,7 +348,7 @@ def test_a_plan_whose_record_was_lost_in_flight_leaves_the_history(plans: Plans)
     assert not plans.client.exists(f"{PREFIX}history")
 
 
-def test_an_ending_that_is_none_holds_up_no_other(plans: Plans) -> None:
+def test_an_unreadable_ending_holds_up_no_other(plans: Plans) -> None:
     plans.submit("p1")
     plans.end("p1")
     plans.client.delete(f"{PREFIX}plan:p1", f"{PREFIX}endings")

@@ -39,7 +39,7 @@ class CountingLine(AsyncLine):
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=30), st.sets(st.integers(0, 29)))
-def test_each_task_gets_its_own_replies_whichever_others_are_cancelled(
+def test_each_task_gets_its_own_replies_even_if_others_are_cancelled(
     sizes: list[int], cancelled: set[int]
 ) -> None:
     async def ask(line: AsyncLine, number: int, size: int) -> list[str]:
@@ -63,7 +63,7 @@ def test_each_task_gets_its_own_replies_whichever_others_are_cancelled(
     asyncio.run(scenario())
 
 
-def test_an_error_reply_belongs_to_its_command_alone() -> None:
+def test_an_error_reply_belongs_only_to_its_command() -> None:
     async def scenario() -> None:
         line = CountingLine()
         wrong, right = await asyncio.gather(
@@ -86,7 +86,7 @@ def test_a_round_trip_carries_no_more_than_may_hold_up_the_loop() -> None:
     assert asyncio.run(scenario()) == [MOST_COMMANDS, 1]
 
 
-def test_an_error_reaches_all_who_shared_the_round_trip_and_nobody_later() -> None:
+def test_an_error_reaches_all_tasks_that_shared_the_round_trip_and_no_later_one() -> None:
     async def scenario() -> None:
         line = CountingLine()
         line.error = redis.ConnectionError("away")

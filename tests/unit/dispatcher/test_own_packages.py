@@ -1,4 +1,4 @@
-"""The packages that are installed beside `dispatcher` are found, even if others have their names."""
+"""The packages that are installed next to `dispatcher` are found, even if others have their names."""
 
 from __future__ import annotations
 

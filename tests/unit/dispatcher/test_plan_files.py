@@ -58,7 +58,9 @@ def test_every_format_holds_many_plans(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_standard_input_is_told_apart_by_how_it_begins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_format_of_standard_input_is_known_by_how_it_begins(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.stdin", typed(TEXTS[name]))
     assert read_plans(["-"]) == PLANS
 
@@ -74,7 +76,7 @@ def test_one_plan_needs_no_list(text: str, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     "text", [f"[{FLOW}, {FLOW.replace('100', '7')}]", f"{FLOW}\n{FLOW.replace('100', '7')}\n"]
 )
-def test_plans_in_the_flow_style_of_yaml_are_no_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plans_in_the_flow_style_of_yaml_are_not_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", typed(text))
     assert read_plans(["-"]) == PLANS
 
@@ -119,16 +121,16 @@ def test_every_wrong_field_of_every_plan_is_named_with_its_place(tmp_path: Path)
         ("a.json", "[" * 100_000, "cannot be read"),
         ("a.jsonl", '{}\n{"a"}', "line 2"),
         ("a.yaml", "service: a\nservice: b", "'service' is given twice"),
-        ("a.yaml", "percentage: 0144", "'0144' is no plain decimal number, line 1"),
-        ("a.yaml", "a: 1\nabort_http_status: 0767", "'0767' is no plain decimal number, line 2"),
-        ("a.yaml", "duration_seconds: 1:00", "'1:00' is no plain decimal number"),
-        ("a.yaml", "duration_seconds: -1:00.5", "'-1:00.5' is no plain decimal number"),
-        ("a.yaml", "percentage: 0x64", "'0x64' is no plain decimal number"),
-        ("a.yaml", "percentage: 0b11", "'0b11' is no plain decimal number"),
-        ("a.yaml", "duration_seconds: 1_0", "'1_0' is no plain decimal number"),
-        ("a.yaml", "delay_seconds: .inf", "'.inf' is no plain decimal number"),
-        ("a.yaml", "delay_seconds: 00.5", "'00.5' is no plain decimal number"),
-        ("a.yaml", "percentage: !!int '0144'", "'0144' is no plain decimal number"),
+        ("a.yaml", "percentage: 0144", "'0144' is not a plain decimal number, line 1"),
+        ("a.yaml", "a: 1\nabort_http_status: 0767", "'0767' is not a plain decimal number, line 2"),
+        ("a.yaml", "duration_seconds: 1:00", "'1:00' is not a plain decimal number"),
+        ("a.yaml", "duration_seconds: -1:00.5", "'-1:00.5' is not a plain decimal number"),
+        ("a.yaml", "percentage: 0x64", "'0x64' is not a plain decimal number"),
+        ("a.yaml", "percentage: 0b11", "'0b11' is not a plain decimal number"),
+        ("a.yaml", "duration_seconds: 1_0", "'1_0' is not a plain decimal number"),
+        ("a.yaml", "delay_seconds: .inf", "'.inf' is not a plain decimal number"),
+        ("a.yaml", "delay_seconds: 00.5", "'00.5' is not a plain decimal number"),
+        ("a.yaml", "percentage: !!int '0144'", "'0144' is not a plain decimal number"),
         ("a.yaml", f"percentage: {'9' * 5_000}", "cannot be read"),
         ("a.yaml", "a: [", "cannot be read"),
         ("a.yaml", "!!python/object/apply:os.getcwd []", "cannot be read"),
@@ -166,7 +168,7 @@ def test_a_file_that_is_not_there_is_named() -> None:
     assert problems(["nowhere.yaml"]) == [("nowhere.yaml", "cannot be read: No such file or directory")]
 
 
-def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
     assert problems([str(tmp_path / "a.yaml")])[0][1] == "cannot be read: it is not UTF-8 text"
 
@@ -204,7 +206,7 @@ PIECES = st.sampled_from(
     raw=st.binary(max_size=60) | st.lists(PIECES, max_size=30).map(lambda pieces: "".join(pieces).encode())
 )
 @pytest.mark.parametrize("suffix", [".yaml", ".json", ".jsonl", ""])
-def test_whatever_a_file_holds_each_entry_is_a_plan_or_a_sentence(
+def test_each_entry_of_any_file_is_a_plan_or_a_sentence(
     suffix: str, raw: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     file = tmp_path_factory.getbasetemp() / f"odd{suffix}"

@@ -78,7 +78,7 @@ def test_wrong_ids_are_refused_before_anything_is_sent(
         dispatcher.submit_many(given, plan_ids=plan_ids)
 
 
-def test_what_is_no_plan_is_refused_by_its_place(dispatcher: Dispatcher) -> None:
+def test_an_item_that_is_not_a_plan_is_refused_by_its_place(dispatcher: Dispatcher) -> None:
     wrong: Any = [abort_plan()] * 700 + ["no plan"]
     with pytest.raises(InvalidPlanError, match=r"plan 701 must be a FaultPlan, not str"):
         dispatcher.submit_many(wrong)

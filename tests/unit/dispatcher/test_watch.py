@@ -45,7 +45,7 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
     assert pace.words(3) == "none ended in the last 60 s"
 
 
-def test_counts_that_were_lost_begin_anew() -> None:
+def test_counts_that_were_lost_begin_again() -> None:
     pace = Pace()
     pace.note(0.0, 1_000)
     pace.note(1.0, 3)

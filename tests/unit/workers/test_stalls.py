@@ -81,7 +81,7 @@ def test_plans_that_cannot_be_read_are_named_with_the_reason() -> None:
     ],
     ids=["all is well", "every apply fails", "some are applied", "a rejection"],
 )
-def test_an_executor_that_fails_applies_alone_is_named_with_its_answer(
+def test_an_executor_that_fails_only_applies_is_named_with_its_answer(
     plans: list[PlanRecord], level: Level | None
 ) -> None:
     found = list(applies(plans))
@@ -92,7 +92,7 @@ def test_an_executor_that_fails_applies_alone_is_named_with_its_answer(
 
 
 @pytest.mark.parametrize(("keep_s", "level"), [(29, Level.WARNING), (31, Level.OK)])
-def test_results_are_to_be_kept_until_the_last_plan_in_flight_ends(keep_s: int, level: Level) -> None:
+def test_results_must_be_kept_until_the_last_plan_in_flight_ends(keep_s: int, level: Level) -> None:
     assert retention(keep_s, [RUNNING, None], NOW).level is level
     assert retention(keep_s, [], NOW).level is Level.OK
 
