@@ -153,8 +153,8 @@ class Dispatcher(Operations, ExecutorClient):
         before the first plan is submitted. Another iterable is read page by page, and submitted meanwhile.
 
         Raises `InvalidPlanError` (an option, an id, something that is not a plan) or `LedgerUnavailableError`
-        if nothing was submitted. Raises `PartlySubmittedError` if plans were submitted before such an error, or
-        before one that the iterable raised.
+        if nothing was submitted. Raises `PartlySubmittedError` if plans were submitted before such an error,
+        or before one that the iterable raised.
         """
         options = self._door.options(timeout_sec, expires, executor, conflict_policy, tags)
         with GrowingBatch(new_batch_id(), self._access) as growing:

@@ -1,4 +1,4 @@
-"""A Dispatcher in asyncio has two connections for each event loop, even if tasks are cancelled or it is closed."""
+"""A Dispatcher in asyncio has two connections for each event loop, even after cancellation, loss or close."""
 
 from __future__ import annotations
 
