@@ -52,9 +52,9 @@ def config_file() -> ConfigFile | None:
         text = Path(named).read_text("utf-8")
         return ConfigFile(Path(named), text, tomllib.loads(text))
     except tomllib.TOMLDecodeError as exc:
-        problem = [named, f"is no TOML: {exc}"]
+        problem = [named, f"is not valid TOML: {exc}"]
     except UnicodeDecodeError:
-        problem = [named, "is no TOML: it is not in UTF-8"]
+        problem = [named, "is not valid TOML: it is not in UTF-8"]
     except FileNotFoundError:
         problem = [CONFIG, f"names {named}, which is no file"]
     except OSError as exc:
