@@ -40,13 +40,15 @@ import builtins
 import functools
 import inspect
 import json
-from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_type_hints
 
 import pydantic_core
 from pydantic import TypeAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from dispatcher.plan_batch import PlanBatch
 
 __all__ = [
     "CircuitOpenError",
@@ -197,10 +199,10 @@ class PartlySubmittedError(ExecutorClientError):
         uncertain: list[str] | None = None,
         /,
         *,
-        submitted: Any = None,
+        submitted: object = None,
     ) -> None:
         super().__init__(message, batch_id, plan_ids or [], uncertain or [])
-        self._submitted = submitted
+        self._submitted = cast("PlanBatch | None", submitted)
 
     @property
     def batch_id(self) -> str:
@@ -218,7 +220,7 @@ class PartlySubmittedError(ExecutorClientError):
         return list(self.args[3])
 
     @property
-    def submitted(self) -> Any:
+    def submitted(self) -> PlanBatch | list[str]:
         """The `PlanBatch` of the plans that were submitted. Once the error was pickled: their ids."""
         return self.plan_ids if self._submitted is None else self._submitted
 

@@ -52,11 +52,11 @@ def config_file() -> ConfigFile | None:
         text = Path(named).read_text("utf-8")
         return ConfigFile(Path(named), text, tomllib.loads(text))
     except tomllib.TOMLDecodeError as exc:
-        problem = [named, f"is not TOML: {exc}"]
+        problem = [named, f"is not valid TOML: {exc}"]
     except UnicodeDecodeError:
-        problem = [named, "is not TOML: it is not in UTF-8"]
+        problem = [named, "is not valid TOML: it is not in UTF-8"]
     except FileNotFoundError:
-        problem = [CONFIG, f"names {named}, which is not a file"]
+        problem = [CONFIG, f"names {named}, which does not exist"]
     except OSError as exc:
         problem = [CONFIG, f"names {named}, which cannot be read: {exc.strerror}"]
     raise invalid_settings([problem])

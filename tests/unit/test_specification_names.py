@@ -77,7 +77,7 @@ def test_a_configuration_builds_its_base_url_from_host_and_port() -> None:
 
 
 def test_what_is_wrong_with_a_configuration_is_said_without_its_values() -> None:
-    with pytest.raises(ValueError, match="printable ASCII") as caught:
+    with pytest.raises(InvalidSettingsError, match="printable ASCII") as caught:
         ExecutorClientConfig(token="pa55word\n")
     assert "pa55word" not in str(caught.value)
 

@@ -145,6 +145,7 @@ def test_json_has_an_object_for_each_setting(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv(f"{EXECUTOR}TOKEN", "pa55")
     found = {each["setting"]: each for each in map(json.loads, shown("show", "--json").splitlines())}
     assert found["worker.threads"] == {
+        "version": 1,
         "setting": "worker.threads",
         "value": 3,
         "hidden": False,
@@ -153,6 +154,7 @@ def test_json_has_an_object_for_each_setting(monkeypatch: pytest.MonkeyPatch, tm
         "line": 2,
     }
     assert found["executors.default.token"] == {
+        "version": 1,
         "setting": "executors.default.token",
         "value": "***",
         "hidden": True,

@@ -51,8 +51,11 @@ NO_ANSWER: dict[type[Exception], str] = {
 NOT_SENT = [CircuitOpenError, InvalidPlanError, LedgerRefusedError, LedgerUnavailableError]
 OF_NO_DRIVER = {
     "DispatchHaltedError",
+    "DispatcherClosedError",
+    "ExtraMissingError",
     "FaultInDoubtError",
     "InvalidSettingsError",
+    "PartlySubmittedError",
     "PlanCancelledError",
     "PlanConflictError",
     "PlanExpiredError",
