@@ -13,7 +13,7 @@ from workers.breaker.rules import BreakerRules, Rejection
 from workers.drivers.registry import open_driver
 from workers.engine.call_metrics import repeated
 from workers.engine.calls import StepCalls
-from workers.engine.decisions import Snooze
+from workers.engine.decisions import Fail, Snooze
 from workers.engine.state_machine import StateMachine
 from workers.engine.terminal_errors import defect
 from workers.engine.traces import traced
@@ -113,18 +113,28 @@ class Gateway:
         """Take one step, as far as the breaker's answer allows. No exception comes out of it."""
         try:
             rejection = answer if isinstance(answer, Rejection) else None
-            return traced(self.runner.advance(record, calls, rejection))
+            decision = traced(self.runner.advance(record, calls, rejection))
         except Exception as exc:
             logger.exception("plan %s: a defect in the worker ends it", record.id)
             if record.state.final:
                 return Snooze(record, DEFECT_PAUSE_MS)
-            return traced(defect(record, exc, calls.now_ms))
+            decision = traced(defect(record, exc, calls.now_ms))
+        _let_go_of_frames(decision)
+        return decision
 
     def close(self) -> None:
         """Let go of all connections."""
         self.driver.close()
         if self.observer is not None:
             self.observer.close()
+
+
+def _let_go_of_frames(decision: Decision) -> None:
+    """The frames of a traceback hold its error, so that only the collector of cycles would free both."""
+    record = decision.record
+    for error in (record.failure, record.error, decision.error if isinstance(decision, Fail) else None):
+        if error is not None:
+            error.with_traceback(None)
 
 
 def _longest_step_s(driver: Driver, observer: Observer | None) -> float:
