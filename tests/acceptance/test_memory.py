@@ -29,12 +29,16 @@ FEW = 5
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     options = ["--include", "support.own_tasks", "--concurrency", "2"]
-    with Fleet(tmp_path_factory.mktemp("fleet"), *options, PYTHONPATH=str(TESTS)) as fleet:
+    environment = {
+        "PYTHONPATH": str(TESTS),
+        "DISPATCHER_EXECUTORS__DEFAULT__CIRCUIT_BREAKER_ENABLED": "false",
+    }
+    with Fleet(tmp_path_factory.mktemp("fleet"), *options, **environment) as fleet:
         yield fleet
 
 
 def live(fleet: Fleet, names: list[str], *, collect: bool) -> dict[str, int]:
-    """How many objects of these classes the worker has. Without `collect`, nothing is collected from now on."""
+    """How many objects of these classes the worker has. See `live_objects`."""
     counts: dict[str, int] = fleet.app.send_task(live_objects.name, args=[names, collect]).get(timeout=20)
     return counts
 

@@ -12,7 +12,7 @@ import ssl
 from collections import deque
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import requests
 from urllib3.exceptions import HTTPError

@@ -130,7 +130,7 @@ class Gateway:
 
 
 def _let_go_of_frames(decision: Decision) -> None:
-    """The frames of a traceback hold its error, so that only the collector of cycles would free both."""
+    """Frames of a traceback hold its error. Only the collector of cycles would free them."""
     record = decision.record
     for error in (record.failure, record.error, decision.error if isinstance(decision, Fail) else None):
         if error is not None:

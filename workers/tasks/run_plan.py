@@ -75,7 +75,7 @@ class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
             self.eventer.send(type, uuid=self.id, **fields)
 
     def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> None:
-        """The frames of a traceback hold their exception, so that only the collector of cycles would free both."""
+        """Let go of frames that hold what they raised. Only the collector of cycles would free them."""
         super().on_failure(exc_info, *args, **options)
         raised = exc_info.exception
         raised = raised.exc if isinstance(raised, ExceptionWithTraceback) else raised
