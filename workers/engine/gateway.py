@@ -13,7 +13,7 @@ from workers.breaker.rules import BreakerRules, Rejection
 from workers.drivers.registry import open_driver
 from workers.engine.call_metrics import repeated
 from workers.engine.calls import StepCalls
-from workers.engine.decisions import Fail, Snooze
+from workers.engine.decisions import Fail, Retry, Snooze
 from workers.engine.state_machine import StateMachine
 from workers.engine.terminal_errors import defect
 from workers.engine.traces import traced
@@ -84,7 +84,7 @@ class Gateway:
             self.driver,
             now_ms,
             self.observer,
-            repeats=repeated(record),
+            repeats=repeated(record) if record.attempts else None,
             patience_s=self.patience_s,
             not_after_s=self.not_after_s,
             in_flight=in_flight,
@@ -119,7 +119,8 @@ class Gateway:
             if record.state.final:
                 return Snooze(record, DEFECT_PAUSE_MS)
             decision = traced(defect(record, exc, calls.now_ms))
-        _let_go_of_frames(decision)
+        if isinstance(decision, Retry | Fail) or decision.record.error is not None:
+            _let_go_of_frames(decision)
         return decision
 
     def close(self) -> None:
