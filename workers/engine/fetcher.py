@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from dispatcher.errors import LedgerUnavailableError
 from dispatcher.ledger.leases import Denial, Lease
-from workers.engine.lease_keeper import MANY_HELD
 from workers.engine.loop import Loop
 
 if TYPE_CHECKING:
@@ -27,9 +26,6 @@ __all__ = ["Fetcher"]
 
 GROUP_S = 0.01
 """Between two calls, so that messages which arrive together are claimed together."""
-
-BUSY_GROUP_S = 0.03
-"""The same while this worker holds `MANY_HELD` leases, which are carried out first."""
 
 LONGEST_SLEEP_S = 0.5
 """Another process may park a plan meanwhile."""
@@ -107,7 +103,7 @@ class Fetcher(Loop):
             self.expect()
 
     def turn(self) -> float:
-        time.sleep(BUSY_GROUP_S if len(self._keeper) >= MANY_HELD else GROUP_S)
+        time.sleep(GROUP_S)
         named = list(self._named)[:MOST_NAMED]
         room = self._most_due - self._due_running
         limit = room if room >= self._most_due // 2 else 0  # a few at a time would cost a call each
