@@ -14,7 +14,7 @@ UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour history
-.PHONY: awaiting bench bench-growth bench-breaker bench-transport fuzz docs site wheel format lock upgrade clean
+.PHONY: awaiting bench budget bench-growth bench-breaker bench-transport fuzz docs site wheel format lock upgrade clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -32,6 +32,7 @@ help:
 	@echo "make bench-growth  what more plans in flight, more workers and larger observations cost: 12 minutes"
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
 	@echo "make bench-transport  what a call to an Executor costs, beside requests.Session"
+	@echo "make budget    what each part of a plan costs a worker in processor time: half a minute"
 	@echo "make guard     what a plan costs in round trips, calls and messages, within bounds"
 	@echo "make fuzz      100,000 answers that are none"
 	@echo "make docs      write anew what is made from code: openapi.yaml, errors, settings, commands, pictures"
@@ -122,6 +123,9 @@ guard: $(VENV)/.ready
 
 fuzz: $(VENV)/.ready
 	@PYTHONPATH=tests $(BIN)/python -m fuzz.responses
+
+budget: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.budget
 
 bench-transport: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.transport

@@ -456,7 +456,7 @@ def to_json(error: ExecutorClientError) -> str:
 
 def from_json(text: str) -> ExecutorClientError:
     """The error that `to_json` wrote. Raises `ValueError` for any other text."""
-    stored = pydantic_core.from_json(text)
+    stored = pydantic_core.from_json(text, cache_strings="keys")  # texts would be kept
     if not isinstance(stored, list) or not stored:
         raise ValueError("it must be a list of a name and arguments")
     return restore(stored[0], stored[1:])

@@ -100,7 +100,7 @@ def parse_json(text: bytes) -> Any:
     if text.count(b":") > MAX_NAMES:
         raise ValueError(f"it has more than {MAX_NAMES:,} names in objects")
     json = text.removeprefix(BYTE_ORDER_MARK)
-    value = jiter.from_json(json, allow_inf_nan=False, catch_duplicate_keys=True)
+    value = jiter.from_json(json, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
     if _has_infinity(value):
         raise ValueError("it has a number that is too large")
     return value

@@ -12,7 +12,7 @@ import ssl
 from collections import deque
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -123,14 +123,8 @@ class HttpTransport:
     def _send(self, request: requests.PreparedRequest, within_s: float) -> Answer:
         call = f"{request.method} {_shown(request.url or '')}"
         connect_s, read_s = (max(min(each, within_s), SHORTEST_WAIT_S) for each in self._timeouts)
-        options: dict[str, Any] = {
-            "timeout": (connect_s, read_s),
-            "stream": True,
-            "allow_redirects": False,
-            "proxies": self._proxies,
-        }
         try:
-            with self._session() as session, session.send(request, **options) as response:
+            with self._session() as session, session.exchange(request, (connect_s, read_s)) as response:
                 body = self._read(call, response)
         except (OSError, HTTPError) as exc:  # an error of requests is an OSError
             raise _no_answer(call, exc) from exc

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from dispatcher.errors import LedgerRefusedError
 from dispatcher.ledger.leases import Settlement, Standing
 from workers.engine.decisions import Complete, Fail, Release, Retry, Snooze
+from workers.engine.lease_keeper import MANY_HELD
 from workers.engine.loop import Loop
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["Completer"]
 
 GROUP_COMMIT_S = 0.01
+BUSY_COMMIT_S = 0.03
+"""The same while the worker holds `MANY_HELD` leases, unless a thread waits for an answer."""
+
 MOST_AT_ONCE = 200
 MOST_BYTES = 4_000_000
 RETRY_GRACE_MS = 5_000
@@ -85,11 +89,16 @@ class Completer(Loop):
         self._counting = threading.Lock()
         self._unanswered = 0
         self._ended = False
+        self._awaited = threading.Event()
+        """Whether a thread waits for an answer."""
 
     def settle(self, lease: Lease, execution: Execution) -> Future[Standing]:
         """Have the decision stored; how the ledger will answer."""
-        settlement = self._settlement(lease, execution.decision)
-        return self._put(_Item(settlement, lease.record.executor, execution))
+        decision = execution.decision
+        answer = self._put(_Item(self._settlement(lease, decision), lease.record.executor, execution))
+        if isinstance(decision, Retry | Fail):
+            self._awaited.set()
+        return answer
 
     def release(self, lease: Lease) -> Future[Standing]:
         """Give back a lease whose step was not begun: the plan is due at once."""
@@ -173,6 +182,9 @@ class Completer(Loop):
         if first is None:
             return []
         time.sleep(GROUP_COMMIT_S)
+        if len(self._keeper) >= MANY_HELD:
+            self._awaited.wait(BUSY_COMMIT_S - GROUP_COMMIT_S)
+        self._awaited.clear()
         batch, size = [first], first.settlement.size
         while len(batch) < MOST_AT_ONCE and size < MOST_BYTES:
             try:

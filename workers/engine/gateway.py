@@ -13,7 +13,7 @@ from workers.breaker.rules import BreakerRules, Rejection
 from workers.drivers.registry import open_driver
 from workers.engine.call_metrics import repeated
 from workers.engine.calls import StepCalls
-from workers.engine.decisions import Snooze
+from workers.engine.decisions import Fail, Retry, Snooze
 from workers.engine.state_machine import StateMachine
 from workers.engine.terminal_errors import defect
 from workers.engine.traces import traced
@@ -84,7 +84,7 @@ class Gateway:
             self.driver,
             now_ms,
             self.observer,
-            repeats=repeated(record),
+            repeats=repeated(record) if record.attempts else None,
             patience_s=self.patience_s,
             not_after_s=self.not_after_s,
             in_flight=in_flight,
@@ -113,18 +113,29 @@ class Gateway:
         """Take one step, as far as the breaker's answer allows. No exception comes out of it."""
         try:
             rejection = answer if isinstance(answer, Rejection) else None
-            return traced(self.runner.advance(record, calls, rejection))
+            decision = traced(self.runner.advance(record, calls, rejection))
         except Exception as exc:
             logger.exception("plan %s: a defect in the worker ends it", record.id)
             if record.state.final:
                 return Snooze(record, DEFECT_PAUSE_MS)
-            return traced(defect(record, exc, calls.now_ms))
+            decision = traced(defect(record, exc, calls.now_ms))
+        if isinstance(decision, Retry | Fail) or decision.record.error is not None:
+            _let_go_of_frames(decision)
+        return decision
 
     def close(self) -> None:
         """Let go of all connections."""
         self.driver.close()
         if self.observer is not None:
             self.observer.close()
+
+
+def _let_go_of_frames(decision: Decision) -> None:
+    """Frames of a traceback hold its error. Only the collector of cycles would free them."""
+    record = decision.record
+    for error in (record.failure, record.error, decision.error if isinstance(decision, Fail) else None):
+        if error is not None:
+            error.with_traceback(None)
 
 
 def _longest_step_s(driver: Driver, observer: Observer | None) -> float:

@@ -12,7 +12,10 @@ from workers.engine.loop import Loop
 if TYPE_CHECKING:
     from dispatcher.ledger.leases import Lease, Leases
 
-__all__ = ["LeaseKeeper"]
+__all__ = ["MANY_HELD", "LeaseKeeper"]
+
+MANY_HELD = 16
+"""A worker that holds so many leases has work for more than the time of a group."""
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from billiard.einfo import ExceptionWithTraceback
 from celery import Task
 from celery.exceptions import InvalidTaskError, Reject
 from celery.worker.request import Request
@@ -72,6 +73,13 @@ class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 (the base class's)
         if type != "task-succeeded" and self.eventer and self.eventer.enabled:
             self.eventer.send(type, uuid=self.id, **fields)
+
+    def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> None:
+        """Let go of frames that hold what they raised. Only the collector of cycles would free them."""
+        super().on_failure(exc_info, *args, **options)
+        raised = exc_info.exception
+        raised = raised.exc if isinstance(raised, ExceptionWithTraceback) else raised
+        raised.with_traceback(None)
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Kombu's event loop starts at most 10 tasks with an eta in a turn, and may sleep before the next."""
@@ -154,7 +162,7 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
 
     def _retry(self, cause: ExecutorClientError, after_s: float) -> str:
         try:
-            raise self.retry(exc=cause, countdown=after_s)
+            raise self.retry(exc=cause, countdown=after_s, throw=False)  # one frame less to copy
         except Reject as exc:
             logger.warning("plan %s: its retry could not be sent, it begins later: %s", self.request.id, exc)
             return "the plan is retried without a message"
