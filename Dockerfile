@@ -21,4 +21,4 @@ RUN chmod -R a+rX . && pip install --no-deps --no-build-isolation .
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dispatcher
 USER dispatcher
 
-CMD ["celery", "--app", "workers.app", "worker", "--loglevel", "INFO"]
+CMD ["celery", "--app", "dispatcher.worker_app", "worker", "--loglevel", "INFO"]

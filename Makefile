@@ -13,8 +13,9 @@ QUIETLY = sh -c 'said=$$("$$@" 2>&1) || { echo "$$said"; exit 1; }' --
 UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour
-.PHONY: dead-man executor-load bench bench-growth bench-breaker bench-transport fuzz docs format lock upgrade clean
+.PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour history
+.PHONY: awaiting dead-man executor-load bench budget bench-growth bench-breaker bench-transport fuzz docs site wheel
+.PHONY: format lock upgrade clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -27,14 +28,19 @@ help:
 	@echo "make calibrate  40 plans through Envoy with real traffic: what was observed beside what was counted"
 	@echo "make misbehaviour  200 plans and an Executor that does something wrong with each"
 	@echo "make in-flight  what many plans in flight cost, and how long a killed worker or Redis delays them"
+	@echo "make awaiting  what 1,000 plans awaited in one asyncio process cost: connections, blocks of its loop, memory"
 	@echo "make retries   how late retries begin, and what 6,000 of them leave in a worker's memory"
+	@echo "make history   how fast the first page of 100,000 plans is, and what their index costs"
 	@echo "make bench     side by side with Taskiq, Dramatiq and plain Celery: 20 minutes, writes docs/performance.md"
 	@echo "make bench-growth  what more plans in flight, more workers and larger observations cost: 12 minutes"
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
 	@echo "make bench-transport  what a call to an Executor costs, beside requests.Session"
+	@echo "make budget    what each part of a plan costs a worker in processor time: half a minute"
 	@echo "make guard     what a plan costs in round trips, calls and messages, within bounds"
 	@echo "make fuzz      100,000 answers that are none"
-	@echo "make docs      write anew what is made from code: executor/openapi.yaml, docs/errors.md"
+	@echo "make docs      write anew what is made from code: openapi.yaml, errors, settings, commands, pictures"
+	@echo "make site      the pages in docs/ as a site: open site/index.html"
+	@echo "make wheel     build wheel and source package into dist/, and check both"
 	@echo "make format    format the code"
 	@echo "make lock      write requirements/ anew after a change of pyproject.toml"
 	@echo "make upgrade   the same with the newest version of everything"
@@ -78,9 +84,9 @@ check: $(VENV)/.ready
 	@$(BIN)/mypy --no-error-summary
 	@$(QUIETLY) $(BIN)/lint-imports --no-logo
 	@$(QUIETLY) $(BIN)/deptry .
-	@$(QUIETLY) $(UNDECLARED) executor,flower,examples,bench,dev dispatcher
-	@$(QUIETLY) $(UNDECLARED) executor,flower,otel,embedded,examples,bench,dev workers conformance
-	@$(QUIETLY) $(UNDECLARED) flower,otel,embedded,examples,bench,dev executor
+	@$(QUIETLY) $(UNDECLARED) executor,flower,examples,bench,docs,dev dispatcher
+	@$(QUIETLY) $(UNDECLARED) executor,flower,otel,embedded,data,all,examples,bench,docs,dev workers conformance
+	@$(QUIETLY) $(UNDECLARED) flower,otel,embedded,data,all,examples,bench,docs,dev executor
 
 campaign: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000 --peer
@@ -103,6 +109,12 @@ in-flight: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.in_flight
 	@$(BIN)/python -m benchmarks.small_worker
 
+history: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.history
+
+awaiting: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.awaiting
+
 retries: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.retries
 
@@ -121,12 +133,31 @@ guard: $(VENV)/.ready
 fuzz: $(VENV)/.ready
 	@PYTHONPATH=tests $(BIN)/python -m fuzz.responses
 
+budget: $(VENV)/.ready
+	@$(BIN)/python -m benchmarks.budget
+
 bench-transport: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.transport
 
 docs: $(VENV)/.ready
 	@$(BIN)/python -m executor.openapi > executor/openapi.yaml
 	@$(BIN)/python -m dispatcher.cli.error_reference > docs/errors.md
+	@$(BIN)/python -m dispatcher.cli.column_reference > docs/columns.md
+	@$(BIN)/python -m dispatcher.settings.reference > docs/settings.md
+	@$(BIN)/python -m docs.tools.command_reference > docs/cli.md
+	@$(BIN)/python -m docs.tools.pictures
+
+# Warnings are errors. The theme's own, about another product, is no concern of these pages.
+site: $(VENV)/.ready
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html"
+
+wheel: $(VENV)/.ready
+	@rm -rf dist
+	@$(QUIETLY) $(BIN)/python -m hatchling build
+	@$(QUIETLY) $(BIN)/twine check --strict dist/*
+	@$(QUIETLY) $(BIN)/check-wheel-contents dist/*.whl
+	@ls dist
 
 format: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet --fix .

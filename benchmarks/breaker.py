@@ -2,7 +2,7 @@
 
 `python -m benchmarks.breaker`. All run in this process, in turns, on one real Redis:
 
-    round trips, µs   what a guarded call costs beside the call itself. Ours is guarded within a step of a
+    round trips, µs   what a guarded call costs besides the call itself. Ours is guarded within a step of a
                       plan, which calls Redis anyway: its cost is that of a step with the breaker less that of
                       a step without. Not in the score: ours as a context manager, without a step
     calls             let through to a dead Executor (threshold 5) by W workers that begin together and go on
@@ -100,7 +100,7 @@ class Cost:
 def main() -> None:
     """Measure and print a table. Exit code 1 unless ours is ahead in every row."""
     logging.disable(logging.CRITICAL)
-    completer.GROUP_COMMIT_S = 0.0  # a step that is measured alone waits for no others
+    completer.GROUP_COMMIT_S = 0.0  # a step that is measured by itself waits for no others
     with stage() as made:
         url = made.redis_url
         contenders: list[Contender] = [InStep(url), Pybreaker(url), Purgatory(url)]

@@ -1,4 +1,4 @@
-"""Calibration: what observations say, beside what really happened.
+"""Calibration: what observations say, compared with what really happened.
 
 `python -m benchmarks.calibrate`. A real worker carries out 40 plans on the reference Executor, and its Envoy
 has real traffic. Clients note what became of each request, the service counts arrivals, and Envoy itself is
@@ -15,11 +15,11 @@ The 95 % interval of the error rate should hold the share that was set: an abort
 is one that takes longer than its client waits. With `--slow-data-plane` the Executor is a stub whose data
 plane polls every 5 s. Then each fault must also have been in force only while its target was reserved for it.
 In three of its lanes the control plane learns nothing of the data plane, as that of the policy API. There the
-worker's probe observes, and the data plane notes what came of its requests.
+worker's probe observes, and the data plane records the outcomes of its requests.
 
 It takes about two minutes, and a machine that does nothing else: a latency of 1 ms is measured to 2 ms. Exit
-code 1 if more than two plans are outside, if fewer than 34 intervals of 40 hold, or if a fault was in
-force outside of its reservation.
+code 1 if more than two plans are outside, or fewer than 34 intervals of 40 hold. A fault that was in force
+outside of its reservation also counts.
 """
 
 from __future__ import annotations
@@ -101,14 +101,14 @@ def with_slow_data_plane(lanes: Sequence[Lane]) -> bool:
 
 
 def start_worker(made: Stage, more: dict[str, str]) -> None:
-    """One worker, ready, with these settings beside the stage's."""
+    """One worker, ready, with these settings besides the stage's."""
     made.add_workers([celery_worker("workers.app", 0, made.environment | more)])
     with make_celery(made.settings) as app:
         made.wait_for_workers(app)
 
 
 def report(run: Run, lanes: Sequence[Lane], service_port: int, name: str) -> bool:
-    """Carry out the lanes and print what came of them; whether that is good enough."""
+    """Carry out the lanes and print the outcomes; whether that is good enough."""
     rows = uvloop.run(run.rows(lanes, service_port))
     print(HEAD)
     for row in rows:

@@ -77,7 +77,7 @@ def main() -> None:
     print(f"seed {options.seed}", flush=True)
     with stage(counting=True, appendfsync="always") as made:
         campaign = run_peer if options.peer else run_dispatcher
-        counts = campaign(made, options, random.Random(options.seed))  # noqa: S311 (chaos is no secret)
+        counts = campaign(made, options, random.Random(options.seed))  # noqa: S311 (chaos is not a secret)
         ended, logs = made.workers_ended, made.logs()
     if ended:
         print(f"workers have ended by themselves, {ended} times" + ("" if options.peer else f":\n{logs}"))

@@ -1,4 +1,4 @@
-"""An Executor that injects nothing, remembers everything, and misbehaves when it is told to.
+"""An Executor that injects nothing, remembers everything, and misbehaves on demand.
 
 `python -m benchmarks.counting_executor PORT JOURNAL`. The journal has a line of JSON for each fault that was
 applied or stopped; it is read again at the start, so that a killed Executor knows its faults when it is back.
@@ -38,7 +38,7 @@ class Fault:
 
 
 class Journal:
-    """All faults, on disk before anybody hears of them."""
+    """All faults, on disk before any caller learns of them."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

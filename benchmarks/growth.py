@@ -1,6 +1,6 @@
 """How this project's cost grows: with plans in flight, worker processes and the size of observations.
 
-`python -m benchmarks.growth`. Writes its part of `docs/performance.md` and the curves beside it. Each point
+`python -m benchmarks.growth`. Writes its part of `docs/performance.md` and the curves next to it. Each point
 is one run with workers and a Redis of its own.
 """
 

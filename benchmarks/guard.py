@@ -64,7 +64,7 @@ BOUNDS = {
 }
 """The most of each that one plan may take, workers and submitter together; of functions, one step.
 
-All but the own functions are those of redis-py and other libraries, which are used as they are.
+All except the own functions are those of redis-py and other libraries, which are used as they are.
 """
 
 MARGIN = {"http_calls": 0.005, "messages": 0.0}
@@ -80,7 +80,7 @@ class Costs:
     commands: Counter[str]
 
     def of_each(self, earlier: Costs, plans: int) -> dict[str, float]:
-        """What each of so many plans has cost since then."""
+        """What each of `plans` plans has cost since then."""
         line, commands = self.redis_line - earlier.redis_line, self.commands - earlier.commands
         spent = {
             "redis_round_trips": line.round_trips,
@@ -155,14 +155,14 @@ def redis_url(tap: Tap) -> str:
 def functions_called() -> dict[str, float]:
     """Python functions that one step of the engine calls, of all code and of ours. A plan has two steps.
 
-    The driver is a fake, so that the count holds whatever HTTP library is installed.
+    The driver is a fake, so that the count holds for any installed HTTP library.
     """
     with stage() as made:
         steps = Steps(made.settings, ExecutorClientConfig(), ScriptedDriver())
         steps.begin(steps.submit(1))  # loads the scripts
         ids = steps.submit(STEPS_COUNTED)
         begun = calls_of(lambda: steps.begin(ids))
-        time.sleep(1.1)  # for so long the faults last
+        time.sleep(1.1)  # how long the faults last
         ended = calls_of(lambda: steps.go_on(STEPS_COUNTED + 1))
         steps.close()
     return {name: (begun[name] / STEPS_COUNTED + ended[name] / (STEPS_COUNTED + 1)) / 2 for name in begun}

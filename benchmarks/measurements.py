@@ -268,6 +268,6 @@ def settle(stage: Stage) -> None:
 
 
 def victim(stage: Stage) -> int:
-    """The worker process that has worked most, which is none that merely starts others."""
+    """The worker process that has worked most, which is not one that merely starts others."""
     spent = {pid: cpu for worker in stage.workers for pid, cpu in worker.cpu_s_by_process().items()}
     return max(spent, key=lambda pid: spent[pid])

@@ -1,7 +1,7 @@
 """Misbehaviour: 200 plans, and an Executor that does something wrong with each.
 
 `python -m benchmarks.misbehaviour`. Each plan must end with an observation whose doubts name what was done,
-or with a typed error that says so; `ACCEPTED` has both. A plan that ends otherwise is unnoticed. Beside them
+or with a typed error that says so; `ACCEPTED` has both. A plan that ends otherwise is unnoticed. Another
 20 plans are treated well, and must have a true observation without a doubt. Exit code 1 if a plan is
 unnoticed, or if one of those 20 is in doubt. The same seed gives the same misdeeds.
 """
@@ -84,7 +84,7 @@ OPTIONS = {
     f"{EXECUTOR}MAX_LOG_BYTES": "5000",
     f"{EXECUTOR}INITIAL_RETRY_DELAY_SEC": "0.2",
     f"{EXECUTOR}MAX_RETRY_DELAY_SEC": "1",
-    # One plan's misdeed must not be another one's excuse.
+    # One plan's misdeed must not excuse another plan.
     f"{EXECUTOR}CIRCUIT_BREAKER_ENABLED": "false",
     f"{EXECUTOR}RETRY_BUDGET_ENABLED": "false",
 }
@@ -135,7 +135,7 @@ class Ended:
 
 
 def main() -> None:
-    """Carry out the plans, print, and exit with 1 if one looks normal, or a good one does not."""
+    """Carry out the plans, print, and exit with 1 if one seems normal, or a good one does not."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.misbehaviour", description=__doc__)
     parser.add_argument("--plans", type=int, default=PLANS)
     parser.add_argument("--seed", type=int, default=18)

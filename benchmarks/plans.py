@@ -11,7 +11,7 @@ __all__ = ["api", "body", "number_of", "plan"]
 
 
 def plan(number: int, duration_s: int = 1, prefix: str = "/plan") -> FaultPlan:
-    """Plan `number`. Its target's path begins with `prefix`, by which an Executor may tell plans apart."""
+    """Plan `number`. Its target's path begins with `prefix`, by which an Executor may distinguish plans."""
     return FaultPlan.model_validate(
         {
             "service": "Target",

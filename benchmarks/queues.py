@@ -1,7 +1,7 @@
 """This project, side by side with what a user would choose instead.
 
-`python -m benchmarks.queues`. Each contender carries out the same plans (apply, wait, status, metrics, result
-back to the submitter) with two worker processes, against the same stub Executor and a fresh Redis for each
+`python -m benchmarks.queues`. Each contender carries out the same plans: apply, wait, status, metrics, result
+back to the submitter. It has two worker processes, against the same stub Executor and a fresh Redis for each
 run. Rounds alternate in the order A B B A, because a run right after Taskiq loses about a tenth. Figures are
 medians; ratios are medians of each round's ratio. Writes its part of `docs/performance.md`, unless `--quick`.
 Exit code 1 if a bound is broken.

@@ -105,7 +105,7 @@ class Steps:
         return self._carry_out([each for each in fetched.named if isinstance(each, Lease)])
 
     def go_on(self, limit: int) -> list[Decision]:
-        """Carry out the next step of so many due plans."""
+        """Carry out the next step of this many due plans."""
         return self._carry_out(self._leases.fetch([], limit).due)
 
     def _carry_out(self, leases: Sequence[Lease]) -> list[Decision]:

@@ -1,4 +1,4 @@
-"""What a call to an Executor costs this process, beside plain `requests.Session.get`.
+"""What a call to an Executor costs this process, compared with plain `requests.Session.get`.
 
 `python -m benchmarks.transport`. CPU time, not wall time: blocks of calls in turns, the same answers from the
 same server. Both sides are requests. Ours sends copies of a prepared request and reads no environment, which

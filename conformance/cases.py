@@ -25,7 +25,7 @@ def _invalid() -> Iterator[tuple[str, Callable[[Subject], object]]]:
     """What must be refused, and its body."""
     yield "a body that is not JSON", lambda _: b"{"
     yield "an empty body", lambda _: b""
-    yield "a body that is no object", lambda _: [1]
+    yield "a body that is not an object", lambda _: [1]
     for name in ("service", "api", "fault_type", "percentage", "duration_seconds", "fault_config"):
         yield f"an apply without {name}", lambda subject, name=name: subject.body(**{name: None})  # type: ignore[misc]
     for message, changes in (

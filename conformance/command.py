@@ -106,7 +106,7 @@ def conformance(  # noqa: PLR0913 (each is an option of the command line)
 
 
 def _options(given: list[str]) -> dict[str, Any]:
-    """`NAME=VALUE` each. A value that is no JSON is text."""
+    """`NAME=VALUE` each. A value that is not JSON is text."""
     options: dict[str, Any] = {}
     for each in given:
         name, equals, value = each.partition("=")

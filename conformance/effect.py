@@ -100,7 +100,7 @@ class Measurement:
     """An abort of 100 % on the path that is probed. Its duration is replaced."""
 
     probe: Callable[[], int]
-    """Sends one request to the target and returns the status of the answer. 0 is no answer."""
+    """Sends one request to the target and returns the status of the answer. 0 means no answer."""
 
     within_s: float
     """How long the effect of an apply, a stop or an end is waited for, in seconds."""
@@ -202,6 +202,6 @@ class Measurement:
         return self.probe()
 
     def _clean_up(self, apply_id: str) -> None:
-        """Ask for the fault's end, also after an error."""
+        """Ask for the fault's end, even after an error."""
         with suppress(ExecutorClientError):
             self.driver.stop(apply_id)

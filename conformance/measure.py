@@ -6,13 +6,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-
 from conformance.effect import Effect, Measurement, Round
 from dispatcher.errors import ExecutorClientError, InvalidSettingsError
 from dispatcher.models import FaultPlan, FaultType
 from dispatcher.settings.executors import Endpoint
-from dispatcher.settings.validation import problems_of
 from workers.drivers.registry import open_driver
 from workers.drivers.transport import HttpTransport
 from workers.shield import shield
@@ -41,8 +38,8 @@ class ProbedPath:
         try:
             parts = urlsplit(probe)
             endpoint = Endpoint.model_validate({"base_url": parts._replace(path="").geturl(), **times})
-        except ValidationError as exc:
-            raise _no_probe("; ".join(problem for _, problem in problems_of(exc))) from exc
+        except InvalidSettingsError as exc:
+            raise _no_probe("; ".join(problem for _, problem in exc.problems)) from exc
         except ValueError as exc:
             raise _no_probe("must be a URL such as http://payment:8080/api/v1/pay") from exc
         self.path = parts.path or "/"
@@ -68,7 +65,7 @@ class ProbedPath:
 def measured(
     config: ExecutorClientConfig, path: ProbedPath, rounds: int, within_s: float, tell: Callable[[str], None]
 ) -> Effect:
-    """Measure the Executor in so many rounds. `tell` gets a line for each.
+    """Measure the Executor in this many rounds. `tell` gets a line for each.
 
     Raises `InvalidSettingsError` for a driver or options that do not exist, and `ExecutorClientError`.
     """
@@ -95,8 +92,8 @@ def checked(kind: type[T], fields: Mapping[str, object]) -> T:
     """The settings of this kind. Raises `InvalidSettingsError`."""
     try:
         return kind.model_validate(fields)
-    except ValidationError as exc:
-        raise InvalidSettingsError("invalid arguments", problems_of(exc)) from exc
+    except InvalidSettingsError as exc:
+        raise InvalidSettingsError("invalid arguments", [list(each) for each in exc.problems]) from exc
 
 
 def _no_probe(problem: str) -> InvalidSettingsError:

@@ -42,7 +42,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a run."""
+    """The outcome of a run."""
 
     executor: str
     """Its URL."""

@@ -66,7 +66,7 @@ class Subject:
     _run: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
 
     def body(self, **changes: Any) -> dict[str, Any]:
-        """A valid apply for a target of its own, but for the changes. None takes a field away."""
+        """A valid apply for a target of its own, except for the changes. None takes a field away."""
         fields: dict[str, Any] = {
             "service": self.service,
             "api": f"{self.prefix}/{self._run}/{next(self._numbers)}",

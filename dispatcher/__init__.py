@@ -4,6 +4,7 @@ from dispatcher.client import Dispatcher
 from dispatcher.effects import Effect, effect_of, wilson_interval
 from dispatcher.errors import (
     CircuitOpenError,
+    DispatcherClosedError,
     DispatchHaltedError,
     ExecutorClientError,
     ExecutorConnectionError,
@@ -11,6 +12,7 @@ from dispatcher.errors import (
     ExecutorRejectedError,
     ExecutorServerError,
     ExecutorTimeoutError,
+    ExtraMissingError,
     FaultFailedError,
     FaultInDoubtError,
     FaultLostError,
@@ -20,6 +22,7 @@ from dispatcher.errors import (
     LedgerRefusedError,
     LedgerUnavailableError,
     MetricsNotReadyError,
+    PartlySubmittedError,
     PlanCancelledError,
     PlanConflictError,
     PlanExpiredError,
@@ -27,10 +30,12 @@ from dispatcher.errors import (
     RecordUnreadableError,
     ResultTimeoutError,
 )
-from dispatcher.handles import PlanBatch, PlanHandle
+from dispatcher.handles import PlanHandle
+from dispatcher.history import Filters, HistoryPage
 from dispatcher.interface import ExecutorClient
 from dispatcher.models import ActiveFault, ConflictPolicy, FaultPlan, FaultType, Health, PlanState, PlanStatus
 from dispatcher.observations import Doubt, Figures, RawObservation
+from dispatcher.plan_batch import PlanBatch
 from dispatcher.settings.executors import ExecutorClientConfig, OnDoubt, OnOpen, RetryStrategy
 from dispatcher.settings.settings import Settings, load_settings
 from dispatcher.telemetry.metrics import ExecutorClientMetrics
@@ -41,6 +46,7 @@ __all__ = [
     "ConflictPolicy",
     "DispatchHaltedError",
     "Dispatcher",
+    "DispatcherClosedError",
     "Doubt",
     "Effect",
     "ExecutorClient",
@@ -52,6 +58,7 @@ __all__ = [
     "ExecutorRejectedError",
     "ExecutorServerError",
     "ExecutorTimeoutError",
+    "ExtraMissingError",
     "FaultFailedError",
     "FaultInDoubtError",
     "FaultLostError",
@@ -59,7 +66,9 @@ __all__ = [
     "FaultType",
     "FaultUnobservedError",
     "Figures",
+    "Filters",
     "Health",
+    "HistoryPage",
     "InvalidPlanError",
     "InvalidSettingsError",
     "LedgerRefusedError",
@@ -67,6 +76,7 @@ __all__ = [
     "MetricsNotReadyError",
     "OnDoubt",
     "OnOpen",
+    "PartlySubmittedError",
     "PlanBatch",
     "PlanCancelledError",
     "PlanConflictError",

@@ -1,50 +1,51 @@
-"""The Recommender's side: submit plans, and get their observations."""
+"""The Recommender's side: submit plans, and get their observations, in threads and in asyncio."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
-from dispatcher.errors import RecordUnreadableError, ResultTimeoutError
-from dispatcher.handles import Access, PlanBatch, PlanHandle
+from dispatcher.access import Access
+from dispatcher.batches import GrowingBatch, pages_of, submit_all
+from dispatcher.errors import ExecutorClientError, RecordUnreadableError, ResultTimeoutError
+from dispatcher.handles import PlanHandle
 from dispatcher.interface import ExecutorClient
-from dispatcher.ledger.ledger import connect, target_of
-from dispatcher.ledger.moments import moment_of
+from dispatcher.ledger.exchanges import drive
 from dispatcher.ledger.record import budget_ms
-from dispatcher.ledger.waits import AsyncWaiter, Waiter, first_of, pages
-from dispatcher.models import ActiveFault, ConflictPolicy, Health, PlanState
-from dispatcher.printable import printable
+from dispatcher.ledger.waits import first_of
+from dispatcher.models import ConflictPolicy, Health
+from dispatcher.operations import Operations
 from dispatcher.settings.settings import Settings, load_settings
-from dispatcher.submissions import Door, Take, new_batch_id, submitting
-from dispatcher.tasks.app import make_celery
-from dispatcher.tasks.messages import Publisher
-from dispatcher.tasks.results import ResultCodec
-from dispatcher.telemetry.metrics import ExecutorClientMetrics, executor_counts
+from dispatcher.submissions import Take, new_batch_id, submitting
 from dispatcher.telemetry.traces import TRACER, describe, describe_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterable, Iterable, Sequence
     from datetime import datetime
 
-    from dispatcher.errors import ExecutorClientError
-    from dispatcher.ledger.ledger import Submission
-    from dispatcher.ledger.record import PlanRecord
-    from dispatcher.models import FaultPlan, PlanStatus
+    from dispatcher.ledger.submission import Submission
+    from dispatcher.models import FaultPlan
     from dispatcher.observations import RawObservation
+    from dispatcher.plan_batch import PlanBatch
     from dispatcher.submissions import Publish
 
 __all__ = ["Dispatcher"]
 
+STOPPED_WAITING = "its submitter stopped waiting"
+
 logger = logging.getLogger(__name__)
 
 
-class Dispatcher(ExecutorClient):
+class Dispatcher(Operations, ExecutorClient):
     """Hands fault plans to the worker fleet.
 
-    Safe to share between threads. Use it as a context manager, or call `close`.
+    Safe to share between threads, and between event loops. All tasks of an event loop share two connections
+    to Redis, however many plans they await. Use it as a context manager (`with`, or `async with`), or call
+    `close` or `aclose`.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -52,18 +53,7 @@ class Dispatcher(ExecutorClient):
 
         Raises `InvalidSettingsError`. Nothing is sent yet.
         """
-        self._settings = settings or load_settings()
-        self._celery = make_celery(self._settings)
-        self._door = Door(self._settings)
-        self._ledger = connect(self._settings)
-        self._publisher = Publisher(self._celery)
-        self._warned_of: set[str] = set()
-        self._access = Access(
-            self._ledger,
-            ResultCodec(self._celery),
-            Waiter(self._settings),
-            AsyncWaiter(self._settings),
-        )
+        super().__init__(Access(settings or load_settings()))
 
     def __enter__(self) -> Self:
         return self
@@ -71,12 +61,22 @@ class Dispatcher(ExecutorClient):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
     def close(self) -> None:
-        """Close all connections. Plans that were submitted go on."""
-        self._access.waiter.close()
-        self._ledger.close()
-        self._publisher.close()
-        self._celery.close()
+        """Close all connections. Plans that were submitted go on.
+
+        Calls that wait meanwhile, in other threads or in event loops, raise `DispatcherClosedError`.
+        """
+        self._access.close()
+
+    async def aclose(self) -> None:
+        """`close`, for asyncio."""
+        await self._access.aclose()
 
     @TRACER.start_as_current_span("submit", kind=SpanKind.PRODUCER)
     def submit(
@@ -88,6 +88,7 @@ class Dispatcher(ExecutorClient):
         expires: float | None = None,
         executor: str = "default",
         conflict_policy: ConflictPolicy | str | None = None,
+        tags: Iterable[str] = (),
     ) -> PlanHandle:
         """Hand the plan over. It is durable, and will end, once this has returned.
 
@@ -96,46 +97,97 @@ class Dispatcher(ExecutorClient):
         `expires` is how many seconds it may wait for a worker and its target (no limit if absent); past that
         it ends with `PlanExpiredError` and is never applied. `executor` is a name from the configuration.
         `conflict_policy` says what to do if another plan has the target: `queue` (if absent), `reject` or
-        `allow`.
+        `allow`. `tags` are up to 16 words by which `history` finds the plan: letters, digits and `. _ - : =`,
+        at most 64 long. A plan that is known already keeps its tags.
 
         Raises `InvalidPlanError`, `PlanConflictError`, `DispatchHaltedError`, `LedgerUnavailableError`.
         """
-        options = self._door.options(timeout_sec, expires, executor, conflict_policy)
+        options = self._door.options(timeout_sec, expires, executor, conflict_policy, tags)
         submission = self._door.one(plan, plan_id, options)
         describe_plan(submission.plan_id, executor, plan)
         [refusal] = self._submit([submission])
-        if refusal is not None:
-            raise refusal
-        return self.handle(submission.plan_id)
+        return self._taken(submission, refusal)
+
+    @TRACER.start_as_current_span("submit", kind=SpanKind.PRODUCER)
+    async def submit_async(
+        self,
+        plan: FaultPlan,
+        *,
+        plan_id: str | None = None,
+        timeout_sec: float | None = None,
+        expires: float | None = None,
+        executor: str = "default",
+        conflict_policy: ConflictPolicy | str | None = None,
+        tags: Iterable[str] = (),
+    ) -> PlanHandle:
+        """`submit`, for asyncio. What many tasks submit at once goes in a few round trips.
+
+        If the task is cancelled, the plan is submitted or it is not: never in part. With a `plan_id` the call
+        can be repeated. Raises `DispatcherClosedError` too.
+        """
+        options = self._door.options(timeout_sec, expires, executor, conflict_policy, tags)
+        submission = self._door.one(plan, plan_id, options)
+        describe_plan(submission.plan_id, executor, plan)
+        session = await self._access.session()
+        return self._taken(submission, await session.submit(submission))
 
     @TRACER.start_as_current_span("submit", kind=SpanKind.PRODUCER)
     def submit_many(
         self,
         plans: Iterable[FaultPlan],
         *,
+        plan_ids: Iterable[str] | None = None,
         timeout_sec: float | None = None,
         expires: float | None = None,
         executor: str = "default",
         conflict_policy: ConflictPolicy | str | None = None,
+        tags: Iterable[str] = (),
     ) -> PlanBatch:
         """Hand many plans over, some hundred with each call to Redis. `plans` may be a generator.
 
         The options are those of `submit`. A plan that is refused does not keep the others from going: its
         handle in the batch has ended, and its `result` raises why.
 
-        Raises `InvalidPlanError` (an option), `LedgerUnavailableError` (some of the plans may have gone).
-        """
-        options, batch = self._door.options(timeout_sec, expires, executor, conflict_policy), new_batch_id()
-        handles: list[PlanHandle] = []
-        for page in self._door.many(plans, batch, options):
-            for submission, refusal in zip(page, self._submit(page), strict=True):
-                handles.append(PlanHandle(submission.plan_id, self._access, refusal))
-        describe(batch=batch, executor=executor, plans=len(handles))
-        return PlanBatch(batch, handles, self._access)
+        `plan_ids` has an id for each plan. The same plans under the same ids are the same plans: they belong
+        to both batches, and both complete. With `plan_ids`, or if `plans` is a list, all is read and checked
+        before the first plan is submitted. Another iterable is read page by page, and submitted meanwhile.
 
-    def handle(self, plan_id: str) -> PlanHandle:
-        """A handle on a plan that was submitted here or anywhere else. Nothing is checked yet."""
-        return PlanHandle(plan_id, self._access)
+        Raises `InvalidPlanError` (an option, an id, something that is not a plan) or `LedgerUnavailableError`
+        if nothing was submitted. Raises `PartlySubmittedError` if plans were submitted before such an error,
+        or before one that the iterable raised.
+        """
+        options = self._door.options(timeout_sec, expires, executor, conflict_policy, tags)
+        with GrowingBatch(new_batch_id(), self._access) as growing:
+            for page in self._door.many(plans, growing.id, options, plan_ids):
+                growing.ask(page)
+                if (trouble := growing.answered(self._submit(page))) is not None:
+                    raise trouble
+        return _described(growing.batch(), executor)
+
+    @TRACER.start_as_current_span("submit", kind=SpanKind.PRODUCER)
+    async def submit_many_async(
+        self,
+        plans: Iterable[FaultPlan] | AsyncIterable[FaultPlan],
+        *,
+        plan_ids: Iterable[str] | None = None,
+        timeout_sec: float | None = None,
+        expires: float | None = None,
+        executor: str = "default",
+        conflict_policy: ConflictPolicy | str | None = None,
+        tags: Iterable[str] = (),
+    ) -> PlanBatch:
+        """`submit_many`, for asyncio. `plans` may be an asynchronous iterable: each goes as it comes.
+
+        With `plan_ids`, an asynchronous iterable is read to its end first. If the task is cancelled, some of
+        the plans may have gone.
+        """
+        options = self._door.options(timeout_sec, expires, executor, conflict_policy, tags)
+        session = await self._access.session()
+        with GrowingBatch(new_batch_id(), self._access) as growing:
+            pages = pages_of(self._door, plans, growing.id, options, plan_ids)
+            if (trouble := await submit_all(session, pages, growing)) is not None:
+                raise trouble
+        return _described(growing.batch(), executor)
 
     def apply_and_observe(
         self, plan: FaultPlan, timeout_sec: float = 30.0, start_time: datetime | str | None = None
@@ -148,18 +200,38 @@ class Dispatcher(ExecutorClient):
         """
         plan = plan.starting_at(start_time)
         handle = self.submit(plan, timeout_sec=timeout_sec, expires=timeout_sec)
-        wait_sec = timeout_sec + budget_ms(plan, round(timeout_sec * 1000)) / 1000
-        if plan.start_time is not None:
-            wait_sec += max(0.0, plan.start_time.timestamp() - self._ledger.now_ms() / 1000)
         try:
-            return handle.result(wait_sec)
+            return handle.result(
+                _wait_sec(plan, timeout_sec, self._ledger.now_ms() if plan.start_time else 0)
+            )
         except (ResultTimeoutError, KeyboardInterrupt):
-            handle.cancel("its submitter stopped waiting")
+            handle.cancel(STOPPED_WAITING)
+            raise
+
+    async def apply_and_observe_async(
+        self, plan: FaultPlan, timeout_sec: float = 30.0, start_time: datetime | str | None = None
+    ) -> RawObservation:
+        """`apply_and_observe`, for asyncio. If the task is cancelled, so is the plan."""
+        plan = plan.starting_at(start_time)
+        session = await self._access.session()
+        submitting_it = asyncio.ensure_future(
+            self.submit_async(plan, timeout_sec=timeout_sec, expires=timeout_sec)
+        )
+        try:
+            handle = await asyncio.shield(submitting_it)
+            now_ms = await session.exchange(self._ledger.asking_the_time()) if plan.start_time else 0
+            return await handle.result_async(_wait_sec(plan, timeout_sec, now_ms))
+        except (ResultTimeoutError, asyncio.CancelledError):
+            await asyncio.shield(asyncio.ensure_future(_withdraw(submitting_it)))
             raise
 
     def check_health(self, executor: str = "default", timeout_sec: float = 30.0) -> bool:
         """Whether the Executor is up (specification 5.1). See `health`."""
         return self.health(executor, timeout_sec).healthy
+
+    async def check_health_async(self, executor: str = "default", timeout_sec: float = 30.0) -> bool:
+        """`check_health`, for asyncio."""
+        return (await self.health_async(executor, timeout_sec)).healthy
 
     def health(self, executor: str = "default", timeout_sec: float = 30.0) -> Health:
         """What the fleet knows of the Executor, from a check that is `health_check_interval_sec` old at most.
@@ -169,132 +241,63 @@ class Dispatcher(ExecutorClient):
         """
         self._door.options(timeout_sec, executor=executor)
         check = first_of(self._ledger.health_key(executor), timeout_sec)
-        found = self._access.waiter.wait(check, timeout_sec)
-        if found is None:
-            message = f"no worker checked executor {executor} within {timeout_sec:g} s: is a worker running?"
-            raise ResultTimeoutError(message)
-        try:
-            return Health.model_validate_json(found)
-        except ValidationError as exc:
-            message = f"the last check of executor {executor} cannot be read: another version has made it"
-            raise RecordUnreadableError(message) from exc
+        return _health(executor, timeout_sec, self._access.waiter.wait(check, timeout_sec))
 
-    def metrics(self, executor: str = "default") -> ExecutorClientMetrics:
-        """What all workers' calls to the Executor have shown so far (specification 5.2).
-
-        Raises `InvalidPlanError` (no such executor), `LedgerUnavailableError`.
-        """
-        self._door.options(executor=executor)
-        [counts] = executor_counts(self._ledger, [executor])
-        return ExecutorClientMetrics.of(counts)
-
-    def active(self) -> list[ActiveFault]:
-        """The faults in flight and those in doubt, the oldest first.
-
-        `unreadable` plans are left out, with a warning.
-        """
-        now_ms = self._ledger.now_ms()
-        records = self._readable([*self._ledger.in_flight(), *self._ledger.in_doubt()])
-        running = [record for record in records if record.state is PlanState.RUNNING or record.doubt]
-        return sorted((_active(record, now_ms) for record in running), key=lambda fault: -fault.age_seconds)
-
-    def release(self, service: str, api: str, reason: str, executor: str = "default") -> list[str]:
-        """Free a target whose faults are in doubt, because you know that they are over; ids of their plans.
-
-        Workers no longer look at these faults. The next plan for the target may begin.
-        Raises `InvalidPlanError` if no such executor is configured.
-        """
-        self._door.options(executor=executor)
-        return self._ledger.release(target_of(executor, service, api), printable(reason))
-
-    def in_flight(self, limit: int | None = None) -> list[PlanStatus]:
-        """The plans that have not ended, those on which a worker must act soonest first; `limit` at most.
-
-        Plans that are `unreadable` are left out, with a warning.
-        """
-        records = self._readable(self._ledger.in_flight(limit))
-        return [record.status() for record in records if not record.state.final]
-
-    def unreadable(self, limit: int | None = None) -> list[RecordUnreadableError]:
-        """The plans in flight that this version cannot read, of all or of the first `limit` of `in_flight`.
-
-        They can be cancelled by their ids. Workers of this version do not stop their faults.
-        """
-        records = self._records(self._ledger.in_flight(limit))
-        return [record for record in records if isinstance(record, RecordUnreadableError)]
-
-    def count_in_flight(self) -> int:
-        """How many plans have not ended."""
-        return self._ledger.count_in_flight()
-
-    def server_time(self) -> datetime:
-        """The time by which plans are carried out: the Redis server's."""
-        return moment_of(self._ledger.now_ms())
-
-    def halt(self, reason: str) -> int:
-        """Stop everything: refuse new plans until `resume`, and cancel all that are in flight; how many.
-
-        Returns at once; `active` is empty once the last fault is stopped, but for those of plans that are
-        `unreadable`. Works on a Redis whose memory is full, too.
-        """
-        reason = printable(reason)
-        self._ledger.halt(reason)
-        cancelled: set[str] = set()
-        for only_begun in (True, False):  # faults that run are stopped before plans that wait
-            for page in pages(self._ledger.in_flight()):
-                answers = self._ledger.cancel(page, f"halted: {reason}", only_begun=only_begun)
-                cancelled.update(plan_id for plan_id, done in zip(page, answers, strict=True) if done)
-        return len(cancelled)
-
-    def resume(self) -> bool:
-        """Take plans again. False if the dispatcher was not halted."""
-        return self._ledger.resume()
-
-    def halted(self) -> str | None:
-        """Why the dispatcher is halted. None if it is not."""
-        return self._ledger.halted()
-
-    def _readable(self, plan_ids: Sequence[str]) -> Iterator[PlanRecord]:
-        """The plans that this version can read. Warns of each other one, once."""
-        for record in self._records(plan_ids):
-            if not isinstance(record, RecordUnreadableError):
-                yield record
-            elif record.plan_id not in self._warned_of:
-                self._warned_of.add(record.plan_id)
-                logger.warning("%s", record)
-
-    def _records(self, plan_ids: Sequence[str]) -> Iterator[PlanRecord | RecordUnreadableError]:
-        for page in pages(plan_ids):
-            yield from (record for record in self._ledger.try_read(page) if record is not None)
+    async def health_async(self, executor: str = "default", timeout_sec: float = 30.0) -> Health:
+        """`health`, for asyncio."""
+        self._door.options(timeout_sec, executor=executor)
+        check = first_of(self._ledger.health_key(executor), timeout_sec)
+        session = await self._access.session()
+        return _health(executor, timeout_sec, await session.wait(check, timeout_sec))
 
     def _submit(self, page: Sequence[Submission]) -> list[ExecutorClientError | None]:
         """Submit the plans; for each, why it was refused."""
-        step, reply = submitting(self._door, page), None
-        while True:
-            try:
-                request = step.send(reply)
-            except StopIteration as stop:
-                return cast("list[ExecutorClientError | None]", stop.value)
-            reply = self._sent(request)
+        return drive(submitting(self._door, page), self._sent)
 
-    def _sent(self, request: Take | Publish) -> list[bool | ExecutorClientError] | None:
+    def _sent(self, request: Take | Publish) -> list[bool | ExecutorClientError] | bool:
         if isinstance(request, Take):
             return self._ledger.submit(request.submissions)
-        self._publisher.send(request.plans)
-        return None
+        return self._access.publisher.send(request.plans)
+
+    def _taken(self, submission: Submission, refusal: ExecutorClientError | None) -> PlanHandle:
+        """The handle of a plan that was submitted by itself. Raises why it was refused."""
+        if refusal is not None:
+            raise refusal
+        return self._handle_of(submission, None)
+
+    def _handle_of(self, submission: Submission, refusal: ExecutorClientError | None) -> PlanHandle:
+        return PlanHandle(submission.plan_id, self._access, refusal, submission.order.plan)
 
 
-def _active(record: PlanRecord, now_ms: int) -> ActiveFault:
-    applied_ms = record.applied_ms or now_ms
-    return ActiveFault.model_validate(
-        {
-            "plan_id": record.id,
-            "apply_id": record.apply_id,
-            "executor": record.executor,
-            "service": record.plan.service,
-            "api": record.plan.api,
-            "age_seconds": max(0, now_ms - applied_ms) / 1000,
-            "ends_at": (applied_ms + budget_ms(record.plan, 0)) / 1000,
-            "doubt": record.doubt,
-        }
-    )
+def _described(batch: PlanBatch, executor: str) -> PlanBatch:
+    """The batch, which the current span names."""
+    describe(batch=batch.id, executor=executor, plans=len(batch))
+    return batch
+
+
+def _wait_sec(plan: FaultPlan, timeout_sec: float, now_ms: int) -> float:
+    """How long to wait for the plan's end; `now_ms` counts if the plan has a time to start at."""
+    wait_sec = timeout_sec + budget_ms(plan, round(timeout_sec * 1000)) / 1000
+    if plan.start_time is not None:
+        wait_sec += max(0.0, plan.start_time.timestamp() - now_ms / 1000)
+    return wait_sec
+
+
+def _health(executor: str, timeout_sec: float, found: str | None) -> Health:
+    if found is None:
+        message = f"no worker checked executor {executor} within {timeout_sec:g} s: is a worker running?"
+        raise ResultTimeoutError(message)
+    try:
+        return Health.model_validate_json(found)
+    except ValidationError as exc:
+        message = f"the last check of executor {executor} cannot be read: another version has made it"
+        raise RecordUnreadableError(message) from exc
+
+
+async def _withdraw(submitting_it: asyncio.Future[PlanHandle]) -> None:
+    """Cancel a plan that is being submitted, or was. No error: its caller raises another one."""
+    try:
+        handle = await submitting_it
+        await handle.cancel_async(STOPPED_WAITING)
+    except ExecutorClientError as exc:
+        logger.warning("a plan that is no longer awaited was not cancelled: %s", exc)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Z_95", "Effect", "effect_of", "wilson_interval"]
 
 Z_95 = 1.959964
-"""The 97.5th percentile of the normal distribution: 95 % of it lie within so many standard deviations."""
+"""The 97.5th percentile of the normal distribution: 95 % of it is within this many standard deviations."""
 
 FEWEST_REQUESTS = 2
 """A standard deviation of fewer says nothing."""
@@ -92,7 +92,7 @@ def _counts(figures: Figures) -> tuple[int, int] | None:
 
 
 def _error_rate(figures: Figures) -> float | None:
-    """From the counts, because the interval is made of them; else as it was observed."""
+    """From the counts, because the interval is made of them; otherwise as it was observed."""
     counts = _counts(figures)
     return figures.error_rate if counts is None else counts[0] / counts[1]
 

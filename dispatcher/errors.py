@@ -5,11 +5,14 @@
     ├── InvalidSettingsError        the configuration breaks a rule; nothing was started
     ├── RecordUnreadableError       what is stored of a plan cannot be read by this version
     ├── PlanUnknownError            no plan has this id, or its record is gone
+    ├── PartlySubmittedError        a part of a batch was submitted before something failed
+    ├── ExtraMissingError           a library of an extra is not installed  (also an ImportError)
     ├── PlanConflictError           another plan has the id, or the target
     ├── PlanCancelledError          a person cancelled the plan, or halted the dispatcher
-    ├── DispatchHaltedError         the dispatcher is halted and takes no plans
+    ├── DispatchHaltedError         the dispatcher is halted and refuses plans
+    ├── DispatcherClosedError       the Dispatcher was closed while a call waited; plans go on
     ├── TimeoutError                the specification's; also Python's TimeoutError
-    │   ├── PlanExpiredError        no worker took the plan up in time; it was never applied
+    │   ├── PlanExpiredError        the plan did not begin in time; it was never applied
     │   ├── ResultTimeoutError      the caller stopped waiting; the plan goes on
     │   ├── ExecutorTimeoutError    the Executor never answered
     │   └── MetricsNotReadyError    the Executor has no metrics of the fault yet
@@ -37,7 +40,7 @@ import builtins
 import functools
 import inspect
 import json
-from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_type_hints
 
 import pydantic_core
 from pydantic import TypeAdapter
@@ -45,15 +48,19 @@ from pydantic import TypeAdapter
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from dispatcher.plan_batch import PlanBatch
+
 __all__ = [
     "CircuitOpenError",
     "DispatchHaltedError",
+    "DispatcherClosedError",
     "ExecutorClientError",
     "ExecutorConnectionError",
     "ExecutorProtocolError",
     "ExecutorRejectedError",
     "ExecutorServerError",
     "ExecutorTimeoutError",
+    "ExtraMissingError",
     "FaultFailedError",
     "FaultInDoubtError",
     "FaultLostError",
@@ -63,6 +70,7 @@ __all__ = [
     "LedgerRefusedError",
     "LedgerUnavailableError",
     "MetricsNotReadyError",
+    "PartlySubmittedError",
     "PlanCancelledError",
     "PlanConflictError",
     "PlanExpiredError",
@@ -70,6 +78,10 @@ __all__ = [
     "RecordUnreadableError",
     "ResultTimeoutError",
 ]
+
+
+CLOSED = "the Dispatcher was closed during the call; plans that were submitted go on, ask again by their ids"
+"""What a `DispatcherClosedError` says."""
 
 
 class ExecutorClientError(Exception):
@@ -153,7 +165,7 @@ class LedgerUnavailableError(ConnectionError):
 class LedgerRefusedError(LedgerUnavailableError):
     """Redis refused a command, and will again: a wrong password, no permission, a key of another type."""
 
-    advice = "See the message: are `redis_url` and `key_prefix` right? Else report the defect."
+    advice = "See the message: are `redis_url` and `key_prefix` right? If so, report the defect."
     exit_code = 18
     retry_safe = False
 
@@ -173,8 +185,58 @@ class RecordUnreadableError(ExecutorClientError):
         return str(self.args[1])
 
 
+class PartlySubmittedError(ExecutorClientError):
+    """A part of a batch was submitted. Then Redis, a plan or the iterable failed: see `__cause__`."""
+
+    advice = "Wait for `submitted`, or cancel it. With `plan_ids`, the whole batch may be submitted again."
+    exit_code = 24
+
+    def __init__(
+        self,
+        message: str = "",
+        batch_id: str = "",
+        plan_ids: list[str] | None = None,
+        uncertain: list[str] | None = None,
+        /,
+        *,
+        submitted: object = None,
+    ) -> None:
+        super().__init__(message, batch_id, plan_ids or [], uncertain or [])
+        self._submitted = cast("PlanBatch | None", submitted)
+
+    @property
+    def batch_id(self) -> str:
+        """Id of the batch, for `Dispatcher.batch`."""
+        return str(self.args[1])
+
+    @property
+    def plan_ids(self) -> list[str]:
+        """Ids of the plans that were submitted, in their order."""
+        return list(self.args[2])
+
+    @property
+    def uncertain(self) -> list[str]:
+        """Ids of the plans of which it is unknown, because Redis did not answer."""
+        return list(self.args[3])
+
+    @property
+    def submitted(self) -> PlanBatch | list[str]:
+        """The `PlanBatch` of the plans that were submitted. Once the error was pickled: their ids."""
+        return self.plan_ids if self._submitted is None else self._submitted
+
+    def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:
+        return type(self), self.args
+
+
+class ExtraMissingError(ExecutorClientError, ImportError):
+    """A library that only an extra installs is missing, pyarrow for example."""
+
+    advice = "Install what the message names, with pip, then repeat the call."
+    exit_code = 25
+
+
 class PlanUnknownError(ExecutorClientError):
-    """No plan has this id, or its record and result have expired or were lost."""
+    """No plan or batch has this id, or its record and result have expired or were lost."""
 
     advice = "Check the id. If its record has gone (after `result_expires_sec`), submit the plan again."
     exit_code = 4
@@ -191,27 +253,35 @@ class PlanConflictError(ExecutorClientError):
 
     @property
     def holder(self) -> str:
-        """Id of the plan that is in the way."""
+        """Id of the plan that has the id or the target."""
         return str(self.args[1])
 
 
 class PlanCancelledError(ExecutorClientError):
     """A person cancelled the plan, or halted the dispatcher. The fault is over, or the message says when."""
 
-    advice = "Nothing; or submit it as a new plan."
+    advice = "Submit it as a new plan if it is still wanted."
     exit_code = 8
 
 
 class DispatchHaltedError(ExecutorClientError):
-    """The dispatcher is halted and takes no plans."""
+    """The dispatcher is halted and refuses plans."""
 
     advice = "Settle what the message gives as the reason, `dispatcher resume`, and submit the plan again."
     exit_code = 9
     retry_safe = True
 
 
+class DispatcherClosedError(ExecutorClientError):
+    """The Dispatcher was closed while a call waited for Redis. Plans that were submitted go on."""
+
+    advice = "Ask again by the plan's id. Close the Dispatcher after the last call has returned."
+    exit_code = 26
+    retry_safe = True
+
+
 class PlanExpiredError(TimeoutError):
-    """The plan was not begun in time: no worker, no free target or no Executor. It was never applied."""
+    """The plan did not begin in time: no worker, no free target or no Executor. It was never applied."""
 
     advice = "Start workers, or allow a longer `expires`. Then submit it as a new plan."
     exit_code = 6
@@ -229,7 +299,7 @@ class ResultTimeoutError(TimeoutError):
 class ExecutorTimeoutError(TimeoutError):
     """The Executor did not answer in time. If the fault may still be in force, the message says so."""
 
-    advice = "See whether it is overloaded, or allow more time (docs/timeouts.md). Submit it as a new plan."
+    advice = "Check whether it is overloaded, or allow more time (docs/timeouts.md). Submit it as a new plan."
     exit_code = 10
     retry_safe = True
 
@@ -251,12 +321,15 @@ class ExecutorConnectionError(ConnectionError):
 
 
 class CircuitOpenError(ExecutorConnectionError):
-    """The Executor failed too often and is left alone for a while. Nothing was sent."""
+    """The Executor failed too often, or a person opened its circuit breaker. Nothing was sent."""
 
-    advice = "Submit it as a new plan after `retry_after_s`, or set `circuit_breaker_on_open` to `defer`."
+    advice = (
+        "Submit it as a new plan after `retry_after_s`, or set `circuit_breaker_on_open` to `defer`. "
+        "If it was opened by hand: `dispatcher breaker close`."
+    )
     exit_code = 17
 
-    def __init__(self, message: str = "", retry_after_s: float = 0.0, /) -> None:
+    def __init__(self, message: str = "", retry_after_s: float | None = None, /) -> None:
         ExecutorClientError.__init__(self, message, retry_after_s)
 
     @property
@@ -265,9 +338,12 @@ class CircuitOpenError(ExecutorConnectionError):
         return "circuit"
 
     @property
-    def retry_after_s(self) -> float:
-        """In how many seconds the Executor may be called again."""
-        return float(str(self.args[1]))
+    def retry_after_s(self) -> float | None:
+        """In how many seconds the Executor may be called again.
+
+        None if that is unknown: a person opened the circuit breaker, and a person closes it.
+        """
+        return None if self.args[1] is None else float(str(self.args[1]))
 
 
 class _StatusError(ExecutorClientError):
@@ -300,7 +376,7 @@ class _StatusError(ExecutorClientError):
 
 
 class ExecutorRejectedError(_StatusError):
-    """The Executor refused the request (4xx). Repeating it unchanged is useless."""
+    """The Executor refused the request (4xx). Repeating it unchanged fails again."""
 
     advice = "Correct what `executor_message` complains about: the plan, the token, or `base_url`."
     exit_code = 12
@@ -309,13 +385,13 @@ class ExecutorRejectedError(_StatusError):
 class ExecutorServerError(_StatusError):
     """The Executor is overloaded or broken (429, 5xx)."""
 
-    advice = "Read the Executor's log. Once it is well, submit it as a new plan."
+    advice = "Read the Executor's log. Once it is healthy, submit it as a new plan."
     exit_code = 13
     retry_safe = True
 
 
 class ExecutorProtocolError(ExecutorClientError):
-    """The answer is not what the contract says. A retry is useless."""
+    """The answer breaks the contract. A retry would fail again."""
 
     advice = "Check the Executor with `dispatcher conformance URL`, and its version."
     exit_code = 14
@@ -351,9 +427,9 @@ class FaultUnobservedError(ExecutorClientError):
 
 
 class FaultInDoubtError(ExecutorClientError):
-    """No answer of the Executor says whether the fault is over. Its target stays reserved."""
+    """No answer of the Executor says that the fault is over. Its target stays reserved."""
 
-    advice = "Look at the target; once it is well, `dispatcher release SERVICE PATH --reason TEXT`."
+    advice = "Check the target; once it is healthy, `dispatcher release SERVICE PATH --reason TEXT`."
     exit_code = 21
 
     def __init__(self, message: str = "", apply_id: str = "", /) -> None:
@@ -366,7 +442,7 @@ class FaultInDoubtError(ExecutorClientError):
 
 
 class MetricsNotReadyError(TimeoutError):
-    """The Executor had no metrics of the fault before the plan's time was used up."""
+    """The Executor had no metrics of the fault when the plan's time was used up."""
 
     advice = "Allow more time (docs/timeouts.md), and read the Executor's log. Submit it as a new plan."
     exit_code = 22
@@ -380,9 +456,9 @@ def to_json(error: ExecutorClientError) -> str:
 
 def from_json(text: str) -> ExecutorClientError:
     """The error that `to_json` wrote. Raises `ValueError` for any other text."""
-    stored = pydantic_core.from_json(text)
+    stored = pydantic_core.from_json(text, cache_strings="keys")  # texts would be kept
     if not isinstance(stored, list) or not stored:
-        raise ValueError("it is no list of a name and arguments")
+        raise ValueError("it must be a list of a name and arguments")
     return restore(stored[0], stored[1:])
 
 

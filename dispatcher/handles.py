@@ -1,54 +1,72 @@
-"""Plans that were submitted: one (`PlanHandle`) or many (`PlanBatch`), for threads and for asyncio."""
+"""A plan that was submitted (`PlanHandle`), for threads and for asyncio."""
 
 from __future__ import annotations
 
-import math
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dispatcher.errors import ExecutorClientError, PlanUnknownError, ResultTimeoutError
+from dispatcher.errors import (
+    ExecutorClientError,
+    PlanUnknownError,
+    RecordUnreadableError,
+    ResultTimeoutError,
+)
 from dispatcher.ledger import waits
 from dispatcher.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import Sequence
 
-    from dispatcher.ledger.ledger import Ledger
-    from dispatcher.ledger.waits import AsyncWaiter, Waiter
-    from dispatcher.models import PlanState, PlanStatus
+    from dispatcher.access import Access
+    from dispatcher.ledger.record import PlanRecord
+    from dispatcher.models import FaultPlan, PlanState, PlanStatus
     from dispatcher.observations import RawObservation
-    from dispatcher.tasks.results import ResultCodec
 
-__all__ = ["Access", "PlanBatch", "PlanHandle"]
-
-COLLECT_S = 0.02
-"""Who waits for all results anyway fetches those together that come within this time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What handles need: the ledger, its results, and two ways to wait."""
-
-    ledger: Ledger
-    results: ResultCodec
-    waiter: Waiter
-    async_waiter: AsyncWaiter
+__all__ = ["PlanHandle"]
 
 
 class PlanHandle:
-    """A submitted plan. Its `id` is all that is needed to find it again, from any process."""
+    """A submitted plan. Its `id` is all that is needed to find it again, from any process.
+
+    Can be copied and pickled. A pickle holds no password: where it is loaded, it uses a Dispatcher of that
+    process on the same Redis, or the settings of that process's environment.
+    """
 
     def __init__(
-        self, plan_id: str, access: Access, outcome: str | ExecutorClientError | None = None
+        self,
+        plan_id: str,
+        access: Access,
+        outcome: str | ExecutorClientError | None = None,
+        plan: FaultPlan | None = None,
     ) -> None:
         """`outcome` is the stored result, or why the plan was refused, if that is known already."""
         self.id = plan_id
         self._access = access
         self._outcome = outcome
+        self._plan = plan
 
     def __repr__(self) -> str:
         return f"PlanHandle({self.id!r})"
+
+    @property
+    def plan(self) -> FaultPlan:
+        """What was submitted. Read from Redis if this process has not submitted it.
+
+        Raises `PlanUnknownError`, `RecordUnreadableError`, `LedgerUnavailableError`.
+        """
+        if self._plan is None:
+            self._plan = self.status().plan
+        return self._plan
+
+    async def plan_async(self) -> FaultPlan:
+        """`plan`, for asyncio."""
+        if self._plan is None:
+            self._plan = (await self.status_async()).plan
+        return self._plan
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is known here how the plan ended: `result` returns or raises at once then."""
+        return self._outcome is not None
 
     @property
     def refusal(self) -> ExecutorClientError | None:
@@ -57,10 +75,12 @@ class PlanHandle:
 
     def status(self) -> PlanStatus:
         """Its state. Raises `PlanUnknownError`, `RecordUnreadableError`, `LedgerUnavailableError`."""
-        [record] = self._access.ledger.read([self.id])
-        if record is None:
-            raise self._unknown()
-        return record.status()
+        return self._status(self._access.ledger.try_read([self.id]))
+
+    async def status_async(self) -> PlanStatus:
+        """`status`, for asyncio."""
+        session = await self._access.session()
+        return self._status(await session.exchange(self._access.ledger.reading([self.id])))
 
     def cancel(self, reason: str = "") -> bool:
         """Stop the plan's fault and end the plan with `PlanCancelledError`. False if it has ended already.
@@ -68,38 +88,55 @@ class PlanHandle:
         Returns at once: the mark is durable, and `result` returns or raises once the fault is stopped. Raises
         `PlanUnknownError`, `LedgerUnavailableError`.
         """
-        [cancelled] = self._access.ledger.cancel([self.id], printable(reason))
-        if cancelled is None:
-            raise self._unknown()
-        return cancelled
+        return self._cancelled(self._access.ledger.cancel([self.id], printable(reason)))
+
+    async def cancel_async(self, reason: str = "") -> bool:
+        """`cancel`, for asyncio."""
+        session = await self._access.session()
+        return self._cancelled(
+            await session.exchange(self._access.ledger.cancelling([self.id], printable(reason)))
+        )
 
     def result(self, timeout: float | None = None) -> RawObservation:
-        """The plan's observation, waiting up to `timeout` seconds for it (for ever if None).
+        """The plan's observation, waiting up to `timeout` seconds for it (forever if None).
 
         Raises the error that ended the plan, `ResultTimeoutError` if it has not ended in time,
         `PlanUnknownError`, `LedgerUnavailableError`.
         """
         if self._outcome is None:
-            state, stored = self._access.waiter.wait(self._end(timeout), timeout)
-            self._check(state, timeout)
-            self._outcome = stored
+            self._keep(*self._access.waiter.wait(self._end(timeout), timeout), timeout)
         return self._decoded()
 
     async def result_async(self, timeout: float | None = None) -> RawObservation:  # noqa: ASYNC109
-        """`result`, for asyncio."""
+        """`result`, for asyncio. A task that is cancelled stops waiting; the plan goes on."""
         if self._outcome is None:
-            state, stored = await self._access.async_waiter.wait(self._end(timeout), timeout)
-            self._check(state, timeout)
-            self._outcome = stored
+            session = await self._access.session()
+            with session.watch([self.id]) as watch:
+                ends = await watch.ends(timeout)
+            if ends:
+                self._keep(None, ends[self.id], timeout)
+            else:
+                self._keep(*await session.wait(self._end(0)), timeout)
         return self._decoded()
+
+    def with_end(self, end: str | ExecutorClientError | None) -> PlanHandle:
+        """A handle that has the plan's stored result at hand. None: its record is lost."""
+        unknown = PlanUnknownError(f"plan {self.id} is unknown: its record is lost")
+        return PlanHandle(self.id, self._access, end or unknown, self._plan)
 
     def _end(self, timeout: float | None) -> waits.Wait[tuple[PlanState | None, str | None]]:
         return waits.result_of(self._access.ledger, self.id, self._access.results.key(self.id), timeout)
 
-    def _check(self, state: PlanState | None, timeout: float | None) -> None:
+    def _keep(
+        self, state: PlanState | None, end: str | ExecutorClientError | None, timeout: float | None
+    ) -> None:
+        """Remember how the plan ended. Raises `ResultTimeoutError` if it has not."""
         if state is not None and not state.final:
             message = f"plan {self.id} has not ended within {timeout:g} s"
             raise ResultTimeoutError(f"{message}: it is {state}; it goes on, ask again later")
+        if isinstance(end, ExecutorClientError):
+            raise end
+        self._outcome = end
 
     def _decoded(self) -> RawObservation:
         if self._outcome is None:
@@ -108,116 +145,19 @@ class PlanHandle:
             raise self._outcome
         return self._access.results.decode(self.id, self._outcome)
 
+    def _status(self, found: Sequence[PlanRecord | RecordUnreadableError | None]) -> PlanStatus:
+        [record] = found
+        if record is None:
+            raise self._unknown()
+        if isinstance(record, RecordUnreadableError):
+            raise record
+        return record.status()
+
+    def _cancelled(self, answers: Sequence[bool | None]) -> bool:
+        [cancelled] = answers
+        if cancelled is None:
+            raise self._unknown()
+        return cancelled
+
     def _unknown(self) -> PlanUnknownError:
         return PlanUnknownError(f"plan {self.id} is unknown: its id is wrong, or its record has expired")
-
-
-class PlanBatch:
-    """Plans that were submitted together, in the order in which they were."""
-
-    def __init__(self, batch_id: str, handles: Sequence[PlanHandle], access: Access) -> None:
-        self.id = batch_id
-        self.handles = list(handles)
-        self._access = access
-
-    def __len__(self) -> int:
-        return len(self.handles)
-
-    def __iter__(self) -> Iterator[PlanHandle]:
-        return iter(self.handles)
-
-    def as_completed(self, timeout: float | None = None) -> Iterator[PlanHandle]:
-        """Each plan as it ends, with its result at hand. May be called again, and then begins anew.
-
-        Raises `ResultTimeoutError` if not all have ended after `timeout` seconds.
-        """
-        yield from self._completed(_Progress(self, timeout))
-
-    async def as_completed_async(self, timeout: float | None = None) -> AsyncIterator[PlanHandle]:  # noqa: ASYNC109
-        """`as_completed`, for asyncio."""
-        progress = _Progress(self, timeout)
-        for handle in progress.refused:
-            yield handle
-        while progress.pending:
-            wait = progress.next_page(self._access.ledger)
-            page = await self._access.async_waiter.wait(wait, progress.left_sec)
-            for handle in progress.collect(page):
-                yield handle
-
-    def results(self, timeout: float | None = None) -> list[RawObservation | ExecutorClientError]:
-        """Each plan's observation, or the error that ended it, in the order of submission.
-
-        Raises `ResultTimeoutError` if not all have ended after `timeout` seconds.
-        """
-        progress = _Progress(self, timeout)
-        ended = self._completed(progress, collect_s=COLLECT_S)
-        outcomes = {handle.id: _outcome(handle) for handle in ended}
-        return [outcomes[handle.id] for handle in self.handles]
-
-    def cancel(self, reason: str = "") -> None:
-        """Cancel every plan that has not ended."""
-        ledger = self._access.ledger
-        for page in waits.pages([handle.id for handle in self.handles]):
-            ledger.cancel(page, printable(reason))
-
-    def _completed(self, progress: _Progress, collect_s: float = 0.0) -> Iterator[PlanHandle]:
-        """Each plan that ends. Those of `collect_s` seconds are fetched together."""
-        yield from progress.refused
-        while progress.pending:
-            wait = progress.next_page(self._access.ledger)
-            yield from progress.collect(self._access.waiter.wait(wait, progress.left_sec))
-            if progress.pending:
-                time.sleep(min(collect_s, progress.left_sec))
-
-    def with_outcome(self, plan_id: str, stored: str | None) -> PlanHandle:
-        """The handle of a plan that has ended."""
-        unknown = PlanUnknownError(f"plan {plan_id} is unknown: its record is lost")
-        return PlanHandle(plan_id, self._access, stored or unknown)
-
-    def result_key(self, plan_id: str) -> str:
-        """Where a plan's result is."""
-        return self._access.results.key(plan_id)
-
-
-class _Progress:
-    """How far one reader of a batch has come."""
-
-    def __init__(self, batch: PlanBatch, timeout: float | None) -> None:
-        self._batch = batch
-        self._timeout = math.inf if timeout is None else timeout
-        self._give_up_at = time.monotonic() + self._timeout
-        self._place = "0"
-        self.refused = [handle for handle in batch.handles if handle._outcome is not None]  # noqa: SLF001
-        refused = {handle.id for handle in self.refused}
-        self.pending = {handle.id: None for handle in batch.handles if handle.id not in refused}
-
-    @property
-    def left_sec(self) -> float:
-        """How much longer the reader will wait."""
-        return max(0.0, self._give_up_at - time.monotonic())
-
-    def next_page(self, ledger: Ledger) -> waits.Wait[tuple[str, dict[str, str | None]]]:
-        """Wait for more, and fetch the results."""
-        cursor, ids = yield from waits.completions(
-            ledger, self._batch.id, self._place, list(self.pending), self.left_sec
-        )
-        stored = yield from waits.values_of([self._batch.result_key(plan_id) for plan_id in ids])
-        return cursor, dict(zip(ids, stored, strict=True))
-
-    def collect(self, page: tuple[str, dict[str, str | None]]) -> Iterator[PlanHandle]:
-        """The handles of those that have ended."""
-        self._place, outcomes = page
-        if not outcomes:
-            message = f"{len(self.pending)} of {len(self._batch)} plans have not ended"
-            raise ResultTimeoutError(f"{message} within {self._timeout:g} s; they go on, ask again later")
-        for plan_id, stored in outcomes.items():
-            if plan_id in self.pending:
-                del self.pending[plan_id]
-                yield self._batch.with_outcome(plan_id, stored)
-
-
-def _outcome(handle: PlanHandle) -> RawObservation | ExecutorClientError:
-    try:
-        return handle.result()
-    except ExecutorClientError as error:
-        return error

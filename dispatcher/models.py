@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ActiveFault",
     "ConflictPolicy",
+    "FailedAttempt",
     "FaultPlan",
     "FaultType",
     "Health",
@@ -42,10 +43,10 @@ logger = logging.getLogger(__name__)
 MAX_DURATION_SECONDS = 86_400
 MAX_TAKES_EFFECT_SEC = 600
 END_OF_TIME = 3000
-"""The year before which a plan begins. What is reckoned from there fits into every clock."""
+"""The year before which a plan begins. Sums from there fit into every clock."""
 
 SERVICE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
-API_PATH = re.compile(r"/[!\"$->@-~]{0,2047}")  # printable ASCII but for the space, # and ?
+API_PATH = re.compile(r"/[!\"$->@-~]{0,2047}")  # printable ASCII except the space, # and ?
 
 
 class FaultType(StrEnum):
@@ -171,8 +172,8 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
     ) -> Self:
         """The plan in an optimiser's point, which may set a delay and a status at once.
 
-        Of these it takes what belongs to the point's `fault_type`. Without a type exactly one may be set:
-        None, 0 and NaN set nothing. Keys are those of a plan, `delay_ms`, `delay` (in seconds) and `status`.
+        Of these it takes what belongs to the point's `fault_type`. Without a type, only one of the two may be
+        set: None, 0 and NaN set nothing. Keys are those of a plan, `delay_ms`, `delay` (in s) and `status`.
         `percentage_is` says whether the point's percentage is 0 to 100 (`percent`) or 0 to 1 (`share`). It is
         rounded to whole percent, and to 1 at least unless it is 0. Other arguments win over the point.
 
@@ -238,6 +239,19 @@ class PlanState(StrEnum):
         return self in {PlanState.OBSERVED, PlanState.FAILED, PlanState.CANCELLED, PlanState.EXPIRED}
 
 
+class FailedAttempt(BaseModel, frozen=True):
+    """A call to the Executor that failed, and was worth another attempt or ended the plan."""
+
+    at: AwareDatetime
+    """When it failed."""
+
+    attempt: int
+    """Which of the plan's failed attempts it was, from 1 on."""
+
+    cause: str
+    """What the Executor answered, or why it did not answer. Cut to 300 characters."""
+
+
 class PlanStatus(BaseModel, frozen=True):
     """A plan as the ledger sees it. All times are the Redis server's."""
 
@@ -257,14 +271,34 @@ class PlanStatus(BaseModel, frozen=True):
     """Why the last call failed, or why the plan did."""
 
     submitted_at: AwareDatetime
+    started_at: AwareDatetime | None = None
+    """When a worker first took it."""
+
     applied_at: AwareDatetime | None
+    in_force_at: AwareDatetime | None = None
+    """When its fault began to be in force: as the Executor says, otherwise as planned."""
+
     ends_at: AwareDatetime | None
     """When its fault should be over. None before it is applied."""
+
+    over_at: AwareDatetime | None = None
+    """When its fault ended, as the Executor says. None if it did not say so before the plan's last step."""
+
+    stopping_at: AwareDatetime | None = None
+    """Since when its fault is being stopped."""
 
     next_step_at: AwareDatetime | None
     """No worker acts on the plan before this. None once it has ended."""
 
     ended_at: AwareDatetime | None
+    batch: str | None = None
+    """Id of the batch that it was submitted in, the first one if there are several."""
+
+    tags: tuple[str, ...] = ()
+    """The tags that it was submitted with."""
+
+    failures: tuple[FailedAttempt, ...] = ()
+    """The last 20 attempts that failed, the oldest first."""
 
 
 class ActiveFault(BaseModel, frozen=True):

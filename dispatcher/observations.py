@@ -85,7 +85,7 @@ class Figures(BaseModel, frozen=True):
     """Upper end of that interval."""
 
     success_count: int | None = Field(default=None, ge=0)
-    """How many requests got an answer that is no error."""
+    """How many requests got an answer that is not an error."""
 
     error_count: int | None = Field(default=None, ge=0)
     """How many requests got an error status, or no answer."""

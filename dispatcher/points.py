@@ -16,7 +16,7 @@ PercentageIs = Literal["percent", "share"]
 
 
 class PointOptions(TypedDict, total=False):
-    """The arguments of `FaultPlan.from_point` beside the point."""
+    """The arguments of `FaultPlan.from_point` besides the point."""
 
     percentage_is: PercentageIs
     duration_seconds: int | None
@@ -108,7 +108,7 @@ def _inferred(present: Mapping[str, list[str]], reading: PointReading) -> str | 
     """The only type of fault that the point sets something of."""
     kinds = [kind for kind, keys in present.items() if keys]
     if len(kinds) == 1:
-        reading.notes.append(f"fault_type is {kinds[0]}, because the point sets {present[kinds[0]][0]} alone")
+        reading.notes.append(f"fault_type is {kinds[0]}, because the point sets only {present[kinds[0]][0]}")
         return kinds[0]
     what = "both a delay and a status" if kinds else "neither a delay nor a status"
     reading.problems.append(["fault_type", f"is required, because the point sets {what}"])

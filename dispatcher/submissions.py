@@ -1,6 +1,6 @@
 """What `Dispatcher.submit` and `submit_many` do, written once for threads and for asyncio.
 
-`Door` checks plans and options before anything is sent. `submitting` is a generator: it yields what is to be
+`Door` checks plans and options before anything is sent. `submitting` is a generator: it yields what must be
 sent (`Take`, then `Publish`), and is sent the reply.
 """
 
@@ -13,21 +13,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dispatcher.errors import ExecutorClientError, InvalidPlanError
-from dispatcher.ledger.ledger import Submission
-from dispatcher.ledger.record import PLAN_ID, Order
+from dispatcher.ledger.record import PLAN_ID, TAG, Order
+from dispatcher.ledger.submission import Submission
 from dispatcher.ledger.waits import PAGE
-from dispatcher.models import ConflictPolicy
+from dispatcher.models import ConflictPolicy, FaultPlan
 from dispatcher.settings.executors import MAX_SECONDS
 from dispatcher.telemetry.traces import traceparent
 
 if TYPE_CHECKING:
-    from dispatcher.models import FaultPlan
     from dispatcher.settings.settings import Settings
 
 __all__ = ["Door", "Options", "Publish", "Submitting", "Take", "new_batch_id", "submitting"]
 
 ID_BYTES = 8
 """Of chance in an id that the caller has not chosen: short enough to be read, and to fit into a table."""
+
+
+MOST_TAGS = 16
+ID_RULE = "must be letters, digits, '.', '_' and '-', at most 128 long, with a letter or digit first"
+TAG_RULE = "must be letters, digits, '.', '_', '-', ':' and '=', at most 64 long"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Options:
     timeout_ms: int
     conflict_policy: ConflictPolicy
     expires_ms: int | None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Plans whose Celery messages are to be sent, each by its id and its title. There is no reply."""
+    """Plans whose Celery messages must be sent, each by its id and its title. There is no reply."""
 
     plans: Sequence[tuple[str, str]]
 
@@ -70,6 +75,7 @@ class Door:
         expires: float | None = None,
         executor: str = "default",
         conflict_policy: ConflictPolicy | str | None = None,
+        tags: Iterable[str] = (),
     ) -> Options:
         """The options, checked. Raises `InvalidPlanError`."""
         problems = [
@@ -82,6 +88,8 @@ class Door:
             problems.append(["executor", f"must be one of the configured executors: {known}"])
         if conflict_policy is not None and conflict_policy not in set(ConflictPolicy):
             problems.append(["conflict_policy", f"must be one of {', '.join(ConflictPolicy)}"])
+        tags = _listed("tags", tags)
+        problems += [["tags", problem] for problem in _problems_of(tags)]
         if problems:
             message = "; ".join(f"{field} {problem}" for field, problem in problems)
             raise InvalidPlanError(f"invalid plan: {message}", problems)
@@ -91,23 +99,39 @@ class Door:
             round((timeout_sec or default_sec) * 1000),
             ConflictPolicy(conflict_policy or ConflictPolicy.QUEUE),
             None if expires is None else round(expires * 1000),
+            tuple(dict.fromkeys(tags)),
         )
 
     def one(self, plan: FaultPlan, plan_id: str | None, options: Options) -> Submission:
-        """One plan under its own id. Raises `InvalidPlanError` if that is no id."""
-        if plan_id is not None and not PLAN_ID.fullmatch(plan_id):
-            problem = "must be letters, digits, '.', '_' and '-', at most 128 long"
-            raise InvalidPlanError(f"invalid plan: plan_id {problem}", [["plan_id", problem]])
+        """One plan under its own id. Raises `InvalidPlanError` if the id or the plan is not one."""
+        if plan_id is not None:
+            _check_id("plan_id", plan_id)
+        _check_plan("plan", plan)
         return _submission(plan, plan_id or secrets.token_hex(ID_BYTES), options, "", traceparent())
 
-    def many(self, plans: Iterable[FaultPlan], batch: str, options: Options) -> Iterator[list[Submission]]:
-        """The plans of a batch, in pages of what one call to Redis should carry."""
+    def many(
+        self,
+        plans: Iterable[FaultPlan],
+        batch: str,
+        options: Options,
+        plan_ids: Iterable[str] | None = None,
+        *,
+        start: int = 0,
+        size: int = PAGE,
+    ) -> Iterator[list[Submission]]:
+        """The plans of a batch from number `start` on, in pages of what one call to Redis should carry.
+
+        With `plan_ids`, and if `plans` is a list, all is read and checked before the first page. Another
+        iterable is read page by page. Raises `InvalidPlanError`.
+        """
+        if plan_ids is not None:
+            pairs: Iterable[tuple[FaultPlan, str]] = _paired(plans, plan_ids)
+        else:
+            numbered = enumerate(_checked(plans, start), start)
+            pairs = ((plan, f"{batch}-{number}") for number, plan in numbered)
         parent = traceparent()
-        submissions = (
-            _submission(plan, f"{batch}-{number}", options, batch, parent)
-            for number, plan in enumerate(plans)
-        )
-        while page := list(itertools.islice(submissions, PAGE)):
+        submissions = (_submission(plan, plan_id, options, batch, parent) for plan, plan_id in pairs)
+        while page := list(itertools.islice(submissions, size)):
             yield page
 
     def why_refused(self, submission: Submission) -> InvalidPlanError | None:
@@ -144,4 +168,72 @@ def _submission(plan: FaultPlan, plan_id: str, options: Options, batch: str, par
         timeout_ms=options.timeout_ms,
         conflict_policy=options.conflict_policy,
     )
-    return Submission(plan_id, order, options.expires_ms, batch, parent)
+    return Submission(plan_id, order, options.expires_ms, batch, parent, options.tags)
+
+
+def _paired(plans: Iterable[FaultPlan], plan_ids: Iterable[str]) -> list[tuple[FaultPlan, str]]:
+    """Each plan with its id: all of them, so that nothing is submitted if one is wrong.
+
+    Reads no further than to the first that is missing.
+    """
+    missing: Any = object()
+    pairs: list[tuple[FaultPlan, str]] = []
+    known: set[str] = set()
+    for pair in itertools.zip_longest(_checked(plans), _iterator("plan_ids", plan_ids), fillvalue=missing):
+        plan, plan_id = pair
+        number = len(pairs) + 1
+        if missing in pair:
+            few, many = ("ids", "plans") if plan_id is missing else ("plans", "ids")
+            raise _wrong(
+                "plan_ids", f"must be one for each plan: there are {number - 1} {few}, and more {many}"
+            )
+        _check_id(f"plan_ids, number {number}", plan_id)
+        if plan_id in known:
+            raise _wrong("plan_ids", f"must differ: {plan_id} is there twice")
+        known.add(plan_id)
+        pairs.append((plan, plan_id))
+    return pairs
+
+
+def _checked(plans: Iterable[FaultPlan], start: int = 0) -> Iterator[FaultPlan]:
+    """The plans. Raises `InvalidPlanError` for an item that is not a plan.
+
+    A list is checked at once, any other iterable item by item.
+    """
+    numbered = enumerate(_iterator("plans", plans), start + 1)
+    checked = (_check_plan(f"plan {number}", plan) for number, plan in numbered)
+    return iter(list(checked)) if isinstance(plans, Sequence) else checked
+
+
+def _check_plan(name: str, plan: object) -> FaultPlan:
+    if not isinstance(plan, FaultPlan):
+        raise _wrong(name, f"must be a FaultPlan, not {type(plan).__name__}")
+    return plan
+
+
+def _check_id(name: str, plan_id: object) -> None:
+    if not (isinstance(plan_id, str) and PLAN_ID.fullmatch(plan_id)):
+        raise _wrong(name, ID_RULE)
+
+
+def _problems_of(tags: list[str]) -> Iterator[str]:
+    if len(tags) > MOST_TAGS:
+        yield f"must be at most {MOST_TAGS}"
+    for number, tag in enumerate(tags, 1):
+        if not (isinstance(tag, str) and TAG.fullmatch(tag)):
+            yield f"{TAG_RULE}: number {number} is not"
+
+
+def _listed(name: str, values: Iterable[str]) -> list[str]:
+    return list(itertools.islice(_iterator(name, values), MOST_TAGS + 1))
+
+
+def _iterator(name: str, values: Iterable[Any]) -> Iterator[Any]:
+    """Raises `InvalidPlanError` for a single text, too: its letters are never meant."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise _wrong(name, f"must be a list or another iterable, not {type(values).__name__}")
+    return iter(values)
+
+
+def _wrong(name: str, problem: str) -> InvalidPlanError:
+    return InvalidPlanError(f"invalid plan: {name} {problem}", [[name, problem]])

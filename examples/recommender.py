@@ -1,14 +1,14 @@
 """A Recommender: searches for the fault that hurts most, with a Bayesian optimiser (Optuna's TPE sampler).
 
 First it observes each target without a fault. Then it asks the optimiser for several faults at a time, has
-the dispatcher carry them out side by side, and reports to the optimiser how much each of them hurts. Run
+the dispatcher carry them out side by side. It reports to the optimiser how much each of them hurts. Run
 `dispatcher up` in one terminal, and in another one, after the exports that it prints:
 
     python examples/recommender.py --rounds 20 --until 0.5 --search monday
 
 It finds the weakness of the sample services (executor/sample_service.py). Killed and started again, the
-search "monday" goes on: a plan's id is the name of the search and the number of the trial, and the same plan
-under the same id is one plan, however often it is submitted.
+search "monday" continues: a plan's id is the name of the search and the number of the trial. The same plan
+under the same id is one plan, even if it is submitted again.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ TIMEOUT_SEC = 20.0
 
 EXPIRES_SEC = 60.0
 """What it may wait for a worker, and for its target if another plan has that."""
+
+OPENED_BY_HAND_S = 30.0
+"""How long to wait before plans are submitted again to an Executor whose circuit breaker a person opened."""
 
 AT_RANDOM = 40
 """Trials before the optimiser draws conclusions. Most faults do no harm, and teach it nothing."""
@@ -173,14 +176,17 @@ def report(
     outcomes: Mapping[int, RawObservation | ExecutorClientError],
     quiet: Mapping[str, RawObservation],
 ) -> None:
-    """Give the optimiser what came of its trials. One that failed is a failed trial: the search goes on."""
+    """Give the optimiser the outcomes of its trials. A failed plan is a failed trial."""
     pause_s = 0.0
     for number, outcome in outcomes.items():
         plan = plans[number]
         if isinstance(outcome, ExecutorClientError):
             again, value, words = outcome.retry_safe, None, str(outcome)
-            if isinstance(outcome, CircuitOpenError):
-                pause_s = max(pause_s, outcome.retry_after_s)
+            if isinstance(
+                outcome, CircuitOpenError
+            ):  # a person may have to close it: then ask from time to time
+                after_s = OPENED_BY_HAND_S if outcome.retry_after_s is None else outcome.retry_after_s
+                pause_s = max(pause_s, after_s)
         else:
             value = harm(plan, outcome, quiet[target_of(plan)])
             again = value is None
@@ -194,7 +200,7 @@ def report(
 
 
 def propose(trial: optuna.Trial) -> FaultPlan:
-    """The fault that the optimiser would try next. It is written down before it is submitted."""
+    """The fault that the optimiser would try next. It is stored before it is submitted."""
     point = {
         "target": trial.suggest_categorical("target", TARGETS),
         "fault_type": trial.suggest_categorical("fault_type", ["delay", "abort"]),

@@ -101,7 +101,7 @@ def _options() -> Options:
 
 @contextlib.contextmanager
 def _folder(state_dir: Path | None) -> Iterator[Path]:
-    """The folder of this Executor alone. Raises `OSError` if another Executor has it."""
+    """The folder that only this Executor uses. Raises `OSError` if another Executor has it."""
     if state_dir is None:
         with tempfile.TemporaryDirectory(prefix="executor-") as folder:
             yield Path(folder)

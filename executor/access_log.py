@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class AccessLog:
-    """What is new in the log since the last look."""
+    """What is new in the log since the last read."""
 
     def __init__(self, path: Path) -> None:
         self.read_to_mark = 0

@@ -39,7 +39,7 @@ CONTRACT = "1.2"
 """The version of this contract. Its major number changes if a client would break."""
 
 ApiPath = Annotated[str, Field(pattern=r"^/[!\"$->@-~]*$", max_length=2048)]
-"""Printable ASCII but for the space, # and ?."""
+"""Printable ASCII except the space, # and ?."""
 
 
 def _whole(value: object) -> object:

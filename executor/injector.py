@@ -36,7 +36,7 @@ MARGIN_S = 0.5
 """A renewal that begins later than this before Envoy drops all faults may come too late."""
 
 LOGGED_WITHIN_S = 3.0
-"""How long Envoy may take to write down what has happened."""
+"""How long Envoy may take to record what has happened."""
 
 ENDED_WITHIN_S = 10.0
 """How long a stop waits for Envoy."""
@@ -96,7 +96,7 @@ class Injector:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, *, adopted: bool) -> None:
-        """Take up what an Executor before has left, and have Envoy started. Raises `EnvoyError`.
+        """Restore what an earlier Executor has left, and have Envoy started. Raises `EnvoyError`.
 
         `adopted`: whether its Envoy is still there.
         """

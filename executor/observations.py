@@ -190,7 +190,7 @@ class Tally:
 def parse_line(fields: Mapping[str, Any]) -> Arrival | End | Mark | None:
     """What an access log line says. None if no fault was on the request's target.
 
-    Raises `KeyError`, and `ValueError` for anything but an access log line.
+    Raises `KeyError`, and `ValueError` for anything that is not an access log line.
     """
     if "mark" in fields:
         return Mark(int(str(fields["mark"]).rpartition("=")[2]))

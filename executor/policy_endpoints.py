@@ -56,7 +56,7 @@ class _Endpoints:
         self._services = services
 
     async def put(self, policy: Policy) -> Policy:
-        """Create a policy, or replace the one that has its name, whose time begins anew."""
+        """Create a policy, or replace the one that has its name, whose time begins again."""
         service = policy.spec.selector.service
         if service not in self._services:
             raise HTTPException(404, f"there is no service {service!r}")

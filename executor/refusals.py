@@ -61,7 +61,7 @@ def refuse_in_the_contracts_words(app: FastAPI) -> None:
 
 
 def _allowed(request: Request) -> str:
-    """All methods of a path (RFC 9110, 10.2.1), not those of the route alone that has answered."""
+    """All methods of a path (RFC 9110, 10.2.1), not only those of the route that has answered."""
     routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
     here = next(route.path for route in routes if route.path_regex.fullmatch(request.url.path))
     methods = {method for route in routes if route.path == here for method in route.methods or ()}
@@ -69,7 +69,7 @@ def _allowed(request: Request) -> str:
 
 
 def _field(location: Sequence[str | int]) -> str:
-    """The place of the problem: `fault_config.delay_ms`, or `at character 7` of what is no JSON."""
+    """The place of the problem: `fault_config.delay_ms`, or `at character 7` of what is not JSON."""
     within = location[1:]
     if len(within) == 1 and isinstance(within[0], int):
         return f"at character {within[0]}"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # A shell's `&` has a program ignore Ctrl-C, and all that this program starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Tests start hundreds of processes, each of which would compile all modules anew.
+# Tests start hundreds of processes, each of which would compile all modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -127,7 +127,7 @@ def ledger(redis_client: redis.Redis) -> Ledger:
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
-    """The spans of this process, for this test alone: a provider is installed once and for all otherwise."""
+    """The spans of this process, only for this test: a provider is installed once and for all otherwise."""
     spans = Spans()
     monkeypatch.setattr(TRACER, "_real_tracer", spans.tracer)
     return spans
@@ -141,5 +141,5 @@ def stopwatch() -> Stopwatch:
 
 @pytest.fixture
 def free_tcp_port() -> int:
-    """A loopback port on which nobody listens."""
+    """A loopback port on which no program listens."""
     return free_port()

@@ -45,7 +45,7 @@ class HealthCheck:
         interval_s: float,
         follow_up: Callable[[], object] | None = None,
     ) -> None:
-        """The answer is stored under `key`. `interval_s` lies between two checks, in seconds.
+        """The answer is stored under `key`. `interval_s` is the time between two checks, in seconds.
 
         `follow_up` is called after each check that finds the Executor healthy.
         """
@@ -59,7 +59,7 @@ class HealthCheck:
         self._keep_ms = self._interval_ms + round((driver.longest_call_s + MARGIN_S) * 1000)
 
     def sample(self) -> float:
-        """Check the Executor if it is time to. How many seconds to wait before the next look.
+        """Check the Executor if it is time to. How many seconds to wait before the next check.
 
         Raises `redis.RedisError`.
         """
@@ -79,7 +79,7 @@ class HealthCheck:
 
 
 def check(driver: Driver, breaker: Breaker) -> Health:
-    """Ask the Executor. A failure counts for its breaker; a success alone does not close it."""
+    """Ask the Executor. A failure counts for its breaker; a success does not close it."""
     admission = breaker.peek()
     error: ExecutorClientError | None = None
     try:

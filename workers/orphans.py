@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["remove_orphans", "unknown_faults"]
 
 GRACE_MS = 5_000
-"""How long after its plan's end a fault is no orphan: the list may have been made before."""
+"""How long after its plan's end a fault is not an orphan: the list may have been made before."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def unknown_faults(driver: Driver, ledger: Ledger, within_s: float) -> list[str]
 def _with_records(
     driver: Driver, ledger: Ledger, within_s: float
 ) -> Iterator[tuple[ListedFault, PlanRecord | None]]:
-    """Each fault with its plan, but for plans that cannot be read."""
+    """Each fault with its plan, except plans that cannot be read."""
     listed = driver.faults(within_s) or []
     ids = [fault.key if fault.key and PLAN_ID.fullmatch(fault.key) else None for fault in listed]
     known = iter(ledger.try_read([plan_id for plan_id in ids if plan_id is not None]))

@@ -81,7 +81,7 @@ def misses(observation: RawObservation, dose: Dose, window: Window) -> list[str]
 
 
 def holds(observation: RawObservation, error_share: float) -> bool:
-    """Whether the share of errors that was set lies in the interval of the error rate."""
+    """Whether the share of errors that was set is in the interval of the error rate."""
     low, high = observation.error_rate_low, observation.error_rate_high
     return low is not None and high is not None and low - ROUNDING <= error_share <= high + ROUNDING
 

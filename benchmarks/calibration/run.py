@@ -37,7 +37,7 @@ Outcome = RawObservation | ExecutorClientError
 
 @dataclass
 class Run:
-    """One run, and what came of it."""
+    """One run, and its outcome."""
 
     dispatcher: Dispatcher
     proxy: Address
@@ -87,7 +87,7 @@ class Run:
         return outcomes, load.requests
 
     async def _outcomes(self, lane: Lane, executor: str) -> list[Outcome]:
-        """How the plans of the lane ended, but for the one that was cancelled."""
+        """How the plans of the lane ended, except the one that was cancelled."""
         plans = lane.plans()
         stops = self.stopping and len(plans) > 1
         if stops:

@@ -39,7 +39,7 @@ class PlaneFault:
     faulted: int = 0
     under_way: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
-    """Of requests that have ended. 0 is no answer."""
+    """Of requests that have ended. 0 means no answer."""
 
     latencies_ms: list[float] = field(default_factory=list)
 
@@ -55,7 +55,7 @@ class PlaneFault:
         self.latencies_ms.append(latency_ms)
 
     def metrics(self) -> dict[str, Any]:
-        """What came of the requests that arrived while it was in force."""
+        """The outcomes of the requests that arrived while it was in force."""
         requests = self.statuses.total()
         good = sum(count for status, count in self.statuses.items() if 0 < status < FIRST_ERROR_STATUS)
         answered = [status for status, _ in self.statuses.most_common() if status]
@@ -83,7 +83,7 @@ class SlowPlane:
         self.requests: defaultdict[str, list[tuple[float, float, int]]] = defaultdict(list)
         """Of each path: when each request came, how many ms it was held, and its status."""
 
-        self._chance = random.Random(0)  # noqa: S311 (which requests are hit is no secret)
+        self._chance = random.Random(0)  # noqa: S311 (which requests are hit is not a secret)
 
     async def run(self) -> None:
         """Poll until cancelled."""

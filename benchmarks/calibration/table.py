@@ -16,7 +16,7 @@ __all__ = ["DURATION_S", "LANES", "PERCENTAGES", "RATE_PER_S", "Lane"]
 PERCENTAGES = (1, 10, 30, 50, 100)
 DURATION_S = 14
 RATE_PER_S = 25
-"""Of each lane. 350 requests meet a plan, and all lanes together are no load for a machine with two cores."""
+"""Of each lane. 350 requests meet a plan. All lanes together are a small load for two cores."""
 
 PATIENT_S = 60.0
 ABORT_STATUS = 503
@@ -43,7 +43,7 @@ class Lane:
 
     @property
     def service(self) -> str:
-        """Name of the service, which is the lane's alone."""
+        """Name of the service, which only this lane uses."""
         return f"Lane-{self.name.replace(' ', '-')}"
 
     @property

@@ -60,7 +60,7 @@ class EnvoyWitness(Witness):
                 await asyncio.sleep(LOOK_EVERY_S)
 
     def note(self, ids: set[str], before: float, now: float) -> None:
-        """These faults were in force at `now`. The last look was at `before`; the truth lies between."""
+        """These faults were in force at `now`. The last check was at `before`; the truth is between."""
         middle = (before + now) / 2
         for fault_id in ids:
             began, _ = self._seen.get(fault_id, (middle, 0.0))

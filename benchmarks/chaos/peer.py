@@ -46,13 +46,13 @@ def submit_all(task: Task, numbers: Iterable[int], duration_s: int) -> dict[int,
 
 
 def tally(results: Mapping[int, AsyncResult], within_s: float) -> Counter[str]:
-    """How many of the plans were lost, or have another one's observation."""
+    """How many of the plans were lost, or have the observation of another plan."""
     counts: Counter[str] = Counter()
     give_up_at = time.monotonic() + within_s
     for number, result in results.items():
         try:
             observed = result.get(timeout=max(0.1, give_up_at - time.monotonic()), propagate=False)
             counts["wrong"] += isinstance(observed, dict) and observed["logs"] != [api(number)]
-        except Exception:  # noqa: BLE001 (no answer, for whatever reason)
+        except Exception:  # noqa: BLE001 (no answer, for any reason)
             counts["lost"] += 1
     return counts

@@ -67,7 +67,7 @@ def report(plans: dict[int, Ended], faults: Sequence[Fault], events: Sequence[Ev
 
 
 def _late(plans: dict[int, Ended], faults: Sequence[Fault]) -> list[tuple[float, float, float]]:
-    """Of each observed plan the begin of its fault, its end, and how long its fault's end lay before that."""
+    """Of each observed plan the begin of its fault, its end, and how long before that its fault ended."""
     ended = [(fault, plans[number_of(fault.api)]) for fault in faults]
     return [
         (fault.begun, plan.ended_at, plan.ended_at - fault.ends)

@@ -70,5 +70,5 @@ class Contender(ABC):
 
 
 def peer_environment(stage: Stage) -> dict[str, str]:
-    """Where Redis and the Executor are, for peers."""
+    """The addresses of Redis and the Executor, for peers."""
     return {"PEER_REDIS": stage.redis_url, "PEER_EXECUTOR": stage.executor_url}

@@ -25,7 +25,7 @@ def fetch(
 ) -> list[bytes | None]:
     """Wait for the values of all keys and return them. None for each that is absent when the time is over.
 
-    A value that contains `unfinished` is no result yet.
+    A value that contains `unfinished` is not yet a result.
     """
     give_up_at = time.monotonic() + timeout_s
     found: list[bytes | None] = []

@@ -55,7 +55,7 @@ class Act(StrEnum):
     """The fault goes on until it is stopped."""
 
     UNSTOPPABLE = "unstoppable"
-    """The fault goes on for ever. A stop is answered with 202 or 404."""
+    """The fault goes on forever. A stop is answered with 202 or 404."""
 
     STOP_SLOW = "stop is slow"
     """The plan is cancelled. The stop is answered with 202 or 404, and the fault ends some seconds later."""
@@ -124,7 +124,7 @@ class Misdeed:
 
 def misdeed_of(seed: int, number: int, plans: int) -> Misdeed:
     """What happens to plan `number`. Those from `plans` on are treated well."""
-    chance = random.Random(f"{seed}/{number}")  # noqa: S311 (chaos is no secret)
+    chance = random.Random(f"{seed}/{number}")  # noqa: S311 (chaos is not a secret)
     return Misdeed(
         act=chance.choice(MISDEEDS) if number < plans else Act.WELL,
         after_share=chance.uniform(0.2, 0.6),
@@ -136,7 +136,7 @@ def misdeed_of(seed: int, number: int, plans: int) -> Misdeed:
 
 def plan_of(seed: int, number: int, plans: int) -> FaultPlan:
     """Plan `number`. It aborts half of the requests or all of them."""
-    chance = random.Random(f"{seed}/plan/{number}")  # noqa: S311 (chaos is no secret)
+    chance = random.Random(f"{seed}/plan/{number}")  # noqa: S311 (chaos is not a secret)
     cancelled = misdeed_of(seed, number, plans).act in CANCELLED
     duration_s = CANCELLED_DURATION_S if cancelled else chance.randint(4, 6)
     return plan(number, duration_s).model_copy(update={"percentage": chance.choice((50, 100))})

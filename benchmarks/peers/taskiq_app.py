@@ -1,7 +1,7 @@
 """Taskiq with aiohttp: one task that applies, sleeps and observes, thousands of them in one event loop.
 
 The broker is the one with acknowledgements that taskiq-redis shows first. Without them (`ListQueueBroker`)
-the cost of a plan was the same, and what a killed worker had in hand was gone.
+the cost of a plan was the same, and the plans of a killed worker were gone.
 """
 
 from __future__ import annotations

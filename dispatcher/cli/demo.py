@@ -74,7 +74,7 @@ def _misfits(outcomes: Sequence[Outcome]) -> list[str | None]:
 
 
 def fits(plan: FaultPlan, observation: RawObservation, baseline_ms: float) -> str | None:
-    """None if the observation is what the plan should have caused, else what is odd about it."""
+    """None if the observation is what the plan should have caused, otherwise what is odd about it."""
     if not observation.requests:
         return "no request met the fault"
     if observation.error_rate is None or observation.latency_ms is None:

@@ -13,11 +13,12 @@ __all__ = ["document"]
 HEADER = """\
 # Errors
 
-Made by `make docs` from [`dispatcher/errors.py`](../dispatcher/errors.py). All are in `dispatcher`, under
-`ExecutorClientError`. A command that an error ends exits with its code; 2 is also that of wrong arguments,
-130 that of Ctrl-C, and 0 means that every plan has its observation. "Retry" says whether the same request may
-succeed later and repeating it does no harm. A plan that has ended stays as it is: to submit it as a new plan
-is to give it another id, or none. Programs find the last column in `error.advice`.
+`make docs` generates this page from [`dispatcher/errors.py`](../dispatcher/errors.py). All errors can be
+imported from `dispatcher`, and `ExecutorClientError` is their base. A command that ends with an error exits
+with its code. Wrong arguments also exit with 2, Ctrl-C with 130. 0 means that every plan has its observation.
+"Retry" is yes if the same request may succeed later, and repeating it does no harm. A plan that has ended
+does not change. To submit it as a new plan, give it another id, or none. Programs read the last column from
+`error.advice`.
 
 | exit code | error | retry | what it means | what to do |
 |---|---|---|---|---|

@@ -1,4 +1,7 @@
-"""What scripts read: with `--json` each command prints one line of JSON for each plan or finding."""
+"""What scripts read: with `--json` each command prints one line of JSON for each plan or finding.
+
+Each line is an object. Its first field is `version`; docs/json.md names the others.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from dispatcher.printable import printable_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["json_option", "print_json"]
+__all__ = ["JSON_VERSION", "json_option", "print_json"]
+
+JSON_VERSION = 1
+"""Rises if a field is renamed or removed, or if its type or meaning changes. New fields leave it as it is."""
 
 
 def json_option(what: str) -> Any:
@@ -22,6 +28,10 @@ def json_option(what: str) -> Any:
 
 
 def print_json(thing: BaseModel | Mapping[str, object]) -> None:
-    """Print one line. A field of a model that has no value is left out."""
+    """Print one line. A field of a model that has no value is left out.
+
+    The line begins with `version`, which is `JSON_VERSION`.
+    """
     fields = thing.model_dump(mode="json", exclude_none=True) if isinstance(thing, BaseModel) else thing
-    typer.echo(printable_json(json.dumps(fields, ensure_ascii=False)))
+    line = {"version": JSON_VERSION, **fields}
+    typer.echo(printable_json(json.dumps(line, ensure_ascii=False)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from contextlib import closing
 from dataclasses import asdict
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from dispatcher.cli.json_lines import json_option, print_json
+from dispatcher.cli.options import Executor, check_executor
 from dispatcher.cli.terminal import stdout
-from dispatcher.errors import InvalidSettingsError
 from dispatcher.ledger.counts import plan_counts
 from dispatcher.ledger.ledger import connect
 from dispatcher.settings.settings import load_settings
@@ -29,8 +29,8 @@ __all__ = ["metrics"]
 
 def metrics(
     *,
-    executor: Annotated[str, typer.Option(help="Which of the configured Executors.")] = "default",
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    executor: Executor = "default",
+    as_json: Annotated[bool, json_option("with executor, its counts, requests, plans")] = False,
     serve: Annotated[bool, typer.Option(help="Serve those of all Executors to Prometheus.")] = False,
     host: Annotated[str, typer.Option(help="Address to listen on, with --serve.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The same; 0 chooses one.")] = 9808,
@@ -39,14 +39,11 @@ def metrics(
     settings = load_settings()
     if serve:
         _serve(settings, host, port)
-    if executor not in settings.executors:
-        known = ", ".join(sorted(settings.executors))
-        problem = f"must be one of the configured executors: {known}"
-        raise InvalidSettingsError(f"invalid arguments: executor {problem}", [["executor", problem]])
+    check_executor(settings, executor)
     with closing(connect(settings)) as ledger:
         [counts], plans = executor_counts(ledger, [executor]), plan_counts(ledger)
     if as_json:
-        typer.echo(json.dumps(_fields(executor, counts, plans), indent=2))
+        print_json(_fields(executor, counts, plans))
     else:
         _show(executor, counts, plans)
 

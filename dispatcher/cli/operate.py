@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli.json_lines import json_option, print_json
-from dispatcher.cli.options import Executor, Ids  # noqa: TC001 (typer reads the annotations)
+from dispatcher.cli.options import Executor, Ids, number_option
 from dispatcher.cli.plans import handles_of
 from dispatcher.cli.terminal import echo
 from dispatcher.client import Dispatcher
 
 __all__ = ["cancel", "halt", "health", "release", "resume"]
 
-Reason = Annotated[str, typer.Option(help="Shown to those who wait for them.")]
+Reason = Annotated[str, typer.Option(help="Shown to callers that wait for them.")]
 
 
 def cancel(
@@ -37,7 +37,7 @@ def cancel(
 
 def halt(
     reason: Annotated[
-        str, typer.Argument(metavar="REASON", help="Shown to those who wait for a plan, or submit one.")
+        str, typer.Argument(metavar="REASON", help="Shown to callers that wait for a plan or submit one.")
     ],
     *,
     as_json: Annotated[
@@ -93,7 +93,7 @@ def release(
 def health(
     *,
     executor: Executor = "default",
-    timeout_sec: Annotated[float, typer.Option(help="How long to wait for a worker's check.")] = 30.0,
+    timeout_sec: Annotated[float, number_option("How long to wait for a worker's check, in seconds.")] = 30.0,
     as_json: Annotated[bool, json_option("with executor, healthy, cause, checked_at")] = False,
 ) -> None:
     """Say whether an Executor is up, as a worker has found. Exits with 1 if it is not."""

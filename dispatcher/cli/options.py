@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dispatcher.errors import ExecutorClientError
+from dispatcher.errors import ExecutorClientError, InvalidSettingsError
+from dispatcher.ledger.record import PLAN_ID
+from dispatcher.settings.executors import MAX_SECONDS
 from dispatcher.settings.settings import load_settings
 
-__all__ = ["Executor", "Ids", "executor_names"]
+if TYPE_CHECKING:
+    from dispatcher.settings.settings import Settings
+
+__all__ = ["Executor", "Ids", "check_executor", "executor_names", "number_option"]
+
+
+def number_option(what: str, *, least: float = 0.0, most: float = MAX_SECONDS) -> Any:
+    """An option that takes a number, of seconds for example. `what` is its help text.
+
+    `nan` and `inf`, which Python reads as numbers, are out of every bound.
+    """
+
+    def check(value: float | None) -> float | None:
+        if value is not None and not least <= value <= most:
+            raise typer.BadParameter(f"{value:g} is not a number from {least:g} to {most:g}.")
+        return value
+
+    return typer.Option(help=what, callback=check)
+
+
+def _plan_ids(ids: list[str]) -> list[str]:
+    for plan_id in ids:
+        if not PLAN_ID.fullmatch(plan_id):
+            raise typer.BadParameter(
+                f"{plan_id!r} is not a plan id: letters, digits, '.', '_', '-', at most 128."
+            )
+    return ids
+
+
+def check_executor(settings: Settings, executor: str) -> None:
+    """Raises `InvalidSettingsError` unless an Executor of that name is configured."""
+    if executor not in settings.executors:
+        known = ", ".join(sorted(settings.executors))
+        problem = f"must be one of the configured executors: {known}"
+        raise InvalidSettingsError(f"invalid arguments: executor {problem}", [["executor", problem]])
 
 
 def executor_names(incomplete: str) -> list[str]:
@@ -24,4 +60,7 @@ def executor_names(incomplete: str) -> list[str]:
 Executor = Annotated[
     str, typer.Option(help="Which of the configured Executors.", autocompletion=executor_names)
 ]
-Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of plans, as submit prints them.")]
+Ids = Annotated[
+    list[str],
+    typer.Argument(metavar="ID", help="Ids of plans, as submit prints them.", callback=_plan_ids),
+]

@@ -19,7 +19,12 @@ from rich.progress import (
 from rich.table import Table
 
 from dispatcher.cli.terminal import echo, stderr, stdout
-from dispatcher.errors import ExecutorClientError, LedgerUnavailableError, ResultTimeoutError
+from dispatcher.errors import (
+    ExecutorClientError,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+    ResultTimeoutError,
+)
 from dispatcher.models import FaultPlan, FaultType, PlanState
 from dispatcher.observations import RawObservation
 
@@ -32,8 +37,11 @@ __all__ = ["Outcome", "collect", "exit_code", "fields_of", "show"]
 
 SLICE_SEC = 0.5
 HINT_AFTER_SEC = 5.0
-AWAY_SEC = 30.0
+AWAY_SEC = 300.0
 """How long Redis may be away before waiting for it is given up."""
+
+AWAY_HINT_SEC = 3.0
+"""How long Redis is away before that is worth a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +78,10 @@ def collect(
 ) -> list[Outcome]:
     """Wait until every plan has ended, or for `timeout_sec` seconds: then the others end here with an error.
 
-    `check` is called now and then, and may raise. Redis may be away for `AWAY_SEC`.
+    `check` is called every `SLICE_SEC`, and may raise. Redis may be away for `AWAY_SEC`.
     """
     outcomes = []
-    wait = _Wait(check, math.inf if timeout_sec is None else time.monotonic() + timeout_sec)
+    wait = _Wait(check, timeout_sec)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -96,36 +104,68 @@ def collect(
 class _Wait:
     """Waits for plans, a slice of time after the other."""
 
-    def __init__(self, check: Callable[[], None], gives_up_at: float) -> None:
+    def __init__(self, check: Callable[[], None], timeout_sec: float | None) -> None:
         self._check = check
-        self._gives_up_at = gives_up_at
+        self._timeout_sec = math.inf if timeout_sec is None else timeout_sec
+        self._gives_up_at = time.monotonic() + self._timeout_sec
         self._away_since: float | None = None
+        self._away_hinted = False
         self._hint_at: float | None = time.monotonic() + HINT_AFTER_SEC
 
     def for_end_of(self, handle: PlanHandle) -> RawObservation | ExecutorClientError:
         """How the plan has ended. Raises `LedgerUnavailableError` if Redis stays away."""
         while True:
             try:
-                return handle.result(SLICE_SEC)
-            except ResultTimeoutError as exc:
-                if time.monotonic() >= self._gives_up_at:
-                    return exc
+                outcome = self._look(handle)
+            except LedgerRefusedError:
+                raise
+            except LedgerUnavailableError as exc:
+                if not self._bears_with_redis(exc):
+                    raise
+            else:
                 self._away_since = None
-                self._hint(handle)
-            except LedgerUnavailableError:
-                self._bear_with_redis()
-            except ExecutorClientError as exc:
-                return exc
+                if outcome is not None:
+                    return outcome
             self._check()
 
-    def _bear_with_redis(self) -> None:
-        """Wait before Redis is asked again. Raises the current error if it has been away for too long."""
+    def _look(self, handle: PlanHandle) -> RawObservation | ExecutorClientError | None:
+        """How the plan has ended, or that it is no longer waited for. None if it has not ended yet.
+
+        Raises `LedgerUnavailableError`.
+        """
+        left_s = self._gives_up_at - time.monotonic()
+        try:
+            return handle.result(min(SLICE_SEC, max(0.0, left_s)))
+        except LedgerUnavailableError:
+            raise
+        except ResultTimeoutError:
+            if left_s > SLICE_SEC:
+                self._hint(handle)
+                return None
+            return self._given_up(handle)
+        except ExecutorClientError as exc:
+            return exc
+
+    def _given_up(self, handle: PlanHandle) -> ResultTimeoutError:
+        message = f"plan {handle.id} has not ended within {self._timeout_sec:g} s"
+        return ResultTimeoutError(f"{message}: it is {handle.status().state}; it goes on, ask again later")
+
+    def _bears_with_redis(self, trouble: LedgerUnavailableError) -> bool:
+        """Wait before Redis is asked again. False if it has been away for too long."""
         now = time.monotonic()
         if self._away_since is None:
-            self._away_since = now
-        if now - self._away_since > AWAY_SEC:
-            raise  # noqa: PLE0704 (called while the error is handled)
+            self._away_since, self._away_hinted = now, False
+        away_s = now - self._away_since
+        if away_s > AWAY_SEC or now >= self._gives_up_at:
+            return False
+        if away_s > AWAY_HINT_SEC and not self._away_hinted:
+            self._away_hinted = True
+            stderr.print(
+                f"{trouble.message}\nWaiting for Redis, {AWAY_SEC:g} s at most. The plans go on afterwards.",
+                soft_wrap=True,
+            )
         time.sleep(SLICE_SEC)
+        return True
 
     def _hint(self, handle: PlanHandle) -> None:
         if self._hint_at is None or time.monotonic() < self._hint_at:
@@ -166,7 +206,7 @@ def show(outcomes: Iterable[Outcome], decisions: Sequence[str] | None = None) ->
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> int:
-    """0 if every plan has its observation, else the exit code of the first error."""
+    """0 if every plan has its observation, otherwise the exit code of the first error."""
     errors = (outcome.result for outcome in outcomes if isinstance(outcome.result, ExecutorClientError))
     return next((error.exit_code for error in errors), 0)
 

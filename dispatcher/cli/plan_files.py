@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import glob
-import itertools
 import json
 import re
 import sys
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -16,13 +17,53 @@ from dispatcher.errors import InvalidPlanError
 from dispatcher.models import FaultPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
-__all__ = ["read_plans"]
+__all__ = ["FileEntry", "Problems", "read_entries", "read_plans", "refusal_of"]
 
 STANDARD_INPUT = "-"
+MOST_BYTES = 64 * 1024 * 1024
 INTEGER, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+SEQUENCE = "tag:yaml.org,2002:seq"
 DECIMAL = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
+LIKE_JSON = re.compile(r"[\[{\s]*([\"}\]]|\Z)")
+"""How JSON with a plan in it begins. YAML has no quotes there."""
+
+BETWEEN_ITEMS = re.compile(r"[\s,]*")
+
+Problems = list[tuple[str, str]]
+"""Each wrong field and what is wrong with it. The field is empty if the whole file is meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A plan in a file, or what keeps it from being one."""
+
+    file: str
+    number: int | None = None
+    """Which of the file's plans it is, from 1 on. None if the file as a whole cannot be read."""
+
+    line: int | None = None
+    """The line of the file at which it begins, from 1 on."""
+
+    plan: FaultPlan | None = None
+    problems: Sequence[tuple[str, str]] = ()
+
+    @property
+    def where(self) -> str:
+        """The file and the plan, for people."""
+        return self.file if self.number is None else f"{self.file}, plan {self.number}, line {self.line}"
+
+
+class _Found(NamedTuple):
+    """Plain data in a file."""
+
+    line: int
+    value: object
+
+
+class _UnreadableError(ValueError):
+    """A file that holds no plans. Its text says why, without the file's name."""
 
 
 def read_plans(names: Iterable[str]) -> list[FaultPlan]:
@@ -30,65 +71,107 @@ def read_plans(names: Iterable[str]) -> list[FaultPlan]:
     match.
 
     A `.yaml`, `.yml`, `.json`, `.jsonl` or `.ndjson` file is what its name says; the kind of anything else
-    follows from its first character. Each holds one plan, or a list or sequence of plans. Raises
-    `InvalidPlanError`, which names every wrong field of every plan.
+    follows from how it begins. Each holds one plan, or a list or sequence of plans. Raises
+    `InvalidPlanError`, which names every wrong field of every plan, with file and line.
     """
-    plans: list[FaultPlan] = []
-    problems: list[list[str]] = []
-    for name in itertools.chain.from_iterable(map(_matching, names)):
-        found = _entries(name)
-        if not found:
-            problems.append([_shown(name), "holds no plan"])
-        for number, entry in enumerate(found, start=1):
-            try:
-                plans.append(_plan(entry))
-            except InvalidPlanError as exc:
-                where = f"{_shown(name)}, plan {number}"
-                problems += [[f"{where}: {field}", problem] for field, problem in exc.problems]
-    if problems:
-        raise InvalidPlanError("invalid plans: " + "; ".join(" ".join(each) for each in problems), problems)
-    return plans
+    entries = list(read_entries(names))
+    refusal = refusal_of(entries)
+    if refusal is not None:
+        raise refusal
+    return [entry.plan for entry in entries if entry.plan is not None]
+
+
+def read_entries(names: Iterable[str]) -> Iterator[FileEntry]:
+    """Each plan in the named files, and each entry that is not a plan. See `read_plans`."""
+    for name in names:
+        for file in _matching(name):
+            yield from _read_file(file)
+
+
+def refusal_of(entries: Iterable[FileEntry]) -> InvalidPlanError | None:
+    """The error that names every problem of the entries. None if there is no problem."""
+    problems = [
+        [f"{entry.where}: {field}" if field else entry.where, problem]
+        for entry in entries
+        for field, problem in entry.problems
+    ]
+    if not problems:
+        return None
+    return InvalidPlanError("invalid plans: " + "; ".join(" ".join(each) for each in problems), problems)
 
 
 def _matching(name: str) -> list[str]:
-    """The files that a name with wildcards matches. Raises `InvalidPlanError` if there are none."""
+    """The files that a name with wildcards matches. The name itself if there are none."""
     if not glob.has_magic(name) or Path(name).exists():
         return [name]
     matching = glob.glob(name, recursive=True)  # noqa: PTH207 (a Path's own takes no absolute pattern)
-    found = sorted(each for each in matching if Path(each).is_file())
-    if not found:
-        raise InvalidPlanError(f"invalid plans: {name} matches no file", [[name, "matches no file"]])
-    return found
+    return sorted(each for each in matching if Path(each).is_file()) or [name]
 
 
-def _plan(entry: object) -> FaultPlan:
-    if not isinstance(entry, dict):
-        raise InvalidPlanError("invalid plan", [["(whole)", "must be a mapping of fields to values"]])
-    return FaultPlan.model_validate(entry)
-
-
-def _entries(name: str) -> list[Any]:
-    """What the file holds, as plain data, a list entry for each plan."""
-    text = _text(name)
+def _read_file(name: str) -> Iterator[FileEntry]:
+    file = "standard input" if name == STANDARD_INPUT else name or "''"
     try:
-        return _format(name, text)(text)
+        text = _text(name)
+        found = _format(name, text)(text)
+    except _UnreadableError as exc:
+        yield FileEntry(file, problems=[("", str(exc))])
+        return
     except (ValueError, yaml.YAMLError, RecursionError) as exc:
-        problem = f"cannot be read: {' '.join(str(exc).split())}"
-        raise InvalidPlanError(f"invalid plans: {_shown(name)} {problem}", [[_shown(name), problem]]) from exc
+        yield FileEntry(file, problems=[("", f"cannot be read: {_in_a_line(exc)}")])
+        return
+    if not found:
+        yield FileEntry(file, problems=[("", "holds no plan")])
+    for number, (line, value) in enumerate(found, start=1):
+        yield _checked(file, number, line, value)
+
+
+def _checked(file: str, number: int, line: int, value: object) -> FileEntry:
+    if not isinstance(value, dict):
+        whole = [("(whole)", "must be a mapping of fields to values")]
+        return FileEntry(file, number, line, problems=whole)
+    try:
+        return FileEntry(file, number, line, FaultPlan.model_validate(value))
+    except InvalidPlanError as exc:
+        return FileEntry(file, number, line, problems=exc.problems)
 
 
 def _text(name: str) -> str:
+    """Raises `_UnreadableError`."""
+    if name != STANDARD_INPUT and glob.has_magic(name) and not Path(name).exists():
+        raise _UnreadableError("matches no file")
     try:
-        if name == STANDARD_INPUT:
-            return sys.stdin.read()
-        return Path(name).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        problem = f"cannot be read: {exc.strerror if isinstance(exc, OSError) else 'it is not UTF-8 text'}"
-        raise InvalidPlanError(f"invalid plans: {_shown(name)} {problem}", [[_shown(name), problem]]) from exc
+        raw = _bytes(name)
+    except (OSError, ValueError) as exc:  # ValueError: no file has such a name
+        why = exc.strerror if isinstance(exc, OSError) else exc
+        raise _UnreadableError(f"cannot be read: {why}") from exc
+    if len(raw) > MOST_BYTES:
+        raise _UnreadableError(f"is larger than {MOST_BYTES // 1024**2} MB: split it")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise _UnreadableError("cannot be read: it is not UTF-8 text") from exc
 
 
-def _format(name: str, text: str) -> Callable[[str], list[Any]]:
-    by_suffix: dict[str, Callable[[str], list[Any]]] = {
+def _bytes(name: str) -> bytes:
+    """What the file holds, or a little more than may be read of it."""
+    if name == STANDARD_INPUT:
+        return sys.stdin.buffer.read(MOST_BYTES + 1)
+    if not name:
+        raise ValueError("it has no name")
+    with Path(name).open("rb") as file:
+        return file.read(MOST_BYTES + 1)
+
+
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {' '.join(str(error.problem).split())}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return " ".join(str(error).split())
+
+
+def _format(name: str, text: str) -> Callable[[str], list[_Found]]:
+    by_suffix: dict[str, Callable[[str], list[_Found]]] = {
         ".json": _json,
         ".jsonl": _json_lines,
         ".ndjson": _json_lines,
@@ -98,45 +181,73 @@ def _format(name: str, text: str) -> Callable[[str], list[Any]]:
     return by_suffix.get(Path(name).suffix.lower()) or _format_by_content(text)
 
 
-def _format_by_content(text: str) -> Callable[[str], list[Any]]:
+def _format_by_content(text: str) -> Callable[[str], list[_Found]]:
     if not text.lstrip().startswith(("{", "[")):
         return _yaml
     lines = [line for line in text.splitlines() if line.strip()]
     each_is_whole = all(line.startswith("{") and line.rstrip().endswith("}") for line in lines)
-    return _json_lines if each_is_whole else _json
+    if LIKE_JSON.match(text):
+        return _json_lines if each_is_whole else _json
+    return _yaml_lines if each_is_whole else _yaml
 
 
-def _json(text: str) -> list[Any]:
-    return _flat([json.loads(text, object_pairs_hook=_unique)])
+def _json(text: str) -> list[_Found]:
+    whole = json.loads(text, object_pairs_hook=_unique)
+    begin = len(text) - len(text.lstrip())
+    if not isinstance(whole, list):
+        return [_Found(text.count("\n", 0, begin) + 1, whole)]
+    found, decoder, line, place = [], json.JSONDecoder(), 1, 0
+    next_item = begin + 1
+    for item in whole:
+        between = BETWEEN_ITEMS.match(text, next_item)
+        begins = next_item if between is None else between.end()
+        line, place = line + text.count("\n", place, begins), begins
+        found.append(_Found(line, item))
+        _, next_item = decoder.raw_decode(text, begins)
+    return found
 
 
-def _json_lines(text: str) -> list[Any]:
-    entries = []
+def _json_lines(text: str) -> list[_Found]:
+    return _by_lines(text, lambda line: json.loads(line, object_pairs_hook=_unique))
+
+
+def _yaml_lines(text: str) -> list[_Found]:
+    """A plan in YAML's flow style on each line."""
+    return _by_lines(text, lambda line: next(found.value for found in _yaml(line)))
+
+
+def _by_lines(text: str, parse: Callable[[str], object]) -> list[_Found]:
+    found = []
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             try:
-                entries.append(json.loads(line, object_pairs_hook=_unique))
-            except ValueError as exc:
-                raise ValueError(f"line {number}: {exc}") from exc
-    return entries
+                found.append(_Found(number, parse(line)))
+            except (ValueError, yaml.YAMLError) as exc:
+                words = re.sub(r"^line 1: |,? line 1\b(?= column|$)", "", _in_a_line(exc))
+                raise ValueError(f"line {number}: {words}") from exc
+    return found
 
 
-def _yaml(text: str) -> list[Any]:
-    return _flat([document for document in yaml.load_all(text, _StrictLoader) if document is not None])
-
-
-def _flat(documents: list[Any]) -> list[Any]:
-    """Documents, with a list of plans taken apart."""
-    entries: list[Any] = []
-    for document in documents:
-        entries += document if isinstance(document, list) else [document]
-    return entries
+def _yaml(text: str) -> list[_Found]:
+    """The documents, with a list of plans taken apart. An empty document is not a plan."""
+    loader, found = _StrictLoader(text), []
+    try:
+        while loader.check_node():
+            document: Any = loader.get_node()
+            nodes = document.value if document.tag == SEQUENCE else [document]
+            for node in nodes:
+                value: Any = loader.construct_document(node)
+                if value is not None or node is not document:
+                    found.append(_Found(node.start_mark.line + 1, value))
+    finally:
+        loader.dispose()
+    return found
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        twice = next(name for name, _ in pairs if [key for key, _ in pairs].count(name) > 1)
+        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"{twice!r} is given twice")
     return fields
 
@@ -145,10 +256,14 @@ class _StrictLoader(yaml.SafeLoader):
     """Safe YAML that refuses what would silently be overwritten, or read as another number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise ValueError(f"{twice!r} is given twice, line {node.start_mark.line + 1}")
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+            if isinstance(key, list | dict | set):
+                raise ValueError(f"a key must be a text, line {line}")
+            if key in seen:
+                raise ValueError(f"{key!r} is given twice, line {line}")
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -156,13 +271,9 @@ def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
     """A decimal number. YAML 1.1 also has 0144 for 100, 1:00 for 60 and 1_0 for 10."""
     text = str(loader.construct_scalar(node))
     if not DECIMAL.fullmatch(text):
-        raise ValueError(f"{text!r} is no plain decimal number, line {node.start_mark.line + 1}")
+        raise ValueError(f"{text!r} is not a plain decimal number, line {node.start_mark.line + 1}")
     return int(text) if node.tag == INTEGER else float(text)
 
 
 for tag in (INTEGER, FLOAT):
     _StrictLoader.add_constructor(tag, _number)
-
-
-def _shown(name: str) -> str:
-    return "standard input" if name == STANDARD_INPUT else name

@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from dispatcher.cli.json_lines import json_option, print_json
-from dispatcher.cli.options import Executor, Ids  # noqa: TC001 (typer reads the annotations)
+from dispatcher.cli.life import life_of
+from dispatcher.cli.options import Executor, Ids, number_option
 from dispatcher.cli.outcomes import collect, exit_code, fields_of, show
 from dispatcher.cli.plan_files import read_plans
 from dispatcher.cli.terminal import echo, stderr, stdout
 from dispatcher.client import Dispatcher
-from dispatcher.models import ConflictPolicy
-from dispatcher.printable import printable
+from dispatcher.errors import ExecutorClientError
+from dispatcher.models import ConflictPolicy, PlanState
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from dispatcher.handles import PlanHandle
     from dispatcher.models import PlanStatus
+    from dispatcher.observations import RawObservation
 
 __all__ = ["result", "run", "status", "submit"]
 
@@ -40,7 +39,7 @@ Conflict = Annotated[
 States = Annotated[
     bool,
     json_option(
-        "for each plan: id, plan, executor, state, attempts, its times, and apply_id and cause if any"
+        "for each plan: id, plan, executor, state, attempts, its times, failures, apply_id and cause if any"
     ),
 ]
 Outcomes = Annotated[bool, json_option("for each plan: id, plan, and observation or error")]
@@ -58,7 +57,7 @@ def run(
     """Send the plans in FILE through the running system, and wait for their observations.
 
     Nothing is sent unless every plan in every file is valid. Exits with 0 if every plan has its observation,
-    else with the code of the first error.
+    otherwise with the code of the first error.
     """
     plans = read_plans(files)
     with Dispatcher() as dispatcher:
@@ -88,7 +87,7 @@ def submit(
 ) -> None:
     """Hand the plans in FILE over, and print their ids. They end even if no process waits for them.
 
-    Nothing is sent unless every plan in every file is valid. Exits with 0 if every plan is taken, else
+    Nothing is sent unless every plan in every file is valid. Exits with 0 if every plan is taken, otherwise
     with the code of the first refusal.
     """
     plans = read_plans(files)
@@ -110,13 +109,13 @@ def result(
     ids: Ids,
     *,
     timeout_sec: Annotated[
-        float | None, typer.Option(help="How long to wait, in seconds. Until the end if absent.")
+        float | None, number_option("How long to wait, in seconds. Until the end if absent.")
     ] = None,
     as_json: Outcomes = False,
 ) -> None:
     """Print what was observed of plans that were submitted, waiting for those that have not ended.
 
-    Exits with 0 if every plan has its observation, else with the code of the first error.
+    Exits with 0 if every plan has its observation, otherwise with the code of the first error.
     """
     with Dispatcher() as dispatcher:
         handles = [dispatcher.handle(plan_id) for plan_id in ids]
@@ -130,37 +129,27 @@ def result(
 
 
 def status(ids: Ids, *, as_json: States = False) -> None:
-    """Show the state of plans."""
+    """Show the life of plans, step by step: times, failed attempts, and why each ended or waits."""
     with Dispatcher() as dispatcher:
-        found = [dispatcher.handle(plan_id).status() for plan_id in ids]
+        handles = [dispatcher.handle(plan_id) for plan_id in ids]
+        found = [handle.status() for handle in handles]
+        if not as_json:
+            now = dispatcher.server_time()
+            for number, (handle, each) in enumerate(zip(handles, found, strict=True)):
+                stdout.print(*[""] * bool(number), life_of(each, now, _observation_of(handle, each)))
     if as_json:
         for each in found:
             print_json(each)
-        return
-    for each in found:
-        stdout.print(_described(each))
 
 
-def _described(status: PlanStatus) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    moments = {
-        "submitted": status.submitted_at,
-        "applied": status.applied_at,
-        "fault ends": status.ends_at,
-        "next step": status.next_step_at,
-        "ended": status.ended_at,
-    }
-    rows = {"plan": status.id, "fault": str(status.plan), "executor": status.executor, "state": status.state}
-    rows |= {"apply id": status.apply_id or "", "failed calls": str(status.attempts or "")}
-    rows |= {name: _shown(moment) for name, moment in moments.items()} | {"cause": status.cause or ""}
-    for name, value in rows.items():
-        if value:
-            table.add_row(name, printable(value))
-    return table
-
-
-def _shown(moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone().isoformat(sep=" ", timespec="seconds")
+def _observation_of(handle: PlanHandle, status: PlanStatus) -> RawObservation | None:
+    """What was observed of a plan that has ended with an observation. None if it has expired."""
+    if status.state is not PlanState.OBSERVED:
+        return None
+    try:
+        return handle.result(0)
+    except ExecutorClientError:
+        return None
 
 
 def handles_of(dispatcher: Dispatcher, ids: list[str]) -> list[PlanHandle]:

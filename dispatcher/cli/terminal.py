@@ -1,4 +1,4 @@
-"""What commands print to people. Text from outside steers no terminal, and is no markup."""
+"""What commands print to people. Text from outside cannot control a terminal, and is not read as markup."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["echo", "stderr", "stdout"]
 
 
 class _PlainConsole(Console):
-    """Prints strings as they are, but for characters that could steer the terminal."""
+    """Prints strings as they are, except characters that could steer the terminal."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         """See `Console`, which calls it for every string that it prints, those in tables included."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli.json_lines import json_option, print_json
+from dispatcher.cli.options import number_option
 from dispatcher.cli.terminal import stderr, stdout
 from dispatcher.devstack.stack import Stack
 
@@ -20,7 +21,7 @@ def up(
     *,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
     traffic_rps: Annotated[
-        float, typer.Option(min=0, help="Requests a second to each target while a fault is on it.")
+        float, number_option("Requests a second to each target while a fault is on it.", most=10_000)
     ] = 40.0,
     as_json: Annotated[bool, json_option("with addresses, environment, once everything is up")] = False,
 ) -> None:

@@ -3,90 +3,141 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from dispatcher.cli.json_lines import json_option, print_json
+from dispatcher.cli.options import number_option
+from dispatcher.cli.pace import Pace
 from dispatcher.cli.terminal import stdout
+from dispatcher.cli.watch_rows import header_of, rows_of
 from dispatcher.client import Dispatcher
-from dispatcher.models import PlanState
+from dispatcher.errors import LedgerRefusedError, LedgerUnavailableError
+from dispatcher.ledger.counts import count_ended
+from dispatcher.ledger.ledger import connect
 from dispatcher.printable import printable
+from dispatcher.settings.settings import load_settings
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from dispatcher.models import PlanStatus
+    from dispatcher.ledger.ledger import Ledger
 
 __all__ = ["watch"]
 
-LINES_AROUND = 4
-LINES_A_PLAN = 2
+MOST_UNREADABLE = 3
+"""Plans that cannot be read and have a line of their own."""
 
 
 def watch(
     *,
-    once: Annotated[bool, typer.Option("--once", help="Print what is in flight now, and end.")] = False,
-    interval_sec: Annotated[float, typer.Option(min=0.1, help="Between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print all that is in flight now, and end.")] = False,
+    causes: Annotated[
+        bool,
+        typer.Option("--causes", help="Show whole causes, each on as many lines as it takes."),
+    ] = False,
+    interval_sec: Annotated[float, number_option("Seconds between two views.", least=0.1)] = 1.0,
     as_json: Annotated[bool, json_option("for each plan, as status does, and end")] = False,
 ) -> None:
     """Show the plans in flight, those that are due soonest first, until Ctrl-C.
 
-    Prints once if standard output is no terminal.
+    On a screen it shows as many as fit, and how many it does not show. It also shows how many end in a
+    second, and how long the rest takes at that pace. It prints all of them once if standard output is not a
+    terminal.
     """
-    with Dispatcher() as dispatcher:
+    settings = load_settings()
+    with Dispatcher(settings) as dispatcher, closing(connect(settings)) as ledger:
         if as_json:
             for each in dispatcher.in_flight():
                 print_json(each)
-        elif once or not stdout.is_terminal:
-            stdout.print(_view(dispatcher, None))
+            return
+        view = _View(dispatcher, ledger, causes=causes)
+        if once or not stdout.is_terminal:
+            stdout.print(view.whole())
         else:
-            with Live(_view(dispatcher, stdout.height), console=stdout, screen=True) as live:
-                while True:
-                    time.sleep(interval_sec)
-                    live.update(_view(dispatcher, stdout.height))
+            _follow(view, interval_sec)
 
 
-def _view(dispatcher: Dispatcher, height: int | None) -> Group:
-    """What fits into so many lines."""
-    rows = None if height is None else max(1, (height - LINES_AROUND) // LINES_A_PLAN)
-    plans, now = dispatcher.in_flight(rows), dispatcher.server_time()
-    count = len(plans) if rows is None else dispatcher.count_in_flight()
-    halted = dispatcher.halted()
-    head = Text(f"{count} plan{'' if count == 1 else 's'} in flight")
-    if halted is not None:
-        head.append(f"; halted: {printable(halted)}", style="bold red")
-    for error in dispatcher.unreadable(rows):
-        head.append(f"\n{printable(error.message)}", style="red")
-    return Group(head, _table(plans, now)) if plans else Group(head)
+def _follow(view: _View, interval_sec: float) -> None:
+    """Redis may be away for a while: the last view is kept, with a line that says so."""
+    with Live(view.screen(), console=stdout, screen=True, auto_refresh=False) as live:
+        while True:
+            time.sleep(interval_sec)
+            try:
+                shown = view.screen()
+            except LedgerRefusedError:
+                raise
+            except LedgerUnavailableError as exc:
+                shown = view.away(exc)
+            live.update(shown, refresh=True)
 
 
-def _table(plans: list[PlanStatus], now: datetime) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("target, fault", overflow="fold", ratio=5)
-    table.add_column("state", no_wrap=True)
-    table.add_column("left", justify="right", no_wrap=True)
-    table.add_column("failed", justify="right", no_wrap=True)
-    table.add_column("plan, cause", overflow="ellipsis", ratio=4)
-    for plan in plans:
-        what, _, where = str(plan.plan).partition(" % of ")
-        target = where.rpartition(", ")[0]
-        cause = Text(printable(plan.cause or ""), style="yellow", overflow="ellipsis", no_wrap=True)
-        table.add_row(
-            f"{target}\n{what} %",
-            plan.state,
-            _left(plan, now),
-            str(plan.attempts or ""),
-            Group(Text(plan.id, overflow="ellipsis", no_wrap=True), cause),
-        )
-    return table
+class _View:
+    """What is shown, look after look."""
 
+    def __init__(self, dispatcher: Dispatcher, ledger: Ledger, *, causes: bool) -> None:
+        self._dispatcher = dispatcher
+        self._ledger = ledger
+        self._causes = causes
+        self._pace = Pace()
+        self._last: list[Text] = []
 
-def _left(plan: PlanStatus, now: datetime) -> str:
-    """Until the fault should be over; until the next step, if it is not applied."""
-    moment = plan.ends_at if plan.state is PlanState.RUNNING else plan.next_step_at
-    return "" if moment is None else f"{max(0.0, (moment - now).total_seconds()):.0f} s"
+    def whole(self) -> Group:
+        """All plans, on as many lines as they take."""
+        head = self._head(None)
+        plans = self._dispatcher.in_flight()
+        now = self._dispatcher.server_time()
+        rows = [line for plan in plans for line in rows_of(plan, now, stdout, causes=self._causes, fold=True)]
+        return Group(*head, *([header_of(stdout)] if plans else []), *rows)
+
+    def screen(self) -> Group:
+        """What fits on the screen."""
+        self._last = self._lines(stdout.height)
+        return Group(*self._last)
+
+    def away(self, trouble: LedgerUnavailableError) -> Group:
+        """The last view, and why there is no newer one."""
+        why = Text(printable(trouble.message), style="bold red", no_wrap=True, overflow="ellipsis")
+        return Group(why, *self._last[: max(0, stdout.height - 1)])
+
+    def _lines(self, height: int) -> list[Text]:
+        head = self._head(height)
+        plans, count = self._dispatcher.in_flight(height), self._dispatcher.count_in_flight()
+        now = self._dispatcher.server_time()
+        lines = [*head, *([header_of(stdout)] if plans else [])]
+        shown = 0
+        for plan in plans:
+            rows = rows_of(plan, now, stdout, causes=self._causes)
+            is_last = shown + 1 >= count
+            if len(lines) + len(rows) > height - (0 if is_last else 1):
+                break
+            lines += rows
+            shown += 1
+        hidden = count - shown
+        if hidden > 0:
+            lines = [*lines[: max(1, height - 1)], Text(f"{hidden} more not shown", style="bold")]
+        return lines[:height]
+
+    def _head(self, height: int | None) -> list[Text]:
+        """How many plans there are, how fast they end, and what is in their way."""
+        self._pace.note(time.monotonic(), count_ended(self._ledger))
+        count, halted = self._dispatcher.count_in_flight(), self._dispatcher.halted()
+        first = Text(f"{count} plan{'' if count == 1 else 's'} in flight", no_wrap=True, overflow="ellipsis")
+        if height is not None:
+            first.append(f"; {self._pace.words(count)}")
+        lines = [first]
+        if halted is not None:
+            lines.append(Text(f"halted: {printable(halted)}", style="bold red"))
+        unreadable = self._dispatcher.unreadable(height)
+        named = unreadable if height is None else unreadable[:MOST_UNREADABLE]
+        lines += [Text(printable(error.message), style="red") for error in named]
+        if len(unreadable) > len(named):
+            lines.append(Text(f"{len(unreadable) - len(named)} more cannot be read", style="red"))
+        if height is None:
+            return lines
+        for line in lines:
+            line.truncate(stdout.width, overflow="ellipsis")
+        return lines

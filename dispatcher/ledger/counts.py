@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dispatcher.errors import RecordUnreadableError
 from dispatcher.ledger.waits import pages
 from dispatcher.models import PlanState
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from dispatcher.ledger.ledger import Ledger
 
-__all__ = ["PlanCounts", "plan_counts"]
+__all__ = ["PlanCounts", "count_ended", "plan_counts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ class PlanCounts:
 
 
 def plan_counts(ledger: Ledger) -> PlanCounts:
-    """The states of all plans, and the counts. Raises `LedgerUnavailableError`."""
-    counts, halted, aside, doubts = ledger.execute_all(
+    """The states of all plans, and the counts. Raises `LedgerUnavailableError`, `RecordUnreadableError`."""
+    stored, halted, aside, doubts = ledger.execute_all(
         [
             ["HGETALL", ledger.counts_key],
             ["GET", ledger.halt_key],
@@ -67,6 +68,7 @@ def plan_counts(ledger: Ledger) -> PlanCounts:
             ["ZCARD", ledger.doubts_key],
         ]
     )
+    counts = _numbers(stored)
     plans = list(_in_flight(ledger))
     now_ms = ledger.now_ms()
     states = Counter(state for state, _, _ in plans)
@@ -76,21 +78,45 @@ def plan_counts(ledger: Ledger) -> PlanCounts:
         waiting=sum(not held for _, held, _ in plans),
         oldest_due_s=max(0, now_ms - earliest_ms) / 1000,
         halted=halted is not None,
-        submitted=int(counts.get("submitted", 0)),
-        ended={state: int(counts.get(state, 0)) for state in PlanState if state.final},
-        steps=int(counts.get("steps", 0)),
-        late_s=int(counts.get("late_ms", 0)) / 1000,
-        leases_lost=int(counts.get("leases_lost", 0)),
-        messages_lost=int(counts.get("messages_lost", 0)),
+        submitted=counts["submitted"],
+        ended=_ended(counts),
+        steps=counts["steps"],
+        late_s=counts["late_ms"] / 1000,
+        leases_lost=counts["leases_lost"],
+        messages_lost=counts["messages_lost"],
         set_aside=int(aside),
         in_doubt=int(doubts),
     )
 
 
+def count_ended(ledger: Ledger) -> int:
+    """How many plans have ended so far. Raises `LedgerUnavailableError`, `RecordUnreadableError`."""
+    [stored] = ledger.execute_all([["HGETALL", ledger.counts_key]])
+    return sum(_ended(_numbers(stored)).values())
+
+
+def _ended(counts: Mapping[str, int]) -> dict[PlanState, int]:
+    return {state: counts[state] for state in PlanState if state.final}
+
+
+def _numbers(stored: Mapping[str, str]) -> Counter[str]:
+    """What is absent was never counted. Raises `RecordUnreadableError`."""
+    try:
+        return Counter({name: int(number) for name, number in stored.items()})
+    except ValueError as exc:
+        raise RecordUnreadableError(f"the counts of plans cannot be read: {exc}") from exc
+
+
 def _in_flight(ledger: Ledger) -> Iterator[tuple[PlanState, bool, int]]:
-    """Of each plan its state, whether a worker has it in hand, and when it is due; some hundred at a time."""
+    """Of each plan its state, whether a worker carries it out, and when it is due; some hundred at a time.
+
+    Plans that cannot be read are left out.
+    """
+    going_on = {state.value for state in PlanState if not state.final}
     for ids in pages(ledger.in_flight()):
         wanted = [["HMGET", ledger.plan_key(plan_id), "state", "lease", "due_ms"] for plan_id in ids]
         for state, lease, due_ms in ledger.execute_all(wanted):
-            if state is not None and not PlanState(state).final:  # else it has ended since its id was read
-                yield PlanState(state), lease.startswith("held "), int(due_ms)
+            if (
+                state in going_on and (due_ms or "").isdecimal()
+            ):  # otherwise it has ended since its id was read
+                yield PlanState(state), (lease or "").startswith("held "), int(due_ms)

@@ -46,7 +46,7 @@ class Denial(Enum):
     UNKNOWN = "unknown"
     OVER = "over"
     ELSEWHERE = "elsewhere"
-    """Another worker has the plan in hand, or the plan awaits another message."""
+    """Another worker is carrying out the plan, or the plan awaits another message."""
 
     WAITS = "waits"
     """For its start time or its target."""
@@ -137,7 +137,7 @@ class Standing(NamedTuple):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the plan was cancelled meanwhile, so that no retry is to be sent."""
+        """Whether the plan was cancelled meanwhile, so that no retry must be sent."""
         return self.due_ms == -2  # noqa: PLR2004 (the script's answer)
 
 
@@ -189,7 +189,7 @@ class Leases:
         return [plan_id for (plan_id, _), holds in zip(pairs, standing, strict=True) if not holds]
 
     def announce_apply(self, lease: Lease) -> bool:
-        """Write down that an apply begins that must not be repeated. False if the lease was lost."""
+        """Record that an apply begins that must not be repeated. False if the lease was lost."""
         with self._redis_errors:
             key = f"{self._prefix}plan:{lease.plan_id}"
             return bool(self._scripts.run([Call(ANNOUNCE_APPLY, [key], [self._prefix, lease.token])])[0])

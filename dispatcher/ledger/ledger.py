@@ -7,42 +7,38 @@ Each call may be repeated if its answer was lost. Workers take plans from the le
 from __future__ import annotations
 
 import logging
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import redis
 
-from dispatcher.errors import (
-    DispatchHaltedError,
-    ExecutorClientError,
-    InvalidPlanError,
-    PlanConflictError,
-    RecordUnreadableError,
-)
+from dispatcher.errors import RecordUnreadableError
 from dispatcher.ledger.connection import (
     RedisErrors,
-    exchange,
     is_trouble,
     patient_client,
     replies_of,
     reply_of,
 )
-from dispatcher.ledger.record import Order, PlanRecord, read_record
-from dispatcher.ledger.scripts import Call, Script, Scripts
+from dispatcher.ledger.exchanges import Exchange, carry_out, exchange, exchanging
+from dispatcher.ledger.record import PlanRecord, read_record
+from dispatcher.ledger.scripts import Call, Script, Scripts, calling, trying
+from dispatcher.ledger.submission import Submission, outcome_of, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dispatcher.errors import ExecutorClientError
     from dispatcher.settings.settings import Settings
 
 __all__ = [
     "Ledger",
     "Submission",
     "connect",
+    "record_of",
     "target_of",
 ]
 
+T = TypeVar("T")
 
 RECHECK_MS = 60_000
 """How often a plan that waits for its target looks by itself. It is due as soon as its turn comes."""
@@ -60,28 +56,6 @@ LONGEST_REASON = 1_000
 """Characters that are kept of why a plan was cancelled, or everything halted: a full Redis takes them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A plan on its way into the ledger."""
-
-    plan_id: str
-    order: Order
-    expires_after_ms: int | None = None
-    batch: str = ""
-    traceparent: str = ""
-    """The span that submits it (W3C Trace Context). It is no part of what is submitted."""
-
-    @property
-    def target(self) -> str:
-        """What it wants for itself."""
-        return target_of(self.order.executor, self.order.plan.service, self.order.plan.api)
-
-
-def target_of(executor: str, service: str, api: str) -> str:
-    """The name of what plans reserve."""
-    return f"{executor}:{service}:{api}"
-
-
 class Ledger:
     """Each method raises `LedgerUnavailableError` if Redis does not answer, unless it says otherwise."""
 
@@ -89,34 +63,39 @@ class Ledger:
         self._client = client
         self._scripts = Scripts(client)
         self._redis_errors = RedisErrors(settings.redis_address)
-        self._prefix = f"{{{settings.key_prefix}}}:"
-        self._due = f"{self._prefix}due"
+        self.prefix = f"{{{settings.key_prefix}}}:"
+        """What all keys begin with."""
+
+        self._due = f"{self.prefix}due"
         self._keep_s = settings.result_expires_sec
-        self.counts_key = f"{self._prefix}counts"
+        self.counts_key = f"{self.prefix}counts"
         """The hash of what the ledger counts."""
 
-        self.halt_key = f"{self._prefix}halt"
+        self.halt_key = f"{self.prefix}halt"
         """The string that says why the dispatcher is halted."""
 
-        self.aside_key = f"{self._prefix}aside"
+        self.aside_key = f"{self.prefix}aside"
         """The hash of the plans that no worker of this version can read, each with the reason."""
 
-        self.doubts_key = f"{self._prefix}doubts"
+        self.history_key = f"{self.prefix}history"
+        """The sorted set of the plans whose records exist, by the microsecond of their submission."""
+
+        self.doubts_key = f"{self.prefix}doubts"
         """The sorted set of the plans that ended while it was unknown whether their faults were over."""
 
     def submit(self, submissions: Sequence[Submission]) -> list[bool | ExecutorClientError]:
         """Take the plans on, in one call to Redis.
 
-        For each: True if it is new, False if it is known already, else why it was refused:
+        For each: True if it is new, False if it is known already, otherwise why it was refused:
         `PlanConflictError` (the id belongs to another plan, or the target to one), `InvalidPlanError` (its
-        `start_time` has passed), `DispatchHaltedError`.
+        `start_time` has passed), `DispatchHaltedError`, `LedgerUnavailableError` (Redis refused the command).
         """
-        calls = [
-            Call(SUBMIT, [self._plan(each.plan_id), self._due], self._arguments(each)) for each in submissions
-        ]
-        with self._redis_errors:
-            answers = self._scripts.run(calls)
-        return [_outcome(each, *answer) for each, answer in zip(submissions, answers, strict=True)]
+        return self._carry_out(self.submitting(submissions))
+
+    def submitting(self, submissions: Sequence[Submission]) -> Exchange[list[bool | ExecutorClientError]]:
+        """`submit`, apart from the I/O."""
+        replies = yield from trying([self._submit_call(each) for each in submissions])
+        return [self._outcome(each, reply) for each, reply in zip(submissions, replies, strict=True)]
 
     def cancel(self, plan_ids: Sequence[str], reason: str, *, only_begun: bool = False) -> list[bool | None]:
         """Mark the plans as cancelled; workers stop their faults. For each: True if it is cancelled.
@@ -124,14 +103,20 @@ class Ledger:
         False if it has ended already, None if no such plan exists. `only_begun` passes over, as False, plans
         whose faults cannot run yet.
         """
+        return self._carry_out(self.cancelling(plan_ids, reason, only_begun=only_begun))
+
+    def cancelling(
+        self, plan_ids: Sequence[str], reason: str, *, only_begun: bool = False
+    ) -> Exchange[list[bool | None]]:
+        """`cancel`, apart from the I/O."""
         which = "begun" if only_begun else "all"
-        args = [self._prefix, reason[:LONGEST_REASON], which, *plan_ids]
-        answers = self._call(CANCEL, [self._due], args)
+        args = [self.prefix, reason[:LONGEST_REASON], which, *plan_ids]
+        [answers] = yield from calling([Call(CANCEL, [self._due], args)])
         return [None if answer < 0 else answer == 1 for answer in answers]
 
     def halt(self, reason: str) -> None:
         """Refuse new plans from now on. Works on a Redis whose memory is full, too."""
-        self._call(HALT, [self.halt_key], [self._prefix, reason[:LONGEST_REASON]])
+        self._call(HALT, [self.halt_key], [self.prefix, reason[:LONGEST_REASON]])
 
     def resume(self) -> bool:
         """Take plans again. False if they were not refused."""
@@ -150,11 +135,11 @@ class Ledger:
 
     def release(self, target: str, reason: str) -> list[str]:
         """Free a target that faults in doubt hold (see `target_of`); ids of their plans."""
-        args: list[str | float] = [self._prefix, target, reason[:LONGEST_REASON], self._keep_s]
+        args: list[str | float] = [self.prefix, target, reason[:LONGEST_REASON], self._keep_s]
         return cast("list[str]", self._call(RELEASE, [self._due], args))
 
     def in_flight(self, limit: int | None = None) -> list[str]:
-        """Ids of all plans that have not ended, or of so many that are due soonest."""
+        """Ids of all plans that have not ended, or of the `limit` plans that are due soonest."""
         with self._redis_errors:
             return cast("list[str]", self._client.zrange(self._due, 0, -1 if limit is None else limit - 1))
 
@@ -174,16 +159,21 @@ class Ledger:
 
     def try_read(self, plan_ids: Sequence[str]) -> list[PlanRecord | RecordUnreadableError | None]:
         """As `read`, but with the error in the place of each plan that cannot be read."""
-        commands = [["HGETALL", self._plan(plan_id)] for plan_id in plan_ids]
-        with self._redis_errors:
-            replies = exchange(self._client, commands)
-            return [_record(plan_id, reply) for plan_id, reply in zip(plan_ids, replies, strict=True)]
+        return self._carry_out(self.reading(plan_ids))
+
+    def reading(self, plan_ids: Sequence[str]) -> Exchange[list[PlanRecord | RecordUnreadableError | None]]:
+        """`try_read`, apart from the I/O."""
+        replies = yield from exchanging([["HGETALL", self._plan(plan_id)] for plan_id in plan_ids])
+        return [record_of(plan_id, reply) for plan_id, reply in zip(plan_ids, replies, strict=True)]
 
     def now_ms(self) -> int:
         """The server's time."""
-        with self._redis_errors:
-            seconds, microseconds = self._client.time()
-        return seconds * 1000 + microseconds // 1000
+        return self._carry_out(self.asking_the_time())
+
+    def asking_the_time(self) -> Exchange[int]:
+        """`now_ms`, apart from the I/O."""
+        [[seconds, microseconds]] = replies_of((yield from exchanging([["TIME"]])))
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     def late_s(self) -> float | None:
         """For how many seconds the plan has been due that has been due for the longest. None: no plan is."""
@@ -200,7 +190,7 @@ class Ledger:
     def try_to_write(self) -> None:
         """Raises `LedgerUnavailableError`, which says why, if Redis takes no writes."""
         with self._redis_errors:
-            self._client.set(f"{self._prefix}write", "", px=1)
+            self._client.set(f"{self.prefix}write", "", px=1)
 
     def ping(self) -> None:
         """Raises `LedgerUnavailableError` unless Redis answers."""
@@ -212,6 +202,18 @@ class Ledger:
         with self._redis_errors:
             return replies_of(exchange(self._client, commands))
 
+    def try_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """As `execute_all`, but with a `redis.ResponseError` in the place of each reply that is one.
+
+        Raises if it is trouble with Redis.
+        """
+        with self._redis_errors:
+            replies = exchange(self._client, commands)
+            replies_of(
+                [each for each in replies if isinstance(each, redis.ResponseError) and is_trouble(each)]
+            )
+        return replies
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -222,42 +224,44 @@ class Ledger:
 
     def ended_key(self, plan_id: str) -> str:
         """The list that has an element once the plan has ended."""
-        return f"{self._prefix}ended:{plan_id}"
+        return f"{self.prefix}ended:{plan_id}"
 
     def health_key(self, executor: str) -> str:
         """The list whose one element is what the fleet knows of an Executor's health."""
-        return f"{self._prefix}health:{executor}"
+        return f"{self.prefix}health:{executor}"
 
     def metrics_key(self, executor: str) -> str:
         """The hash of what the workers count of their calls to an Executor."""
-        return f"{self._prefix}metrics:{executor}"
+        return f"{self.prefix}metrics:{executor}"
 
     def breaker_key(self, executor: str) -> str:
         """The hash of an Executor's circuit breaker."""
-        return f"{self._prefix}breaker:{executor}"
+        return f"{self.prefix}breaker:{executor}"
 
     def completions_key(self, batch: str) -> str:
         """The stream of a batch's ended plans."""
-        return f"{self._prefix}completions:{batch}"
+        return f"{self.prefix}completions:{batch}"
 
-    def _arguments(self, submission: Submission) -> list[str | int]:
-        plan = submission.order.plan
-        starts_ms = None if plan.start_time is None else math.floor(plan.start_time.timestamp() * 1000)
-        return [
-            self._prefix,
-            submission.plan_id,
-            submission.order.to_json(),
-            submission.target,
-            submission.order.conflict_policy,
-            submission.batch,
-            "" if submission.expires_after_ms is None else submission.expires_after_ms,
-            "" if starts_ms is None else starts_ms,
-            FIRST_DUE_MS,
-            submission.traceparent,
-        ]
+    def batch_key(self, batch: str) -> str:
+        """The list of a batch's plans, in the order of submission."""
+        return f"{self.prefix}batch:{batch}"
+
+    def _submit_call(self, submission: Submission) -> Call:
+        keys = [self._plan(submission.plan_id), self._due]
+        args = [self.prefix, self._keep_s, *submission.arguments, FIRST_DUE_MS, submission.traceparent]
+        return Call(SUBMIT, keys, args)
+
+    def _outcome(self, submission: Submission, reply: Any) -> bool | ExecutorClientError:
+        if isinstance(reply, redis.ResponseError):
+            return self._redis_errors.translate(reply)
+        return outcome_of(submission, *reply)
 
     def _plan(self, plan_id: str) -> str:
-        return f"{self._prefix}plan:{plan_id}"
+        return f"{self.prefix}plan:{plan_id}"
+
+    def _carry_out(self, steps: Exchange[T]) -> T:
+        with self._redis_errors:
+            return carry_out(self._client, steps)
 
     def _call(self, script: Script, keys: Sequence[str], args: Sequence[str | float]) -> Any:
         with self._redis_errors:
@@ -269,33 +273,10 @@ def connect(settings: Settings) -> Ledger:
     return Ledger(patient_client(settings), settings)
 
 
-def _record(plan_id: str, reply: Any) -> PlanRecord | RecordUnreadableError | None:
-    """Raises `redis.ResponseError` for trouble with Redis."""
+def record_of(plan_id: str, reply: Any) -> PlanRecord | RecordUnreadableError | None:
+    """The record in Redis's reply to `HGETALL`. Raises `redis.ResponseError` for trouble with Redis."""
     if isinstance(reply, redis.ResponseError):
         if is_trouble(reply):
             raise reply
         return RecordUnreadableError(f"plan {plan_id} cannot be read: {reply_of(reply)}", plan_id)
     return read_record(plan_id, reply) if reply else None
-
-
-def _outcome(submission: Submission, what: str, more: str = "") -> bool | ExecutorClientError:
-    plan_id = submission.plan_id
-    match what:
-        case "new":
-            return True
-        case "known":
-            return False
-        case "taken":
-            return PlanConflictError(f"plan id {plan_id} belongs to another plan: choose another id", plan_id)
-        case "conflict":
-            plan = submission.order.plan
-            target = f"{plan.service} {plan.api}"
-            return PlanConflictError(f"{target} is held by plan {more}: wait until it has ended", more)
-        case "halted":
-            return DispatchHaltedError(f"the dispatcher is halted ({more}): resume it, then submit again")
-    problem = "has passed: choose a later time, or none to start at once"
-    return InvalidPlanError(f"invalid plan: start_time {problem}", [["start_time", problem]])
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

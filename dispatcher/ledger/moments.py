@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import overload
 
-__all__ = ["moment_of"]
+__all__ = ["LATEST_MS", "moment_of"]
+
+LATEST_MS = 32_503_680_000_000
+"""The begin of the year 3000. No moment of the ledger is later; what follows it is still a date."""
 
 
 @overload
@@ -13,5 +16,10 @@ def moment_of(ms: float) -> datetime: ...
 @overload
 def moment_of(ms: float | None) -> datetime | None: ...
 def moment_of(ms: float | None) -> datetime | None:
-    """The date and time in UTC. None for None."""
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+    """The date and time in UTC. None for None. Raises `ValueError` for what is not a date."""
+    if ms is None:
+        return None
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC)
+    except (OSError, OverflowError) as exc:
+        raise ValueError(f"{ms} ms since 1970 is not a date") from exc

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict
 
 from dispatcher import errors
-from dispatcher.ledger.moments import moment_of
-from dispatcher.models import ConflictPolicy, FaultPlan, PlanState, PlanStatus
+from dispatcher.ledger.failures import failed_attempts, with_failure
+from dispatcher.ledger.moments import LATEST_MS, moment_of
+from dispatcher.models import MAX_TAKES_EFFECT_SEC, ConflictPolicy, FaultPlan, PlanState, PlanStatus
 from dispatcher.settings.validation import in_words
 
 if TYPE_CHECKING:
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 
     from dispatcher.errors import ExecutorClientError
 
-__all__ = ["PLAN_ID", "Order", "PlanRecord", "budget_ms", "read_record"]
+__all__ = ["PLAN_ID", "TAG", "Order", "PlanRecord", "budget_ms", "read_record"]
 
 PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What a whole plan id must match."""
+
+TAG = re.compile(r"[A-Za-z0-9._:=-]{1,64}")
+"""What a whole tag must match."""
 
 SCHEMA_VERSION = "1"
 """Of the plan's fields. Records of another version are set aside. `lua/prelude.lua` has the same number."""
@@ -53,6 +57,7 @@ STEP_FIELDS = (
     "expires_ms",
     "cause",
     "failure",
+    "failures",
     "error",
     "doubtful_ms",
     "not_after_ms",
@@ -125,6 +130,9 @@ class PlanRecord(NamedTuple):
     failure: ExecutorClientError | None = None
     """Why the last attempt failed, if there will be another one."""
 
+    failures: str = ""
+    """Its failed attempts. See `failed_attempts`."""
+
     cancelled: str | None = None
     """Why it was cancelled, once it was."""
 
@@ -173,6 +181,11 @@ class PlanRecord(NamedTuple):
     traceparent: str = ""
     """The span that submitted it (W3C Trace Context). Empty if there was none."""
 
+    batch: str | None = None
+    """The batch that it was submitted in, the first one if there are several."""
+
+    tags: tuple[str, ...] = ()
+
     @classmethod
     def from_fields(cls, plan_id: str, fields: Mapping[str, str], in_the_way: str = "") -> Self:
         """The record in a ledger hash."""
@@ -194,6 +207,7 @@ class PlanRecord(NamedTuple):
             apply_id=fields.get("apply_id"),
             cause=fields.get("cause") or None,
             failure=errors.from_json(fields["failure"]) if "failure" in fields else None,
+            failures=fields.get("failures", ""),
             cancelled=fields.get("cancelled"),
             error=errors.from_json(fields["error"]) if "error" in fields else None,
             takes_effect_ms=int(fields.get("takes_effect_ms", 0)),
@@ -202,6 +216,8 @@ class PlanRecord(NamedTuple):
             seen=fields.get("seen", ""),
             in_the_way=in_the_way or None,
             traceparent=fields.get("traceparent", ""),
+            batch=fields["batch"].partition(" ")[0] if "batch" in fields else None,
+            tags=tuple(fields["tags"].split()) if "tags" in fields else (),
             **moments,
         )
 
@@ -230,7 +246,7 @@ class PlanRecord(NamedTuple):
 
     @property
     def in_force_ms(self) -> int | None:
-        """When the fault begins to be in force: as the Executor says, or else as planned."""
+        """When the fault begins to be in force: as the Executor says, or as planned."""
         if self.began_ms is not None or self.applied_ms is None:
             return self.began_ms
         return self.applied_ms + self.takes_effect_ms
@@ -327,9 +343,10 @@ class PlanRecord(NamedTuple):
         """The record once the observation is in."""
         return self._went_well(state=PlanState.OBSERVED)
 
-    def failed_once_more(self, failure: ExecutorClientError) -> Self:
+    def failed_once_more(self, failure: ExecutorClientError, now_ms: int) -> Self:
         """The record after a failed call that will be tried again."""
-        return self._replace(attempts=self.attempts + 1, failure=failure, cause=None)
+        failures = with_failure(self.failures, now_ms, failure.message)
+        return self._replace(attempts=self.attempts + 1, failure=failure, failures=failures, cause=None)
 
     def in_doubt(self, now_ms: int, not_after_ms: int | None = None) -> Self:
         """The record once an apply without an answer may have arrived."""
@@ -369,10 +386,17 @@ class PlanRecord(NamedTuple):
             attempts=self.attempts,
             cause=self.why,
             submitted_at=moment_of(self.submitted_ms),
+            started_at=moment_of(self.started_ms),
             applied_at=moment_of(self.applied_ms),
+            in_force_at=moment_of(self.in_force_ms),
             ends_at=None if self.applied_ms is None else moment_of(self.applied_ms + budget_ms(self.plan, 0)),
+            over_at=moment_of(self.over_ms),
+            stopping_at=moment_of(self.stopping_ms),
             next_step_at=None if self.state.final else moment_of(self.due_ms),
             ended_at=moment_of(self.ended_ms),
+            failures=failed_attempts(self.failures) if self.failures else (),
+            batch=self.batch,
+            tags=self.tags,
         )
 
     def _went_well(self, **changes: Any) -> Self:
@@ -382,7 +406,7 @@ class PlanRecord(NamedTuple):
 def read_record(plan_id: str, fields: Mapping[str, str]) -> PlanRecord | errors.RecordUnreadableError:
     """The record in a ledger hash, or why this version cannot read it, and what is known of its fault."""
     try:
-        return PlanRecord.from_fields(plan_id, fields)
+        return _checked(PlanRecord.from_fields(plan_id, fields))
     except (errors.ExecutorClientError, LookupError, TypeError, ValueError) as exc:
         why = in_words(exc) if isinstance(exc, ValueError) else f"{type(exc).__name__} {exc}"
     where = (
@@ -390,6 +414,17 @@ def read_record(plan_id: str, fields: Mapping[str, str]) -> PlanRecord | errors.
     )
     message = f"plan {plan_id}{where} cannot be read: {why}"
     return errors.RecordUnreadableError(message if message.isprintable() else ascii(message), plan_id)
+
+
+def _checked(record: PlanRecord) -> PlanRecord:
+    """Raises `ValueError` for a time that the ledger does not write."""
+    for name in ("submitted_ms", "due_ms", *MOMENTS):
+        ms = getattr(record, name)
+        if ms is not None and not 0 <= ms <= LATEST_MS:
+            raise ValueError(f"{name} is {ms}, which is not a time")
+    if not 0 <= record.takes_effect_ms <= MAX_TAKES_EFFECT_SEC * 1000:
+        raise ValueError(f"takes_effect_ms is {record.takes_effect_ms}, which is too long")
+    return record
 
 
 def budget_ms(plan: FaultPlan, timeout_ms: int) -> int:

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Self
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
-from dispatcher.ledger.connection import exchange
+from dispatcher.ledger.connection import replies_of
+from dispatcher.ledger.exchanges import Exchange, Send, carry_out, exchanging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import redis
 
-__all__ = ["Call", "Script", "Scripts"]
+__all__ = ["Call", "Script", "Scripts", "calling", "trying"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,11 @@ class Script:
     def of(cls, package: str, *parts: str) -> Self:
         """The script whose parts are files in the package's folder `lua`, in this order."""
         folder = resources.files(package) / "lua"
-        text = "\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
+        return cls.with_text("\n".join((folder / f"{part}.lua").read_text("utf-8") for part in parts))
+
+    @classmethod
+    def with_text(cls, text: str) -> Self:
+        """The script with this text."""
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -61,27 +66,31 @@ class Scripts:
 
         Raises `redis.RedisError`; if one call fails, all are carried out even so.
         """
-        replies = self._exchange(calls)
-        for call, reply in zip(calls, replies, strict=True):
-            if isinstance(reply, ResponseError):
-                raise reply
-            if call.on_reply is not None:
-                call.on_reply(reply)
-        return replies
+        return carry_out(self._client, calling(calls))
 
-    def _exchange(self, calls: Sequence[Call]) -> list[Any]:
-        """What Redis answers to each call: a reply, or a `redis.ResponseError`.
 
-        Scripts that Redis has lost (it was restarted, or a person flushed them) are loaded, and only the
-        calls that missed them are made again. Raises `redis.RedisError` if there is no answer.
-        """
-        commands = [each.command for each in calls]
-        replies = exchange(self._client, commands)
-        missed = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if missed:
-            for text in {calls[number].script.text for number in missed}:
-                self._client.script_load(text)
-            again = exchange(self._client, [commands[number] for number in missed])
-            for number, reply in zip(missed, again, strict=True):
-                replies[number] = reply
-        return replies
+def calling(calls: Sequence[Call]) -> Exchange[list[Any]]:
+    """`Scripts.run`, apart from the I/O."""
+    replies = replies_of((yield from trying(calls)))
+    for call, reply in zip(calls, replies, strict=True):
+        if call.on_reply is not None:
+            call.on_reply(reply)
+    return replies
+
+
+def trying(calls: Sequence[Call]) -> Exchange[list[Any]]:
+    """What Redis answers to each call, in one round trip: a reply, or a `redis.ResponseError`.
+
+    Scripts that Redis has lost (it was restarted, or a person flushed them) are loaded, and only the calls
+    that missed them are made again.
+    """
+    commands = [each.command for each in calls]
+    replies = yield from exchanging(commands)
+    missed = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if missed:
+        texts = {calls[number].script.text for number in missed}
+        replies_of((yield Send([["SCRIPT LOAD", text] for text in texts])))
+        again = yield from exchanging([commands[number] for number in missed])
+        for number, reply in zip(missed, again, strict=True):
+            replies[number] = reply
+    return replies

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_core import core_schema
+
+from dispatcher.settings.urls import split_url
+from dispatcher.settings.validation import outermost
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 __all__ = ["MAX_SECONDS", "Endpoint", "Seconds", "Section"]
 
@@ -18,9 +25,19 @@ Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
-    """A part of the settings."""
+    """A part of the settings.
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    Raises `InvalidSettingsError`, which names every wrong field and shows no value, however it is made.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """See pydantic. `outermost` comes around all other validators, those of derived classes included."""
+        return core_schema.no_info_wrap_validator_function(outermost, handler(source))
 
 
 class Endpoint(Section):
@@ -45,6 +62,8 @@ class Endpoint(Section):
     """Whether HTTP_PROXY, HTTPS_PROXY and NO_PROXY apply."""
 
     connection_timeout_sec: Seconds = 5.0
+    """How long connecting may take."""
+
     read_timeout_sec: Seconds = 30.0
     """What waiting for an answer and reading it may take together."""
 
@@ -56,7 +75,7 @@ class Endpoint(Section):
     def _is_an_http_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        url = urlsplit(value)
+        url = split_url(value)
         if url.scheme not in {"http", "https"} or not url.hostname:
             raise ValueError("must be a URL such as http://localhost:8000")
         if url.query or url.fragment or "@" in url.netloc:

@@ -65,8 +65,8 @@ class ExecutorClientConfig(Endpoint):
     driver: str = "faults_api"
     """The Executor's API: the name of an entry point in the group `fault_dispatcher.drivers`."""
 
-    driver_options: dict[str, JsonValue] = Field(default={})
-    """What a driver from elsewhere wants to know."""
+    driver_options: dict[str, JsonValue] = Field(default={}, repr=False)
+    """What the driver wants to know. Texts are not shown, because an option may be a secret."""
 
     observer: Observer | None = None
     """What observes the target, if the Executor has no metrics."""
@@ -76,7 +76,11 @@ class ExecutorClientConfig(Endpoint):
     an answer is never repeated."""
 
     executor_host: str = Field(default="localhost", pattern=r"^[^\s/]+$")
+    """Host name or address of the Executor."""
+
     executor_port: int = Field(default=8000, ge=1, le=65535)
+    """Its TCP port."""
+
     base_url: str | None = None
     """`http://host:port`, instead of `executor_host` and `executor_port`. Made of these two if absent."""
 
@@ -84,8 +88,14 @@ class ExecutorClientConfig(Endpoint):
     """Retries of one call after its first attempt."""
 
     retry_strategy: RetryStrategy = RetryStrategy.EXPONENTIAL_BACKOFF
+    """How the delay grows with the attempt: not at all without retries, by the same amount, or doubled."""
+
     initial_retry_delay_sec: Seconds = 0.5
+    """The delay before the first retry."""
+
     max_retry_delay_sec: Seconds = 10.0
+    """The longest delay before a retry."""
+
     retry_jitter: float = Field(default=0.5, ge=0, le=1)
     """Share of each delay that is left to chance: 0 none, 0.5 equal jitter, 1 full jitter."""
 
@@ -119,6 +129,8 @@ class ExecutorClientConfig(Endpoint):
     """How long one answer about the Executor's health holds for the whole fleet."""
 
     circuit_breaker_enabled: bool = True
+    """Whether the fleet leaves an Executor alone that fails too often."""
+
     circuit_breaker_failure_threshold: int = Field(default=5, ge=1)
     """Failures one after the other that open the breaker."""
 
@@ -141,6 +153,8 @@ class ExecutorClientConfig(Endpoint):
     """Share of failures in the window that opens the breaker."""
 
     circuit_breaker_window_sec: float = Field(default=60.0, ge=1, le=MAX_SECONDS, allow_inf_nan=False)
+    """The window of time over which shares of failures and of slow calls are counted."""
+
     circuit_breaker_min_calls: int = Field(default=20, ge=1)
     """Calls in the window before any share of them opens the breaker."""
 
@@ -151,13 +165,17 @@ class ExecutorClientConfig(Endpoint):
     """Share of slow calls in the window that opens the breaker."""
 
     circuit_breaker_on_open: OnOpen = OnOpen.FAIL
+    """What becomes of a plan that is not applied yet while the breaker is open: it ends, or it waits."""
+
     circuit_breaker_max_defer_sec: Seconds = 3600.0
-    """The longest that a plan is put off before it expires, if it has no `expires` of its own."""
+    """The longest that a plan is deferred before it expires, if it has no `expires` of its own."""
 
     circuit_breaker_recovery_per_sec: Seconds = 50.0
     """How many of the plans that waited for the breaker come back in a second."""
 
     retry_budget_enabled: bool = True
+    """Whether retries are limited over the whole fleet."""
+
     retry_budget_ratio: float = Field(default=0.1, ge=0, le=1)
     """Retries that one call which succeeds pays for. The budget is the whole fleet's."""
 

@@ -22,7 +22,7 @@ __all__ = [
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 STATUS = re.compile(r"[1-5]([0-9][0-9]|xx)", re.ASCII)
-PATH = re.compile(r"/[!\"$-~]*")  # printable ASCII but for the space and #; a query is allowed
+PATH = re.compile(r"/[!\"$-~]*")  # printable ASCII except the space and #; a query is allowed
 
 RESERVED = {"connection", "content-length", "host", "transfer-encoding"}
 """Headers that say how a request is sent. `host_header` sets the service's name."""
@@ -34,7 +34,7 @@ def _status(value: str) -> str:
     return value
 
 
-Status = Annotated[str, BeforeValidator(str), AfterValidator(_status)]
+Status = Annotated[str, BeforeValidator(str, json_schema_input_type=str | int), AfterValidator(_status)]
 
 
 class RequestSettings(Section):
@@ -51,7 +51,7 @@ class RequestSettings(Section):
     """Content of the requests, sent in UTF-8. Its type is application/json unless `headers` has another."""
 
     expected_statuses: Annotated[tuple[Status, ...], Field(min_length=1)] | None = None
-    """Which answers are no errors: `[200, 404]`, `["2xx"]`. `["2xx", "3xx"]` if no section says others."""
+    """Which answers are not errors: `[200, 404]`, `["2xx"]`. `["2xx", "3xx"]` if no section says others."""
 
     request_timeout_sec: Seconds | None = None
     """How long a request is held, in seconds. Then it counts as unanswered. 35 if no section says another."""
@@ -88,9 +88,9 @@ class LoadSettings(RequestSettings):
 class ApiSettings(RequestSettings):
     """How one API of a service is probed."""
 
-    path: str | None = None
-    """The path that is called instead, query included: `/users/{id}` is no path of a real user, and
-    `/users/42` may be."""
+    path: str | None = Field(default=None, repr=False)
+    """The path that is called instead: `/users/{id}` is not the path of a real user, and `/users/42` may be.
+    A query is not shown, because it may hold a secret."""
 
     @field_validator("path")
     @classmethod
@@ -117,6 +117,7 @@ class ProbeSettings(LoadSettings):
     """An observer that sends requests of its own to the target."""
 
     kind: Literal["probe"]
+    """Which observer this is."""
 
 
 class PrometheusSettings(Endpoint):
@@ -127,7 +128,11 @@ class PrometheusSettings(Endpoint):
     """
 
     kind: Literal["prometheus"]
+    """Which observer this is."""
+
     base_url: str = Field()
+    """`http://host:port` of the Prometheus server."""
+
     error_rate_query: str
     """Share of the target's answers that were errors, 0 to 1."""
 
@@ -152,7 +157,7 @@ class PrometheusSettings(Endpoint):
     baseline: bool = False
     """Whether the queries are also asked for a window of the same length that ends as the fault is applied.
 
-    A fault of another plan may lie in that window if plans for a target follow one another closely.
+    A fault of another plan may be in that window if plans for a target follow one another closely.
     """
 
     scrape_interval_sec: float = Field(default=15.0, ge=0, le=600, allow_inf_nan=False)

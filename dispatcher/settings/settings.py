@@ -5,13 +5,8 @@ Nothing else is read: no file of the working directory, and no variable of anoth
 
 from __future__ import annotations
 
-import os
-import re
-import tomllib
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any, ClassVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import (
     Field,
@@ -20,16 +15,15 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from pydantic_core import core_schema
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    SettingsError,
-    TomlConfigSettingsSource,
 )
 from redis.connection import parse_url
 
-from dispatcher.errors import InvalidSettingsError
 from dispatcher.settings.executors import (
     MAX_SECONDS,
     ExecutorClientConfig,
@@ -38,15 +32,22 @@ from dispatcher.settings.executors import (
     Section,
     ServiceSettings,
 )
-from dispatcher.settings.validation import problems_of
-from dispatcher.settings.variables import KnownVariables, warn_of_unknown_variables
+from dispatcher.settings.files import config_file
+from dispatcher.settings.sources import Sources
+from dispatcher.settings.urls import address_of, split_url
+from dispatcher.settings.validation import as_a_part, invalid_settings, outermost
+from dispatcher.settings.variables import PREFIX, KnownVariables, warn_of_unknown_variables
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 __all__ = ["WITHOUT_METRICS", "LogFormat", "Settings", "load_settings"]
 
-PREFIX = "DISPATCHER_"
 WITHOUT_METRICS = {"policy_api"}
 """Drivers of Executors that inject faults and report nothing of their effect."""
 
+REDIS_PORT = 6379
 CERTIFICATE_CHECKS = {"required", "optional", "none"}
 """How far the certificate of a Redis is checked, in redis-py's words."""
 
@@ -57,6 +58,8 @@ class WorkerSettings(Section):
     """What one worker process does at once."""
 
     threads: int = Field(default=16, ge=1, le=1000)
+    """Steps that one worker process carries out at once. A waiting plan takes none."""
+
     poll_interval_sec: Seconds = 0.5
     """Between two looks at a fault that lasts longer than planned."""
 
@@ -81,6 +84,7 @@ class LogSettings(Section):
     """What workers log."""
 
     format: LogFormat = LogFormat.TEXT
+    """Lines for people, or one JSON object a line."""
 
 
 def _key_prefix(fields: dict[str, Any]) -> str:
@@ -88,10 +92,19 @@ def _key_prefix(fields: dict[str, Any]) -> str:
 
 
 class Settings(BaseSettings):
-    """All settings. Read them with `load_settings`, whose errors people can use."""
+    """All settings. Read them with `load_settings`, whose errors also say where each wrong value is from.
+
+    Raises `InvalidSettingsError`, which names every wrong field and shows no value.
+    """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=True,
+        use_attribute_docstrings=True,
     )
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
@@ -111,7 +124,11 @@ class Settings(BaseSettings):
     """The Celery queue of its messages. `key_prefix` if absent."""
 
     result_expires_sec: int = Field(default=86_400, ge=1, le=MAX_SECONDS)
+    """How long an ended plan and its result are kept."""
+
     redis_timeout_sec: float = Field(default=5.0, ge=0.1, le=MAX_SECONDS, allow_inf_nan=False)
+    """How long one Redis command may take, connecting included."""
+
     worker: WorkerSettings = WorkerSettings()
     logs: LogSettings = LogSettings()
     executors: dict[ExecutorName, ExecutorClientConfig] = Field(
@@ -133,12 +150,25 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_a_redis_url(cls, value: SecretStr) -> SecretStr:
-        url = urlsplit(value.get_secret_value())
+        url = split_url(value.get_secret_value())
         if url.scheme not in {"redis", "rediss"} or not url.hostname:
             raise ValueError("must be a URL such as redis://127.0.0.1:6379/0")
         if parse_url(value.get_secret_value()).get("ssl_cert_reqs", "required") not in CERTIFICATE_CHECKS:  # type: ignore[no-untyped-call]
             raise ValueError("must have required, optional or none as its ssl_cert_reqs, if any")
         return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_a_url(cls, value: SecretStr | None) -> SecretStr | None:
+        urls = value.get_secret_value().split(";") if value else []
+        if not all(split_url(url).scheme for url in urls):
+            raise ValueError("must be a URL such as amqp://127.0.0.1:5672//, or several with ; between them")
+        return value
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """See pydantic. `outermost` comes around all other validators, those of derived classes included."""
+        return core_schema.no_info_wrap_validator_function(outermost, handler(source))
 
     @property
     def broker_shares_redis(self) -> bool:
@@ -148,8 +178,7 @@ class Settings(BaseSettings):
     @property
     def redis_address(self) -> str:
         """Redis's address without its password: `redis://127.0.0.1:6379/0`."""
-        url = urlsplit(self.redis_url.get_secret_value())
-        return f"{url.scheme}://{url.hostname}:{url.port or 6379}{url.path}"
+        return address_of(self.redis_url.get_secret_value(), REDIS_PORT)
 
     @classmethod
     def settings_customise_sources(
@@ -160,32 +189,21 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (no .env file is read)
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (nor a folder of secrets)
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        toml = TomlConfigSettingsSource(settings_cls, toml_file=_config_file())
-        return init_settings, KnownVariables(settings_cls), toml
+        file = config_file()
+        values = InitSettingsSource(settings_cls, init_kwargs={} if file is None else file.values)
+        return init_settings, KnownVariables(settings_cls), values
 
 
 def load_settings() -> Settings:
-    """Settings from file and environment. Raises `InvalidSettingsError`.
+    """Settings from file and environment.
 
-    Warns of variables that begin with `DISPATCHER_` and are no settings.
+    Raises `InvalidSettingsError`, which names each wrong value with its line in the file, or its variable.
+    Warns of variables that begin with `DISPATCHER_` and are not settings.
     """
-    warn_of_unknown_variables(Settings, PREFIX)
+    warn_of_unknown_variables(Settings)
     try:
-        return Settings()
+        with as_a_part():
+            return Settings()
     except ValidationError as exc:
-        problems = problems_of(exc)
-    except tomllib.TOMLDecodeError as exc:
-        problems = [[str(_config_file()), f"is no TOML: {exc}"]]
-    except SettingsError as exc:
-        field = re.search(r'field "(\w+)"', str(exc))
-        name = "(whole)" if field is None else PREFIX + field[1].upper()
-        problems = [[name, "must be JSON; or set a variable for each field, with __ between the names"]]
-    message = "; ".join(f"{field} {problem}" for field, problem in problems)
-    raise InvalidSettingsError(f"invalid settings: {message}", problems)
-
-
-def _config_file() -> Path | None:
-    named = os.environ.get(f"{PREFIX}CONFIG")
-    if named is not None and not Path(named).is_file():
-        raise InvalidSettingsError(f"invalid settings: {PREFIX}CONFIG names {named}, which is no file")
-    return None if named is None else Path(named)
+        problems = Sources(Settings).problems_of(exc)
+    raise invalid_settings(problems)

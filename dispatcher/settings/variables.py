@@ -13,12 +13,16 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic_settings import EnvSettingsSource
+from pydantic_settings import EnvSettingsSource, SettingsError
+
+from dispatcher.settings.validation import invalid_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["KnownVariables", "warn_of_unknown_variables"]
+__all__ = ["PREFIX", "KnownVariables", "names_below", "nearest", "variables", "warn_of_unknown_variables"]
+
+PREFIX = "DISPATCHER_"
 
 DELIMITER = "__"
 OF_A_SERVICE = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
@@ -28,7 +32,7 @@ _warned: set[str] = set()
 
 
 class Unknown(NamedTuple):
-    """A variable that is no setting."""
+    """A variable that is not a setting."""
 
     variable: str
     path: list[str]
@@ -41,44 +45,68 @@ class Unknown(NamedTuple):
     @property
     def nearest(self) -> str | None:
         """The variable that may be meant."""
-        found = difflib.get_close_matches(self.path[self.depth], self.names, n=1)
-        if not found:
+        found = nearest(self.path[self.depth], self.names)
+        if found is None:
             return None
-        path = [*self.path[: self.depth], *found, *self.path[self.depth + 1 :]]
+        path = [*self.path[: self.depth], found, *self.path[self.depth + 1 :]]
         return self.variable[: -len(DELIMITER.join(self.path))] + DELIMITER.join(path).upper()
 
 
 class KnownVariables(EnvSettingsSource):
-    """Pydantic's source, without the parts of sections that are no settings."""
+    """Pydantic's source, without the parts of sections that are not settings."""
 
     def __call__(self) -> dict[str, Any]:
-        """The values by field."""
-        values = super().__call__()
-        for each in _unknown(self.settings_cls, self.env_prefix):
-            _remove(values, each.path[: each.depth + 1])
-        return values
+        """The values by field. Raises `InvalidSettingsError` for a section that is not JSON."""
+        try:
+            values = super().__call__()
+        except SettingsError as exc:
+            field = re.search(r'field "(\w+)"', str(exc))
+            name = "(whole)" if field is None else PREFIX + field[1].upper()
+        else:
+            for each in _unknown(self.settings_cls):
+                _remove(values, each.path[: each.depth + 1])
+            return values
+        problem = "must be JSON; or set a variable for each field, with __ between the names"
+        raise invalid_settings([[name, problem]])  # not from an error that may show the value
 
 
-def warn_of_unknown_variables(settings: type[BaseModel], prefix: str) -> None:
-    """Warn of each variable that begins with `prefix` and is no setting, once in a process."""
-    for each in _unknown(settings, prefix):
+def warn_of_unknown_variables(settings: type[BaseModel]) -> None:
+    """Warn of each variable that begins with `DISPATCHER_` and is not a setting, once in a process."""
+    for each in _unknown(settings):
         if each.variable in _warned or OF_A_SERVICE.search(each.variable):
             continue
         _warned.add(each.variable)
         hint = "" if each.nearest is None else f"; did you mean {each.nearest}?"
-        logger.warning("%s is no setting, and changes nothing%s", each.variable, hint)
+        logger.warning("%s is not a setting, and has no effect%s", each.variable, hint)
 
 
-def _unknown(settings: type[BaseModel], prefix: str) -> Iterator[Unknown]:
-    for variable in sorted(os.environ):
-        path = variable[len(prefix) :].lower().split(DELIMITER)
-        if not variable.upper().startswith(prefix.upper()) or path == ["config"]:
-            continue
+def variables() -> dict[str, tuple[str, ...]]:
+    """The variables that begin with `DISPATCHER_`, and what each one sets: `("worker", "threads")`."""
+    names = [name for name in sorted(os.environ) if name.upper().startswith(PREFIX)]
+    paths = {name: tuple(name[len(PREFIX) :].lower().split(DELIMITER)) for name in names}
+    return {name: path for name, path in paths.items() if path != ("config",)}
+
+
+def names_below(settings: type[BaseModel], path: Iterable[str]) -> list[str]:
+    """The names of what can be set in the section at `path`."""
+    inside: list[Any] = [settings]
+    for name in path:
+        inside = _below(inside, name)[1]
+    return _below(inside, "")[0]
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that may be meant."""
+    return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)
+
+
+def _unknown(settings: type[BaseModel]) -> Iterator[Unknown]:
+    for variable, path in variables().items():
         inside: list[Any] = [settings]
         for depth, name in enumerate(path):
             names, found = _below(inside, name)
             if not found:
-                yield Unknown(variable, path, depth, names)
+                yield Unknown(variable, list(path), depth, names)
                 break
             inside = found
 

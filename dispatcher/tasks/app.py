@@ -20,7 +20,7 @@ LOADER = "celery.loaders.app:AppLoader"
 class IsolatedCelery(Celery):  # type: ignore[misc]  # Celery has no types
     """A Celery application whose broker and result backend no environment variable changes.
 
-    Celery prefers CELERY_BROKER_URL, CELERY_RESULT_BACKEND and their like to the settings of any application.
+    Celery prefers CELERY_BROKER_URL, CELERY_RESULT_BACKEND and similar variables to the app's settings.
     Here they belong to other programs.
     """
 

@@ -73,7 +73,9 @@ class Publisher:
                 self._connection = self._app.connection_for_write()
                 self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
             producer, amqp, queue = self._producer, self._app.amqp, self._app.conf.task_default_queue
-            declare = [amqp.queues[queue].bind(producer.channel)]  # else kombu binds a copy for each message
+            declare = [
+                amqp.queues[queue].bind(producer.channel)
+            ]  # otherwise kombu binds a copy for each message
             with producer.batch(max_size=BATCH):
                 for plan_id, title in plans:
                     message = self._message(plan_id, title)

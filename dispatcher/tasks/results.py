@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+import celery.backends.redis
+import kombu.transport.redis  # noqa: F401 (now, so that it does not hold up the event loop that makes a Dispatcher)
 from celery import states
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -16,7 +18,6 @@ from dispatcher.settings.validation import in_words
 
 if TYPE_CHECKING:
     from celery import Celery
-    from celery.backends.redis import RedisBackend
 
 __all__ = ["ResultCodec"]
 
@@ -34,7 +35,7 @@ class ResultCodec:
     """Writes and reads what `AsyncResult(plan_id)` sees."""
 
     def __init__(self, app: Celery) -> None:
-        self._backend: RedisBackend = app.backend
+        self._backend = cast("celery.backends.redis.RedisBackend", app.backend)
 
     def key(self, plan_id: str) -> str:
         """The Redis key of a plan's result."""

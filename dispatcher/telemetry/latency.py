@@ -1,8 +1,8 @@
 """How long calls took, as counts that a whole fleet can add up.
 
 A latency falls into one of a row of buckets whose bounds grow by a constant factor. The middle of a bucket is
-within `ACCURACY` of everything in it, be that microseconds or minutes, and two histograms are merged by
-adding their buckets (C. Masson, J. E. Rim, H. K. Lee: DDSketch, VLDB 2019, section 2).
+within `ACCURACY` of everything in it, be that microseconds or minutes. Two histograms are merged by adding
+their buckets (C. Masson, J. E. Rim, H. K. Lee: DDSketch, VLDB 2019, section 2).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Latencies:
     """Many latencies together."""
 
     total_us: int = 0
-    """Their sum, which is exact but for the rounding of each."""
+    """Their sum, which is exact except for the rounding of each."""
 
     buckets: Mapping[int, int] = field(default_factory=dict)
     """How many fell into each bucket. Bucket n ends at `FLOOR_US` * `GROWTH` ** n."""
@@ -74,7 +74,7 @@ class Latencies:
     def quantile_ms(self, share: float) -> float:
         """What a `share` of them does not exceed, as `numpy.percentile` has it. 0 if there are none.
 
-        Between two neighbours it is reckoned linearly; each is within `ACCURACY`, and so is the result.
+        Between two neighbours it is interpolated linearly; each is within `ACCURACY`, and so is the result.
         """
         if not self.buckets:
             return 0.0

@@ -9,9 +9,9 @@ numbers that are only ever added to:
     latency_us           how long they took, all together, in microseconds
     latency:<bucket>     how many latencies fell into this bucket, see `dispatcher.telemetry.latency`
 
-A call is what a driver does for a plan: apply, status, metrics or stop. Latencies are those of the calls with
-any answer of the Executor, and of those without an answer in time, which took at least as long as the wait. A
-connection that failed has no latency.
+A call is what a driver does for a plan: apply, status, metrics or stop. Latencies are those of
+calls with any answer of the Executor, and of calls without an answer in time. These took at least as long
+as the wait. A connection that failed has no latency.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class CallOutcome(StrEnum):
     """By the contract. That a fault failed, or is unknown, is such an answer."""
 
     REJECTED = "rejected"
-    """With a status that says no: 4xx, but for 429."""
+    """With a status that says no: 4xx, except 429."""
 
     SERVER = "server"
     """With 429 or 5xx."""
@@ -124,7 +124,7 @@ class ExecutorClientMetrics:
     timeout_errors: int = 0
     connection_errors: int = 0
     bad_request_errors: int = 0
-    """Those that it refused: 4xx, but for 429."""
+    """Those that it refused: 4xx, except 429."""
 
     total_retries: int = 0
     """Calls that repeated one that had failed."""

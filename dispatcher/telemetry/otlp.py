@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def otlp_provider(service: str, collector: str) -> TracerProvider:
-    """Exports in batches, from a thread of its own. All but the name is left to the `OTEL_*` variables.
+    """Exports in batches, from a thread of its own. All except the name is left to the `OTEL_*` variables.
 
     `collector` is the spans' destination, as the log names it. Raises `ValueError` and `RuntimeError` for
     variables that the SDK does not accept.

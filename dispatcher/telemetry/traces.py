@@ -1,4 +1,4 @@
-"""The trace that code belongs to, by OpenTelemetry's API alone: without an SDK this does next to nothing."""
+"""The trace that code belongs to, by OpenTelemetry's API only: without an SDK this does next to nothing."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def plans(count: int) -> Iterator[FaultPlan]:
     return (abort_plan(api=f"/{number}") for number in range(count))
 
 
-def test_a_plan_that_nobody_could_observe_is_refused_with_the_line_to_add(redis_url: str) -> None:
+def test_a_plan_without_an_observer_is_refused_with_the_line_to_add(redis_url: str) -> None:
     probe = ProbeSettings(kind="probe")
     executors = {
         "blind": ExecutorClientConfig(driver="policy_api"),
@@ -86,6 +86,22 @@ def test_results_come_in_the_order_of_submission_and_errors_among_them(
 
 
 @pytest.mark.usefixtures("worker")
+def test_the_same_plans_in_a_second_batch_complete_there_too(
+    dispatcher: Dispatcher, stub: StubExecutor, redis_url: str
+) -> None:
+    named = ["p1", "p2", "p3"]
+    first = dispatcher.submit_many(plans(3), plan_ids=named)
+    in_flight = dispatcher.submit_many(plans(3), plan_ids=named)
+    results = first.results(60)
+    ended = dispatcher.submit_many(plans(3), plan_ids=named)
+    with Dispatcher(Settings(redis_url=SecretStr(redis_url))) as other:
+        for batch in (in_flight, ended, other.batch(in_flight.id)):
+            assert {handle.id for handle in batch.as_completed(10)} == set(named)
+            assert batch.results(10) == results
+    assert len(stub.applied) == 3
+
+
+@pytest.mark.usefixtures("worker")
 def test_a_refused_plan_does_not_keep_the_others_from_going(dispatcher: Dispatcher) -> None:
     late = abort_plan(start_time="2020-01-01T00:00:00Z")
     first, second, third = dispatcher.submit_many([abort_plan(), late, abort_plan(api="/x")]).results(60)
@@ -105,7 +121,7 @@ def test_a_batch_can_be_awaited(dispatcher: Dispatcher) -> None:
     assert asyncio.run(scenario()) == (20, 1.0)
 
 
-def test_awaiting_holds_up_nobody_else(dispatcher: Dispatcher) -> None:
+def test_awaiting_delays_no_other_task(dispatcher: Dispatcher) -> None:
     async def scenario() -> None:
         handles = [dispatcher.submit(abort_plan(api=f"/{number}")) for number in range(10)]
         waits = [handle.result_async(4) for handle in handles]

@@ -27,7 +27,7 @@ REFUSAL = "cannot hold dispatcher.run_plan: wait for the plan's handle, then sen
 
 
 class Canvas(Fleet):
-    """A fleet whose worker runs tasks of one's own next to plans."""
+    """A fleet whose worker runs custom tasks next to plans."""
 
     def __init__(self, folder: Path) -> None:
         self.notes = folder / "notes"
@@ -42,11 +42,11 @@ class Canvas(Fleet):
         return self.app.signature(task.name, args=[way])
 
     def own(self) -> Signature:
-        """A task of one's own that works."""
+        """A custom task that works."""
         return self.app.signature(report.name, args=[1, "own"])
 
     def ran(self, way: str) -> list[list[Any]]:
-        """Which tasks of one's own ran for this test, and with what."""
+        """Which custom tasks ran for this test, and with what."""
         return [[task, seen] for task, of, seen in noted(self.notes) if of == way]
 
     def refusal(self, result: AsyncResult) -> str:

@@ -47,7 +47,7 @@ def applies(stub: StubExecutor, plan_id: str) -> int:
     return keys.count(plan_id)
 
 
-def test_whatever_is_no_message_is_dropped_and_the_worker_goes_on(fleet: Fleet) -> None:
+def test_what_is_not_a_message_is_dropped_and_the_worker_goes_on(fleet: Fleet) -> None:
     for text in (*NOT_JSON, *NOT_SHAPED_LIKE_A_MESSAGE):
         fleet.push(text)
     for part in WITHOUT_A_PART:
@@ -67,7 +67,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     "a list as id": {"id": ["x"]},
     "an object as id": {"id": {"x": 1}},
     "an empty id": {"id": ""},
-    "an id that is no Unicode": {"id": "\ud800"},
+    "an id that is not Unicode": {"id": "\ud800"},
     "an id of 100 kB": {"id": "x" * 100_000},
     "retries in words": {"retries": "many"},
     "a negative number of retries": {"retries": -1},
@@ -235,7 +235,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "a priority": {"priority": 9},
     "a wish to store what the task returns": {"ignore_result": False},
     "another serializer's name": {"serializer": "json", "compression": "zlib"},
-    "headers of one's own": {"headers": {"mine": "x"}},
+    "custom headers": {"headers": {"mine": "x"}},
     "a reply queue": {"reply_to": "nowhere"},
 }
 
@@ -314,7 +314,7 @@ def test_duplicates_of_a_retrys_message_begin_one_attempt(fleet: Fleet, stub: St
 
 
 def assert_goes_on(fleet: Fleet) -> None:
-    """A plan behind whatever is in the queue begins, and nothing is left there."""
+    """A plan behind anything in the queue begins, and nothing is left there."""
     handle = fleet.running()
     assert fleet.redis.client.llen("dispatcher") == 0
     assert fleet.worker.alive()

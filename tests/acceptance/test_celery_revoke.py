@@ -112,7 +112,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "nothing": {"task_id": []},
     "odd ids": {"task_id": [5, None, {"a": 1}, "\ud800", ""]},
     "an unknown signal": {"task_id": ["no-plan"], "terminate": True, "signal": "SIGNOTHING"},
-    "an argument that is none": {"task_id": ["no-plan"], "nonsense": 1},
+    "an invalid argument": {"task_id": ["no-plan"], "nonsense": 1},
 }
 
 

@@ -78,7 +78,7 @@ def test_a_bad_plan_is_refused_line_by_line_before_anything_is_sent(redis_url: s
     done = dispatcher("run", "-", text=json.dumps([PLAN, bad]), DISPATCHER_REDIS_URL=redis_url)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"error: standard input, plan 2: {problem}"
+        f"error: standard input, plan 2, line 1: {problem}"
         for problem in (
             "service: must be a name of letters, digits, '.', '_' and '-', at most 253 long",
             "percentage: must be less than or equal to 100",
@@ -91,7 +91,7 @@ def test_a_bad_plan_is_refused_line_by_line_before_anything_is_sent(redis_url: s
     [
         ({"DISPATCHER_REDIS_URL": "redis://:pa55@127.0.0.1:1/0"}, 3, "Redis at redis://127.0.0.1:1/0"),
         ({"DISPATCHER_REDIS_URL": "nonsense"}, 2, "redis_url: must be a URL such as"),
-        ({"DISPATCHER_CONFIG": "nowhere.toml"}, 2, "nowhere.toml, which is no file"),
+        ({"DISPATCHER_CONFIG": "nowhere.toml"}, 2, "nowhere.toml, which is not a file"),
     ],
 )
 def test_what_is_wrong_outside_is_one_line(environment: dict[str, str], code: int, told: str) -> None:
@@ -135,7 +135,7 @@ def test_progress_is_shown_on_a_terminal_only(start: Workers, stub: StubExecutor
     os.close(outside)
 
 
-def test_run_says_when_no_worker_takes_a_plan_up(redis_url: str, tmp_path: Path) -> None:
+def test_run_says_when_no_worker_starts_a_plan(redis_url: str, tmp_path: Path) -> None:
     address = {"DISPATCHER_REDIS_URL": redis_url}
     command = [WARM, "run", "-"]
     with WarmProcess(command, tmp_path / "log", address, standard_input=json.dumps(PLAN)) as run:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.command_line import DISPATCHER
+from support.command_line import DISPATCHER, dispatcher
 from support.programs import program
 from support.terminal import Terminal
 
@@ -41,7 +41,7 @@ def shell(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iterat
             program(name),
             "-c",
             "dispatcher --install-completion; exit",
-        ],  # with a second command, or it would be no child
+        ],  # with a second command, or it would not be a child
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -63,14 +63,33 @@ def completed(shell: Terminal, line: str) -> str:
 def test_commands_and_their_options_are_completed(shell: Terminal) -> None:
     assert completed(shell, "dispatcher cance") == "dispatcher cancel"
     assert completed(shell, "dispatcher breaker dis") == "dispatcher breaker disable"
+    assert completed(shell, "dispatcher plan ch") == "dispatcher plan check"
+    assert completed(shell, "dispatcher watch --cau") == "dispatcher watch --causes"
     assert completed(shell, "dispatcher submit --conf") == "dispatcher submit --conflict-policy"
 
 
 @pytest.mark.usefixtures("settings")
 def test_the_names_of_configured_executors_are_completed(shell: Terminal) -> None:
-    for command in ("run", "health", "breaker open"):
+    for command in ("run", "health", "breaker open", "metrics", "plan check", "release a /a"):
         line = f"dispatcher {command} --executor st"
         assert completed(shell, line) == f"{line}aging"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("dispatcher plan ch", "check"),
+        ("dispatcher watch --cau", "--causes"),
+        ("dispatcher plan check --executor st", "staging"),
+        ("dispatcher metrics --executor st", "staging"),
+    ],
+)
+@pytest.mark.usefixtures("settings")
+def test_fish_gets_the_same_offers(environment: dict[str, str], typed: str, offered: str) -> None:
+    """By the questions that its script asks: few machines have fish."""
+    asked = {"_TYPER_COMPLETE_ARGS": typed, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    done = dispatcher(**environment, **asked, _DISPATCHER_COMPLETE="complete_fish")
+    assert [line.partition("\t")[0] for line in done.stdout.splitlines()] == [offered]
 
 
 def test_bad_settings_complete_nothing_and_say_nothing(shell: Terminal, settings: Path) -> None:

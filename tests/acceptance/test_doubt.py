@@ -162,7 +162,7 @@ def test_plans_that_wait_for_a_target_end_within_their_own_time_once_it_is_in_do
     assert time.monotonic() - begun < 2 + SLACK_S
 
 
-def test_a_plan_beside_others_leaves_its_target_reserved_too(fleet: Fleet) -> None:
+def test_a_plan_that_shares_its_target_leaves_it_reserved_too(fleet: Fleet) -> None:
     beside = fleet.submit(conflict_policy="allow", duration_seconds=60)
     eventually(lambda: beside.status().state is PlanState.RUNNING)
     lost(fleet, beside)

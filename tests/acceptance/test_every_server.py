@@ -11,7 +11,7 @@ from support.plans import abort_plan
 from support.redis_server import blocked_for
 
 from dispatcher import PlanCancelledError, PlanState
-from dispatcher.ledger.waits import SHORTEST_BLOCK_SEC
+from dispatcher.ledger.waiters import SHORTEST_BLOCK_SEC
 
 if TYPE_CHECKING:
     from support.processes import Workers
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.every_server
-def test_plans_are_carried_out_and_neither_client_nor_worker_blocks_for_ever(
+def test_plans_are_carried_out_and_neither_client_nor_worker_blocks_forever(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor, redis_server: RedisServer
 ) -> None:
     with blocked_for(redis_server) as seconds:

@@ -1,4 +1,4 @@
-"""The example driver of the documentation, as a package that is installed beside the dispatcher."""
+"""The example driver of the documentation, as a package that is installed next to the dispatcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples run as they stand."""
+"""The examples run as they are."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_fault_that_failed_for_other_reasons_gets_another_trial(
 ) -> None:
     start(stub.url, DISPATCHER_EXECUTORS__DEFAULT__MAX_RETRIES="0")
     options = ["--seed", "7", "--search", "monday"]
-    code, lines, err = outcome(redis_url, tmp_path, *options, "--rounds", "0")  # the baselines alone
+    code, lines, err = outcome(redis_url, tmp_path, *options, "--rounds", "0")  # only the baselines
     assert (code, lines, err) == (1, [], "no fault was observed\n")
     stub.answers.extend([(503, {"message": "not now"})])
     code, lines, err = outcome(redis_url, tmp_path, *options, "--rounds", "2")

@@ -1,4 +1,4 @@
-"""Flower in a real browser: what an operator sees of plans, and what nobody else does."""
+"""Flower in a real browser: what an operator sees of plans, and what others do not."""
 
 from __future__ import annotations
 

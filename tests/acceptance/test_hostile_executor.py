@@ -46,7 +46,7 @@ def hostile() -> Iterator[HostileExecutor]:
 def worker(start: Workers, hostile: HostileExecutor, tmp_path: Path) -> Process:
     config = tmp_path / "settings.toml"
     config.write_text(QUICK)
-    # glibc would keep what each of its many arenas has held once, which is no growth of ours
+    # glibc would keep what each of its many arenas has held once, which is not our growth
     return start(hostile.url, "--concurrency", "8", DISPATCHER_CONFIG=str(config), MALLOC_ARENA_MAX="2")
 
 

@@ -187,7 +187,7 @@ def test_a_fault_that_outlives_its_plan_is_stopped_by_the_health_check(
     eventually(lambda: f"of plan {handle.id}, which has ended, was still there" in fleet.worker.output)
 
 
-def test_faults_of_plans_in_flight_and_of_unknown_plans_are_left_alone_and_the_doctor_names_the_latter(
+def test_faults_of_plans_in_flight_and_of_unknown_plans_are_left_alone_and_the_doctor_names_unknown_ones(
     fleet: Fleet,
 ) -> None:
     stub = fleet.stubs["healthy"]

@@ -77,7 +77,7 @@ def test_lines_of_text_end_with_the_fields(
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_the_command_starts_workers_that_log_as_it_is_told(
+def test_the_command_starts_workers_that_log_in_the_given_format(
     processes: int, redis_url: str, stub: StubExecutor, tmp_path: Path
 ) -> None:
     address = {"DISPATCHER_REDIS_URL": redis_url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stub.url}

@@ -91,7 +91,7 @@ def test_the_command_shows_them_within_80_columns(redis_url: str, eventful: int)
     assert done.stderr == "error: executor: must be one of the configured executors: default\n"
 
 
-def test_the_exporter_tells_the_same(exporter: Exporter, eventful: int) -> None:
+def test_the_exporter_has_the_same(exporter: Exporter, eventful: int) -> None:
     found = exporter.scrape()
     requests = [number for name, number in found.items() if name.startswith("executor_requests_total{")]
     assert sum(requests) == eventful
@@ -105,7 +105,7 @@ def test_the_exporter_tells_the_same(exporter: Exporter, eventful: int) -> None:
     assert found["redis_up"] == 1
 
 
-def test_plans_that_nobody_takes_up_are_seen(dispatcher: Dispatcher, exporter: Exporter) -> None:
+def test_plans_that_no_worker_starts_are_seen(dispatcher: Dispatcher, exporter: Exporter) -> None:
     dispatcher.submit(abort_plan(api="/waits"))
     eventually(lambda: exporter.scrape()["oldest_due_seconds"] > 0.2)
     assert exporter.scrape()['plans_in_flight{state="queued"}'] == 1
@@ -142,7 +142,7 @@ def test_a_redis_that_hangs_holds_a_scrape_up_for_a_moment_only(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_exporter_ends_when_told_to(exporter: Exporter, number: signal.Signals) -> None:
+def test_the_exporter_ends_on_a_signal(exporter: Exporter, number: signal.Signals) -> None:
     exporter.send_signal(number)
     assert exporter.wait() == 128 + number
     assert "Traceback" not in exporter.output

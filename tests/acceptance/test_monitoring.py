@@ -48,7 +48,7 @@ RULES = [
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Of a fleet that carries plans out as long as it is asked, with a call that fails now and then."""
+    """Of a fleet that carries plans out as long as it is asked, with a call that fails from time to time."""
     folder = tmp_path_factory.mktemp("fleet")
     with ExitStack() as running:
         redis = running.enter_context(RedisServer(folder))

@@ -53,7 +53,7 @@ def test_an_executor_that_does_not_answer_keeps_only_its_own_plans_waiting(fleet
     assert {type(outcome) for outcome in batch.results(60)} == {RawObservation}
 
 
-def test_plans_that_allow_too_little_time_fail_alone(fleet: Fleet) -> None:
+def test_only_plans_that_allow_too_little_time_fail(fleet: Fleet) -> None:
     stub, apis = fleet.stubs["hasty"], [fleet.target() for _ in range(6)]
     stub.hanging.update(apis)
     hasty = fleet.dispatcher.submit_many(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dispatcher import Dispatcher
 
 A_SECOND = timedelta(seconds=1)
-"""Times are told in whole seconds, and rather too late than too early."""
+"""Times are sent in whole seconds, and rather too late than too early."""
 
 SETTINGS = """
 [executors.default]

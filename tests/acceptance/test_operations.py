@@ -12,6 +12,7 @@ import pytest
 import requests
 from support.command_line import DISPATCHER, dispatcher
 from support.eventually import eventually
+from support.json_page import differences
 from support.plans import abort_plan
 from support.processes import Mark, Process
 from support.terminal import Terminal
@@ -56,7 +57,9 @@ def submitted(cli: Cli, *plans: dict[str, object]) -> list[str]:
 def told(done: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
     """What a command has printed for scripts."""
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line.pop("version") for line in lines} == {1}
+    return lines
 
 
 @pytest.mark.usefixtures("worker")
@@ -94,9 +97,10 @@ def test_a_plan_that_is_refused_is_a_line_and_an_exit_code(cli: Cli) -> None:
 @pytest.mark.usefixtures("worker")
 def test_a_result_is_waited_for_as_long_as_asked(cli: Cli) -> None:
     [plan_id] = submitted(cli, LONG)
-    done = cli("result", plan_id, "--timeout-sec", "0.2")
-    assert done.returncode == 7
-    assert "has not ended within" in done.stderr
+    for asked in ("0.2", "1.25"):
+        done = cli("result", plan_id, "--timeout-sec", asked)
+        assert done.returncode == 7
+        assert f"has not ended within {asked} s: it is " in done.stderr
     assert cli("cancel", plan_id).returncode == 0
 
 
@@ -105,6 +109,9 @@ def test_an_unknown_plan_is_a_line(cli: Cli, command: str) -> None:
     done = cli(command, "unknown")
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == ("error: plan unknown is unknown: its id is wrong, or its record has expired\n")
+    done = cli(command, "no id")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'no id' is not a plan id" in done.stderr
 
 
 @pytest.mark.usefixtures("worker")
@@ -248,7 +255,7 @@ def test_health_says_whether_the_executor_is_up(cli: Cli, stub: StubExecutor) ->
     assert "must be one of the configured executors: default" in done.stderr
 
 
-def test_nobody_checks_where_there_is_no_worker(cli: Cli) -> None:
+def test_no_check_is_made_without_a_worker(cli: Cli) -> None:
     done = cli("health", "--timeout-sec", "0.2")
     assert done.returncode == 7
     assert "is a worker running?" in done.stderr
@@ -261,7 +268,8 @@ def test_the_breaker_is_moved_by_hand_and_plans_meet_it(cli: Cli) -> None:
     assert cli("breaker", "open", "--reason", "maintenance").stdout == "default was open already\n"
     refused = cli("run", "-", text=json.dumps(PLAN))
     assert refused.returncode == 17
-    assert "maintenance" in refused.stderr
+    assert "was opened by hand (maintenance); submit it again once it is closed" in refused.stderr
+    assert cli("breaker", "show").stdout.startswith("default: open by hand since ")
     assert json.loads(cli("breaker", "show", "--json").stdout)["reason"] == "maintenance"
     assert cli("breaker", "close").stdout == "default is closed\n"
     assert cli("run", "-", text=json.dumps(PLAN)).returncode == 0
@@ -294,11 +302,12 @@ def test_worker_starts_processes_that_carry_plans_out_and_ends_them_all(
     assert "Traceback" not in worker.output
 
 
-def test_up_tells_scripts_where_everything_is(tmp_path: Path) -> None:
+def test_up_prints_all_addresses_for_scripts(tmp_path: Path) -> None:
     command = [DISPATCHER, "up", "--workers", "1", "--json"]
     with Process(command, tmp_path / "out", errors=tmp_path / "errors") as up:
         up.wait_until(lambda: up.output.endswith("\n"))
         is_up = json.loads(up.output)
+        assert differences("up", is_up) == []
         assert {"redis", "executor", "proxy"} <= set(is_up["addresses"])
         done = dispatcher("run", "-", "--json", text=json.dumps(PLAN), **is_up["environment"])
         assert "observation" in json.loads(done.stdout)
@@ -344,6 +353,7 @@ def test_doctor_looks_at_everything_in_a_line_each(cli: Cli, stub: StubExecutor)
         "redis latency",
         "clock",
         "plans",
+        "retention",
         "faults in doubt",
         "breaker of default",
         "executor default",

@@ -39,7 +39,7 @@ def ca_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def authority(ca_file: Path) -> trustme.CA:
-    """One that nobody knows by himself."""
+    """One that no program trusts by itself."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(ca_file))
     return authority
@@ -122,7 +122,7 @@ def assert_trusted(url: str) -> None:
         assert client.halted() is None
 
 
-def test_nobody_talks_to_a_redis_whose_certificate_is_of_nobody_known(url: str) -> None:
+def test_no_part_connects_to_a_redis_whose_certificate_is_of_an_unknown_authority(url: str) -> None:
     assert_refused(url, "self-signed certificate")
 
 
@@ -131,7 +131,7 @@ def test_whom_to_trust_is_said_in_the_url(url: str, ca_file: Path) -> None:
     assert_trusted(f"{url}?ssl_cert_reqs=none")
 
 
-def test_nobody_talks_to_a_redis_with_the_certificate_of_another(
+def test_no_part_connects_to_a_redis_with_the_certificate_of_another(
     authority: trustme.CA, ca_file: Path, tmp_path: Path
 ) -> None:
     with tls_redis(tmp_path, authority, name="redis.example") as url:

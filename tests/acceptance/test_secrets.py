@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 from support.collector import Collector
-from support.command_line import dispatcher
+from support.command_line import dispatcher, run_program
 from support.eventually import eventually
 from support.flower import Flower
 from support.plans import abort_plan
@@ -53,6 +53,8 @@ def environment(
         "DISPATCHER_REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:{guarded_redis.port}/0",
         "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": stub.url,
         "DISPATCHER_EXECUTORS__DEFAULT__TOKEN": TOKEN,
+        "DISPATCHER_SERVICES__SHOP__BASE_URL": "http://127.0.0.1:1",
+        "DISPATCHER_SERVICES__SHOP__HEADERS__KEY": API_KEY,
         "DISPATCHER_EXECUTORS__DEFAULT__INITIAL_RETRY_DELAY_SEC": "0.01",
         "FLOWER_BASIC_AUTH": LOGIN,
         "DISPATCHER_LOGS__FORMAT": request.param,
@@ -116,10 +118,20 @@ def test_no_secret_is_in_any_log_span_error_task_result_or_page(
         ["result", "failing"],
         ["watch"],
         ["breaker", "show"],
+        ["config", "show"],
         ["doctor"],
     ):
         done = dispatcher(*arguments, **environment)
         shown[arguments[0]] = done.stdout + done.stderr
+    for command in (["inspect", "conf"], ["inspect", "stats"], ["report"]):
+        done = run_program("celery", "--app", "dispatcher.worker_app", *command, **environment)
+        assert done.returncode == 0
+        shown[" ".join(command)] = done.stdout + done.stderr
+    [name] = json.loads(flower.page("api/workers?refresh=1"))
+    for page in ("api/workers", "workers", "broker", f"worker/{name}"):
+        shown[f"Flower's page {page}"] = flower.page(page)
+    for where in ("inspect conf", "Flower's page api/workers", f"Flower's page worker/{name}"):
+        assert "broker_url" in shown[where]
     assert "workers.app" in shown["processes"]
     for where in ("error", "worker's log", "the worker's spans"):
         assert "what is Bearer" in shown[where]  # the Executor's words are there, without the token

@@ -91,7 +91,7 @@ def test_callers_wait_for_a_redis_that_is_away(start: Workers, stub: StubExecuto
             assert one.result() == awaited.result()
 
 
-def test_callers_hear_within_seconds_that_everything_was_wiped(
+def test_callers_learn_within_seconds_that_everything_was_wiped(
     dispatcher: Dispatcher, redis_server: RedisServer
 ) -> None:
     handle = dispatcher.submit(abort_plan(api="/one"))
@@ -246,7 +246,7 @@ def test_a_fault_in_doubt_outlives_the_worker_that_met_it(
     assert 0 < ttl_s <= 86_400  # its record is no longer kept for the workers
 
 
-def test_active_tells_what_is_injected_where(
+def test_active_lists_what_is_injected_and_its_target(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor
 ) -> None:
     start(stub.url)

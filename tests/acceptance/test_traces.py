@@ -101,7 +101,7 @@ def test_a_recommenders_own_span_is_the_parent(
     assert {span.parent_id for span in steps} == {ids(spans.one("submit"))[1]}
 
 
-def test_a_plan_has_a_trace_where_nobody_exports_any(
+def test_a_plan_has_a_trace_even_if_no_process_exports_any(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor
 ) -> None:
     start(stub.url)
@@ -111,7 +111,7 @@ def test_a_plan_has_a_trace_where_nobody_exports_any(
     assert {headers["traceparent"][3:35] for headers in stub.headers} == {own}
 
 
-def test_a_worker_that_is_told_to_end_sends_its_last_spans(
+def test_a_worker_that_must_end_sends_its_last_spans(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor, collector: Collector
 ) -> None:
     worker = start(stub.url, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_BSP_SCHEDULE_DELAY="60000")
@@ -121,7 +121,7 @@ def test_a_worker_that_is_told_to_end_sends_its_last_spans(
     assert len(collector.named("step")) == 2
 
 
-def test_a_collector_that_is_down_holds_nobody_up_and_is_told_of_once(
+def test_a_collector_that_is_down_delays_nothing_and_is_reported_once(
     dispatcher: Dispatcher,
     start: Workers,
     stub: StubExecutor,

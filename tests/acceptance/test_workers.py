@@ -59,7 +59,7 @@ def plain_celery(redis_url: str) -> Iterator[Celery]:
         app.backend.client.connection_pool.disconnect()
 
 
-def test_the_fleet_checks_an_executor_once_and_callers_hear_of_it(
+def test_the_fleet_checks_an_executor_once_and_callers_learn_the_outcome(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor
 ) -> None:
     with pytest.raises(ResultTimeoutError, match="is a worker running"):
@@ -72,7 +72,7 @@ def test_the_fleet_checks_an_executor_once_and_callers_hear_of_it(
     assert stub.health_checks == 1
 
 
-def test_callers_hear_why_an_executor_is_not_healthy(
+def test_callers_learn_why_an_executor_is_not_healthy(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor
 ) -> None:
     stub.health = (503, {"message": "no data plane"})
@@ -110,7 +110,7 @@ def test_anyone_with_plain_celery_gets_the_typed_error(
 @pytest.mark.usefixtures("worker")
 def test_a_handle_survives_its_process(dispatcher: Dispatcher) -> None:
     plan_id = dispatcher.submit(abort_plan(), plan_id="mine").id
-    with Dispatcher(dispatcher._settings) as another:
+    with Dispatcher(dispatcher._access.settings) as another:
         assert another.handle(plan_id).result(60).error_rate == 1.0
 
 
@@ -210,7 +210,7 @@ def test_a_plan_ends_although_its_wake_up_was_lost(
 def test_a_duplicated_wake_up_changes_nothing(dispatcher: Dispatcher, stub: StubExecutor) -> None:
     handle = dispatcher.submit(abort_plan())
     for _ in range(20):
-        dispatcher._celery.send_task(
+        dispatcher._access.celery.send_task(
             "dispatcher.run_plan", args=[handle.id], task_id=handle.id, ignore_result=True
         )
     assert handle.result(60).error_rate == 1.0
@@ -242,7 +242,7 @@ def test_a_plan_begins_within_a_tenth_of_a_second_of_its_start_time(
     )  # which take longer on a busy machine
 
 
-def test_a_plan_that_no_worker_takes_up_in_time_is_never_applied(
+def test_a_plan_that_no_worker_starts_in_time_is_never_applied(
     dispatcher: Dispatcher, start: Workers, stub: StubExecutor, redis_server: RedisServer
 ) -> None:
     handle = dispatcher.submit(abort_plan(), expires=60)
@@ -276,7 +276,7 @@ def test_flower_sees_one_row_a_plan_that_succeeds_once(
 ) -> None:
     start(stub.url, "--task-events", **QUICK_RETRIES)
     stub.answers.append((503, {}))
-    with listening(dispatcher._celery) as seen:
+    with listening(dispatcher._access.celery) as seen:
         eventually(lambda: "worker-heartbeat" in kinds(seen))
         handle = dispatcher.submit(abort_plan())
         handle.result(60)

@@ -1,7 +1,7 @@
-"""Feeds the parsers of answers with everything but answers: `make fuzz`.
+"""Feeds the parsers of answers with anything that is not an answer: `make fuzz`.
 
-Each input must come out as a value of the contract, or as one of the typed errors, and either must get
-through the result backend as it is. Inputs are made by hypothesis: JSON of every shape, good answers with
+Each input must come out as a value of the contract, or as one of the typed errors. Either must pass
+the result backend unchanged. Inputs are made by hypothesis: JSON of every shape, good answers with
 something changed, bytes of every kind; a tenth of them goes over a real connection, status line and headers
 included.
 """
@@ -194,7 +194,7 @@ def wire(draw: st.DrawFn) -> tuple[str, bytes]:
 
 @dataclass
 class Outcomes:
-    """What came of the inputs."""
+    """The outcomes of the inputs."""
 
     inputs: int = 0
     unexpected: int = 0
@@ -284,7 +284,7 @@ def run(count: int, *, stops: bool = False) -> Outcomes:
 
 
 def main() -> None:
-    """Print what came of it. Exit code 1 where anything unexpected did."""
+    """Print the outcome. Exit code 1 if anything unexpected did."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--inputs", type=int, default=100_000)
     outcomes = run(parser.parse_args().inputs)

@@ -1,4 +1,4 @@
-"""What stands in `config/` for Prometheus and Grafana, by promtool and by the exporter's own names."""
+"""The contents of `config/` for Prometheus and Grafana, by promtool and by the exporter's own names."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_alert_says_what_is_wrong_and_what_to_do(rule: dict[str, Any]) -> 
     assert set(rule["annotations"]) == {"summary", "action"}
 
 
-def test_alerts_and_dashboard_speak_of_what_the_exporter_tells(ledger: Ledger) -> None:
+def test_alerts_and_dashboard_use_what_the_exporter_has(ledger: Ledger) -> None:
     registry = CollectorRegistry()
     registry.register(FleetCollector(ledger, ["default"]))
     told = {
@@ -72,7 +72,7 @@ def test_alerts_and_dashboard_speak_of_what_the_exporter_tells(ledger: Ledger) -
     }
     asked = set(re.findall(r"dispatcher_\w+", " ".join([*EXPRESSIONS, *(rule["expr"] for rule in ALERTS)])))
     assert asked <= told
-    assert told - asked == set(), "nobody would see these"
+    assert told - asked == set(), "no person would see these"
 
 
 def test_the_panels_have_titles_words_and_places_of_their_own() -> None:

@@ -163,8 +163,8 @@ def test_cancel_and_halt_work_on_a_redis_whose_memory_is_full(
     one, other = dispatcher.submit(plan(api="/one")), dispatcher.submit(plan(api="/other"))
     server.client.config_set("maxmemory", 1)
     assert one.cancel("first " * 1000)
-    assert dispatcher.halt("everybody out") == 2
-    assert dispatcher.halted() == "everybody out"
+    assert dispatcher.halt("all out") == 2
+    assert dispatcher.halted() == "all out"
     reasons = [server.client.hget(f"{{dispatcher}}:plan:{each.id}", "cancelled") for each in (one, other)]
     assert [reason and reason[:10] for reason in reasons] == ["first firs", "halted: ev"]
     assert len(reasons[0] or "") == 1000
@@ -227,8 +227,8 @@ def test_an_unreadable_record_is_set_aside_and_named(
     assert (error.plan_id, error.message) == ("p1", warning)
     with pytest.raises(RecordUnreadableError, match="plan p1"):
         handles[1].status()
-    assert dispatcher.halt("everybody out") == 3
-    assert server.client.hget("{dispatcher}:plan:p1", "cancelled") == "halted: everybody out"
+    assert dispatcher.halt("all out") == 3
+    assert server.client.hget("{dispatcher}:plan:p1", "cancelled") == "halted: all out"
 
 
 def test_a_key_of_another_type_is_an_unreadable_record(dispatcher: Dispatcher, server: RedisServer) -> None:

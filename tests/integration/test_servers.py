@@ -13,15 +13,13 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("version", SOURCES)
-def test_the_machine_has_each_version_that_is_to_be_tested(version: str) -> None:
+def test_the_machine_has_each_version_that_should_be_tested(version: str) -> None:
     if version not in programs():
         pytest.skip(f"no test runs on {version}, which this machine does not have: {SOURCES[version]}")
 
 
 @pytest.mark.parametrize("version", versions())
-def test_a_server_has_the_version_that_stands_in_the_test_ids(
-    version: str, redis_servers: RedisServers
-) -> None:
+def test_a_server_has_the_version_that_is_in_the_test_ids(version: str, redis_servers: RedisServers) -> None:
     with redis_servers.emptied(version) as server:
         info = server.client.info("server")
     name, _, number = version.partition("-")
@@ -29,7 +27,7 @@ def test_a_server_has_the_version_that_stands_in_the_test_ids(
     assert name == info.get("server_name", "redis")
 
 
-def test_the_readme_names_the_oldest_and_the_newest_version_that_is_to_be_tested() -> None:
+def test_the_readme_names_the_oldest_and_the_newest_version_that_should_be_tested() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     *redis, valkey = sorted(SOURCES)
     oldest, newest = (version.removeprefix("redis-") for version in (redis[0], redis[-1]))

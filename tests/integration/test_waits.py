@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from support.ends import end
 from support.eventually import eventually
 from support.plans import abort_plan
 from support.redis_server import blocked_for
 
-from dispatcher import Dispatcher, PlanCancelledError, PlanState, PlanUnknownError, ResultTimeoutError
-from dispatcher.ledger.connection import worker_client
-from dispatcher.ledger.leases import Lease, Leases, Named, Settlement
-from dispatcher.ledger.waits import PAGE, SHORTEST_BLOCK_SEC
-from dispatcher.tasks.app import make_celery
-from dispatcher.tasks.results import ResultCodec
+from dispatcher import Dispatcher, PlanCancelledError, PlanUnknownError, ResultTimeoutError
+from dispatcher.ledger.waiters import SHORTEST_BLOCK_SEC
+from dispatcher.ledger.waits import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.every_server
 
 TIMEOUTS_SEC = [0.0, 1e-9, 0.0005, 0.001, 0.004, 0.03]
-"""Redis before 7.0.8 took about a millisecond for ever."""
+"""Redis before 7.0.8 took about a millisecond forever."""
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +51,10 @@ def batch(dispatcher: Dispatcher) -> PlanBatch:
     return dispatcher.submit_many([abort_plan(api="/one"), abort_plan(api="/two")])
 
 
+async def all_results(batch: PlanBatch, within_s: float) -> None:
+    await batch.results_async(within_s)
+
+
 async def drained(batch: PlanBatch, within_s: float) -> None:
     async for _ in batch.as_completed_async(within_s):
         pass
@@ -64,6 +65,7 @@ WAITS: dict[str, Wait] = {
     "result_async": lambda batch, timeout: asyncio.run(batch.handles[0].result_async(timeout)),
     "results": lambda batch, timeout: batch.results(timeout),
     "as_completed": lambda batch, timeout: list(batch.as_completed(timeout)),
+    "results_async": lambda batch, timeout: asyncio.run(all_results(batch, timeout)),
     "as_completed_async": lambda batch, timeout: asyncio.run(drained(batch, timeout)),
 }
 
@@ -76,12 +78,12 @@ def test_a_wait_for_plans_ends_with_its_timeout_however_short(batch: PlanBatch, 
 
 
 def test_a_wait_for_a_health_check_ends_with_its_timeout_however_short(dispatcher: Dispatcher) -> None:
-    for timeout_sec in TIMEOUTS_SEC[1:]:  # 0 is no timeout of a check
+    for timeout_sec in TIMEOUTS_SEC[1:]:  # 0 disables the timeout of a check
         with pytest.raises(ResultTimeoutError, match="is a worker running"):
             dispatcher.health(timeout_sec=timeout_sec)
 
 
-def test_no_wait_blocks_for_so_short_a_time_that_the_server_takes_it_for_ever(
+def test_no_wait_is_so_short_that_the_server_reads_it_as_forever(
     dispatcher: Dispatcher, batch: PlanBatch, redis_server: RedisServer
 ) -> None:
     with blocked_for(redis_server) as seconds, ThreadPoolExecutor(len(WAITS) + 1) as threads:
@@ -92,15 +94,13 @@ def test_no_wait_blocks_for_so_short_a_time_that_the_server_takes_it_for_ever(
 
 
 @pytest.mark.parametrize("name", ["result", "result_async"])
-def test_a_wait_for_a_plan_that_nobody_knows_ends_at_once(
-    dispatcher: Dispatcher, batch: PlanBatch, name: str
-) -> None:
+def test_a_wait_for_an_unknown_plan_ends_at_once(dispatcher: Dispatcher, batch: PlanBatch, name: str) -> None:
     batch.handles[0] = dispatcher.handle("unknown-plan")
     with pytest.raises(PlanUnknownError):
         WAITS[name](batch, 3600)
 
 
-def test_all_who_wait_for_a_plan_learn_its_end(
+def test_all_waiters_for_a_plan_learn_its_end(
     dispatcher: Dispatcher, batch: PlanBatch, settings: Settings, redis_server: RedisServer
 ) -> None:
     one, other = batch.handles
@@ -108,7 +108,8 @@ def test_all_who_wait_for_a_plan_learn_its_end(
         waits = [threads.submit(one.result, 60) for _ in range(2)]
         waits += [threads.submit(lambda: asyncio.run(one.result_async(60)))]
         both = threads.submit(batch.results, 60)
-        eventually(lambda: redis_server.client.info("clients")["blocked_clients"] == 4)
+        eventually(lambda: redis_server.client.info("clients")["blocked_clients"] == 3)
+        eventually(redis_server.client.pubsub_channels)
         end(settings, [one.id])
         assert {type(wait.exception(30)) for wait in waits} == {PlanCancelledError}
         end(settings, [other.id])
@@ -126,27 +127,12 @@ def test_a_batch_of_more_plans_than_one_command_is_about_is_read_to_its_end(
 
 def test_waits_end_within_a_slice_if_redis_was_wiped(settings: Settings, redis_server: RedisServer) -> None:
     hasty = settings.model_copy(update={"redis_timeout_sec": 0.5})  # a slice is half of it
-    with Dispatcher(hasty) as dispatcher, ThreadPoolExecutor(2) as threads:
+    with Dispatcher(hasty) as dispatcher, ThreadPoolExecutor(3) as threads:
         batch = dispatcher.submit_many([abort_plan(api="/one"), abort_plan(api="/two")])
         one, both = threads.submit(batch.handles[0].result, 60), threads.submit(batch.results, 60)
+        awaited = threads.submit(lambda: asyncio.run(batch.handles[0].result_async(60)))
         eventually(lambda: redis_server.client.info("clients")["blocked_clients"] == 2)
+        eventually(redis_server.client.pubsub_channels)
         redis_server.client.flushall()  # the fixture's own
-        assert type(one.exception(30)) is PlanUnknownError
+        assert {type(one.exception(30)), type(awaited.exception(30))} == {PlanUnknownError}
         assert [type(outcome) for outcome in both.result(60)] == [PlanUnknownError] * 2
-
-
-def end(settings: Settings, plan_ids: list[str]) -> None:
-    """End the plans, as workers do that find them cancelled."""
-    error, results = PlanCancelledError("enough"), ResultCodec(make_celery(settings))
-    with closing(worker_client(settings)) as client:
-        leases = Leases(client, settings)
-        for lease in leases.fetch([Named(plan_id, 0) for plan_id in plan_ids], 0).named:
-            assert isinstance(lease, Lease)
-            how = [PlanState.CANCELLED, "", str(error)]
-            args: list[str | int] = [
-                *how,
-                results.key(lease.plan_id),
-                results.encode(lease.plan_id, error),
-                0,
-            ]
-            assert leases.settle([Settlement(lease.plan_id, lease.token, "end", args)]) == [(0,)]

@@ -27,7 +27,7 @@ FAILED = Report.of(DOWN)
 
 
 def rules(**changes: Any) -> BreakerRules:
-    """The default rules without jitter, but for the changes: fields of the configuration, or of the rules."""
+    """The default rules without jitter, except for the changes: fields of configuration or rules."""
     own = {field.name for field in dataclasses.fields(BreakerRules)}
     config = {name: value for name, value in changes.items() if name not in own}
     config = {"circuit_breaker_jitter": 0.0} | config

@@ -55,7 +55,7 @@ class ControlPlane(LoopbackServer):
         return [name for name, (_, ends_s) in self.policies.items() if self.now_s < ends_s]
 
     def restart(self, *, etcd: bool = False) -> None:
-        """All policies are gone; or they stay for ever, if they were in etcd."""
+        """All policies are gone; or they stay forever, if they were in etcd."""
         self.policies = {name: (policy, float("inf")) for name, (policy, _) in self.policies.items() if etcd}
 
     def answer_bytes(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:

@@ -31,6 +31,12 @@ class Flower(WarmProcess):
         """All tasks as it shows them to programs, by id."""
         return dict(requests.get(f"{self.url}/api/tasks", auth=self.login, timeout=60).json())
 
+    def page(self, path: str) -> str:
+        """What it shows at this path."""
+        answer = requests.get(f"{self.url}/{path}", auth=self.login, timeout=60)
+        answer.raise_for_status()
+        return answer.text
+
     def _sees_a_worker(self) -> bool:
         try:
             answer = requests.get(f"{self.url}/api/workers", auth=self.login, timeout=60)

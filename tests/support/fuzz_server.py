@@ -1,4 +1,4 @@
-"""A server that answers each request with whatever bytes it is given, and closes the connection."""
+"""A server that answers each request with the bytes that it is given, and closes the connection."""
 
 from __future__ import annotations
 

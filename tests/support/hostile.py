@@ -81,7 +81,7 @@ def around(make: Callable[[bytes], bytes]) -> Write:
 def changed(**fields: Any) -> Write:
     """The good answer with other fields.
 
-    They are written down beforehand: to write a large one anew would use up the reader's patience.
+    They are made beforehand, because making a large one again would use up the reader's patience.
     """
     written = json.dumps(fields).encode()[1:-1]
 
@@ -425,7 +425,7 @@ class HostileExecutor:
 
 
 def wrong_for(call: str, api: str) -> Wrong | None:
-    """What the API says is to be wrong with this call."""
+    """What the API says should be wrong with this call."""
     _, _, told = api.partition("/hostile/")
     named, _, kind = told.partition("/")
     return KINDS[kind.partition("/")[0]] if named == call else None

@@ -42,7 +42,7 @@ class Leftovers:
         """Threads of wider fixtures."""
 
     def own(self) -> Iterator[None]:
-        """Whatever is started meanwhile belongs to a wider fixture."""
+        """All that is started meanwhile belongs to a wider fixture."""
         threads = set(threading.enumerate())
         yield
         self._processes |= _process_ids()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,31 @@ from celery import shared_task
 
 @shared_task(name="own.report", ignore_result=False)  # type: ignore[untyped-decorator]
 def report(seen: Any, way: str) -> Any:
-    """Write down what it was called with."""
+    """Record what it was called with."""
     note("report", way, seen)
     return seen
 
 
 @shared_task(name="own.complain", ignore_result=False)  # type: ignore[untyped-decorator]
 def complain(failed_id: str, way: str) -> str:
-    """Write down whose failure it was called for."""
+    """Record whose failure it was called for."""
     note("complain", way, failed_id)
     return failed_id
+
+
+@shared_task(name="own.live_objects", ignore_result=False)  # type: ignore[untyped-decorator]
+def live_objects(names: list[str], collect: bool) -> dict[str, int]:  # noqa: FBT001 (JSON)
+    """How many objects of classes with these names the worker has.
+
+    `collect` has the collector of cycles run first. Otherwise it does not run from now on.
+    """
+    if collect:
+        gc.enable()
+        gc.collect()
+    else:
+        gc.disable()
+    found = Counter(type(each).__name__ for each in gc.get_objects())
+    return {name: found[name] for name in names}
 
 
 def note(*what: Any) -> None:

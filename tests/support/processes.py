@@ -168,7 +168,7 @@ class ExecutorProcess(WarmProcess):
 
 
 class Mark:
-    """Tells the processes that a test has started, and all that these have, from those of other tests."""
+    """Distinguishes the processes that a test has started, with their children, from those of other tests."""
 
     def __init__(self) -> None:
         self.environment = {"STARTED_BY": uuid.uuid4().hex}

@@ -1,4 +1,4 @@
-"""A server that answers every connection with the same bytes, whatever HTTP would say to them."""
+"""A server that answers every connection with the same bytes, even if they are not HTTP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GIVEN_UP_WITHIN_S = 10.0
 class RawServer(ThreadingServer):
     """`answer` None accepts connections and never says a word. `drip` follows it bit by bit, without end.
 
-    With `tls` it speaks TLS.
+    With `tls` it uses TLS.
     """
 
     def __init__(self, answer: bytes | None, *, drip: bytes = b"", tls: ssl.SSLContext | None = None) -> None:

@@ -17,7 +17,7 @@ from support.eventually import eventually
 from dispatcher.devstack.stack import program_of, redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 PORTS_TRIED = 5
@@ -36,7 +36,7 @@ class ServerEndedError(AssertionError):
 
 
 class RedisServer:
-    """Started on a free loopback port, in a folder of its own. It keeps nothing on disk unless told to.
+    """Started on a free loopback port, in a folder of its own. It keeps nothing on disk unless asked to.
 
     It ends with this context manager at the latest.
     """
@@ -57,10 +57,10 @@ class RedisServer:
                 break
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> None:
-        """Start it again, on the same port. Raises `ServerEndedError`."""
+    def start(self, more: Sequence[str] = ()) -> None:
+        """Start it again, on the same port, with `more` options. Raises `ServerEndedError`."""
         command = [self._program, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder)]
-        command += ["--save", "", *self._options]
+        command += ["--save", "", *self._options, *more]
         log = self._folder / "redis.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
@@ -124,7 +124,7 @@ class RedisServers:
     def emptied(self, version: str) -> Iterator[RedisServer]:
         """The server of one of the `versions()`, without data. Tests leave it running."""
         server = self._running[version]
-        server.client.flushall()  # ours alone: this run started it
+        server.client.flushall()  # ours: this run started it
         try:
             yield server
         finally:
@@ -160,7 +160,7 @@ def version_of(program: str) -> str:
 
 @contextmanager
 def blocked_for(server: RedisServer) -> Iterator[list[float]]:
-    """The longest time in seconds of each blocking command that the server gets meanwhile. 0 is for ever."""
+    """The longest time in seconds of each blocking command that the server gets meanwhile. 0 is forever."""
     seconds: list[float] = []
     with server.client.monitor() as monitor:  # type: ignore[no-untyped-call]
         yield seconds

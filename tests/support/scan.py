@@ -19,8 +19,8 @@ ACCESSORS = {"getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodca
 REGISTRARS = {"control_command", "inspect_command", "register_type", "patch", "monkey_patch", "patch_all"}
 MUTATORS = {"append", "clear", "extend", "insert", "pop", "register", "remove", "setdefault", "update"}
 PROCESS_WIDE = {"gc.freeze", "gc.disable", "gc.set_threshold"}
-DOCUMENTED = {"os.environ", "os.register_at_fork", "sys.argv"}
-"""A program's own environment and command line."""
+DOCUMENTED = {"os.environ", "os.register_at_fork", "sys.argv", "sys.modules"}
+"""A program's own environment and command line, and where an importer puts a module."""
 
 STUBS = {"_typeshed"}
 """Exists for type checkers only."""

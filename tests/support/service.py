@@ -25,7 +25,7 @@ class Call:
 
 
 class Service(LoopbackServer):
-    """Answers each path with its status in `statuses`, else 200, once `let_go` is set."""
+    """Answers each path with its status in `statuses` (otherwise 200), once `let_go` is set."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []

@@ -55,7 +55,7 @@ class Steps:
 
 
 def take(steps: Steps, plan_id: str) -> Decision | None:
-    """Carry out the plan's step, if there is one. None if nothing came of it."""
+    """Carry out the plan's step, if there is one. None if it had no outcome."""
     lease = claim(steps.leases, plan_id, steps.retries[plan_id])
     if lease is None:
         return None

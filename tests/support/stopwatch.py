@@ -17,7 +17,7 @@ CLOCKS_DIFFER_S = 0.01
 class Stopwatch:
     """Started when it is made, which is before what is measured begins.
 
-    What it expects is exact but for the time that has passed until then: compare with it at once.
+    What it expects is exact except for the time that has passed until then: compare with it at once.
     """
 
     def __init__(self) -> None:

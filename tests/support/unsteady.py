@@ -1,4 +1,4 @@
-"""An Executor whose faults really begin and end, whatever its answers say. Nothing here sleeps."""
+"""An Executor whose faults really begin and end, even if its answers differ. Nothing here sleeps."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FORKS = multiprocessing.get_context("forkserver")
 OURS = ("dispatcher", "workers", "executor", "conformance")
-PROGRAMS = {"executor.__main__", "workers.app"}
+PROGRAMS = {"dispatcher.worker_app", "executor.__main__", "workers.app"}
 OTHERS = (
     "celery.app.log",
     "celery.apps.worker",

@@ -22,7 +22,7 @@ def run(handle: PlanHandle) -> RawObservation | None:
     except PlanConflictError as error:
         assert_type(error.holder, str)
     except CircuitOpenError as error:
-        assert_type(error.retry_after_s, float)
+        assert_type(error.retry_after_s, float | None)
     except ExecutorRejectedError as error:
         assert_type(error.status, int)
         assert_type(error.retry_after_s, float | None)

@@ -49,13 +49,13 @@ def test_grafana_asks_for_a_password() -> None:
     assert environment["GF_SECURITY_ADMIN_PASSWORD"].startswith("${GRAFANA_PASSWORD:?")
 
 
-def test_what_must_be_set_stands_in_the_example() -> None:
+def test_what_must_be_set_is_in_the_example() -> None:
     compose = (ROOT / "docker-compose.yml").read_text("utf-8")
     example = (ROOT / ".env.example").read_text("utf-8")
     assert set(re.findall(r"\$\{(\w+):\?", compose)) == set(re.findall(r"^(\w+)=$", example, re.MULTILINE))
 
 
-def test_what_may_be_set_stands_in_the_example_with_its_default() -> None:
+def test_what_may_be_set_is_in_the_example_with_its_default() -> None:
     compose = (ROOT / "docker-compose.yml").read_text("utf-8")
     example = (ROOT / ".env.example").read_text("utf-8")
     may_be_set = set(re.findall(r"\$\{(\w+):-(.*?)\}", compose))
@@ -88,7 +88,7 @@ def test_flower_only_looks() -> None:
     assert "--read-only" in SERVICES["flower"]["command"]
 
 
-def test_the_executor_asks_for_the_token_that_workers_and_nobody_else_have() -> None:
+def test_the_executor_asks_for_the_token_that_only_workers_have() -> None:
     token = SERVICES["executor"]["environment"]["EXECUTOR_TOKEN"]
     knowing = {name for name, service in SERVICES.items() if token in service.get("environment", {}).values()}
     assert SERVICES["worker"]["environment"]["DISPATCHER_EXECUTORS__DEFAULT__TOKEN"] == token

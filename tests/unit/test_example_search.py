@@ -35,7 +35,7 @@ def example() -> ModuleType:
 
 
 class SampleWorld:
-    """Stands in for the dispatcher: a fault does at once what it would do to the sample services."""
+    """A substitute for the dispatcher: a fault has at once the effect that it has on the sample services."""
 
     def __init__(self, seed: int) -> None:
         self._draw = random.Random(seed)

@@ -67,7 +67,7 @@ def test_a_test_that_leaves_something_behind_fails_and_no_other_does(tmp_path: P
     }, done.stdout
 
 
-def test_what_is_there_before_or_has_ended_is_no_leftover(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_there_before_or_has_ended_is_not_a_leftover(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MARK, "of another")
     over = threading.Event()
     before = threading.Thread(target=over.wait)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 from email.parser import Parser
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from support.installed import build
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PROJECT = PYPROJECT["project"]
+PACKAGES = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 DEVELOPMENT = ROOT / "requirements" / "development.txt"
 IMAGE = ROOT / "requirements" / "image.txt"
 INSTALLER = ROOT / "requirements" / "uv.txt"
@@ -40,7 +43,8 @@ def asked(*, extras: Iterable[str] = (), groups: Iterable[str] = ()) -> Iterator
     lists = [PROJECT["dependencies"] if extras else []]
     lists += [PROJECT["optional-dependencies"][extra] for extra in extras]
     lists += [PYPROJECT["dependency-groups"][group] for group in groups]
-    return (Requirement(each) for requirements in lists for each in requirements)
+    found = (Requirement(each) for requirements in lists for each in requirements)
+    return (each for each in found if each.name != PROJECT["name"])  # the extra `all` names the others
 
 
 def applies(requirement: Requirement, python: str) -> bool:
@@ -114,17 +118,48 @@ def test_the_classifiers_name_the_pythons_for_which_the_lock_files_hold() -> Non
     assert tuple(named) == PYTHONS
 
 
-def test_the_wheel_holds_the_licence_and_every_file_that_the_packages_read(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    with ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the source package."""
+    return build(tmp_path_factory.mktemp("dist")).parent
+
+
+def test_the_wheel_holds_the_licence_and_every_file_that_the_packages_read(distributions: Path) -> None:
+    with ZipFile(next(distributions.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())
         information = next(name.rpartition("/")[0] for name in names if name.endswith("/METADATA"))
         metadata = Parser().parsestr(wheel.read(f"{information}/METADATA").decode())
         licence = wheel.read(f"{information}/licenses/LICENSE").decode()
     assert metadata["License-Expression"] == "Apache-2.0"
     assert "Apache License\n                           Version 2.0" in licence
-    packages = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    files = [file for package in packages for file in (ROOT / package).rglob("*") if file.is_file()]
+    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*") if file.is_file()]
     read = {str(file.relative_to(ROOT)) for file in files if "__pycache__" not in file.parts}
     assert read <= names
+    assert {f"{package}/py.typed" for package in PACKAGES} <= names
+
+
+def test_a_wheel_can_be_built_from_the_source_package(distributions: Path, tmp_path: Path) -> None:
+    with tarfile.open(next(distributions.glob("*.tar.gz"))) as source:
+        source.extractall(tmp_path, filter="data")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=next(tmp_path.iterdir()), check=True, capture_output=True)
+    assert names_in(next(tmp_path.glob("*.whl"))) == names_in(next(distributions.glob("*.whl")))
+
+
+@pytest.mark.parametrize(
+    ("program", "pattern"), [(["twine", "check", "--strict"], "*"), (["check_wheel_contents"], "*.whl")]
+)
+def test_an_index_takes_both(distributions: Path, program: list[str], pattern: str) -> None:
+    command = [sys.executable, "-m", *program, *map(str, distributions.glob(pattern))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_extra_all_is_every_extra_for_people() -> None:
+    [every] = map(Requirement, PROJECT["optional-dependencies"]["all"])
+    assert every.extras == set(PROJECT["optional-dependencies"]) - {"all", "bench", "dev", "docs", "examples"}
+
+
+def names_in(wheel: Path) -> set[str]:
+    with ZipFile(wheel) as opened:
+        return set(opened.namelist())

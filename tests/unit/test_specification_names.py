@@ -77,7 +77,7 @@ def test_a_configuration_builds_its_base_url_from_host_and_port() -> None:
 
 
 def test_what_is_wrong_with_a_configuration_is_said_without_its_values() -> None:
-    with pytest.raises(ValueError, match="printable ASCII") as caught:
+    with pytest.raises(InvalidSettingsError, match="printable ASCII") as caught:
         ExecutorClientConfig(token="pa55word\n")
     assert "pa55word" not in str(caught.value)
 
@@ -95,7 +95,7 @@ def test_the_extended_client_is_for_the_extended_api_only() -> None:
         pytest.param({"timeout_sec": float("nan")}, id="not a number"),
     ],
 )
-def test_a_breaker_refuses_options_that_are_none(options: dict[str, float]) -> None:
+def test_a_breaker_refuses_invalid_options(options: dict[str, float]) -> None:
     with pytest.raises(InvalidSettingsError, match="circuit_breaker_"):
         CircuitBreaker(**options)  # type: ignore[arg-type]
 

@@ -140,7 +140,8 @@ class LocalBreaker(Breaker):
         if in_line:
             earliest_ms = max(earliest_ms, self._slot_ms + self.rules.slot_ms)
             self._slot_ms = earliest_ms
-        return Rejection((earliest_ms - now_ms) / 1000, self._now.reason)
+        by_hand = self._now.state is BreakerState.OPEN and self._now.until_ms is None
+        return Rejection((earliest_ms - now_ms) / 1000, self._now.reason, by_hand=by_hand)
 
     def _take_a_retry(self, now_ms: float) -> Admission | Rejection:
         rules = self.rules

@@ -112,11 +112,21 @@ class Rejection:
     budget_spent: bool = False
     """The breaker admits the call, but the fleet's retries are used up."""
 
+    by_hand: bool = False
+    """A person opened the breaker, and only a person closes it."""
+
+    @property
+    def known_after_s(self) -> float | None:
+        """When a call may be let through, in seconds from now. None if only a person knows."""
+        return None if self.by_hand else max(0.0, self.retry_after_s)
+
     def message(self, executor: str) -> str:
         """Which of both refuses the call, and why."""
         if self.budget_spent:
             return f"the fleet has used up its retries at executor {executor}"
         why = f" ({self.reason})" if self.reason else ""
+        if self.by_hand:
+            return f"the circuit breaker of executor {executor} was opened by hand{why}"
         return f"the circuit breaker of executor {executor} lets no call through{why}"
 
 
@@ -226,7 +236,7 @@ class Breaker(ABC):
         """Ask for one call. A caller that gets it must `record` its outcome.
 
         A `retry` also takes one of the retries that the fleet has left. A caller that will wait and ask again
-        waits in a line (`in_line`): then `retry_after_s` is a moment of its own, behind all who asked before.
+        waits in a line (`in_line`): then `retry_after_s` is later than that of all earlier callers.
         """
 
     @abstractmethod
@@ -291,9 +301,9 @@ class Breaker(ABC):
 
     def error(self, rejection: Rejection) -> CircuitOpenError:
         """A rejection as the error that a caller gets."""
-        wait_s = max(0.0, rejection.retry_after_s)
-        message = rejection.message(self.executor)
-        return CircuitOpenError(f"{message}: try again in {math.ceil(wait_s)} s", wait_s)
+        wait_s, message = rejection.known_after_s, rejection.message(self.executor)
+        when = "once it is closed" if wait_s is None else f"in {math.ceil(wait_s)} s"
+        return CircuitOpenError(f"{message}: try again {when}", wait_s)
 
     def _ask(self) -> Admission | Rejection:
         answer = self.admit()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import redis
 
+from dispatcher.errors import RecordUnreadableError
 from dispatcher.ledger.scripts import Call, Script, Scripts
 from workers.breaker.local import LocalBreaker
 from workers.breaker.rules import (
@@ -40,6 +41,9 @@ ADMIT, RECORD, SWITCH = (
     Script.of("workers.breaker", "breaker", name) for name in ("admit", "record", "switch")
 )
 
+NUMBERS = ("since_ms", "until_ms", "failures", "opens", "half_opens", "closes")
+"""Those of a breaker's fields that `status` shows."""
+
 AWAY_S = 1.0
 """How long Redis is not asked again after it did not answer."""
 
@@ -57,6 +61,11 @@ class BreakerStatus:
     reason: str
     since_ms: int | None
     until_ms: int | None
+    """When an open breaker lets probes through. None if a person opened it, or if it is not open."""
+
+    by_hand: bool
+    """Whether a person put it into this state, which lasts until a person changes it."""
+
     failures: int
     """How many calls in a row have failed, while it is closed."""
 
@@ -132,7 +141,7 @@ class SharedBreaker(Breaker):
             if text.endswith("!"):
                 self._entered(BreakerState.HALF_OPEN, "its time is over, a probe goes out")
             return Admission(name, number)
-        return Rejection(int(number) / 1000, text, budget_spent=what == "spent")
+        return Rejection(int(number) / 1000, text, budget_spent=what == "spent", by_hand=what == "by hand")
 
     def note(self, state: str, epoch: str) -> None:
         """Take in the state and epoch that Redis has just returned."""
@@ -159,7 +168,7 @@ class SharedBreaker(Breaker):
     def recording(
         self, reports: Sequence[tuple[Admission, Report]], counts: Mapping[str, int] = NO_COUNTS
     ) -> Call:
-        """What `record` would send for several calls, in their order, beside other calls to Redis."""
+        """What `record` would send for several calls, in their order, together with other calls to Redis."""
         rules = self.rules
         rows = [self._row(admission, report) for admission, report in reports]
         merged = list(_merged(rows))
@@ -214,22 +223,29 @@ class SharedBreaker(Breaker):
         self._entered(BreakerState.CLOSED, reason)
 
     def status(self) -> BreakerStatus:
-        """Its present state. Raises `redis.RedisError`."""
+        """Its present state. Raises `redis.RedisError`, and `RecordUnreadableError` for what is none."""
         fields = cast("dict[str, str]", self._client.hgetall(self._keys[0]))
+        try:
+            return self._status(fields)
+        except ValueError as exc:
+            message = f"the circuit breaker of executor {self.executor} cannot be read: {exc}"
+            raise RecordUnreadableError(f"{message}; dispatcher breaker reset replaces it") from exc
 
-        def number(name: str) -> int | None:
-            return int(fields[name]) if name in fields else None
-
+    def _status(self, fields: Mapping[str, str]) -> BreakerStatus:
+        numbers = {name: int(fields[name]) for name in NUMBERS if name in fields}
+        state, until_ms = BreakerState(fields.get("state", "closed")), numbers.get("until_ms")
+        opened = state is BreakerState.OPEN and until_ms is None
         return BreakerStatus(
             executor=self.executor,
-            state=BreakerState(fields.get("state", "closed")),
+            state=state,
             reason=fields.get("reason", ""),
-            since_ms=number("since_ms"),
-            until_ms=number("until_ms"),
-            failures=number("failures") or 0,
-            opens=number("opens") or 0,
-            half_opens=number("half_opens") or 0,
-            closes=number("closes") or 0,
+            since_ms=numbers.get("since_ms"),
+            until_ms=until_ms,
+            by_hand=opened or state is BreakerState.DISABLED,
+            failures=numbers.get("failures", 0),
+            opens=numbers.get("opens", 0),
+            half_opens=numbers.get("half_opens", 0),
+            closes=numbers.get("closes", 0),
         )
 
     def _recorded(self, reply: tuple[str, str, list[str]]) -> None:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dispatcher.cli.json_lines import json_option, print_json
-from dispatcher.cli.options import Executor  # noqa: TC001 (typer reads the annotations)
+from dispatcher.cli.options import Executor, check_executor
 from dispatcher.cli.terminal import echo
-from dispatcher.errors import InvalidSettingsError
 from dispatcher.ledger.connection import RedisErrors, impatient_client
 from dispatcher.settings.settings import load_settings
 from workers.breaker.rules import BreakerRules, BreakerState
@@ -30,10 +29,14 @@ breaker = typer.Typer(
     help="Show the circuit breaker of each Executor, or move one by hand.", no_args_is_help=True
 )
 
-Reason = Annotated[str, typer.Option(help="Shown to those whose calls it stops.")]
+NO_REASON = "no reason was given"
+
+Reason = Annotated[str, typer.Option(help="Why. It is in the error of each plan that the breaker stops.")]
 States = Annotated[
     bool,
-    json_option("for each: executor, state, reason, since_ms, until_ms, failures, opens, half_opens, closes"),
+    json_option(
+        "for each: executor, state, by_hand, reason, since_ms, until_ms, failures, opens, half_opens, closes"
+    ),
 ]
 Json = Annotated[bool, json_option("with executor, state, changed (false if it was so already)")]
 
@@ -51,9 +54,7 @@ def show(*, as_json: States = False) -> None:
 
 
 @breaker.command("open")
-def open_(
-    *, executor: Executor = "default", reason: Reason = "opened by hand", as_json: Json = False
-) -> None:
+def open_(*, executor: Executor = "default", reason: Reason = NO_REASON, as_json: Json = False) -> None:
     """Let no call through until close. Faults can still be stopped."""
     with _breaker(executor) as each:
         changed = each.open(reason)
@@ -71,9 +72,7 @@ def close(
 
 
 @breaker.command()
-def disable(
-    *, executor: Executor = "default", reason: Reason = "disabled by hand", as_json: Json = False
-) -> None:
+def disable(*, executor: Executor = "default", reason: Reason = NO_REASON, as_json: Json = False) -> None:
     """Let all calls through, even if they fail, until close or open."""
     with _breaker(executor) as each:
         changed = each.disable(reason)
@@ -92,10 +91,7 @@ def reset(*, executor: Executor = "default", as_json: Json = False) -> None:
 def _breaker(executor: str) -> Iterator[SharedBreaker]:
     """Raises `InvalidSettingsError` for an unknown name, `LedgerUnavailableError` if Redis is away."""
     settings = load_settings()
-    if executor not in settings.executors:
-        known = ", ".join(sorted(settings.executors))
-        problem = f"must be one of the configured executors: {known}"
-        raise InvalidSettingsError(f"invalid arguments: executor {problem}", [["executor", problem]])
+    check_executor(settings, executor)
     with shared_breaker(settings, executor) as each:
         yield each
 
@@ -121,7 +117,7 @@ def _tell(executor: str, state: BreakerState, more: str = "", *, changed: bool, 
 
 
 def _line(status: BreakerStatus) -> str:
-    parts = [f"{status.executor}: {status.state}"]
+    parts = [f"{status.executor}: {status.state}{' by hand' if status.by_hand else ''}"]
     if status.since_ms is not None:
         parts.append(f"since {_moment(status.since_ms)}")
     if status.until_ms is not None:

@@ -7,18 +7,23 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from dispatcher.ledger.record import PlanRecord
+from workers.breaker.rules import BreakerState
 from workers.drivers.contract import same_major
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from dispatcher.errors import RecordUnreadableError
+    from workers.breaker.shared import BreakerStatus
 
 __all__ = [
+    "LATE_S",
     "Finding",
     "Level",
+    "breaker",
     "clock",
     "contract",
+    "fsync",
     "in_doubt",
     "latency",
     "overdue",
@@ -57,8 +62,9 @@ class Finding:
 
 
 def redis_server(info: Mapping[str, Any]) -> list[Finding]:
-    """Version, persistence, eviction and memory, by Redis's own `INFO`."""
-    return [_version(info), _persistence(info), _eviction(info), _memory(info)]
+    """Version, persistence, eviction, memory and clients, by Redis's own `INFO`."""
+    found = [_version(info), _persistence(info), _eviction(info), _memory(info)]
+    return [*found, *_evicted(info), *_clients(info)]
 
 
 def _version(info: Mapping[str, Any]) -> Finding:
@@ -73,6 +79,9 @@ def _version(info: Mapping[str, Any]) -> Finding:
 
 
 def _persistence(info: Mapping[str, Any]) -> Finding:
+    if info.get("aof_last_write_status", "ok") != "ok" or info.get("rdb_last_bgsave_status", "ok") != "ok":
+        fix = "See its log, and whether its disk is full: what it has not written is lost when it restarts"
+        return Finding("redis persistence", Level.ERROR, "the last write to its disk failed", fix)
     if info.get("aof_enabled"):
         return Finding("redis persistence", Level.OK, "append-only file")
     fix = "Set appendonly yes, or plans are lost when Redis restarts"
@@ -95,6 +104,27 @@ def _memory(info: Mapping[str, Any]) -> Finding:
         fix = "Give Redis more memory, or keep results for a shorter time (result_expires_sec)"
         return Finding("redis memory", Level.WARNING, message, fix)
     return Finding("redis memory", Level.OK, message)
+
+
+def _evicted(info: Mapping[str, Any]) -> Iterator[Finding]:
+    evicted = int(info.get("evicted_keys", 0))
+    if evicted:
+        fix = "Plans may be among them. Set maxmemory-policy noeviction, and give Redis more memory"
+        yield Finding("redis evictions", Level.ERROR, f"{evicted} keys since it started", fix)
+
+
+def _clients(info: Mapping[str, Any]) -> Iterator[Finding]:
+    connected, most = int(info.get("connected_clients", 0)), int(info.get("maxclients", 0))
+    if most and connected > most * (1 - LEAST_HEADROOM):
+        message = f"{connected} of at most {most} are connected"
+        yield Finding("redis clients", Level.WARNING, message, "Raise maxclients, or start fewer processes")
+
+
+def fsync(policy: str | None) -> Iterator[Finding]:
+    """How often Redis has its append-only file written to the disk. None: it does not say."""
+    if policy == "no":
+        fix = "Set appendfsync everysec, or up to 30 s of plans are lost when the machine fails"
+        yield Finding("redis fsync", Level.WARNING, "left to the operating system", fix)
 
 
 def clock(ahead_s: float) -> Finding:
@@ -131,7 +161,20 @@ def overdue(late_s: float | None, in_flight: int) -> Finding:
     if late_s is None or late_s <= LATE_S:
         return Finding("plans", Level.OK, f"{in_flight} in flight, none of them late")
     message = f"{in_flight} in flight, one of them due for {late_s:.0f} s"
-    return Finding("plans", Level.ERROR, message, "No worker takes them up: start workers, or more of them")
+    return Finding("plans", Level.ERROR, message, "Start workers, or more of them")
+
+
+def breaker(status: BreakerStatus) -> Finding:
+    """A circuit breaker that lets no calls through, or all."""
+    what, state = f"breaker of {status.executor}", status.state.replace("_", " ")
+    if status.state is BreakerState.CLOSED:
+        return Finding(what, Level.OK, state)
+    close = f"dispatcher breaker close --executor {status.executor}"
+    if status.by_hand:
+        return Finding(what, Level.WARNING, f"{state} by hand: {status.reason}", close)
+    level = Level.ERROR if status.state is BreakerState.OPEN else Level.WARNING
+    fix = f"Read the log of that Executor. Once it is well, the breaker closes by itself, or: {close}"
+    return Finding(what, level, f"{state}: {status.reason}", fix)
 
 
 def in_doubt(plans: Sequence[PlanRecord | RecordUnreadableError | None]) -> Finding:
@@ -148,11 +191,14 @@ def in_doubt(plans: Sequence[PlanRecord | RecordUnreadableError | None]) -> Find
     return Finding("faults in doubt", Level.ERROR, f"{named}{more}", fix)
 
 
-def worker_fleet(replies: Mapping[str, Mapping[str, Any]], queue: str, own_version: str) -> list[Finding]:
-    """What the workers say of themselves: version, queues, executors."""
+def worker_fleet(
+    replies: Mapping[str, Mapping[str, Any]], queue: str, own_version: str, waiting: int = 0
+) -> list[Finding]:
+    """What the workers say of themselves: version, queues, executors. `waiting` plans are queued."""
     if not replies:
-        fix = "Start one: dispatcher worker"
-        return [Finding("workers", Level.ERROR, "none answers", fix)]
+        plans = "1 plan waits" if waiting == 1 else f"{waiting} plans wait"
+        none = f"none answers, and {plans} for one" if waiting else "none answers"
+        return [Finding("workers", Level.ERROR, none, "Start one: dispatcher worker")]
     findings = []
     for name, message in sorted(replies.items()):
         version, queues = str(message.get("version")), [str(each) for each in message.get("queues", [])]

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from dispatcher.celery_command import celery_command
 from dispatcher.devstack.child import ending_with_its_parent
 from dispatcher.settings.settings import LogFormat, load_settings
 
@@ -40,9 +41,8 @@ def worker(
         del os.environ[variable]  # another program's: celery would take it for an option of its command line
     settings = load_settings()
     steps = threads or settings.worker.threads
-    command = [sys.executable, "-m", "celery", "--app", "workers.app", "worker"]
-    command += ["--concurrency", str(steps), "--loglevel", loglevel.upper()]
-    command += ["--without-gossip", "--without-mingle"]  # workers need to know nothing of each other
+    command = celery_command("worker", "--concurrency", str(steps), "--loglevel", loglevel.upper())
+    command += ["--without-gossip", "--without-mingle"]  # workers need no knowledge of each other
     if processes == 1:
         os.execv(sys.executable, command)  # noqa: S606 (our own command, and no shell)
     _run([[*command, "--hostname", f"worker{number}@%h"] for number in range(1, processes + 1)])

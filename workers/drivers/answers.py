@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "parse_json", "retry_after_s"]
 
 EXCERPT_BYTES = 200
+LONGEST_WORDS = 1_000
+"""Characters of an Executor's own message that an error quotes."""
+
 SUCCESS = range(200, 300)
 LONGEST_RETRY_AFTER_S = 86_400.0
 
@@ -64,7 +67,7 @@ class Answer:
         return ExecutorProtocolError(f"{self.call}: the answer {what}; it begins {excerpt!r}")
 
     def error(self) -> ExecutorClientError:
-        """The row of the specification's table for an answer that is no success."""
+        """The row of the specification's table for an answer without success."""
         row = status_row(self.status)
         words = self.words
         quoted = f": {words!r}" if words else ""
@@ -73,7 +76,7 @@ class Answer:
 
     @property
     def words(self) -> str:
-        """The Executor's own message: its `message` or `error` field, else the beginning of the body."""
+        """The Executor's own message: its `message` or `error` field, otherwise the beginning of the body."""
         try:
             fields = parse_json(self.body)
         except ValueError:
@@ -81,7 +84,7 @@ class Answer:
         if isinstance(fields, dict):
             for name in ("message", "error"):
                 if isinstance(fields.get(name), str) and fields[name]:
-                    return str(fields[name])[:EXCERPT_BYTES]
+                    return str(fields[name])[:LONGEST_WORDS]
         return self.body[:EXCERPT_BYTES].decode("utf-8", "backslashreplace")
 
 
@@ -97,7 +100,7 @@ def parse_json(text: bytes) -> Any:
     if text.count(b":") > MAX_NAMES:
         raise ValueError(f"it has more than {MAX_NAMES:,} names in objects")
     json = text.removeprefix(BYTE_ORDER_MARK)
-    value = jiter.from_json(json, allow_inf_nan=False, catch_duplicate_keys=True)
+    value = jiter.from_json(json, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
     if _has_infinity(value):
         raise ValueError("it has a number that is too large")
     return value

@@ -107,7 +107,7 @@ class Driver(Protocol):
     def faults(self, within_s: float) -> list[ListedFault] | None:
         """All faults that the Executor has. None if it cannot list them.
 
-        A fault that is absent from such a list is over, but for the time that a removal takes to arrive.
+        A fault that is absent from such a list is over, once its removal has had time to arrive.
         """
         del within_s
         return None

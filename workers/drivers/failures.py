@@ -64,7 +64,7 @@ _FIRST_REJECTION, _FIRST_SERVER_ERROR = 400, 500
 
 
 def status_row(status: int) -> Row:
-    """The row of an answer that is no success: any status outside of 200 to 299."""
+    """The row of an answer without success: any status outside of 200 to 299."""
     if status < _FIRST_REJECTION:
         return _MOVED
     other = _OTHER_SERVER_ERROR if status >= _FIRST_SERVER_ERROR else _OTHER_REJECTION

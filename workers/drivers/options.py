@@ -51,5 +51,5 @@ def read_options(config: ExecutorClientConfig, kind: type[T]) -> T:
 def _unknown(name: str, driver: str, known: Sequence[str]) -> str:
     near = get_close_matches(name, known, n=1)
     if near:
-        return f"is no option of the driver {driver}; did you mean {near[0]}?"
-    return f"is no option of the driver {driver}, which knows {', '.join(known) or 'none'}"
+        return f"is not an option of the driver {driver}; did you mean {near[0]}?"
+    return f"is not an option of the driver {driver}, which knows {', '.join(known) or 'none'}"

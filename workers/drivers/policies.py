@@ -52,7 +52,7 @@ class PathMatch(StrEnum):
     """`{name}` is any one segment, or part of one. All else is meant as it is."""
 
     EXACT = "exact"
-    """This path alone, braces included."""
+    """Exactly this path, braces included."""
 
     PREFIX = "prefix"
     """As `template`, and every path below it: `/q` and `/q/1`, but not `/qq`."""

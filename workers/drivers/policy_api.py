@@ -49,7 +49,7 @@ class PolicyApiDriver(Driver):
     def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
         """Post the policy, and delete it if the control plane keeps another one than was sent.
 
-        The same name again replaces it, and its time begins anew. The API cannot check `not_after`.
+        The same name again replaces it, and its time begins again. The API cannot check `not_after`.
         """
         del not_after
         name = policy_name(key)
@@ -146,7 +146,7 @@ class PolicyApiDriver(Driver):
         return True
 
     def _delete(self, name: str, deadline: Deadline) -> str:
-        """Delete the policy. What came of it, in words."""
+        """Delete the policy. The outcome, in words."""
         try:
             answer = self._transport.call("DELETE", _path(name), within_s=deadline.left_s)
         except ExecutorClientError as exc:
@@ -164,7 +164,7 @@ def _listed(answer: Answer) -> list[str]:
     if policies is None:
         return []
     if not isinstance(policies, list):
-        raise answer.protocol_error("is no list of policies")
+        raise answer.protocol_error("is not a list of policies")
     names = [_name(each) for each in policies]
     if None in names:
         raise answer.protocol_error(f"has a policy without a name (number {names.index(None) + 1})")

@@ -1,7 +1,7 @@
 """A session of `requests` whose answers are bounded as a whole, in time and in size.
 
 The timeout of requests bounds each silence within an answer. An Executor that sends a byte a second could
-hold a thread for ever. Here the timeout bounds the whole answer, because the connections' sockets enforce it.
+hold a thread forever. Here the timeout bounds the whole answer, because the connections' sockets enforce it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import re
 import time
 from http.client import HTTPException
 from http.client import HTTPResponse as PlainResponse
-from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import parse_url
@@ -24,7 +24,6 @@ from urllib3.util import parse_url
 from dispatcher.errors import InvalidSettingsError
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
     from urllib3.connectionpool import HTTPConnectionPool
     from urllib3.response import HTTPResponse
 
@@ -85,14 +84,18 @@ class BoundedSession(requests.Session):
         if config.client_cert_file:
             certificate, key = str(config.client_cert_file), config.client_key_file
             self.cert = (certificate, str(key)) if key else certificate
-        self.cookies.set_policy(DefaultCookiePolicy(netscape=False, rfc2965=False))
-        adapter = _Adapter(MAX_HEAD_BYTES + MAX_FRAMING * config.max_response_bytes)
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
+        self._adapter = _Adapter(MAX_HEAD_BYTES + MAX_FRAMING * config.max_response_bytes)
+        self.mount("https://", self._adapter)
+        self.mount("http://", self._adapter)
 
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 (the base class names it)
-        """None, because no redirect is followed. Otherwise requests would read all of the answer."""
-        return
+    def exchange(self, request: requests.PreparedRequest, timeout: tuple[float, float]) -> requests.Response:
+        """Send the request; its answer, of which the body is unread. Raises `OSError`, `HTTPError`.
+
+        `Session.send` would look for cookies, redirects and hooks besides, of which there are none.
+        """
+        return self._adapter.send(
+            request, stream=True, timeout=timeout, verify=self.verify, cert=self.cert, proxies=self.proxies
+        )
 
 
 class _Adapter(HTTPAdapter):
@@ -102,6 +105,18 @@ class _Adapter(HTTPAdapter):
         super().__init__(pool_connections=1, pool_maxsize=1)
         self._max_bytes = max_bytes
         self._pool: HTTPConnectionPool | None = None
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        """What the request line names. See `HTTPAdapter`, which looks for a proxy even if there are none."""
+        path = str(request.path_url)
+        return str(super().request_url(request, proxies)) if proxies or path.startswith("//") else path
+
+    def build_response(self, req: requests.PreparedRequest, resp: HTTPResponse) -> requests.Response:
+        """The answer as `requests` has it. See `HTTPAdapter`, whose answers have cookies, too."""
+        response = requests.Response()
+        response.status_code, response.headers = resp.status, CaseInsensitiveDict(resp.headers)
+        response.raw, response.request, response.connection = resp, req, self
+        return response
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> HTTPConnectionPool:
         """The pool of connections to the server. See `HTTPAdapter`, which looks it up for every call."""
@@ -192,7 +207,7 @@ class _BoundedSocket:
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(_Received(self, self._sock.makefile(mode, buffering=0)))
 
-    def receive(self, source: io.RawIOBase, buffer: WriteableBuffer) -> int | None:
+    def receive(self, source: io.RawIOBase, buffer: Any) -> int | None:
         """Fill the buffer, as far as time and size allow. Raises `TimeoutError`, `OSError`."""
         self._limit_wait()
         count = source.readinto(buffer)
@@ -220,7 +235,7 @@ class _Received(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+    def readinto(self, buffer: Any, /) -> int | None:
         return self._sock.receive(self._source, buffer)
 
     def close(self) -> None:

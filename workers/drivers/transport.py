@@ -12,7 +12,7 @@ import ssl
 from collections import deque
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -103,7 +103,7 @@ class HttpTransport:
         headers: Mapping[str, str] | None = None,
         within_s: float = math.inf,
     ) -> Answer:
-        """Send one request and read its answer, whatever its status. `within_s` caps both timeouts.
+        """Send one request and read its answer, regardless of its status. `within_s` caps both timeouts.
 
         `body` is sent as JSON; bytes are sent as they are. `headers` may have another Content-Type.
         Raises `ExecutorTimeoutError`, `ExecutorConnectionError`, `ExecutorProtocolError` (too long, encoded).
@@ -113,7 +113,7 @@ class HttpTransport:
         def send() -> Answer:
             return self._send(self._request(method, url, body, headers or {}), within_s)
 
-        return traced_call(method, url, send)
+        return traced_call(method, _shown(url), send)
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -121,16 +121,10 @@ class HttpTransport:
             self._sessions.pop().close()
 
     def _send(self, request: requests.PreparedRequest, within_s: float) -> Answer:
-        call = f"{request.method} {request.url}"
+        call = f"{request.method} {_shown(request.url or '')}"
         connect_s, read_s = (max(min(each, within_s), SHORTEST_WAIT_S) for each in self._timeouts)
-        options: dict[str, Any] = {
-            "timeout": (connect_s, read_s),
-            "stream": True,
-            "allow_redirects": False,
-            "proxies": self._proxies,
-        }
         try:
-            with self._session() as session, session.send(request, **options) as response:
+            with self._session() as session, session.exchange(request, (connect_s, read_s)) as response:
                 body = self._read(call, response)
         except (OSError, HTTPError) as exc:  # an error of requests is an OSError
             raise _no_answer(call, exc) from exc
@@ -140,7 +134,7 @@ class HttpTransport:
     def _request(
         self, method: str, url: str, body: object, headers: Mapping[str, str]
     ) -> requests.PreparedRequest:
-        """A copy of the method's prepared request: to prepare each anew would double the cost of a call."""
+        """A copy of the method's prepared request: preparing each again would double the cost of a call."""
         prepared = self._prepared.get(method)
         if prepared is None:
             prepared = self._prepared[method] = self._prepare(method)
@@ -167,7 +161,7 @@ class HttpTransport:
 
     @contextmanager
     def _session(self) -> Iterator[BoundedSession]:
-        """The session that was used last, unless another call has it; else a new one."""
+        """The session that was used last, unless another call has it; otherwise a new one."""
         if self._process != os.getpid():  # a fork must not share its parent's connections
             self._sessions, self._process = deque(), os.getpid()
         try:
@@ -217,6 +211,11 @@ def _bounded(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
         if number == MAX_CHUNKS:
             raise _TooMuchError(f"comes in more than {MAX_CHUNKS:,} pieces")
         yield chunk
+
+
+def _shown(url: str) -> str:
+    """Without the query, which may hold a secret."""
+    return url.partition("?")[0]
 
 
 def _spellings(token: str) -> re.Pattern[bytes]:

@@ -1,4 +1,4 @@
-"""Truncates what an Executor sends to what a result may hold, in time that grows with its size alone."""
+"""Truncates what an Executor sends to what a result may hold, in time that grows only with its size."""
 
 from __future__ import annotations
 

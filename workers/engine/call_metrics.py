@@ -44,7 +44,7 @@ OUTCOMES: tuple[tuple[type[Exception], CallOutcome], ...] = (
 
 
 def measured(kind: CallKind, error: Exception | None, took_s: float, *, retry: bool) -> dict[str, int]:
-    """What to add for a call that raised `error`, or returned, after so many seconds.
+    """What to add for a call that raised `error`, or returned, after this many seconds.
 
     `retry` says that it repeated one that had failed. Nothing if nothing was sent.
     """

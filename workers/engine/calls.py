@@ -43,7 +43,7 @@ class StepCalls:
         """`begun_ms` is the time at which the step began; `clock` returns the seconds that pass meanwhile.
 
         `repeats` is the call that failed in the step before, if one did. `patience_s` is how long an answer
-        is waited for in general: a call that is given less time and times out is no failure of the Executor.
+        is waited for in general: if a call is given less time, its timeout is not a failure of the Executor.
         """
         self._driver = driver
         self._observer = observer

@@ -1,4 +1,4 @@
-"""The completer writes decisions down in batches, with the breakers' reports and the metrics.
+"""The completer stores decisions in batches, with the breakers' reports and the metrics.
 
 (Databases know this as group commit.) A decision that Redis did not take is offered again, until its lease is
 lost: trouble with Redis is never a plan's failure.
@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 from dispatcher.errors import LedgerRefusedError
 from dispatcher.ledger.leases import Settlement, Standing
 from workers.engine.decisions import Complete, Fail, Release, Retry, Snooze
+from workers.engine.lease_keeper import MANY_HELD
 from workers.engine.loop import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dispatcher.ledger.leases import Lease, Leases, Unreadable
+    from dispatcher.ledger.record import PlanRecord
     from dispatcher.ledger.scripts import Call
     from dispatcher.tasks.results import ResultCodec
     from workers.breaker.rules import Admission, Report
@@ -35,10 +37,16 @@ if TYPE_CHECKING:
 __all__ = ["Completer"]
 
 GROUP_COMMIT_S = 0.01
+BUSY_COMMIT_S = 0.03
+"""The same while the worker holds `MANY_HELD` leases, unless a thread waits for an answer."""
+
 MOST_AT_ONCE = 200
 MOST_BYTES = 4_000_000
 RETRY_GRACE_MS = 5_000
 """How long after its time a retry's message is waited for. Then a worker begins the attempt without it."""
+
+STORY = ("failures", "stopping_ms")
+"""Fields that are kept of the last step of a plan that fails, for people."""
 
 LOST = Standing(-1)
 
@@ -76,16 +84,21 @@ class Completer(Loop):
         self._written = written
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._pending: tuple[list[_Item], list[Call]] | None = None
-        """What Redis did not take, with the calls that go beside it."""
+        """What Redis did not take, with the calls that go along."""
 
         self._counting = threading.Lock()
         self._unanswered = 0
         self._ended = False
+        self._awaited = threading.Event()
+        """Whether a thread waits for an answer."""
 
     def settle(self, lease: Lease, execution: Execution) -> Future[Standing]:
-        """Have the decision written down; how the ledger will answer."""
-        settlement = self._settlement(lease, execution.decision)
-        return self._put(_Item(settlement, lease.record.executor, execution))
+        """Have the decision stored; how the ledger will answer."""
+        decision = execution.decision
+        answer = self._put(_Item(self._settlement(lease, decision), lease.record.executor, execution))
+        if isinstance(decision, Retry | Fail):
+            self._awaited.set()
+        return answer
 
     def release(self, lease: Lease) -> Future[Standing]:
         """Give back a lease whose step was not begun: the plan is due at once."""
@@ -105,7 +118,7 @@ class Completer(Loop):
         return self._put(_Item(Settlement(plan.plan_id, plan.token, "aside", [plan.why])))
 
     def stop(self) -> None:
-        """Write down what is left, while its leases may last, and end. What comes later is lost."""
+        """Store what is left, while its leases may last, and end. What comes later is lost."""
         give_up_at = time.monotonic() + self._leases.lease_s
         while self._unanswered and self._thread.is_alive() and time.monotonic() < give_up_at:
             time.sleep(GROUP_COMMIT_S)
@@ -169,6 +182,9 @@ class Completer(Loop):
         if first is None:
             return []
         time.sleep(GROUP_COMMIT_S)
+        if len(self._keeper) >= MANY_HELD:
+            self._awaited.wait(BUSY_COMMIT_S - GROUP_COMMIT_S)
+        self._awaited.clear()
         batch, size = [first], first.settlement.size
         while len(batch) < MOST_AT_ONCE and size < MOST_BYTES:
             try:
@@ -222,11 +238,18 @@ class Completer(Loop):
             case Release(gone_in_ms=gone_in_ms):
                 return Settlement(plan_id, token, "known", [gone_in_ms])
             case Complete(observation=observation, gone_in_ms=gone_in_ms):
-                result, doubt = self._results.encode(plan_id, observation), []
+                result, more = self._results.encode(plan_id, observation), []
             case Fail(error=error, gone_in_ms=gone_in_ms):
                 result = self._results.encode(plan_id, error)
-                doubt = [decision.doubt, decision.look_again_ms, *fields] if decision.doubt else []
+                kept = fields if decision.doubt else _story(record, lease.record)
+                more = [decision.doubt, decision.look_again_ms, *kept] if kept else []
         how = [record.state, record.apply_id or "", record.cause or ""]
         return Settlement(
-            plan_id, token, "end", [*how, self._results.key(plan_id), result, gone_in_ms, *doubt]
+            plan_id, token, "end", [*how, self._results.key(plan_id), result, gone_in_ms, *more]
         )
+
+
+def _story(record: PlanRecord, before: PlanRecord) -> list[str | int]:
+    """What a step that ends a plan without an observation adds to the plan's story, as fields and values."""
+    changed = record.changes_since(before)
+    return [each for name in STORY if name in changed for each in (name, changed[name])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from opentelemetry.trace import SpanKind
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from workers.engine.decisions import Decision
     from workers.engine.executor import PlanExecutor
 
-__all__ = ["Announcer", "Engine"]
+__all__ = ["Announcer", "Engine", "Load"]
 
 FULL_SNOOZE_MS = 1000
 """How long a plan waits in the ledger while too many wait here for its Executor."""
@@ -52,6 +52,21 @@ class Announcer(Protocol):
     def retry(self, lease: Lease, decision: Retry) -> None:
         """The plan's next attempt is to begin with a message of Celery's."""
         ...
+
+
+class Load(NamedTuple):
+    """What a worker is at."""
+
+    running: int
+    """Steps under way."""
+
+    longest_step_s: float
+    """For how long the oldest of them has been under way."""
+
+    waiting: int
+    """Plans that wait in this worker for a free thread."""
+
+    longest_wait_s: float
 
 
 class Engine:
@@ -78,6 +93,7 @@ class Engine:
         self.announcer = announcer
         self._submit = submit
         self._stopping = False
+        self._running: dict[str, float] = {}
         self._bulkheads = Bulkheads(breakers, threads, share)
         self.keeper = LeaseKeeper(leases)
         self.completer = Completer(leases, self.keeper, results, breakers, written=self._written)
@@ -105,6 +121,14 @@ class Engine:
         self.completer.stop()
         self.keeper.stop()
 
+    @property
+    def load(self) -> Load:
+        """What it is at now."""
+        now, running = time.monotonic(), dict(self._running)
+        waiting = [since for plan, since in self.keeper.held_since.items() if plan not in running]
+        step_s, wait_s = (now - min(each, default=now) for each in (running.values(), waiting))
+        return Load(len(running), step_s, len(waiting), wait_s)
+
     def collect(self, named: Named) -> Lease | Denial | None:
         """See `Fetcher.collect`."""
         return self.fetcher.collect(named)
@@ -123,27 +147,30 @@ class Engine:
             self._submit(self._run_entered, following)
 
     def attempt(self, lease: Lease) -> tuple[Execution, Standing | None]:
-        """Carry out one step and have its decision written down.
+        """Carry out one step and have its decision stored.
 
         A failure is waited for until the ledger has answered: the breaker knows of it before this thread
         calls again.
         """
-        began = time.monotonic()
+        began = self._running[lease.plan_id] = time.monotonic()
         self._note_breaker(lease)
-        with step_span(lease.record, SpanKind.CONSUMER):
-            execution, answer = self._execute(lease)
-            if not isinstance(execution.decision, Retry | Fail):
-                _log(execution.decision, (time.monotonic() - began) * 1000)
-                return execution, None
-            standing = answer.result()
-            if standing.lost:
-                logger.warning("plan %s: another worker has taken over from this one", lease.plan_id)
-            else:
-                _log(execution.decision, (time.monotonic() - began) * 1000)
-        return execution, standing
+        try:
+            with step_span(lease.record, SpanKind.CONSUMER):
+                execution, answer = self._execute(lease)
+                if not isinstance(execution.decision, Retry | Fail):
+                    _log(execution.decision, (time.monotonic() - began) * 1000)
+                    return execution, None
+                standing = answer.result()
+                if standing.lost:
+                    logger.warning("plan %s: another worker has taken over from this one", lease.plan_id)
+                else:
+                    _log(execution.decision, (time.monotonic() - began) * 1000)
+            return execution, standing
+        finally:
+            self._running.pop(lease.plan_id, None)
 
     def _execute(self, lease: Lease) -> tuple[Execution, Future[Standing]]:
-        """A defect ends the plan that meets it: its lease must not be renewed for ever."""
+        """A defect ends the plan that meets it: its lease must not be renewed forever."""
         try:
             execution = self._executor.execute(lease)
             return execution, self.completer.settle(lease, execution)

@@ -1,4 +1,4 @@
-"""What came of carrying out one step."""
+"""The outcome of one step."""
 
 from __future__ import annotations
 

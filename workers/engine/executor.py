@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PlanExecutor"]
 
 UNCONFIGURED_MS = 60_000
-"""Between two looks at a fault in doubt whose Executor this worker does not know."""
+"""Time between two checks of a fault in doubt whose Executor this worker does not know."""
 
 HOLD_BACK_MS = 1000
 """How long an apply waits that could not be announced."""
@@ -61,7 +61,7 @@ class PlanExecutor:
         return Execution(decision, admission, calls.report, calls.counts)
 
     def _announce(self, lease: Lease, record: PlanRecord, now_ms: int) -> PlanRecord | None:
-        """Write down that an apply begins which must not be repeated. None if that is not possible now."""
+        """Record that an apply begins which must not be repeated. None if that is not possible now."""
         if record.doubtful:  # an earlier lease was lost before its apply was announced: nothing was sent
             record = record._replace(doubtful_ms=None)
         try:

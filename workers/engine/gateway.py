@@ -1,4 +1,4 @@
-"""All that lies between plans and one Executor, built from the settings."""
+"""All that is between plans and one Executor, built from the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.breaker.rules import BreakerRules, Rejection
 from workers.drivers.registry import open_driver
 from workers.engine.call_metrics import repeated
 from workers.engine.calls import StepCalls
-from workers.engine.decisions import Snooze
+from workers.engine.decisions import Fail, Retry, Snooze
 from workers.engine.state_machine import StateMachine
 from workers.engine.terminal_errors import defect
 from workers.engine.traces import traced
@@ -36,20 +36,20 @@ CALLS_A_STEP = 3
 """The most calls that one step makes: status, metrics, and stop if they fail."""
 
 DEFECT_PAUSE_MS = 60_000
-"""Between two looks at a fault in doubt that meet a defect in the worker."""
+"""Time between two checks of a fault in doubt that meet a defect in the worker."""
 
 LOOKS_A_STEP = 2
-"""The most looks that one step takes at a target: before the fault, and at its begin."""
+"""The most measurements of a target in one step: before the fault, and at its begin."""
 
 STEP_MARGIN_SEC = 5.0
-"""For what a step does beside its calls."""
+"""For what a step does besides its calls."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The way to one Executor, but for its breaker."""
+    """The way to one Executor, except its breaker."""
 
     name: str
     driver: Driver
@@ -84,7 +84,7 @@ class Gateway:
             self.driver,
             now_ms,
             self.observer,
-            repeats=repeated(record),
+            repeats=repeated(record) if record.attempts else None,
             patience_s=self.patience_s,
             not_after_s=self.not_after_s,
             in_flight=in_flight,
@@ -113,18 +113,29 @@ class Gateway:
         """Take one step, as far as the breaker's answer allows. No exception comes out of it."""
         try:
             rejection = answer if isinstance(answer, Rejection) else None
-            return traced(self.runner.advance(record, calls, rejection))
+            decision = traced(self.runner.advance(record, calls, rejection))
         except Exception as exc:
             logger.exception("plan %s: a defect in the worker ends it", record.id)
             if record.state.final:
                 return Snooze(record, DEFECT_PAUSE_MS)
-            return traced(defect(record, exc, calls.now_ms))
+            decision = traced(defect(record, exc, calls.now_ms))
+        if isinstance(decision, Retry | Fail) or decision.record.error is not None:
+            _let_go_of_frames(decision)
+        return decision
 
     def close(self) -> None:
         """Let go of all connections."""
         self.driver.close()
         if self.observer is not None:
             self.observer.close()
+
+
+def _let_go_of_frames(decision: Decision) -> None:
+    """Frames of a traceback hold its error. Only the collector of cycles would free them."""
+    record = decision.record
+    for error in (record.failure, record.error, decision.error if isinstance(decision, Fail) else None):
+        if error is not None:
+            error.with_traceback(None)
 
 
 def _longest_step_s(driver: Driver, observer: Observer | None) -> float:

@@ -1,9 +1,9 @@
 """Judges an observation before its plan ends with it: what was not seen is None, a doubt, or an error.
 
     of the observation          from
-    requests                    the Executor, else its successes and errors
+    requests                    the Executor, otherwise its successes and errors
     error_rate_low, ..._high    errors and requests (E. B. Wilson, 1927)
-    started_at, ended_at        the observation, else the record, else as planned (then `window_unknown`)
+    started_at, ended_at        the observation, or the record, or as planned (then `window_unknown`)
     doubts                      those of the driver or observer, and those that are found here
 
 An observation without a request has neither an error rate nor a latency, even if the Executor sends them.
@@ -39,7 +39,7 @@ WIDEST_INTERVAL = 0.2
 """Of an error rate that says something."""
 
 DEVIATIONS = 4
-"""Standard deviations of a binomial count. A larger difference is no chance (1 in 16,000)."""
+"""Standard deviations of a binomial count. A larger difference is not chance (1 in 16,000)."""
 
 FEW = 3
 """Requests that may be hit or missed at the edges of the window."""
@@ -184,7 +184,7 @@ def _doubts(record: PlanRecord, observation: RawObservation, window: _Window) ->
 
 
 def _is_wrong_dose(record: PlanRecord, observation: RawObservation) -> bool:
-    """Whether the fault hit a share of the requests that is no chance, and is well off the plan's."""
+    """Whether the fault hit a share of the requests that is not chance, and is well off the plan's."""
     if observation.faulted is None or not observation.requests:
         return False
     share = record.plan.percentage / 100

@@ -12,7 +12,10 @@ from workers.engine.loop import Loop
 if TYPE_CHECKING:
     from dispatcher.ledger.leases import Lease, Leases
 
-__all__ = ["LeaseKeeper"]
+__all__ = ["MANY_HELD", "LeaseKeeper"]
+
+MANY_HELD = 16
+"""A worker that holds so many leases has work for more than the time of a group."""
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +28,7 @@ class LeaseKeeper(Loop):
         self._leases = leases
         self._every_s = leases.lease_s / 3
         self._held: dict[str, str] = {}
+        self._held_since: dict[str, float] = {}
         self._renewed_at = time.monotonic()
 
     def __len__(self) -> int:
@@ -33,11 +37,18 @@ class LeaseKeeper(Loop):
     def hold(self, lease: Lease) -> None:
         """Renew this lease from now on."""
         self._held[lease.plan_id] = lease.token
+        self._held_since[lease.plan_id] = lease.granted_at
+
+    @property
+    def held_since(self) -> dict[str, float]:
+        """The plans whose leases are held, and since which moment of the monotonic clock."""
+        return dict(self._held_since)
 
     def drop(self, plan_id: str, token: str) -> None:
         """Renew this lease no more, unless the plan has a newer one."""
         if self._held.get(plan_id) == token:
             del self._held[plan_id]
+            self._held_since.pop(plan_id, None)
 
     def turn(self) -> float:
         held = dict(self._held)

@@ -31,7 +31,7 @@ class Loop(ABC):
 
     @abstractmethod
     def turn(self) -> float:
-        """Do what is to be done now; seconds until the next turn.
+        """Do what is due now; seconds until the next turn.
 
         Raises `LedgerUnavailableError`; the next turn comes after a pause that grows to two seconds.
         """

@@ -81,9 +81,9 @@ class StateMachine:
         watch_ms: int | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """`poll_ms` lies between two looks at a fault that lasts longer than planned.
+        """`poll_ms` is the time between two checks of a fault that lasts longer than planned.
 
-        `watch_ms` lies between two looks of an observer at the target. None: none is needed.
+        `watch_ms` is the time between two measurements by an observer. None: none is needed.
         """
         self.idempotent = config.idempotent_apply
         self._config = config
@@ -165,7 +165,7 @@ class StateMachine:
         except ExecutorClientError as error:
             if not error.retry_safe or calls.now_ms >= (record.planned_end_ms or 0):
                 raise
-            logger.info("plan %s: a look at its fault failed: %s", record.id, error)
+            logger.info("plan %s: a check of its fault failed: %s", record.id, error)
             record = record._replace(looked_ms=calls.now_ms)
             return Snooze(record, self._next_look_ms(record, calls, begun_ms))
         seen_ms, now_ms = record.looked_ms, calls.now_ms
@@ -182,14 +182,14 @@ class StateMachine:
         return Snooze(record, self._next_look_ms(record, calls, begun_ms))
 
     def _stop_overdue(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> None:
-        """End a fault that the Executor should have ended. The next look says whether it is over."""
+        """End a fault that the Executor should have ended. The next check says whether it is over."""
         try:
             calls.stop(apply_id)
         except ExecutorClientError as trouble:
             logger.warning("plan %s: its fault lasts too long, and was not stopped: %s", record.id, trouble)
 
     def _status_due_ms(self, record: PlanRecord, calls: StepCalls) -> int:
-        """When the fault's status is to be read: now and then, and from its planned end on."""
+        """When the fault's status must be read: every `check_interval_sec`, and from its planned end on."""
         every_ms = max(self._check_ms, calls.in_flight * 1000 // MOST_LOOKS_PER_SEC)
         looked_ms = record.looked_ms or record.applied_ms or 0
         end_ms = record.planned_end_ms or 0
@@ -198,7 +198,7 @@ class StateMachine:
         return min(looked_ms + every_ms, end_ms)
 
     def _next_look_ms(self, record: PlanRecord, calls: StepCalls, looked_ms: int | None = None) -> int:
-        """How long the plan may rest. `looked_ms` is when the observer's last look at the fault began."""
+        """How long the plan may rest. `looked_ms` is when the observer's last measurement began."""
         now_ms = calls.now_ms
         if now_ms >= (record.planned_end_ms or 0):
             return self._poll_ms
@@ -228,13 +228,13 @@ class StateMachine:
         return Complete(record, observation, record.gone_in_ms(calls.now_ms))
 
     def _pause_for_metrics_ms(self, record: PlanRecord, now_ms: int) -> int:
-        """Half of the time that they have been waited for, within bounds, and until the last look."""
+        """Half of the time that they have been waited for, within bounds, and until the last check."""
         waited_ms = now_ms - (record.over_ms or record.planned_end_ms or now_ms)
         pause_ms = max(self._poll_ms, min(LONGEST_METRICS_PAUSE_MS, waited_ms // 2))
         return _until((record.deadline_ms or now_ms) - round(LAST_LOOK_S * 1000), now_ms, pause_ms)
 
     def _hold_back(self, record: PlanRecord, rejection: Rejection, calls: StepCalls) -> Decision:
-        """What becomes of a plan that is in no one's way but may not be taken to the Executor now."""
+        """What becomes of a plan that blocks no other but may not be taken to the Executor now."""
         now_ms, why = calls.now_ms, rejection.message(record.executor)
         if has_passed(record.deadline_ms, now_ms):
             return self._end(record, given_up(record, why), calls)
@@ -254,12 +254,13 @@ class StateMachine:
             error = record.failure
         else:
             message = f"plan {record.id} was not applied: {rejection.message(record.executor)}"
-            after_s = max(0.0, rejection.retry_after_s)
-            error = CircuitOpenError(f"{message}; submit it again in {math.ceil(after_s)} s", after_s)
+            after_s = rejection.known_after_s
+            when = "once it is closed" if after_s is None else f"in {math.ceil(after_s)} s"
+            error = CircuitOpenError(f"{message}; submit it again {when}", after_s)
         return failed(record, error, now_ms)
 
     def _try_again(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> Decision:
-        record = record.failed_once_more(error)
+        record = record.failed_once_more(error, calls.now_ms)
         if record.apply_id is None:
             arrived = may_have_arrived(error)
             record = (
@@ -343,6 +344,6 @@ def _call_s(record: PlanRecord, now_ms: int) -> float:
 
 
 def _left_s(record: PlanRecord, now_ms: int) -> float:
-    """What is left of the plan's budget for one call, in seconds. Enough for one look, even past its end."""
+    """What is left of the plan's budget for one call, in seconds. Enough for one check, even past its end."""
     deadline_ms = now_ms if record.deadline_ms is None else record.deadline_ms
     return max(LAST_LOOK_S, (deadline_ms - now_ms) / 1000)

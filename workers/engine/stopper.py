@@ -3,7 +3,7 @@
     stop --OVER--> over
       |--else--> status --completed, failed--> over
                    |--unknown to the Executor--> list of faults --absent--> over
-                   +--else--> stop again, with growing pauses, also after the plan has ended
+                   +--else--> stop again, with growing pauses, even after the plan has ended
 
 An apply without an answer may have begun a fault whose id is unknown. The same apply is sent once more, with
 a time that has passed: an Executor that honours `Not-After` names the fault if there is one, and begins none.
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["TOO_LATE", "Stopper"]
 
 WITHIN_S = 5.0
-"""What a look at a fault that is being stopped may take, in seconds."""
+"""What a check of a fault that is being stopped may take, in seconds."""
 
 FIRST_PAUSE_MS = 200
 LONGEST_PAUSE_MS = 2_000
@@ -141,7 +141,7 @@ class Stopper:
                 return _Finding(_again(record), over=over, why="its apply may still arrive")
             why = f"the last call failed: {trouble.message}"
             keep = record.state.final or _named(record) is not None  # why it ended, or which fault it is
-            record = _again(record) if keep else record.failed_once_more(trouble)
+            record = _again(record) if keep else record.failed_once_more(trouble, calls.now_ms)
             return _Finding(record, why=why, trouble=trouble, apply_id=apply_id)
 
     def _learn(self, record: PlanRecord, calls: StepCalls) -> str | None:

@@ -44,6 +44,7 @@ def failed(record: PlanRecord, error: ExecutorClientError, now_ms: int, *, doubt
             message = f"{message}; the fault may be alive until {until.isoformat()}"
         if doubt not in message:
             message = f"{message}; it is unknown whether its fault is over: {doubt}"
+    error.with_traceback(None)  # whose frames may hold it
     error = error.saying(message)
     gone_in_ms = 0 if doubt else record.gone_in_ms(now_ms)
     return Fail(record.ended(error), error, gone_in_ms, doubt, FIRST_LOOK_MS if doubt else 0)

@@ -77,7 +77,7 @@ def own_trace_id(plan_id: str) -> int:
 
 
 def _before(record: PlanRecord) -> Context:
-    """In the span that submitted the plan, or else in one that no process opened, in the plan's own trace."""
+    """In the span that submitted the plan, or in one that no process opened, in the plan's own trace."""
     step = Context({STEP: record})
     if record.traceparent:
         submission = W3C.extract({"traceparent": record.traceparent}, step)

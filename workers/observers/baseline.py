@@ -48,7 +48,7 @@ def refuse_unfit(probes: Sequence[Probe], plan: FaultPlan, request: ProbeRequest
         return
     most = Counter(each.outcome for each in failed).most_common(1)[0][0]
     why = next((f" ({each.why})" for each in failed if each.outcome == most and each.why), "")
-    call = f"{request.method} {request.path}"
+    call = f"{request.method} {request.path.partition('?')[0]}"  # a query may hold a secret
     message = f"{plan.service} cannot be observed: in the baseline, before the fault, {len(failed)} of"
     message = f"{message} {len(probes)} probes with {call} failed: {Tally.of(probes)}{why}"
     section = f'[services.{plan.service}.apis."{plan.api}"]'

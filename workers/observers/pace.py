@@ -1,6 +1,6 @@
-"""When a look sends its requests: at a fixed rate, whether earlier ones are answered or not.
+"""When a measurement sends its requests: at a fixed rate, whether earlier ones are answered or not.
 
-A look sends for its time, and goes on while requests are without an answer. Otherwise a fault that holds
+A measurement sends for its time, and goes on while requests are unanswered. Otherwise a fault that holds
 requests would keep later ones from being sent (G. Tene calls that coordinated omission).
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Line", "Pace", "Slot", "send_all"]
 
 MOST_OWED_MS = 500
-"""If a look begins later than that after the first request that is due, it does not make up for the time."""
+"""If a measurement begins this much later than its first request is due, it does not make up for the time."""
 
 QUICKEST = 0.8
 """What is owed is sent in intervals that are shorter by this factor, at most."""
@@ -24,13 +24,13 @@ QUICKEST = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """When one request is to be sent."""
+    """When one request is due."""
 
     planned_ms: int
     """On the Redis server's clock, in milliseconds since 1970."""
 
     follower_ms: int
-    """When the next one is due, if looks follow one another without a pause, on the same clock."""
+    """When the next one is due, if measurements follow one another without a pause, on the same clock."""
 
     at: float
     """The moment of `planned_ms` on the target's clock, in seconds. See `Line`."""
@@ -41,7 +41,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The moments at which one look sends. All are in milliseconds since 1970 on the Redis server's clock."""
+    """The moments at which one measurement sends, in milliseconds since 1970 on the Redis server's clock."""
 
     requests_per_sec: int
     now_ms: int
@@ -54,7 +54,7 @@ class Pace:
     def moments(self) -> Iterator[tuple[float, float]]:
         """When each request is sent, and when the next one is due.
 
-        A look begins some milliseconds after the one before has ended. Requests that were due meanwhile are
+        A measurement begins some milliseconds after the previous one. Requests that were due meanwhile are
         neither left out nor sent at once: the first ones follow one another a little faster.
         """
         interval_ms = 1000 / self.requests_per_sec
@@ -68,7 +68,7 @@ class Pace:
 
 
 class Line(Protocol):
-    """Sends the requests of one look. Times are in seconds on a monotonic clock."""
+    """Sends the requests of one measurement. Times are in seconds on a monotonic clock."""
 
     def sleep_until(self, at: float) -> None:
         """Wait."""

@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 __all__ = ["ProbeObserver"]
 
 LOOK_S = 1.0
-"""How long a look sends requests, in seconds, and for how long a part of a longer look is."""
+"""How long a measurement sends requests, in seconds; also the length of a part of a longer one."""
 
 LONGEST_SENDING_S = 31.0
-"""How long a look during the fault goes on sending at most, while requests are without an answer."""
+"""The longest time that a measurement during the fault sends, while requests are unanswered."""
 
 LATE_MS = 500
-"""If a look during the fault begins later than that, its plan has waited for a thread of the worker."""
+"""If a measurement during the fault begins this late, its plan has waited for a thread of the worker."""
 
 CROWDED_S = 10.0
-"""For so long no look of the worker goes on after its second, so that each plan has its turn."""
+"""For this long no measurement of the worker goes on after its second, so that each plan has its turn."""
 
 ANSWER_S = 1.0
-"""What is left of a look's time for the last answers, beyond what the fault holds them."""
+"""What is left of a measurement's time for the last answers, beyond what the fault holds them."""
 
 ERROR_RATE_TOLERANCE = 0.05
 """A healthy target's error rate is above its baseline's by no more than that."""
@@ -104,7 +104,7 @@ class ProbeObserver:
         return _with(seen, phase, probes, last.follower_ms, ended_ms).to_text()
 
     def settled(self, record: PlanRecord, now_ms: int) -> bool:
-        """Whether the last look after the fault found the target healthy, or `recovery_timeout_sec` has
+        """Whether the last measurement found the target healthy, or `recovery_timeout_sec` has
         passed since the fault was surely gone.
 
         The error rate of a healthy target is at most 0.05 above the baseline's. Its mean latency is at most
@@ -158,7 +158,7 @@ class ProbeObserver:
 
 
 def _sends_at_most_s(record: PlanRecord, phase: Phase, sends_s: float, within_s: float) -> float:
-    """How long a look may send if requests remain without an answer. Usually it has `sends_s`."""
+    """How long a measurement may send if requests remain without an answer. Usually it has `sends_s`."""
     if phase is not Phase.DURING:
         return sends_s
     held_s = budget_ms(record.plan, 0) / 1000 - record.plan.duration_seconds
@@ -166,13 +166,13 @@ def _sends_at_most_s(record: PlanRecord, phase: Phase, sends_s: float, within_s:
 
 
 def _is_late(record: PlanRecord, seen: Seen, now_ms: int) -> bool:
-    """Whether a look during the fault begins late, although the one before it has ended."""
+    """Whether a measurement during the fault begins late, although the one before it has ended."""
     due_ms = max(record.in_force_ms or now_ms, seen.next_ms or 0, seen.looked_ms or 0)
     return now_ms - due_ms > LATE_MS
 
 
 def _slots(pace: Pace, began: float, timeout_s: float) -> Iterator[Slot]:
-    """The slots of a look that began at `began`."""
+    """The slots of a measurement that began at `began`."""
     for sent_ms, following_ms in pace.moments():
         at = began + (sent_ms - pace.now_ms) / 1000
         yield Slot(round(sent_ms), round(following_ms), at, at + timeout_s)
@@ -214,14 +214,14 @@ def _with(seen: Seen, phase: Phase, probes: Sequence[Probe], next_ms: int, ended
 
 
 def _parts(probes: Sequence[Probe]) -> Iterator[Tally]:
-    """A tally for each second: the fault's real begin and end may prove to lie within a long look."""
+    """A tally for each second: the fault's real begin and end may prove to be within a long one."""
     ordered = sorted(probes, key=lambda each: each.planned_ms)
     for _, part in groupby(ordered, lambda each: (each.planned_ms - ordered[0].planned_ms) // 1000):
         yield Tally.of(list(part))
 
 
 def _is_healthy(seen: Seen) -> bool:
-    """Whether the last look after the fault found the target as it was before, or about so."""
+    """Whether the last measurement after the fault found the target as it was before, or about so."""
     last, before = seen.last, seen.before
     if not last.requests or last.error_rate > before.error_rate + ERROR_RATE_TOLERANCE:
         return False

@@ -102,7 +102,7 @@ class PrometheusObserver:
         self.longest_look_s = CALLS * self._transport.longest_call_s
 
     def sample(self, record: PlanRecord, phase: Phase, now_ms: int, within_s: float) -> str:
-        """Prometheus looks by itself."""
+        """Prometheus measures by itself."""
         del phase, now_ms, within_s
         return record.seen
 
@@ -184,7 +184,7 @@ class _Asking:
     def number(self, figure: str, low: float, high: float = math.inf) -> float | None:
         """What the query for `figure` returns. None if there is no such query.
 
-        Raises `_NoDataError` if it is nothing or NaN, and `FaultUnobservedError` if it is no single number
+        Raises `_NoDataError` if it is nothing or NaN, and `FaultUnobservedError` if it is not a single number
         from `low` to `high`.
         """
         samples = self.samples(figure)
@@ -226,7 +226,7 @@ class _Asking:
         try:
             content = _QueryAnswer.model_validate(answer.json())
         except ValidationError as exc:
-            raise answer.protocol_error("is no instant vector") from exc
+            raise answer.protocol_error("is not an instant vector") from exc
         self.warnings.extend(f"{figure}_query: Prometheus warns: {each}" for each in content.warnings)
         return content.data.result
 
@@ -255,7 +255,7 @@ def _figures(asking: _Asking) -> Figures:
 
 
 def _status(samples: list[_Sample] | None) -> int | None:
-    """The `code` of the largest sample. None if there is none, or it is no status."""
+    """The `code` of the largest sample. None if there is none, or it is not a status."""
     codes = [(each.value[1], each.metric.code) for each in samples or [] if each.value[1] > 0]
     code = max(codes, default=(0.0, ""))[1]
     return int(code) if STATUS.fullmatch(code) else None

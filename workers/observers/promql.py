@@ -35,5 +35,5 @@ def escaped(value: str) -> str:
 
 
 def escaped_for_a_pattern(value: str) -> str:
-    """For a string that is a regular expression (RE2), which then matches `value` alone."""
+    """For a string that is a regular expression (RE2), which then matches only `value`."""
     return escaped(MEANS_MORE.sub(lambda found: f"\\{found[0]}", value))

@@ -55,7 +55,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ProbeRequest:
-    """What is sent, and which answers are no errors. It has secrets, and therefore no repr."""
+    """What is sent, and which answers are not errors. It has secrets, and therefore no repr."""
 
     method: str
     path: str
@@ -84,7 +84,7 @@ class ProbeRequest:
         )
 
     def expects(self, status: int) -> bool:
-        """Whether an answer with this status is no error."""
+        """Whether an answer with this status is not an error."""
         return not {str(status), f"{status // 100}xx"}.isdisjoint(self.expected_statuses)
 
 
@@ -94,7 +94,7 @@ def _enough(requests_per_sec: int, longest_s: float) -> int:
 
 
 def _headers(host: str | None, sections: tuple[RequestSettings, ...]) -> dict[str, str]:
-    """By their names, of which case is no part. The first section with a name has the say."""
+    """By their names, regardless of case. The first section with a name has the say."""
     headers: dict[str, tuple[str, str]] = {} if host is None else {"host": ("Host", host)}
     for section in sections:
         for name, value in section.headers.items():

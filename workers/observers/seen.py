@@ -30,25 +30,25 @@ class Seen(BaseModel):
     """The tallies of one plan.
 
     The time of the fault is kept in parts, because its real begin and end may become known late.
-    Only parts that lie wholly within the real window count.
+    Only parts that are wholly within the real window count.
     """
 
     model_config = ConfigDict(frozen=True)
 
     before: Tally = Tally()
-    """The last look before the fault."""
+    """The last measurement before the fault."""
 
     during: tuple[Tally, ...] = Field(default=())
-    """Looks while the fault was in force, in their order. A long look has several parts."""
+    """Measurements while the fault was in force, in their order. A long one has several parts."""
 
     next_ms: int | None = None
-    """When the first request that no look has sent is due during the fault, on the Redis server's clock."""
+    """When the first unsent request is due during the fault, on the Redis server's clock."""
 
     looked_ms: int | None = None
-    """When the last look during the fault ended."""
+    """When the last measurement during the fault ended."""
 
     after: Tally = Tally()
-    """All looks after the fault."""
+    """All measurements after the fault."""
 
     last: Tally = Tally()
     """The last of these."""
@@ -81,22 +81,22 @@ class Seen(BaseModel):
         return b85encode(zlib.compress(written)).decode()
 
     def seen_before(self, look: Tally) -> Self:
-        """With this look at the target before its fault, instead of an earlier one."""
+        """With this measurement of the target before its fault, instead of an earlier one."""
         return self.model_copy(update={"before": look})
 
     def seen_during(self, look: Tally) -> Self:
-        """With one more look, or part of one, while the fault was in force."""
+        """With one more measurement, or part of one, while the fault was in force."""
         parts = (*self.during, look)
         return self.model_copy(
             update={"during": parts if len(parts) <= MAX_PARTS else _with_fewer_parts(parts)}
         )
 
     def seen_after(self, look: Tally) -> Self:
-        """With one more look after the fault."""
+        """With one more measurement after the fault."""
         return self.model_copy(update={"after": self.after + look, "last": look})
 
     def within(self, begin_ms: float, end_ms: float) -> Tally:
-        """What was seen from `begin_ms` until `end_ms`, as far as whole parts lie there."""
+        """What was seen from `begin_ms` until `end_ms`, as far as whole parts are there."""
         parts = [
             part
             for part in self.during
@@ -109,7 +109,7 @@ class Seen(BaseModel):
 
 
 def _with_fewer_parts(parts: Sequence[Tally]) -> tuple[Tally, ...]:
-    """One less: two neighbours become one. Parts remain short near both ends, which may prove to lie outside
+    """One less: two neighbours become one. Parts remain short near both ends, which may prove to be outside
     of the real window."""
     shares = [_share_of_distance(pair, parts) for pair in pairwise(parts)]
     at = shares.index(min(shares))

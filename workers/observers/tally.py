@@ -1,4 +1,4 @@
-"""Requests to a target, and what came of them, as sums that can be added up without loss."""
+"""Requests to a target, and their outcomes, as sums that can be added up without loss."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ UNREADABLE = "unreadable"
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One request to a target, and what came of it."""
+    """One request to a target, and its outcome."""
 
     planned_ms: int
-    """When it was to be sent, in milliseconds since 1970 on the Redis server's clock."""
+    """When it was due, in milliseconds since 1970 on the Redis server's clock."""
 
     latency_us: int
     """From then until its answer was complete, or until it was given up, in microseconds."""
 
     outcome: str
-    """The status, such as `200`, or why there is none: `timeout`, `refused`, `unreadable` and the like."""
+    """The status, such as `200`, or why there is none: `timeout`, `refused`, `unreadable` and others."""
 
     expected: bool
-    """Whether the answer is no error."""
+    """Whether the answer is not an error."""
 
     incomplete: bool = False
-    """Whether it was given up early, or never sent, because the look had to end."""
+    """Whether it was given up early, or never sent, because the measurement had to end."""
 
     why: str = ""
     """What the transport says, if there is no status."""
@@ -74,7 +74,7 @@ class Tally(BaseModel):
     """How many latencies fell into each bucket of `dispatcher.telemetry.latency`."""
 
     first_ms: int | None = None
-    """When the first request was to be sent."""
+    """When the first request was due."""
 
     last_ms: int | None = None
     """When the last one was."""

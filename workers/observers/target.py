@@ -33,7 +33,7 @@ NOT_SENT = "not sent"
 
 
 class ProbeLine(Line, Protocol):
-    """A line that says what came of its requests."""
+    """A line with the outcomes of its requests."""
 
     def probes(self) -> list[Probe]:
         """All requests. Those without an answer are given up now."""
@@ -48,7 +48,7 @@ class Target(Protocol):
         ...
 
     def line(self, request: ProbeRequest, ends_at: float) -> ProbeLine:
-        """For the requests of one look, none of which is held for longer than until `ends_at`."""
+        """For the requests of one measurement, none of which is held for longer than until `ends_at`."""
         ...
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class Target(Protocol):
 
 
 class HttpTarget:
-    """A service on the network. Its threads and connections are kept from look to look. See `Target`."""
+    """A service on the network. Its threads and connections are kept between measurements. See `Target`."""
 
     def __init__(self, name: str, service: ServiceSettings, concurrency: int, longest_s: float) -> None:
         """`concurrency` is how many requests may be under way; none takes longer than `longest_s`.
@@ -94,7 +94,7 @@ class HttpTarget:
 
 
 class _HttpLine:
-    """The requests of one look. See `ProbeLine`."""
+    """The requests of one measurement. See `ProbeLine`."""
 
     def __init__(self, pool: ThreadPoolExecutor, ask: Callable[[Slot], Probe], ends_at: float) -> None:
         self._pool = pool

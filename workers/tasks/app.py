@@ -46,13 +46,16 @@ def _set_up_logs(app: Celery, settings: Settings) -> None:
         if instance.app is not app:
             return
         if settings.logs.format is LogFormat.JSON:
-            instance.quiet = True  # nothing but log lines
+            instance.quiet = True  # only log lines
             logging.captureWarnings(True)  # as Celery does once its logs are set up
             logging.getLogger("py.warnings").addHandler(early)
         after_setup_logger.connect(format_lines, weak=False, dispatch_uid=app)
         after_setup_task_logger.connect(format_lines, weak=False, dispatch_uid=app)
 
     def format_lines(logger: logging.Logger, format: str, colorize: bool, **_: Any) -> None:  # noqa: A002, FBT001 (celery's names)
+        logging.getLogger("urllib3.connectionpool").setLevel(
+            logging.INFO
+        )  # at DEBUG it shows queries of URLs
         structure(logger, settings.logs.format, format, colorize=colorize)
         logging.getLogger("py.warnings").removeHandler(early)
         early.setTarget(logger.handlers[0] if logger.handlers else None)

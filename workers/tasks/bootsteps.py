@@ -34,7 +34,7 @@ __all__ = ["bootsteps_of"]
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 QUIET_S = 5.0
-"""A consumer that ran for so long without a restart is well again."""
+"""A consumer that ran for this long without a restart is well again."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ def bootsteps_of(settings: Settings) -> dict[str, list[type[bootsteps.Step]]]:
         def start(self, worker: Worker) -> None:
             self._flush_traces = export_traces("fault-dispatcher-worker")
             if settings.logs.format is LogFormat.JSON:
-                install_worker_term_handler(worker, verbose=False)  # prints nothing but log lines
-            control.register(worker.app, self.obj.ledger)
+                install_worker_term_handler(worker, verbose=False)  # prints only log lines
+            control.register(worker.app, self.obj.ledger, lambda: self.obj.load)
             self.obj.start()
 
         def stop(self, worker: Worker) -> None:
@@ -109,7 +109,7 @@ class ConsumerGuard(bootsteps.StartStopStep):  # type: ignore[misc]  # celery sh
 class Strategies(dict[str, Any]):
     """The consumer's strategies by task name. A message that one of them cannot take is refused.
 
-    Celery would reconnect, put the message back into the queue, and receive it again for ever.
+    Celery would reconnect, put the message back into the queue, and receive it again forever.
     """
 
     def __init__(self, broker_errors: tuple[type[BaseException], ...]) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from celery.worker.control import ControlDispatch
 
     from dispatcher.ledger.ledger import Ledger
+    from workers.engine.engine import Load
 
 __all__ = ["DESCRIBE", "register"]
 
@@ -29,8 +30,11 @@ DESCRIBE = "describe_dispatcher"
 logger = logging.getLogger(__name__)
 
 
-def register(app: Celery, ledger: Ledger) -> None:
-    """Replace `revoke` and `terminate` for this app: they cancel plans, and leave other tasks to Celery."""
+def register(app: Celery, ledger: Ledger, load: Callable[[], Load]) -> None:
+    """Replace `revoke` and `terminate` for this app: they cancel plans, and leave other tasks to Celery.
+
+    `load` says what the worker is at, for `describe_dispatcher`.
+    """
     builtin_revoke, builtin_terminate = Panel.data["revoke"], Panel.data["terminate"]
 
     @control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")  # type: ignore[untyped-decorator]
@@ -54,7 +58,13 @@ def register(app: Celery, ledger: Ledger) -> None:
             return builtin_terminate(state, signal, task_id, **options)
         return _revoke(ledger, task_id, lambda others: builtin_terminate(state, signal, others, **options))
 
-    inspect_command(name=DESCRIBE)(_describe)
+    @inspect_command(name=DESCRIBE)  # type: ignore[untyped-decorator]
+    def describe(state: ControlDispatch, **_: Any) -> dict[str, Any]:
+        """Its version, the queues that it consumes, its threads and what they are at."""
+        queues = state.consumer.task_consumer.queues if state.consumer else ()
+        about = {"version": version("fault-dispatcher"), "queues": [queue.name for queue in queues]}
+        threads = state.consumer.pool.limit if state.consumer else None
+        return about | {"threads": threads} | load()._asdict()
 
 
 def _revoke(ledger: Ledger, task_id: Any, builtin: Callable[[list[str]], Any]) -> dict[str, str]:
@@ -67,15 +77,9 @@ def _revoke(ledger: Ledger, task_id: Any, builtin: Callable[[list[str]], Any]) -
     plans = [each for each, answer in zip(ids, answers, strict=True) if answer is not None]
     others = [each for each in ids if each not in plans]
     if others:
-        logger.info("tasks %s are no plans: Celery revokes them", ", ".join(others))
+        logger.info("tasks %s are not plans: Celery revokes them", ", ".join(others))
         builtin(others)
     return {
         "ok": f"plans cancelled: {', '.join(plans) or 'none'}; "
         f"other tasks revoked: {', '.join(others) or 'none'}"
     }
-
-
-def _describe(state: ControlDispatch, **_: Any) -> dict[str, Any]:
-    """Its version, and the queues that it consumes."""
-    queues = state.consumer.task_consumer.queues if state.consumer else ()
-    return {"version": version("fault-dispatcher"), "queues": [queue.name for queue in queues]}

@@ -18,7 +18,7 @@ from workers.engine.traces import step_under_way
 __all__ = ["FIELDS", "JsonLines", "StepFields", "structure"]
 
 FIELDS = ("plan", "executor", "apply_id", "attempt", "duration_ms", "trace_id")
-"""What a line may say of a step beside its message. Only what is known is there."""
+"""What a line may say of a step besides its message. Only what is known is there."""
 
 PLAIN = re.compile(r"[^\s\"=]+")
 """A value that needs no quotes in a line of text."""

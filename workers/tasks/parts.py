@@ -10,6 +10,7 @@ from celery import signals
 from dispatcher.ledger.connection import impatient_client, worker_client
 from dispatcher.ledger.leases import Leases
 from dispatcher.ledger.ledger import connect
+from dispatcher.ledger.presence import connection_name
 from dispatcher.tasks.messages import RUN_PLAN
 from dispatcher.tasks.results import ResultCodec
 from workers.breaker.shared import SharedBreaker
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from celery.apps.worker import Worker
 
     from dispatcher.settings.settings import Settings
+    from workers.engine.engine import Load
 
 __all__ = ["WorkerParts"]
 
@@ -38,7 +40,7 @@ class WorkerParts:
         self._task = worker.app.tasks[RUN_PLAN]
         self.ledger = connect(settings)
         self._quick_client = impatient_client(settings)
-        self._lease_client = worker_client(settings)
+        self._lease_client = worker_client(settings, connection_name(settings, worker.hostname))
         self._gateways = {name: self._open(name) for name in settings.executors}
         self._breakers = {
             name: SharedBreaker(self._quick_client, settings.key_prefix, name, gateway.rules)
@@ -53,6 +55,11 @@ class WorkerParts:
         self._engine.start()
         self._monitor.start()
         signals.task_received.connect(self._claim_ahead, weak=False, dispatch_uid=self)
+
+    @property
+    def load(self) -> Load:
+        """What the worker is at."""
+        return self._engine.load
 
     def stop(self) -> None:
         """End: steps under way are finished, all else goes back to the ledger."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from billiard.einfo import ExceptionWithTraceback
 from celery import Task
 from celery.exceptions import InvalidTaskError, Reject
 from celery.worker.request import Request
@@ -22,7 +23,7 @@ __all__ = ["PlanRequest", "RunPlan"]
 
 DENIALS = {
     Denial.OVER: "the plan has ended",
-    Denial.ELSEWHERE: "another worker has the plan in hand",
+    Denial.ELSEWHERE: "another worker is carrying out the plan",
     Denial.WAITS: "the plan waits for its start or its target",
     Denial.UNREADABLE: "the plan is set aside, another version wrote it",
     None: "the plan waits in the ledger",
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
-    """A message for `run_plan`. Its body returns when the plan is parked, which is no success yet.
+    """A message for `run_plan`. Its body returns when the plan is parked, which is not yet a success.
 
     `task-succeeded` is sent once the plan has ended. A retry that waits stays in the state RETRY.
     """
@@ -57,7 +58,7 @@ class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
 
     @property
     def named(self) -> Named | None:
-        """The plan that is to be claimed ahead. None if the task's body has to look at the message first."""
+        """The plan that should be claimed ahead. None if the task's body has to look at the message first."""
         if self.eta is None and self.args == [self.id] and PLAN_ID.fullmatch(self.id):
             return Named(self.id, self.retries)
         return None
@@ -72,6 +73,13 @@ class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 (the base class's)
         if type != "task-succeeded" and self.eventer and self.eventer.enabled:
             self.eventer.send(type, uuid=self.id, **fields)
+
+    def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> None:
+        """Let go of frames that hold what they raised. Only the collector of cycles would free them."""
+        super().on_failure(exc_info, *args, **options)
+        raised = exc_info.exception
+        raised = raised.exc if isinstance(raised, ExceptionWithTraceback) else raised
+        raised.with_traceback(None)
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Kombu's event loop starts at most 10 tasks with an eta in a turn, and may sleep before the next."""
@@ -91,7 +99,7 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
     acks_late = False
     send_events = False  # the request sends them, in an order that keeps RETRY visible
     throws = (ExecutorClientError,)  # what ends a plan is logged once, without a traceback
-    typing = False  # `run` says what is wrong, for those who send by name too
+    typing = False  # `run` says what is wrong, for senders by name, too
 
     engine: Engine | None = None
     """Set while a worker runs."""
@@ -110,7 +118,7 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
         raise _in_workers_only()
 
     def run(self, *args: Any, **kwargs: Any) -> str:
-        """Make the attempt of the plan whose id is the only argument; what came of it, in words.
+        """Make the attempt of the plan whose id is the only argument; the outcome, in words.
 
         Raises `InvalidPlanError`, `PlanUnknownError`, and what ended the plan; `celery.exceptions.Retry`.
         """
@@ -154,7 +162,7 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
 
     def _retry(self, cause: ExecutorClientError, after_s: float) -> str:
         try:
-            raise self.retry(exc=cause, countdown=after_s)
+            raise self.retry(exc=cause, countdown=after_s, throw=False)  # one frame less to copy
         except Reject as exc:
             logger.warning("plan %s: its retry could not be sent, it begins later: %s", self.request.id, exc)
             return "the plan is retried without a message"

@@ -1,5 +1,5 @@
 -- announce_apply(KEYS: plan; ARGV: key prefix, token) -> 1, or 0 if the lease was lost
--- An apply that must not be repeated is written down before it is sent.
+-- An apply that must not be repeated is recorded before it is sent.
 write_even_if_full(ARGV[1])
 if redis.call('HGET', KEYS[1], 'lease') ~= 'held ' .. ARGV[2] then
   return 0

@@ -1,7 +1,7 @@
 -- cancel(KEYS: due; ARGV: key prefix, reason, which, id, ...) -> for each id: 1 if it is cancelled, 0 if it has ended
 -- already, -1 if it is unknown, 2 if `which` passed it over
 -- which = 'all', or 'begun' for the plans whose faults may run, which go first if many are cancelled.
--- The mark stays until the plan ends. A plan that waits is due at once; one that a worker has in hand, when its step
+-- The mark stays until the plan ends. A plan that waits is due at once; one that a worker is carrying out, when its step
 -- ends.
 local due_key = KEYS[1]
 local prefix, reason, which = ARGV[1], ARGV[2], ARGV[3]

@@ -4,12 +4,12 @@
 --       {a lease for each due plan}}
 -- Grants leases: of the plans that Celery messages name by id and number of retries, and of up to `limit` due plans.
 -- Plans that ended in doubt come last: few of them, because nothing waits for them but their targets.
--- An answer is a lease, or 'unknown', 'over', 'elsewhere' (another worker has it, or another message is awaited),
--- 'waits' (for its start or its target) or 'unreadable' (another version wrote it).
--- A lease is {id, token, 1 if this is its first step, id of the plan in the way or '', state and epoch of the breaker,
--- now_ms, {field, value, ...}, {field, value that this call changed, ...}}.
--- A due plan whose first message is still awaited is put off by `patience_ms` while the queue holds messages, unless
--- messages that were sent well after its own have arrived: then its own is lost. So it is, too, if the queue is empty
+-- An answer is a lease, 'unknown' or 'over'; or 'elsewhere': another worker has it, or another message is awaited;
+-- or 'waits': for its start or its target; or 'unreadable': another version wrote it.
+-- A lease is {id, token, 1 if this is its first step; id of the plan in the way or '', state and epoch of the breaker,
+-- now_ms; {field, value, ...}; {field, value that this call changed, ...}}.
+-- A due plan whose first message is still awaited is deferred by `patience_ms` while the queue holds messages. But if
+-- messages that were sent well after its own have arrived, its own is lost. So it is, too, if the queue is empty
 -- LATE_MS after the plan could begin.
 local due_key = KEYS[1]
 local prefix, queue, token_prefix = ARGV[1], ARGV[2], ARGV[3]
@@ -18,6 +18,7 @@ local FIRST_NAMED = 8
 local OVERTAKEN_MS = 10000
 local ASIDE_MS = 60000
 local LATE_MS, LOOK_BACK_MS, MOST_LOOKED_AT = 5000, 20000, 300
+local MOST_FORGOTTEN, EXPIRES_LATE_MS = 100, 1000
 
 write_even_if_full(prefix)
 local now = server_ms()
@@ -211,6 +212,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LI
   local problem = problem_of(plan)
   if not plan.state or FINAL[plan.state] then
     redis.call('ZREM', due_key, id)
+    if not plan.state then
+      redis.call('ZREM', prefix .. 'history', id)
+    end
     if some_aside then
       redis.call('HDEL', aside_key, id)
     end
@@ -268,6 +272,37 @@ if queue ~= '' and (leases_lost > 0 or (#named == 0 and #due == 0)) then
       redis.call('ZADD', due_key, whole(now), id)
     end
   end
+end
+
+-- Remove the plan of an ending from the history, and its batch if that has no other plan left. A plan in doubt, whose
+-- record is kept, stays for now.
+local function forget(ending)
+  local expired_ms, id, batches = string.match(ending, '^(%d+) (%S+)(.*)$')
+  if not id then
+    return
+  elseif redis.call('EXISTS', prefix .. 'plan:' .. id) == 1 then
+    local kept_ms = tonumber(redis.call('PTTL', prefix .. 'plan:' .. id))
+    local again_ms = kept_ms > 0 and now + kept_ms or now + ASIDE_MS
+    redis.call('RPUSH', prefix .. 'endings', whole(again_ms) .. ' ' .. id .. batches)
+    return
+  end
+  redis.call('ZREM', prefix .. 'history', id)
+  for batch in string.gmatch(batches, '%S+') do
+    local batch_key, gone_key = prefix .. 'batch:' .. batch, prefix .. 'gone'
+    if redis.call('HINCRBY', gone_key, batch, 1) >= redis.call('LLEN', batch_key) then
+      redis.call('DEL', batch_key)
+      redis.call('HDEL', gone_key, batch)
+    end
+  end
+end
+
+for _ = 1, MOST_FORGOTTEN do
+  local ending = redis.call('LINDEX', prefix .. 'endings', 0)
+  if not ending or (tonumber(string.match(ending, '^%d+')) or 0) + EXPIRES_LATE_MS > now then
+    break
+  end
+  redis.call('LPOP', prefix .. 'endings')
+  forget(ending)
 end
 
 for name, count in pairs({steps = steps, late_ms = late_ms, leases_lost = leases_lost, messages_lost = messages_lost}) do

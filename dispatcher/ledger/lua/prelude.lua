@@ -2,15 +2,21 @@
 --
 --   plan         hash    {prefix}:plan:<id>        see below
 --   due          zset    {prefix}:due              plan id -> ms at which a worker must act on the plan
---   line         zset    {prefix}:line:<target>    plans that want the target alone: id -> 0 for its holder,
---                                                  else the microsecond since which it waits
+--   line         zset    {prefix}:line:<target>    plans that want the target for themselves: id -> 0 for its holder,
+--                                                  otherwise the microsecond since which it waits
 --   ended        list    {prefix}:ended:<id>       one element once the plan has ended, for clients that wait
 --   completions  stream  {prefix}:completions:<batch>   one entry with the plan's id for each plan that has ended
+--   batch        list    {prefix}:batch:<batch>    the batch's plans, in the order of submission
+--   gone         hash    {prefix}:gone             batch -> how many of its plans' records have expired
+--   history      zset    {prefix}:history          plans whose records exist: id -> microsecond of its submission
+--   endings      list    {prefix}:endings          plans that have ended, in the order of their ends: 'ms id batch ...',
+--                                                  with ms = when the record expires. Then `fetch` removes the plan from
+--                                                  the history, and the batch of which it was the last one
 --   halt         string  {prefix}:halt             the reason, while the dispatcher is halted
 --   reached      string  {prefix}:reached          submitted_ms of the youngest plan whose first message arrived
 --   doubts       zset    {prefix}:doubts           plans that ended while their faults may be alive:
 --                                                  id -> ms at which a worker must look at the fault again
---   beside       set     {prefix}:beside:<target>  plans in flight that do not want the target alone
+--   beside       set     {prefix}:beside:<target>  plans in flight that share the target
 --   aside        hash    {prefix}:aside            id -> why no worker of this version can read the plan
 --   breaker      hash    {prefix}:breaker:<executor>    the circuit breaker; `fetch` returns its state
 --   counts       hash    {prefix}:counts           totals that only grow: submitted (plans), observed, failed,
@@ -20,22 +26,23 @@
 --
 -- A plan's fields: v (version of this schema), order (what was submitted, as JSON), target, submitted_ms, state,
 -- due_ms (when its next step is due), lease; and if they apply: conflict_policy (unless it is queue), expires_ms,
--- batch, traceparent, retries (Celery messages sent after the first), attempts, failure (of the last attempt), cause
--- (why it waits, or why it ended), started_ms, applied_ms, apply_id, applying_ms (when an apply began that must not
--- be repeated), doubtful_ms (when the last apply without an answer may have arrived), not_after_ms (until when it may
--- begin its fault), sent_ms (its first apply), takes_effect_ms, began_ms, over_ms (of the fault, as the Executor says),
--- looked_ms (when its status was read last), stopping_ms (since when it is being stopped), overlapped (if another plan's
--- fault was on its target meanwhile), seen, cancelled (the reason), error (what the plan ends with once its fault is
--- stopped), ended_ms, released_ms, released (why a person released its target), doubt (why it is unknown whether its
--- fault is over, once it has ended), stuck_ms (since when it waits for a target in doubt). Few fields, because each
--- costs memory while the plan is in flight.
+-- batch (ids of its batches, with spaces between), tags (the same), traceparent; retries (Celery messages sent after
+-- the first), attempts, failure (of the last attempt), failures (the last failed attempts, as JSON); cause (why it
+-- waits, or why it ended), started_ms, applied_ms, apply_id; applying_ms (when an apply began that must not be
+-- repeated); doubtful_ms (when the last apply without an answer may have arrived); not_after_ms (until when it may
+-- begin its fault); sent_ms (its first apply), takes_effect_ms, began_ms, over_ms (of the fault, as the Executor
+-- says); looked_ms (when its status was read last); stopping_ms (since when it is being stopped); overlapped (if
+-- another plan's fault was on its target meanwhile); seen, cancelled (the reason), error (what the plan ends with once
+-- its fault is stopped); ended_ms, released_ms, released (why a person released its target); doubt (why it is unknown
+-- whether its fault is over, once it has ended); stuck_ms (since when it waits for a target in doubt). Few fields,
+-- because each costs memory while the plan is in flight.
 --
 -- lease   'message <n>'         the Celery message with retries = n begins the next step; `due` holds when a worker
 --                               stops waiting for that message
 --         'held <token>'        a worker carries a step out; `due` holds the lease's end
 --         'parked'              the plan waits for its time in `due`
--- The token of the step that wrote it follows 'message <n>' and 'parked', so that the same decision, sent again
--- because its answer was lost, is recognised.
+-- The token of the step that wrote it follows 'message <n>' and 'parked'. It identifies the same decision, if that is
+-- sent again because its answer was lost.
 --
 -- released_ms is for a plan that ended while its fault may still be alive: it keeps its target until then. If there is
 -- a doubt, that is until the fault is known to be over, or a person releases the target.
@@ -60,7 +67,7 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- Add a field to those that are to be set, unless its value is absent: '', false or nil.
+-- Add a field to those that must be set, unless its value is absent: '', false or nil.
 local function add(fields, name, value)
   if value and value ~= '' then
     table.insert(fields, name)
@@ -92,6 +99,19 @@ local function first_in_line(prefix, target, now, own)
     end
     redis.call('ZREM', line_key, id)
   end
+end
+
+-- The plan has ended: readers of the batch learn that.
+local function complete(prefix, batch, id, keep_s)
+  local completions_key = prefix .. 'completions:' .. batch
+  redis.call('XADD', completions_key, '*', 'id', id)
+  redis.call('EXPIRE', completions_key, keep_s)
+end
+
+-- The plan has ended: it leaves the history and these batches once its record has expired, keep_s from now.
+local function forget_later(prefix, now, id, batches, keep_s)
+  local ending = whole(now + keep_s * 1000) .. ' ' .. id
+  redis.call('RPUSH', prefix .. 'endings', batches and ending .. ' ' .. batches or ending)
 end
 
 -- Have the rest of this script succeed though the memory is full. Redis asks for its memory at a script's first write

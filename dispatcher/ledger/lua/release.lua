@@ -1,4 +1,4 @@
--- release(KEYS: due; ARGV: key prefix, target, reason, keep_s) -> ids of the ended plans whose faults held the target
+-- release(KEYS: due; ARGV: key prefix, target, reason, keep_s) -> ids of the ended plans whose faults held the target.
 -- A person says that the faults in doubt on this target are over: the next plan in line may begin.
 local due_key = KEYS[1]
 local prefix, target, reason, keep_s = unpack(ARGV)

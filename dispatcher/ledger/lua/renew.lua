@@ -1,4 +1,4 @@
--- renew(KEYS: due; ARGV: key prefix, lease_ms, id, token, id, token, ...) -> 1 for each lease that holds, else 0
+-- renew(KEYS: due; ARGV: key prefix, lease_ms, id, token, id, token, ...) -> 1 for each lease that holds, otherwise 0
 local due_key, prefix, lease_ms = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local doubts_key = prefix .. 'doubts'
 write_even_if_full(prefix)

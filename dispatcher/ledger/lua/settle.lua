@@ -1,18 +1,19 @@
 -- settle(KEYS: due; ARGV: key prefix, keep_s, then for each decision: id, token, kind, how many more, ...)
 --   -> for each decision: in how many ms the plan is due, -1 if the lease was lost (nothing is written), or -2 if the
---      plan was cancelled meanwhile and is due at once (no retry is to be sent)
+--      plan was cancelled meanwhile and is due at once (no retry must be sent)
 -- The kinds, and what follows:
 --   'snooze'   after_ms, field, value, ...             the plan is due after_ms from now
 --   'retry'    after_ms, grace_ms, retries, field, value, ...   a message begins the next step after_ms from now; a
 --              worker begins it without one grace_ms later
 --   'end'      state, apply_id, cause, result key, result, alive_ms   the plan ends; its result is stored
---              and if its fault may be alive: doubt, look_again_ms, field, value, ...
+--              and if there is more to keep: doubt, look_again_ms, field, value, ... `doubt` is empty unless its fault
+--              may be alive
 --   'known'    alive_ms                                the fault of a plan that ended in doubt is over
 --   'release'  1 if it was the first step              the step was not begun; the plan is due at once
 --   'aside'    why                                     this version cannot read the plan; it is due again in a minute
 -- A field whose value is empty is removed. A plan that was cancelled during its step is due at once.
 -- `result` and its key are what Celery's result backend expects: result and end are one change. `alive_ms` is how much
--- longer the fault may be alive: the plan keeps its target for so long. With a `doubt` it keeps it until that is known.
+-- longer the fault may be alive: the plan keeps its target for that long. With a `doubt` it keeps it until that is known.
 local due_key = KEYS[1]
 local prefix, keep_s = ARGV[1], ARGV[2]
 local ASIDE_MS = 60000
@@ -43,14 +44,19 @@ local function must_end(plan_key, cancelled)
 end
 
 local function park(id, plan_key, token, after_ms, cancelled, first, last, final)
-  update(plan_key, first, last, {'lease', 'parked ' .. token})
+  local due_ms = whole(now + after_ms)
   if final then
-    redis.call('ZADD', doubts_key, whole(now + after_ms), id)
+    update(plan_key, first, last, {'lease', 'parked ' .. token})
+    redis.call('ZADD', doubts_key, due_ms, id)
     return after_ms
   end
-  local at_once = must_end(plan_key, cancelled)
-  set_due(plan_key, due_key, id, at_once and now or now + after_ms)
-  return at_once and 0 or after_ms
+  update(plan_key, first, last, {'lease', 'parked ' .. token, 'due_ms', due_ms})
+  if must_end(plan_key, cancelled) then
+    set_due(plan_key, due_key, id, now)
+    return 0
+  end
+  redis.call('ZADD', due_key, due_ms, id)
+  return after_ms
 end
 
 local function await_retry(id, plan_key, token, cancelled, first, last)
@@ -67,7 +73,7 @@ local function await_retry(id, plan_key, token, cancelled, first, last)
 end
 
 -- The plan's fault may be alive: workers look at it until that is known, and the record is kept for them. It has the
--- target, even if it did not want it alone. All plans in line look at once, because their time to wait begins.
+-- target, even if it did not want it for itself. All plans in line are due at once, because their time to wait begins.
 local function keep_in_doubt(id, plan_key, target, doubt, look_again_ms)
   local line_key = prefix .. 'line:' .. target
   redis.call('HSET', plan_key, 'doubt', doubt, 'released_ms', whole(NEVER_MS))
@@ -79,16 +85,20 @@ local function keep_in_doubt(id, plan_key, target, doubt, look_again_ms)
   end
 end
 
-local function finish(id, plan_key, token, batch, target, exclusive, first, last)
+local function finish(id, plan_key, token, batches, target, exclusive, old_cause, first, last)
   local state, apply_id, cause, result_key, result, alive_ms, doubt, look_again_ms = unpack(ARGV, first, first + 7)
-  if last < first + 7 then
-    doubt = nil
-  else
+  local has_more = last >= first + 7
+  if has_more then
     update(plan_key, first + 8, last, {'lease', 'parked ' .. token})
+  end
+  if not has_more or doubt == '' then
+    doubt = nil
   end
   redis.call('SET', result_key, result, 'EX', keep_s)
   redis.call('PUBLISH', result_key, result)
-  redis.call('HDEL', plan_key, 'cause')
+  if old_cause and cause == '' then
+    redis.call('HDEL', plan_key, 'cause')
+  end
   local fields = {'state', state, 'ended_ms', whole(now), 'lease', 'parked ' .. token}
   add(fields, 'cause', cause)
   add(fields, 'apply_id', apply_id)
@@ -96,11 +106,10 @@ local function finish(id, plan_key, token, batch, target, exclusive, first, last
   redis.call('ZREM', due_key, id)
   redis.call('RPUSH', prefix .. 'ended:' .. id, id)
   redis.call('EXPIRE', prefix .. 'ended:' .. id, keep_s)
-  if batch then
-    local completions_key = prefix .. 'completions:' .. batch
-    redis.call('XADD', completions_key, '*', 'id', id)
-    redis.call('EXPIRE', completions_key, keep_s)
+  for batch in string.gmatch(batches or '', '%S+') do
+    complete(prefix, batch, id, keep_s)
   end
+  forget_later(prefix, now, id, batches, keep_s)
   ended[state] = (ended[state] or 0) + 1
   if doubt then
     keep_in_doubt(id, plan_key, target, doubt, tonumber(look_again_ms))
@@ -118,7 +127,8 @@ local function settle(index, count)
   local id, token, kind, first = ARGV[index], ARGV[index + 1], ARGV[index + 2], index + 4
   local last = index + 3 + count
   local plan_key = prefix .. 'plan:' .. id
-  local known = redis.call('HMGET', plan_key, 'lease', 'cancelled', 'batch', 'target', 'state', 'conflict_policy')
+  local names = {'lease', 'cancelled', 'batch', 'target', 'state', 'conflict_policy', 'cause'}
+  local known = redis.call('HMGET', plan_key, unpack(names))
   local lease, cancelled, final = known[1] or '', known[2], FINAL[known[5] or '']
   if lease ~= 'held ' .. token then
     local by = string.match(lease, '^parked (.*)$') or string.match(lease, '^message %d+ (.*)$')
@@ -128,7 +138,7 @@ local function settle(index, count)
   elseif kind == 'retry' then
     return await_retry(id, plan_key, token, cancelled, first, last)
   elseif kind == 'end' then
-    return finish(id, plan_key, token, known[3], known[4], known[6] ~= 'allow', first, last)
+    return finish(id, plan_key, token, known[3], known[4], known[6] ~= 'allow', known[7], first, last)
   elseif kind == 'known' then
     settle_doubt(prefix, due_key, now, keep_s, id, plan_key, known[4], tonumber(ARGV[first]))
     return 0

@@ -60,7 +60,7 @@ def test_with_its_token_it_passes_too_and_the_token_is_not_shown(tmp_path: Path)
     assert "pa55w0rd" not in done.stdout + done.stderr
 
 
-def test_an_executor_without_the_extensions_passes_and_is_told_how_to_be_configured(
+def test_an_executor_without_the_extensions_passes_and_the_report_says_how_to_configure_it(
     executor: ExecutorProcess,
 ) -> None:
     extensions = frozenset({"idempotency-key", "not-after"})
@@ -97,7 +97,7 @@ def test_an_executor_that_is_away_breaks_no_contract(free_tcp_port: int) -> None
 
 
 @pytest.mark.parametrize("url", ["executor:8000", "ftp://executor", "http://me:pa55@executor"])
-def test_a_url_that_is_none_is_refused(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     done = check(url)
     assert done.returncode == 2
     assert done.stderr.startswith("error: base_url: must ")
@@ -168,7 +168,7 @@ def says(**fields: object) -> Callable[[Exchange], Exchange]:
 
 
 def stops_say(**fields: object) -> Callable[[Exchange], Exchange]:
-    """As `says`, in answers to stops alone."""
+    """As `says`, only in answers to stops."""
     return lambda exchange: says(**fields)(exchange) if exchange.method == "DELETE" else exchange
 
 

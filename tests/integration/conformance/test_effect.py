@@ -102,11 +102,11 @@ def test_a_probe_of_a_target_that_is_broken_anyway_applies_no_fault() -> None:
         (["--probe", "http://me:pa55@payment/x"], "--probe: must have no credentials"),
         (["--probe", "http://payment/a?b=c"], "--probe: must have no credentials, query or fragment"),
         (["--driver", "polcy_api"], "driver: must be an installed driver"),
-        (["--option", "qps=1"], "driver_options.qps: is no option of the driver faults_api"),
+        (["--option", "qps=1"], "driver_options.qps: is not an option of the driver faults_api"),
         (["--option", "qps"], "--option: must be NAME=VALUE"),
     ],
     ids=[
-        "a probe that is no URL",
+        "a probe that is not a URL",
         "a probe with a password",
         "a probe with a query",
         "an unknown driver",

@@ -286,7 +286,7 @@ def test_two_hundred_applies_at_once_are_few_changes_of_the_routes(tmp_path: Pat
         assert send(executor, "/api/7") == {200: 1}
 
 
-def test_the_admin_interface_is_for_its_owner_alone(executor: ExecutorProcess) -> None:
+def test_only_its_owner_can_use_the_admin_interface(executor: ExecutorProcess) -> None:
     assert stat.S_IMODE(Path(executor.admin).stat().st_mode) == 0o600
 
 
@@ -313,7 +313,7 @@ def test_nothing_is_left_of_an_executor_that_was_killed(tmp_path: Path) -> None:
     eventually(lambda: not_listening(executor))
 
 
-def test_nothing_is_left_of_an_executor_that_was_told_to_end(tmp_path: Path) -> None:
+def test_nothing_is_left_of_an_executor_that_was_ended(tmp_path: Path) -> None:
     with ExecutorProcess(tmp_path / "executor.log", traffic_rps=10) as executor:
         apply(executor, abort("/api"))
         assert executor.stop() == 0

@@ -108,7 +108,7 @@ def test_a_fault_that_exists_is_named_however_late_it_is(executor: ExecutorProce
         pytest.param("Thu, 31 Jan 2030 12:00:00 GMT", id="a date as in other headers"),
     ],
 )
-def test_what_is_no_moment_is_refused(executor: ExecutorProcess, api: str, text: str) -> None:
+def test_what_is_not_a_moment_is_refused(executor: ExecutorProcess, api: str, text: str) -> None:
     answer = apply(executor, api, text)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_input")
     assert "not-after: a moment is written as" in answer.json()["message"]

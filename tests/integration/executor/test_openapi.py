@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 EXPECTED = """\
 [checks]
-positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422"]  # 422: a key that was used before
+positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422"]  # 422: a used key
 use_after_free.enabled = false  # a fault that was stopped is still known
-ensure_resource_availability.enabled = false  # a policy ends by itself, or is replaced by one of its name
+ensure_resource_availability.enabled = false  # a policy ends by itself, or is replaced
 """
 COMMITTED = Path(__file__).parents[3] / "executor" / "openapi.yaml"
 
@@ -30,7 +30,7 @@ def test_the_committed_document_is_the_applications_own() -> None:
     assert COMMITTED.read_text("utf-8") == document(), "run `make docs`"
 
 
-def test_its_version_is_the_one_that_the_health_answer_tells_and_drivers_speak() -> None:
+def test_its_version_is_the_one_in_the_health_answer_and_in_drivers() -> None:
     described: dict[str, Any] = yaml.safe_load(document())
     assert described["info"]["version"].startswith(f"{CONTRACT}.")
     assert described["components"]["schemas"]["Health"]["properties"]["contract"]["default"] == CONTRACT

@@ -52,7 +52,7 @@ def test_a_policy_is_on_when_it_is_there_and_off_when_it_is_deleted(
         assert (gone.status_code, gone.json()["details"]) == (404, {"resource": "policy"})
 
 
-def test_a_policy_goes_by_itself_when_its_time_is_over(executor: ExecutorProcess, name: str) -> None:
+def test_a_policy_ends_when_its_time_is_over(executor: ExecutorProcess, name: str) -> None:
     call(executor, "POST", "", policy(name, duration_seconds=1))
     eventually(lambda: call(executor, "GET", f"/{name}").status_code == 404)
     assert hit(executor, name) == 200

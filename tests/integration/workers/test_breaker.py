@@ -172,7 +172,7 @@ def test_fifty_workers_bring_about_one_event_for_each_change(shared: SharedRig) 
     assert (status.opens, status.half_opens, status.closes) == (3, 3, 3)
 
 
-def test_an_event_tells_executor_state_and_reason(shared: SharedRig) -> None:
+def test_an_event_names_executor_state_and_reason(shared: SharedRig) -> None:
     trip(shared)
     [event] = shared.events()
     status = shared.worker(RULES).status()
@@ -313,11 +313,11 @@ def test_slow_calls_open_it_where_that_is_configured(rig: Rig) -> None:
     assert goes(breaker, slow)
     assert rig.state() is OPEN
     rig.time_passes(60, given)
-    assert goes(breaker, slow)  # a slow probe is no recovery
+    assert goes(breaker, slow)  # a slow probe does not count as recovery
     assert rig.state() is OPEN
 
 
-def test_slow_calls_are_nothing_where_that_is_not_configured(rig: Rig) -> None:
+def test_slow_calls_do_not_count_if_that_is_not_configured(rig: Rig) -> None:
     breaker = rig.worker(RULES)
     assert let_through(breaker, Report.of(None, 3600.0)) == MANY
 
@@ -340,7 +340,7 @@ def test_slow_calls_are_nothing_where_that_is_not_configured(rig: Rig) -> None:
         (ZeroDivisionError(), False),
     ],
 )
-def test_what_speaks_against_an_executor(error: BaseException, *, counts: bool) -> None:
+def test_what_counts_against_an_executor(error: BaseException, *, counts: bool) -> None:
     breaker = LocalRig().worker(RULES)
     assert let_through(breaker, Report.of(error)) == (5 if counts else MANY)
 
@@ -355,6 +355,25 @@ def test_a_person_opens_it_until_a_person_closes_it(rig: Rig) -> None:
     assert breaker.close()
     assert not breaker.close()
     assert succeeds(breaker)
+
+
+def test_a_person_who_opened_it_is_named_and_gives_no_time(rig: Rig) -> None:
+    breaker = rig.worker(RULES)
+    breaker.open("maintenance until noon")
+    with (
+        pytest.raises(CircuitOpenError, match=r"opened by hand \(maintenance until noon\)") as caught,
+        breaker,
+    ):
+        pytest.fail("it lets calls through")
+    assert caught.value.retry_after_s is None
+    assert "in 1 s" not in caught.value.message
+    breaker.close()
+    for _ in range(RULES.failure_threshold):
+        fails(breaker)
+    with pytest.raises(CircuitOpenError) as caught, breaker:
+        pytest.fail("it lets calls through")
+    assert "by hand" not in caught.value.message
+    assert caught.value.retry_after_s is not None
 
 
 def test_a_person_makes_an_open_breaker_stay_open(rig: Rig) -> None:
@@ -416,7 +435,7 @@ def test_the_specifications_calls_drive_it(rig: Rig) -> None:
     breaker.record_success()
     assert rig.state() is CLOSED
     for _ in range(5):
-        breaker.record_failure()  # of calls that nobody asked it for
+        breaker.record_failure()  # of calls that were not admitted
     assert not breaker.can_attempt()
     breaker.record_success()  # of no call that it let through
     assert rig.state() is OPEN
@@ -443,7 +462,7 @@ def test_a_block_is_a_guarded_call(rig: Rig, stopwatch: Stopwatch) -> None:
     assert rig.state() is CLOSED
 
 
-def test_those_who_wait_are_given_moments_apart(rig: Rig, stopwatch: Stopwatch) -> None:
+def test_waiting_callers_are_given_moments_apart(rig: Rig, stopwatch: Stopwatch) -> None:
     breaker = trip(rig)
     for number in range(41):
         wait_s = rejected(breaker.admit(in_line=True)).retry_after_s
@@ -561,7 +580,7 @@ signal.pause()
 
 
 @pytest.mark.every_server
-def test_without_redis_each_process_goes_by_itself_and_shares_again_once_it_is_back(
+def test_without_redis_each_process_has_its_own_breaker_and_shares_again_once_it_is_back(
     own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = redis.Redis.from_url(own_redis.url, decode_responses=True, retry=Retry(NoBackoff(), 0))

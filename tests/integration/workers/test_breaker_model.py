@@ -1,6 +1,6 @@
 """The breakers against a small model of what they promise, and the model against breakers with a defect.
 
-The model counts in ticks of a thousand seconds, beside which the time that a test takes is nothing.
+The model counts in ticks of a thousand seconds, next to which the time that a test takes is nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ RULES = replace(
     reserve=RESERVE,
     ratio=0.5,
     per_ms=0.0,
-    min_calls=10**6,  # the window is no part of the model
+    min_calls=10**6,  # the model has no window
 )
 SWITCHES = [BreakerState.OPEN, BreakerState.CLOSED, BreakerState.DISABLED]
 OUTCOMES = {"success": SUCCEEDED, "failure": FAILED, "none": Report(Outcome.NONE)}
@@ -197,7 +197,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 def run_against_model(make_rig: Callable[[], Rig], examples: int, *, seeded: bool = False) -> None:
-    """With a `seeded` defect the same examples each time, for it must be found each time."""
+    """With a `seeded` defect the same examples each time, because it must be found each time."""
     machine = type("Machine", (BreakerMachine,), {"make_rig": staticmethod(make_rig)})
     run_state_machine_as_test(
         machine,
@@ -242,7 +242,7 @@ DEFECTS = {
         "false",
     ),
     "a probe without its lease counts": ("RECORD", "redis.call('ZREM', probes_key, id) == 0 or", ""),
-    "those who ask prolong the leases of others": (
+    "callers prolong the leases of others": (
         "ADMIT",
         "if redis.call('ZCARD', probes_key) >= tonumber(half_open_probes) then",
         """if redis.call('ZCARD', probes_key) >= tonumber(half_open_probes) then

@@ -105,7 +105,7 @@ def test_an_executor_that_is_up_is_healthy(driver: Driver) -> None:
     driver.health(5)
 
 
-def test_a_contract_version_that_is_named_is_one_that_the_driver_speaks(driver: Driver) -> None:
+def test_a_contract_version_that_is_named_is_one_that_the_driver_knows(driver: Driver) -> None:
     named = driver.contract(5)
     assert named is None or named == driver.speaks
 

@@ -146,7 +146,7 @@ def test_a_figure_that_is_null_was_not_seen(stub: StubExecutor, driver: FaultsAp
     assert getattr(driver.metrics("f1", 5), name) is None
 
 
-def test_status_0_is_no_status(stub: StubExecutor, driver: FaultsApiDriver) -> None:
+def test_status_0_is_not_a_status(stub: StubExecutor, driver: FaultsApiDriver) -> None:
     stub.answers.append((200, METRICS | {"status_code": 0}))
     assert driver.metrics("f1", 5).status_code is None
 
@@ -181,7 +181,9 @@ def test_metrics_that_contradict_themselves_are_a_protocol_error(
 
 
 @given(st.integers(0, 10**6), st.data())
-def test_metrics_of_any_real_requests_are_no_contradiction(requests: int, data: st.DataObject) -> None:
+def test_metrics_of_any_real_requests_do_not_contradict_each_other(
+    requests: int, data: st.DataObject
+) -> None:
     errors = data.draw(st.integers(0, requests))
     digits = data.draw(st.integers(2, 6))
     answer = METRICS | {
@@ -222,7 +224,7 @@ def test_metrics_of_any_real_requests_are_no_contradiction(requests: int, data: 
         "a status without figures",
     ],
 )
-def test_metrics_that_are_not_ready_are_no_failure(
+def test_metrics_that_are_not_ready_are_not_a_failure(
     stub: StubExecutor, driver: FaultsApiDriver, status: int, body: object
 ) -> None:
     stub.answers.append((status, body))
@@ -351,7 +353,7 @@ def test_a_list_that_fails_says_so(stub: StubExecutor, driver: FaultsApiDriver) 
     ],
     ids=repr,
 )
-def test_a_list_that_is_none_is_a_protocol_error(
+def test_an_invalid_list_is_a_protocol_error(
     stub: StubExecutor, driver: FaultsApiDriver, answer: object
 ) -> None:
     stub.listings.append((200, answer))
@@ -364,7 +366,7 @@ def test_an_option_is_refused_by_its_name(stub: StubExecutor) -> None:
     with pytest.raises(InvalidSettingsError) as caught:
         FaultsApiDriver(config, connections=1)
     assert caught.value.lines == [
-        "driver_options.retries: is no option of the driver faults_api, which knows none"
+        "driver_options.retries: is not an option of the driver faults_api, which knows none"
     ]
 
 
@@ -410,7 +412,7 @@ def test_an_unusable_id_is_refused(stub: StubExecutor, driver: FaultsApiDriver, 
         ([], ""),
     ],
 )
-def test_a_broken_answer_to_an_apply_tells_which_fault_may_be_there(
+def test_a_broken_answer_to_an_apply_names_the_fault_that_may_exist(
     stub: StubExecutor, driver: FaultsApiDriver, answer: object, named: str
 ) -> None:
     stub.answers.append((200, answer))
@@ -430,7 +432,7 @@ def test_an_answer_about_another_fault_is_a_protocol_error(
         driver.metrics("f1", 5)
 
 
-def test_a_fault_that_is_over_needs_no_end_time_and_may_tell_more(
+def test_a_fault_that_is_over_needs_no_end_time_and_may_have_more_fields(
     stub: StubExecutor, driver: FaultsApiDriver
 ) -> None:
     stub.answers.append((200, {"status": "completed", "start_time": None, "colour": "blue"}))
@@ -484,7 +486,7 @@ def test_a_field_of_the_wrong_type_or_range_is_a_protocol_error(
 
 
 @pytest.mark.parametrize("answer", [[], "running", None, {"status": "paused"}, {}])
-def test_a_status_that_is_none_is_a_protocol_error(
+def test_an_invalid_status_is_a_protocol_error(
     stub: StubExecutor, driver: FaultsApiDriver, answer: object
 ) -> None:
     stub.answers.append((200, answer))

@@ -70,7 +70,7 @@ def test_one_check_is_made_in_an_interval_however_many_workers_there_are(
     assert driver.calls == ["health", "health"]
 
 
-def test_the_answer_tells_why_an_executor_is_not_healthy(
+def test_the_answer_says_why_an_executor_is_not_healthy(
     check: HealthCheck, driver: FakeDriver, redis_client: redis.Redis
 ) -> None:
     check.sample()

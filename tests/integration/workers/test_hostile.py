@@ -41,7 +41,7 @@ def driver(hostile: HostileExecutor) -> Iterator[FaultsApiDriver]:
 
 
 def outcome(driver: FaultsApiDriver, call: str, kind: str) -> Any:
-    """What comes of the call that is answered wrongly."""
+    """The outcome of the call that is answered wrongly."""
     plan = abort_plan(api=f"/hostile/{call}/{kind}")
     apply_id = driver.apply(plan, f"{call}-{kind}", 5, SOON)
     match call:

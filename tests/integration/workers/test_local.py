@@ -240,7 +240,7 @@ def test_its_breaker_opens_and_lets_no_more_calls_through(stub: StubExecutor, cl
     calls = len(stub.calls)
     with pytest.raises(CircuitOpenError) as caught:
         direct.apply_and_observe(abort_plan(api="/another"))
-    assert caught.value.retry_after_s > 50
+    assert (caught.value.retry_after_s or 0) > 50
     assert len(stub.calls) == calls
 
 
@@ -308,7 +308,7 @@ def test_while_its_redis_is_away_it_counts_for_itself(
     assert (direct.metrics().total_requests, direct.metrics().circuit_breaker_opens) == (1, 1)
 
 
-def test_a_plan_put_off_by_the_breaker_is_carried_out_once_it_may_be(
+def test_a_plan_that_the_breaker_defers_is_carried_out_once_it_may_be(
     stub: StubExecutor, client: Clients
 ) -> None:
     times = {"circuit_breaker_timeout_sec": 0.2, "circuit_breaker_max_timeout_sec": 0.4}
@@ -339,7 +339,7 @@ def test_a_plan_for_later_waits_and_one_for_the_past_is_refused(stub: StubExecut
 
 
 @pytest.mark.parametrize("timeout_sec", [0, -1, 1e308, float("inf"), float("nan")])
-def test_a_timeout_that_is_none_is_refused(stub: StubExecutor, client: Clients, timeout_sec: float) -> None:
+def test_an_invalid_timeout_is_refused(stub: StubExecutor, client: Clients, timeout_sec: float) -> None:
     with pytest.raises(InvalidPlanError, match="timeout_sec"):
         client(stub.url).apply_and_observe(abort_plan(), timeout_sec)
     assert stub.calls == []

@@ -199,7 +199,7 @@ def test_calls_are_counted_where_there_is_neither_breaker_nor_budget(
     assert told(ledger).total_retries == 1
 
 
-def test_a_breaker_that_opens_is_counted_and_what_it_turns_away_is_no_request(
+def test_a_breaker_that_opens_is_counted_and_what_it_rejects_is_not_a_request(
     ledger: Ledger, redis_client: redis.Redis, driver: FakeDriver
 ) -> None:
     steps = steps_on(ledger, redis_client, driver, circuit_breaker_failure_threshold=1)

@@ -59,7 +59,7 @@ def driver(plane: ControlPlane) -> Iterator[PolicyApiDriver]:
 
 @pytest.fixture
 def stub() -> Iterator[StubExecutor]:
-    """Answers whatever a test wants."""
+    """Gives the answers that a test wants."""
     with StubExecutor() as stub:
         yield stub
 
@@ -196,7 +196,7 @@ def test_a_list_of_policies_may_be_bare_or_in_an_object(
 
 
 @pytest.mark.parametrize("answer", [{}, "none", 0, [7], [{"metadata": {}}], {"policies": {}}], ids=repr)
-def test_a_list_of_policies_that_is_none_is_a_protocol_error(
+def test_an_invalid_list_of_policies_is_a_protocol_error(
     stub: StubExecutor, at_stub: PolicyApiDriver, answer: object
 ) -> None:
     stub.answers.extend([(200, {"status": "ready"}), (200, answer)])
@@ -290,7 +290,7 @@ FAULT: Where = ("spec", "rules", 0, "fault")
         "a status of its own",
     ],
 )
-def test_what_a_server_adds_without_a_meaning_is_no_difference(where: Where, value: Any) -> None:
+def test_what_a_server_adds_without_a_meaning_is_not_a_difference(where: Where, value: Any) -> None:
     assert difference(SENT, changed(where, value)) is None
 
 
@@ -309,7 +309,7 @@ def test_what_a_server_adds_with_a_meaning_is_a_difference(where: Where, value: 
     assert difference(SENT, changed(where, value)) is not None
 
 
-PATHS = st.from_regex(r"/[!\"$->@-z|~]{0,20}", fullmatch=True)  # what a plan's api may be, but for braces
+PATHS = st.from_regex(r"/[!\"$->@-z|~]{0,20}", fullmatch=True)  # what a plan's api may be, except for braces
 
 
 @given(PATHS, PATHS, st.sampled_from(["", "?", "?x=1", "?a=/b&c"]), st.sampled_from(PathMatch))
@@ -387,8 +387,14 @@ def test_options_are_in_the_policy(
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"name_space": "a"}, "name_space: is no option of the driver policy_api; did you mean namespace?"),
-        ({"qps": 1}, "qps: is no option of the driver policy_api, which knows headers, method, namespace, "),
+        (
+            {"name_space": "a"},
+            "name_space: is not an option of the driver policy_api; did you mean namespace?",
+        ),
+        (
+            {"qps": 1},
+            "qps: is not an option of the driver policy_api, which knows headers, method, namespace, ",
+        ),
         ({"namespace": "A b"}, "namespace: "),
         ({"namespace": 7}, "namespace: must be a valid string"),
         ({"selector": "all"}, "selector: must be 'service', '*' or 'none'"),
@@ -401,7 +407,7 @@ def test_options_are_in_the_policy(
     ids=[
         "a misspelt name",
         "an unknown name",
-        "a namespace that is no name",
+        "a namespace that is not a name",
         "a namespace that is a number",
         "an unknown selector",
         "an unknown way to match",
@@ -419,7 +425,7 @@ def test_an_option_that_is_unknown_or_wrong_is_refused_by_its_name(
     assert caught.value.lines[0].removeprefix("driver_options").lstrip(".: ").startswith(line)
 
 
-def test_an_apply_that_is_repeated_is_one_policy_whose_time_begins_anew(
+def test_an_apply_that_is_repeated_is_one_policy_whose_time_begins_again(
     plane: ControlPlane, driver: PolicyApiDriver
 ) -> None:
     driver.apply(abort_plan(duration_seconds=10), "p1", 5, SOON)
@@ -452,7 +458,7 @@ def test_a_404_of_a_path_is_not_the_404_of_a_policy(plane: ControlPlane, driver:
         ["not_found"],
     ],
 )
-def test_a_404_that_speaks_of_no_policy_is_none(
+def test_a_404_that_does_not_concern_the_policy_does_not_count(
     stub: StubExecutor, at_stub: PolicyApiDriver, body: object
 ) -> None:
     stub.answers.append((404, body))
@@ -511,7 +517,7 @@ def test_a_policy_that_is_not_the_one_asked_for_is_a_protocol_error(
         ({"error": "invalid request body: EOF"}, "invalid request body: EOF"),
     ],
 )
-def test_a_refusal_tells_the_control_planes_words(
+def test_a_refusal_quotes_the_control_plane(
     stub: StubExecutor, at_stub: PolicyApiDriver, body: object, told: str
 ) -> None:
     stub.answers.append((400, body))
@@ -548,7 +554,7 @@ def test_the_plan_of_a_usual_name_is_known(plan_id: str) -> None:
 
 
 @given(st.integers(100, 30_000), st.integers(0, 100), st.integers(1, 86_400))
-def test_every_number_that_is_sent_is_whole_and_no_policy_is_for_ever(
+def test_every_number_that_is_sent_is_whole_and_every_policy_ends(
     delay_ms: int, percentage: int, duration: int
 ) -> None:
     def numbers(value: Any) -> Iterator[object]:
@@ -569,7 +575,7 @@ def test_every_number_that_is_sent_is_whole_and_no_policy_is_for_ever(
     assert fault["delay"]["fixed_delay_ms"] == delay_ms
 
 
-def test_the_drivers_errors_are_typed_whatever_is_on_the_other_side(free_tcp_port: int) -> None:
+def test_the_drivers_errors_are_typed_for_any_server(free_tcp_port: int) -> None:
     [driver] = driver_at(f"http://127.0.0.1:{free_tcp_port}")
     for call in (
         lambda: driver.apply(abort_plan(), "p1", 1, SOON),

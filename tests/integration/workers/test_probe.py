@@ -151,7 +151,7 @@ def test_a_fault_that_holds_requests_keeps_none_from_being_sent(
     assert arrived[-1] - arrived[0] >= DURATION_S - 0.5
 
 
-def test_a_look_ends_in_time_and_says_that_it_is_incomplete(
+def test_a_measurement_ends_in_time_and_says_that_it_is_incomplete(
     probing: Callable[..., ProbeObserver], service: Service
 ) -> None:
     observer = probing()

@@ -134,7 +134,7 @@ def test_the_queries_say_what_was_observed(exporter: Exporter, prometheus: str) 
     assert window == (record.in_force_ms, record.planned_end_ms)
 
 
-def test_a_regular_expression_matches_the_api_alone(exporter: Exporter, prometheus: str) -> None:
+def test_a_regular_expression_matches_only_the_api(exporter: Exporter, prometheus: str) -> None:
     exporter.requests.update({503: 1, 200: 1})
     scraped(exporter)
     count = "count(requests_total{service=~\"{service_regex}\", api=~'{api_regex}'}) / 10"
@@ -176,8 +176,8 @@ def test_a_query_that_prometheus_does_not_understand_is_named_with_its_answer(pr
         observed(observer(prometheus, error_rate_query="vector(0)", latency_query="sum("), over(PLAN))
 
 
-def test_an_answer_that_is_no_vector_is_a_protocol_error(prometheus: str) -> None:
-    with pytest.raises(ExecutorProtocolError, match=r"error_rate_query .*no instant vector"):
+def test_an_answer_that_is_not_a_vector_is_a_protocol_error(prometheus: str) -> None:
+    with pytest.raises(ExecutorProtocolError, match=r"error_rate_query .*not an instant vector"):
         observed(observer(prometheus, error_rate_query="1"), over(PLAN))
 
 

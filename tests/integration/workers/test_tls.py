@@ -70,7 +70,7 @@ def test_no_authority_is_taken_from_the_environment(
         tls_failure(server.url)
 
 
-def test_a_certificate_of_nobody_known_is_not(authority: trustme.CA, ca_file: Path) -> None:
+def test_a_certificate_of_an_unknown_authority_is_not(authority: trustme.CA, ca_file: Path) -> None:
     with RawServer(OK, tls=server_side(authority)) as server:
         assert "does its certificate fit" in tls_failure(server.url)
     with RawServer(OK, tls=server_side(trustme.CA())) as server:

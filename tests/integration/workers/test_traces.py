@@ -213,7 +213,7 @@ def test_without_an_sdk_the_executor_sees_the_plans_own_trace(
     assert {trace for trace, _ in parents(stub)} == {observation.trace_id} == {f"{own_trace_id('p1'):032x}"}
 
 
-def test_an_sdk_at_the_worker_alone_has_all_of_a_plans_steps_in_that_trace(
+def test_an_sdk_only_at_the_worker_has_all_of_a_plans_steps_in_that_trace(
     dispatcher: Dispatcher, steps: Steps, stub: StubExecutor, real_redis: redis.Redis, spans: Spans
 ) -> None:
     with pytest.MonkeyPatch.context() as without:
@@ -224,7 +224,7 @@ def test_an_sdk_at_the_worker_alone_has_all_of_a_plans_steps_in_that_trace(
 
 
 @pytest.mark.parametrize("broken", ["", "what?", "00-" + "0" * 32 + "-b7ad6b7169203331-01"])
-def test_a_traceparent_that_is_none_is_as_good_as_no_one(broken: str, spans: Spans) -> None:
+def test_an_invalid_traceparent_counts_as_absent(broken: str, spans: Spans) -> None:
     with step_span(plan_record("p1", traceparent=broken)):
         pass
     assert ids(spans.one("step"))[0] == f"{own_trace_id('p1'):032x}"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.loopback import Answer
+    from support.spans import Spans
 
     Transports = Callable[..., HttpTransport]
 
@@ -61,7 +62,7 @@ def reason(transport: HttpTransport) -> str:
     return caught.value.reason
 
 
-def test_refusal_dns_and_a_broken_connection_are_told_apart(
+def test_refusal_dns_and_a_broken_connection_are_distinguished(
     transport: Transports, free_tcp_port: int
 ) -> None:
     assert reason(transport(f"http://127.0.0.1:{free_tcp_port}")) == "refused"
@@ -86,7 +87,7 @@ def test_an_answer_that_stops_in_the_middle_is_a_broken_connection(transport: Tr
 
 
 @pytest.mark.parametrize("garbage", [b"garbage\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\x00" * 100])
-def test_what_is_no_http_is_a_broken_connection(transport: Transports, garbage: bytes) -> None:
+def test_what_is_not_http_is_a_broken_connection(transport: Transports, garbage: bytes) -> None:
     with RawServer(garbage) as server:
         assert reason(transport(server.url)) == "broken"
 
@@ -186,7 +187,7 @@ def test_connections_are_kept_alive(stub: StubExecutor, transport: Transports) -
 
 
 class TwoAtOnce(LoopbackServer):
-    """Answers a request once there is another one beside it."""
+    """Answers a request once there is another one at the same time."""
 
     def __init__(self) -> None:
         self._meeting = Barrier(2)
@@ -196,7 +197,7 @@ class TwoAtOnce(LoopbackServer):
         return 200, b"{}", "application/json"
 
 
-def test_calls_at_once_have_a_connection_each_whatever_threads_make_them(transport: Transports) -> None:
+def test_calls_at_once_have_a_connection_each_in_any_thread(transport: Transports) -> None:
     with TwoAtOnce() as server:
         shared = transport(server.url)
         for _ in range(3):
@@ -408,3 +409,18 @@ def test_how_long_the_executor_asks_to_be_left_alone_is_understood_or_passed_ove
         error = transport(server.url).call("GET", "/v1/any").error()
     assert isinstance(error, ExecutorServerError)
     assert error.retry_after_s == asked_s
+
+
+def test_a_query_is_sent_and_shown_nowhere(
+    transport: Transports, stub: StubExecutor, spans: Spans, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "workers")
+    stub.answers.append((200, {}))
+    answer = transport(stub.url).call("GET", "/v1/any?key=pa55")
+    assert stub.calls[-1] == ("GET", "/v1/any?key=pa55")
+    with pytest.raises(ExecutorConnectionError) as unreachable:
+        transport("http://127.0.0.1:1").call("GET", "/v1/any?key=pa55")
+    logged = [record.getMessage() for record in caplog.records if record.name.startswith("workers")]
+    shown = [repr(answer), str(unreachable.value), *logged, *(span.to_json() for span in spans.all())]
+    assert len(shown) > 3
+    assert all("/v1/any" in text and "pa55" not in text for text in shown)

@@ -173,7 +173,7 @@ def test_of_40_plans(outside: int, unheld: int, good: bool) -> None:  # noqa: FB
     assert summary(rows, [])[1:] == (outside, good)
 
 
-def test_a_witness_places_a_change_in_the_middle_between_two_looks() -> None:
+def test_a_witness_places_a_change_in_the_middle_between_two_checks() -> None:
     witness = EnvoyWitness("http://127.0.0.1:1")
     for ids, at in ((set[str](), 10.0), ({"f1"}, 11.0), ({"f1"}, 12.0), (set(), 13.0)):
         witness.note(ids, at - 1, at)

@@ -62,7 +62,7 @@ def test_a_row_takes_another_measurement_for_those_without_the_first(runs: Runs)
     assert row.cells(runs) == ["memory", "0.03", "13.00", "-"]
 
 
-def test_the_plots_are_drawn_of_whatever_there_is(runs: Runs, tmp_path: Path) -> None:
+def test_the_plots_are_drawn_of_what_there_is(runs: Runs, tmp_path: Path) -> None:
     draw(runs, tmp_path / "queues.png")
     curve = Curve("Growth", "plans", {"a": ("a", 1), "b": ("b", 0)}, ("a", "b"), [(1, {"a": 1.0, "b": 2.0})])
     draw_growth([curve], tmp_path / "growth.png")
@@ -70,7 +70,7 @@ def test_the_plots_are_drawn_of_whatever_there_is(runs: Runs, tmp_path: Path) ->
     assert curve.table().splitlines()[-1] == "| 1 | 1.0 | 2 |"
 
 
-def test_only_the_part_between_its_marks_is_written_anew(tmp_path: Path, runs: Runs) -> None:
+def test_only_the_part_between_its_marks_is_replaced(tmp_path: Path, runs: Runs) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- a: written by the benchmark -->\nold\n<!-- end of a -->\nafter\n", "utf-8")
     rewrite("a", markdown_table(["", *runs.names], [ROWS[0].cells(runs)]), page)

@@ -88,9 +88,9 @@ def test_the_numbers_of_requests_fit_together(act: Act, after_share: float) -> N
     [
         pytest.param(Act.WELL, 4.0, id="a fault ends after its duration"),
         pytest.param(Act.LATE, 6.0, id="one that begins late ends late"),
-        pytest.param(Act.EARLY_END, 2.0, id="one may end early"),
-        pytest.param(Act.TOO_LONG, 6.0, id="one may last too long"),
-        pytest.param(Act.ENDLESS, float("inf"), id="one may have no end"),
+        pytest.param(Act.EARLY_END, 2.0, id="a fault may end early"),
+        pytest.param(Act.TOO_LONG, 6.0, id="a fault may last too long"),
+        pytest.param(Act.ENDLESS, float("inf"), id="a fault may have no end"),
         pytest.param(Act.RESTARTED, 2.0, id="a restart ends it"),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_frozen_executor_is_silent_from_the_middle_to_the_end() -> None:
     assert one.silent_until(1_003.0) == one.ended == 1_006.0
 
 
-def test_a_pause_shows_in_the_number_of_faulted_requests_alone() -> None:
+def test_a_pause_shows_only_in_the_number_of_faulted_requests() -> None:
     well, paused = fault(Act.WELL).metrics(), fault(Act.PAUSED).metrics()
     assert (paused["requests"], paused["faulted"]) == (well["requests"], well["faulted"] * 0.6)
     assert paused["end_time"] == well["end_time"]

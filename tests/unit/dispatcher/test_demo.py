@@ -57,7 +57,7 @@ def test_what_the_plan_should_cause_fits(plan: FaultPlan, changes: dict[str, Any
         (abort_plan(start_delay_ms=100), {"status_code": 503, "error_rate": 1.0}, "mean latency"),
     ],
 )
-def test_anything_else_is_told(plan: FaultPlan, changes: dict[str, Any], told: str) -> None:
+def test_anything_else_is_reported(plan: FaultPlan, changes: dict[str, Any], told: str) -> None:
     misfit = fits(plan, observed(**changes), BASELINE_MS)
     assert misfit is not None
     assert told in misfit

@@ -311,7 +311,7 @@ def test_the_expiry_of_a_plan_that_waits_for_a_target_in_doubt_comes_first(
     assert (lease.first_step, lease.record.in_the_way) == (True, None)
 
 
-def test_the_time_that_a_plan_waits_for_a_doubt_begins_anew_with_the_next_doubt(
+def test_the_time_that_a_plan_waits_for_a_doubt_begins_again_with_the_next_doubt(
     ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
     for plan_id in ("p1", "p2", "p3"):
@@ -356,7 +356,9 @@ def test_a_step_that_was_lost_leaves_it_unknown_until_when_its_apply_may_arrive(
     assert (record.doubtful, record.not_after_ms) == (True, 0)
 
 
-def test_plans_beside_each_other_are_overlapped_and_so_is_the_holder(ledger: Ledger, leases: Leases) -> None:
+def test_plans_on_one_target_at_once_are_overlapped_and_so_is_the_holder(
+    ledger: Ledger, leases: Leases
+) -> None:
     submit(ledger, "holder")
     for plan_id in ("p1", "p2"):
         submit(ledger, plan_id, conflict_policy=ConflictPolicy.ALLOW)
@@ -370,7 +372,9 @@ def test_plans_beside_each_other_are_overlapped_and_so_is_the_holder(ledger: Led
     assert not read(ledger, "elsewhere").overlapped
 
 
-def test_a_plan_that_begins_while_another_is_beside_it_is_overlapped(ledger: Ledger, leases: Leases) -> None:
+def test_a_plan_that_begins_while_another_is_on_its_target_is_overlapped(
+    ledger: Ledger, leases: Leases
+) -> None:
     submit(ledger, "p1", conflict_policy=ConflictPolicy.ALLOW)
     submit(ledger, "p2")
     assert not begin(leases, "p1").record.overlapped
@@ -389,7 +393,7 @@ def test_plans_one_after_the_other_are_not_overlapped(ledger: Ledger, leases: Le
     assert not read(ledger, "p1").overlapped
 
 
-def test_plans_that_wait_are_beside_no_one(ledger: Ledger, leases: Leases) -> None:
+def test_plans_that_wait_overlap_no_other(ledger: Ledger, leases: Leases) -> None:
     submit(ledger, "p1")
     submit(ledger, "p2")
     begin(leases, "p1")
@@ -399,7 +403,7 @@ def test_plans_that_wait_are_beside_no_one(ledger: Ledger, leases: Leases) -> No
 
 
 @pytest.mark.parametrize("ends", ["cancelled", "expired"])
-def test_a_plan_that_begins_only_to_end_is_beside_no_one(
+def test_a_plan_that_begins_only_to_end_overlaps_no_other(
     ends: str, ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
     submit(ledger, "p1")
@@ -413,7 +417,7 @@ def test_a_plan_that_begins_only_to_end_is_beside_no_one(
     assert not read(ledger, "p1").overlapped
 
 
-def test_a_fault_in_doubt_overlaps_those_that_begin_beside_it(
+def test_a_fault_in_doubt_overlaps_those_that_begin_on_its_target(
     ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
     submit(ledger, "p1")
@@ -427,7 +431,7 @@ def test_a_fault_in_doubt_overlaps_those_that_begin_beside_it(
     assert not begin(leases, "p3").record.overlapped
 
 
-def test_a_plan_in_doubt_is_beside_those_that_do_not_wait_for_it_until_it_is_over(
+def test_a_plan_in_doubt_overlaps_those_that_do_not_wait_for_it_until_it_is_over(
     ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
     submit(ledger, "p1", conflict_policy=ConflictPolicy.ALLOW)

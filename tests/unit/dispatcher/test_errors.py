@@ -73,13 +73,13 @@ def test_every_error_says_what_it_is_and_whether_a_retry_is_safe() -> None:
         assert isinstance(type(error).retry_safe, bool)
 
 
-def test_every_error_says_what_to_do_in_words_of_its_own_but_for_wrong_input() -> None:
+def test_every_error_says_what_to_do_in_words_of_its_own_except_for_wrong_input() -> None:
     advice = Counter([StackError.advice, *(type(error).advice for error in EVERY_ERROR)])
     assert [told for told, count in advice.items() if count > 1] == [errors.InvalidPlanError.advice]
     assert all(told.endswith(".") for told in advice)
 
 
-def test_exit_codes_tell_errors_apart() -> None:
+def test_exit_codes_distinguish_errors() -> None:
     own = {type(error).__name__: type(error).exit_code for error in EVERY_ERROR}
     assert own.pop("InvalidPlanError") == own.pop("InvalidSettingsError") == 2
     assert len(set(own.values())) == len(own)
@@ -93,7 +93,7 @@ def test_timeouts_and_connections_are_builtin_errors_too() -> None:
     assert issubclass(errors.LedgerUnavailableError, ConnectionError)
 
 
-def test_an_error_that_was_refused_tells_status_and_words() -> None:
+def test_an_error_of_a_refusal_has_status_and_words() -> None:
     error = errors.ExecutorRejectedError("refused", 404, "no such service")
     assert (error.message, error.status, error.executor_message) == ("refused", 404, "no such service")
     assert errors.ExecutorConnectionError("no way", "dns").reason == "dns"
@@ -104,6 +104,6 @@ def test_the_reference_is_made_from_the_classes() -> None:
     assert reference.read_text("utf-8") == document(), "run `make docs`"
 
 
-def test_every_error_has_an_exit_code_of_its_own_but_for_wrong_input() -> None:
+def test_every_error_has_an_exit_code_of_its_own_except_for_wrong_input() -> None:
     codes = Counter([StackError.exit_code, *(type(error).exit_code for error in EVERY_ERROR)])
     assert {code for code, count in codes.items() if count > 1} == {2}

@@ -1,4 +1,4 @@
-"""What Prometheus is told, on a fake and on a real Redis."""
+"""What Prometheus scrapes, on a fake and on a real Redis."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_everything_is_there_from_the_first_scrape_on(value: Value) -> None:
     assert value("plans_ended_total", state="expired") == 0
 
 
-def test_calls_retries_and_breaker_are_told_by_executor(value: Value, redis_client: redis.Redis) -> None:
+def test_calls_retries_and_breaker_are_counted_by_executor(value: Value, redis_client: redis.Redis) -> None:
     redis_client.hset(METRICS, mapping={"apply:timeout": 3, "retries": 2, "retries_succeeded": 1})
     redis_client.hset(BREAKER, mapping={"state": "half_open", "opens": 4, "half_opens": 3, "closes": 2})
     assert value("executor_requests_total", executor="default", call="apply", outcome="timeout") == 3
@@ -112,7 +112,7 @@ def test_plans_and_steps_are_reported(
     assert value("halted") == 1
 
 
-def test_while_redis_is_away_that_is_all_there_is_to_tell(
+def test_while_redis_is_away_that_is_all_there_is_to_report(
     free_tcp_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     gone = connect(Settings(redis_url=SecretStr(f"redis://:pa55@127.0.0.1:{free_tcp_port}/0")))

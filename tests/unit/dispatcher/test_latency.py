@@ -50,14 +50,14 @@ def test_histograms_are_merged_by_adding_their_fields(parts: list[list[float]]) 
 
 
 @given(latencies=st.lists(SECONDS, min_size=1, max_size=100))
-def test_the_mean_is_exact_but_for_microseconds(latencies: list[float]) -> None:
+def test_the_mean_is_exact_to_the_microsecond(latencies: list[float]) -> None:
     assert Latencies.of(counted(latencies)).mean_ms == pytest.approx(
         1000 * statistics.fmean(latencies), abs=0.0006
     )
 
 
 @given(latencies=st.lists(SECONDS, max_size=100), bounds=st.lists(SECONDS, max_size=5))
-def test_how_many_do_not_exceed_a_bound_is_right_but_for_those_beside_it(
+def test_how_many_do_not_exceed_a_bound_is_right_except_close_to_it(
     latencies: list[float], bounds: list[float]
 ) -> None:
     for bound, found in zip(bounds, Latencies.of(counted(latencies)).at_most(bounds), strict=True):
@@ -72,7 +72,7 @@ def test_the_slow_ones_among_many_quick_ones_are_not_blurred() -> None:
 
 
 @pytest.mark.parametrize("took_s", [0.0, 1e-9, -0.001])
-def test_what_is_quicker_than_a_clock_tells_is_in_the_first_bucket(took_s: float) -> None:
+def test_what_is_quicker_than_a_clock_measures_is_in_the_first_bucket(took_s: float) -> None:
     assert fields_of(took_s)["latency:0"] == 1
 
 
@@ -81,7 +81,7 @@ def test_a_histogram_stays_small() -> None:
     assert int(hour.removeprefix("latency:")) < 1000
 
 
-def test_without_latencies_there_is_nothing_to_tell() -> None:
+def test_without_latencies_there_is_nothing_to_report() -> None:
     none = Latencies.of({"apply:connection": 3})
     assert (none.count, none.mean_ms, none.quantile_ms(0.99), none.at_most([1.0])) == (0, 0.0, 0.0, [0])
 

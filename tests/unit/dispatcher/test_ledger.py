@@ -62,7 +62,7 @@ def test_the_same_plan_submitted_again_is_the_same_plan(ledger: Ledger) -> None:
     assert not submit(ledger)
 
 
-def test_the_span_that_submits_a_plan_is_kept_and_is_no_part_of_it(
+def test_the_span_that_submits_a_plan_is_kept_and_does_not_belong_to_it(
     ledger: Ledger, redis_client: redis.Redis
 ) -> None:
     submit(ledger, traceparent="00-first")

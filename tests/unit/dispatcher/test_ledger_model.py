@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fakeredis
 import pytest
@@ -79,12 +79,12 @@ class Plan:
 
     @property
     def parked(self) -> bool:
-        """Whether it waits for its time alone."""
+        """Whether it waits only for its time."""
         return self.holder is None and self.awaits is None and not self.lost
 
     @property
     def goes_on(self) -> bool:
-        """Whether a worker has it in hand, and may carry it out."""
+        """Whether a worker has its lease, and may carry it out."""
         return self.holder is not None and not self.ended and self.in_the_way is None
 
 
@@ -103,23 +103,66 @@ class LedgerMachine(RuleBasedStateMachine):
         self.plans: dict[str, Plan] = {}
         self.lines: dict[str, list[str]] = {"/a": [], "/b": []}
         self.halted = False
+        self.orders: dict[str, Order] = {}
+        self.history: list[str] = []
+        """Plans that the index has, in the order of submission."""
+
+        self.members: dict[str, list[str]] = {"b1": [], "b2": []}
+        self.completions: dict[str, list[str]] = {"b1": [], "b2": []}
 
     def teardown(self) -> None:
         self.client.close()
 
-    @rule(target=ids, api=st.sampled_from(["/a", "/b"]))
-    def submit(self, api: str) -> str:
-        plan_id = f"p{len(self.plans)}"
+    @rule(target=ids, api=st.sampled_from(["/a", "/b"]), batch=st.sampled_from(["", "b1", "b2"]))
+    def submit(self, api: str, batch: str) -> str:
+        plan_id = f"p{len(self.orders)}"
         order = Order(plan=abort_plan(api=api), timeout_ms=TIMEOUT_MS)
-        [outcome] = self.ledger.submit([Submission(plan_id, order)])
+        [outcome] = self.ledger.submit([Submission(plan_id, order, batch=batch)])
         assert isinstance(outcome, DispatchHaltedError) is self.halted
         if self.halted:
             return "unknown"
         assert outcome is True
-        assert self.ledger.submit([Submission(plan_id, order)]) == [False]
+        assert self.ledger.submit([Submission(plan_id, order, batch=batch)]) == [False]
         self.plans[plan_id] = Plan(api)
+        self.orders[plan_id] = order
+        self.history.append(plan_id)
+        if batch:
+            self.members[batch].append(plan_id)
         self.lines[api].append(plan_id)
         return plan_id
+
+    @rule(plan_id=ids, batch=st.sampled_from(["b1", "b2"]))
+    def submit_again_in_a_batch(self, plan_id: str, batch: str) -> None:
+        plan = self.plans.get(plan_id)
+        if plan is None:
+            return
+        again = Submission(plan_id, self.orders[plan_id], batch=batch)
+        assert self.ledger.submit([again]) == [False]
+        if plan_id not in self.members[batch]:
+            self.members[batch].append(plan_id)
+            self.completions[batch] += [plan_id] if plan.ended else []
+
+    @rule(plan_id=ids)
+    def the_record_expires(self, plan_id: str) -> None:
+        plan = self.plans.get(plan_id)
+        if plan is None or not plan.ended or plan.in_doubt:
+            return
+        self._pass_time_of_endings(plan_id)
+        names = (f"{PREFIX}plan:{plan_id}", f"{PREFIX}ended:{plan_id}", f"result-{plan_id}")
+        self.client.delete(*names)
+        del self.plans[plan_id]
+        self.leases.fetch([], 0)
+        self.history.remove(plan_id)
+        for members in self.members.values():
+            if not self.plans.keys() & set(members):
+                members.clear()
+
+    @rule(plan_id=ids)
+    def a_record_is_kept_for_longer(self, plan_id: str) -> None:
+        plan = self.plans.get(plan_id)
+        if plan is not None and plan.ended:
+            self._pass_time_of_endings(plan_id)
+            self.leases.fetch([], 0)
 
     @rule(plan_id=ids, retries=st.integers(0, MOST_RETRIES))
     def a_message_arrives(self, plan_id: str, retries: int) -> None:
@@ -184,6 +227,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         assert finished(self.leases, plan.holder, result="r").due_ms == 0
         plan.holder, plan.ended = None, True
+        self._complete(plan_id)
         self._give_up_target(plan_id)
 
     @rule(plan_id=ids)
@@ -193,6 +237,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         assert finished(self.leases, plan.holder, result="r", doubt="who knows").due_ms == LOOK_AGAIN_MS
         plan.holder, plan.ended, plan.in_doubt, plan.holds = None, True, True, True
+        self._complete(plan_id)
         for waiting in self._line(plan.target):
             self._wake(self.plans[waiting])
 
@@ -308,12 +353,43 @@ class LedgerMachine(RuleBasedStateMachine):
             assert self.client.llen(f"{PREFIX}ended:{plan_id}") == int(plan.ended)
 
     @invariant()
+    def the_history_has_every_plan_whose_record_exists(self) -> None:
+        assert self.client.zrange(f"{PREFIX}history", 0, -1) == self.history
+        assert set(self.history) == set(self.plans)
+
+    @invariant()
+    def a_batch_has_its_plans_and_completes_with_each_once(self) -> None:
+        for batch, members in self.members.items():
+            assert self.client.lrange(f"{PREFIX}batch:{batch}", 0, -1) == members
+            entries: Any = self.client.xrange(f"{PREFIX}completions:{batch}")
+            assert [fields["id"] for _, fields in entries] == self.completions[batch]
+
+    @invariant()
+    def every_ended_plan_will_leave_the_history(self) -> None:
+        named = {ending.split()[1] for ending in self.client.lrange(f"{PREFIX}endings", 0, -1)}
+        assert named >= {plan_id for plan_id, plan in self.plans.items() if plan.ended}
+
+    @invariant()
     def a_line_is_in_the_order_of_submission_behind_its_holder(self) -> None:
         for target in self.lines:
             stored = self.client.zrange(f"{PREFIX}line:default:PaymentService:{target}", 0, -1)
             assert stored == self._line(target)
             plans = [self.plans[plan_id] for plan_id in self.lines[target]]
             assert sum(plan.holds and not plan.in_doubt for plan in plans) <= 1
+
+    def _complete(self, plan_id: str) -> None:
+        for batch, members in self.members.items():
+            self.completions[batch] += [plan_id] if plan_id in members else []
+
+    def _pass_time_of_endings(self, plan_id: str) -> None:
+        """The times at which the plan was to leave the history have come."""
+        endings_key = f"{PREFIX}endings"
+        endings: Any = self.client.lrange(endings_key, 0, -1)
+        for ending in endings:
+            _, named, *batches = ending.split()
+            if named == plan_id:
+                self.client.lrem(endings_key, 1, ending)
+                self.client.lpush(endings_key, " ".join(["0", named, *batches]))
 
     def _line(self, target: str) -> list[str]:
         """Redis sorts plans of the same rank by their ids: those that hold the target."""

@@ -70,7 +70,7 @@ def test_without_requests_both_rates_are_zero() -> None:
     assert ExecutorClientMetrics().get_retry_rate() == 0.0
 
 
-def test_of_an_executor_that_nobody_called_all_is_zero_and_the_breaker_closed() -> None:
+def test_of_an_executor_without_calls_all_is_zero_and_the_breaker_closed() -> None:
     counts = ExecutorCounts.of({}, {})
     assert ExecutorClientMetrics.of(counts) == ExecutorClientMetrics()
     assert counts.breaker_state == "closed"

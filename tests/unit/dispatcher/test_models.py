@@ -67,7 +67,7 @@ def test_the_specifications_example_is_a_plan() -> None:
         ("color", "red"),
     ],
 )
-def test_a_wrong_field_is_named_alone(field: str, value: object) -> None:
+def test_only_the_wrong_field_is_named(field: str, value: object) -> None:
     with pytest.raises(InvalidPlanError) as caught:
         abort_plan(**{field: value})
     assert [name for name, _ in caught.value.problems] == [field]
@@ -75,7 +75,7 @@ def test_a_wrong_field_is_named_alone(field: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [0.05, 30.1, float("nan"), float("inf"), None, "2"])
-def test_a_wrong_delay_is_named_alone(value: object) -> None:
+def test_only_the_wrong_delay_is_named(value: object) -> None:
     with pytest.raises(InvalidPlanError) as caught:
         delay_plan(delay_seconds=value)
     assert [name for name, _ in caught.value.problems] == ["delay_seconds"]

@@ -56,7 +56,7 @@ def test_a_record_is_one_flat_row_of_json_values() -> None:
     assert record.items() >= expected.items()
 
 
-def test_a_record_has_the_same_keys_whatever_was_seen() -> None:
+def test_a_record_always_has_the_same_keys() -> None:
     full = observed(baseline=Figures(requests=1), recovery=Figures(requests=1), requests=1)
     assert list(observed().to_record()) == list(full.to_record())
     fields = (set(RawObservation.model_fields) - {"baseline", "recovery"}) | {
@@ -65,7 +65,7 @@ def test_a_record_has_the_same_keys_whatever_was_seen() -> None:
     assert set(full.to_record()) == fields
 
 
-def test_lines_of_any_level_are_no_error_logs() -> None:
+def test_lines_of_any_level_are_not_error_logs() -> None:
     assert not any("error_logs" in key for key in observed(logs=["all is well"]).to_record())
 
 

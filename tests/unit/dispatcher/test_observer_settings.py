@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from dispatcher import InvalidSettingsError, load_settings
 from dispatcher.settings.observers import ApiSettings, ProbeSettings, PrometheusSettings, ServiceSettings
@@ -34,16 +33,15 @@ from dispatcher.settings.observers import ApiSettings, ProbeSettings, Prometheus
 def test_what_does_not_fit_into_a_request_is_refused_and_not_repeated(
     fields: dict[str, Any], problem: str
 ) -> None:
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(InvalidSettingsError) as caught:
         ProbeSettings.model_validate({"kind": "probe"} | fields)
-    messages = [each["msg"] for each in caught.value.errors(include_input=False)]
-    assert problem in str(messages)
-    assert "pa55" not in str(messages)
+    assert problem in str(caught.value)
+    assert "pa55" not in str(caught.value)
 
 
 @pytest.mark.parametrize("path", ["users/42", "/users/4 2", "/users#42", "/users/42\n"])
 def test_an_example_path_is_a_path(path: str) -> None:
-    with pytest.raises(ValidationError, match="must be a path such as"):
+    with pytest.raises(InvalidSettingsError, match="must be a path such as"):
         ApiSettings(path=path)
 
 

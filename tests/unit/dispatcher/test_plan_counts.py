@@ -1,4 +1,4 @@
-"""What the ledger counts, and how plans stand, on a fake and on real servers."""
+"""What the ledger counts, and the states of plans, on a fake and on real servers."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_the_oldest_due_plan_is_found_though_its_message_is_still_awaited(
     assert plan_counts(ledger).oldest_due_s == stopwatch.grown_from(90.0)
 
 
-def test_a_plan_that_a_worker_has_in_hand_is_not_overdue(
+def test_a_plan_that_a_worker_is_carrying_out_is_not_overdue(
     ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
     submit(ledger, "p1")
@@ -181,7 +181,9 @@ def test_a_plan_that_a_worker_has_in_hand_is_not_overdue(
     assert plan_counts(ledger).oldest_due_s == 0.0
 
 
-def test_a_due_entry_without_a_plan_is_no_plan(ledger: Ledger, redis_client: redis.Redis) -> None:
+def test_a_due_entry_without_a_plan_does_not_count_as_a_plan(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
     redis_client.zadd(DUE, {"ghost": 0})
     assert (plan_counts(ledger).in_flight, plan_counts(ledger).oldest_due_s) == (0, 0.0)
 

@@ -7,10 +7,12 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.plans import abort_plan
 
 from dispatcher import InvalidPlanError
-from dispatcher.cli.plan_files import read_plans
+from dispatcher.cli.plan_files import read_entries, read_plans
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,14 +28,21 @@ ONE = {
 TWO = ONE | {"percentage": 7}
 PLANS = [abort_plan(), abort_plan(percentage=7)]
 YAML = "\n".join(f"{'- ' if name == 'service' else '  '}{name}: {value}" for name, value in ONE.items())
+FLOW = f"{{{', '.join(f'{name}: {value}' for name, value in ONE.items())}}}"
 
 TEXTS = {
     "list.json": json.dumps([ONE, TWO], indent=1),
     "lines.jsonl": f"{json.dumps(ONE)}\n\n{json.dumps(TWO)}\n",
     "lines.ndjson": f"{json.dumps(ONE)}\n{json.dumps(TWO)}",
     "list.yaml": f"{YAML}\n{YAML.replace('100', '7')}",
+    "flow.yaml": f"- {FLOW}\n- {FLOW.replace('100', '7')}",
     "documents.yml": f"---\n{json.dumps(ONE)}\n---\n{json.dumps(TWO)}\n",
 }
+
+
+def typed(text: str) -> io.TextIOWrapper:
+    """Standard input that holds the text."""
+    return io.TextIOWrapper(io.BytesIO(text.encode()))
 
 
 def problems(names: list[str]) -> list[tuple[str, str]]:
@@ -49,15 +58,42 @@ def test_every_format_holds_many_plans(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_standard_input_is_told_apart_by_how_it_begins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(TEXTS[name]))
+def test_the_format_of_standard_input_is_known_by_how_it_begins(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", typed(TEXTS[name]))
     assert read_plans(["-"]) == PLANS
 
 
-@pytest.mark.parametrize("text", [json.dumps(ONE), json.dumps(ONE, indent=2), YAML[2:].replace("\n  ", "\n")])
+@pytest.mark.parametrize(
+    "text", [json.dumps(ONE), json.dumps(ONE, indent=2), YAML[2:].replace("\n  ", "\n"), FLOW]
+)
 def test_one_plan_needs_no_list(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    monkeypatch.setattr("sys.stdin", typed(text))
     assert read_plans(["-"]) == PLANS[:1]
+
+
+@pytest.mark.parametrize(
+    "text", [f"[{FLOW}, {FLOW.replace('100', '7')}]", f"{FLOW}\n{FLOW.replace('100', '7')}\n"]
+)
+def test_plans_in_the_flow_style_of_yaml_are_not_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", typed(text))
+    assert read_plans(["-"]) == PLANS
+
+
+def test_the_line_of_each_plan_is_known_in_every_format(tmp_path: Path) -> None:
+    lines = {}
+    for name, text in TEXTS.items():
+        (tmp_path / name).write_text("\ufeff" + text, "utf-8")
+        lines[name] = [entry.line for entry in read_entries([str(tmp_path / name)])]
+    assert lines == {
+        "list.json": [2, 10],
+        "lines.jsonl": [1, 3],
+        "lines.ndjson": [1, 2],
+        "list.yaml": [1, 7],
+        "flow.yaml": [1, 2],
+        "documents.yml": [2, 4],
+    }
 
 
 def test_files_come_one_after_the_other(tmp_path: Path) -> None:
@@ -71,9 +107,9 @@ def test_every_wrong_field_of_every_plan_is_named_with_its_place(tmp_path: Path)
     (tmp_path / "b.json").write_text(json.dumps([ONE, ONE | {"service": "", "color": "red"}]))
     named = [field for field, _ in problems([str(tmp_path / "a.json"), str(tmp_path / "b.json")])]
     assert named == [
-        f"{tmp_path}/a.json, plan 1: percentage",
-        f"{tmp_path}/b.json, plan 2: service",
-        f"{tmp_path}/b.json, plan 2: color",
+        f"{tmp_path}/a.json, plan 1, line 1: percentage",
+        f"{tmp_path}/b.json, plan 2, line 1: service",
+        f"{tmp_path}/b.json, plan 2, line 1: color",
     ]
 
 
@@ -85,22 +121,27 @@ def test_every_wrong_field_of_every_plan_is_named_with_its_place(tmp_path: Path)
         ("a.json", "[" * 100_000, "cannot be read"),
         ("a.jsonl", '{}\n{"a"}', "line 2"),
         ("a.yaml", "service: a\nservice: b", "'service' is given twice"),
-        ("a.yaml", "percentage: 0144", "'0144' is no plain decimal number, line 1"),
-        ("a.yaml", "a: 1\nabort_http_status: 0767", "'0767' is no plain decimal number, line 2"),
-        ("a.yaml", "duration_seconds: 1:00", "'1:00' is no plain decimal number"),
-        ("a.yaml", "duration_seconds: -1:00.5", "'-1:00.5' is no plain decimal number"),
-        ("a.yaml", "percentage: 0x64", "'0x64' is no plain decimal number"),
-        ("a.yaml", "percentage: 0b11", "'0b11' is no plain decimal number"),
-        ("a.yaml", "duration_seconds: 1_0", "'1_0' is no plain decimal number"),
-        ("a.yaml", "delay_seconds: .inf", "'.inf' is no plain decimal number"),
-        ("a.yaml", "delay_seconds: 00.5", "'00.5' is no plain decimal number"),
-        ("a.yaml", "percentage: !!int '0144'", "'0144' is no plain decimal number"),
+        ("a.yaml", "percentage: 0144", "'0144' is not a plain decimal number, line 1"),
+        ("a.yaml", "a: 1\nabort_http_status: 0767", "'0767' is not a plain decimal number, line 2"),
+        ("a.yaml", "duration_seconds: 1:00", "'1:00' is not a plain decimal number"),
+        ("a.yaml", "duration_seconds: -1:00.5", "'-1:00.5' is not a plain decimal number"),
+        ("a.yaml", "percentage: 0x64", "'0x64' is not a plain decimal number"),
+        ("a.yaml", "percentage: 0b11", "'0b11' is not a plain decimal number"),
+        ("a.yaml", "duration_seconds: 1_0", "'1_0' is not a plain decimal number"),
+        ("a.yaml", "delay_seconds: .inf", "'.inf' is not a plain decimal number"),
+        ("a.yaml", "delay_seconds: 00.5", "'00.5' is not a plain decimal number"),
+        ("a.yaml", "percentage: !!int '0144'", "'0144' is not a plain decimal number"),
         ("a.yaml", f"percentage: {'9' * 5_000}", "cannot be read"),
         ("a.yaml", "a: [", "cannot be read"),
         ("a.yaml", "!!python/object/apply:os.getcwd []", "cannot be read"),
         ("a.yaml", "", "holds no plan"),
         ("a.yaml", "just words", "must be a mapping"),
         ("a.json", "7", "must be a mapping"),
+        ("a.yaml", "{a: 1}\n{a: ]", "line 2"),
+        ("a.yaml", "? [a]\n: 1", "a key must be a text, line 1"),
+        ("a.yaml", "a: \x00", "cannot be read"),
+        ("plans", "{service: a}\n{service: [}", "line 2: "),
+        ("plans.csv", "service,api\nA,/a", "must be a mapping"),
     ],
 )
 def test_a_bad_file_is_named_with_what_is_wrong(name: str, text: str, told: str, tmp_path: Path) -> None:
@@ -127,6 +168,57 @@ def test_a_file_that_is_not_there_is_named() -> None:
     assert problems(["nowhere.yaml"]) == [("nowhere.yaml", "cannot be read: No such file or directory")]
 
 
-def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
     assert problems([str(tmp_path / "a.yaml")])[0][1] == "cannot be read: it is not UTF-8 text"
+
+
+PIECES = st.sampled_from(
+    [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        '"',
+        "'",
+        "- ",
+        "\n",
+        "service",
+        "A",
+        "7",
+        "&a",
+        "*a",
+        "!!",
+        "#",
+        " ",
+        "\t",
+        "null",
+        "1e999",
+        "|",
+        "?",
+    ]
+)
+
+
+@given(
+    raw=st.binary(max_size=60) | st.lists(PIECES, max_size=30).map(lambda pieces: "".join(pieces).encode())
+)
+@pytest.mark.parametrize("suffix", [".yaml", ".json", ".jsonl", ""])
+def test_each_entry_of_any_file_is_a_plan_or_a_sentence(
+    suffix: str, raw: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.getbasetemp() / f"odd{suffix}"
+    file.write_bytes(raw)
+    entries = list(read_entries([str(file)]))
+    assert entries
+    for entry in entries:
+        assert (entry.plan is None) == bool(entry.problems)
+        assert all("\n" not in problem and problem for _, problem in entry.problems)
+
+
+def test_a_large_file_takes_time_in_proportion(tmp_path: Path) -> None:
+    (tmp_path / "keys.yaml").write_text("\n".join(f"key{number}: 1" for number in range(5_000)))
+    [entry] = read_entries([str(tmp_path / "keys.yaml")])
+    assert len(entry.problems) > 5_000

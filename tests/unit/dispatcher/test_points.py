@@ -84,7 +84,7 @@ def test_a_point_without_a_type_has_the_one_that_it_sets_something_of(alone: str
     plan = plan_of({"fault_type": None, other: absent})
     assert plan.fault_type == {"delay_seconds": "delay", "abort_http_status": "abort"}[alone]
     assert notes_of({"fault_type": None, other: absent}) == [
-        f"fault_type is {plan.fault_type}, because the point sets {alone} alone"
+        f"fault_type is {plan.fault_type}, because the point sets only {alone}"
     ]
 
 
@@ -157,7 +157,7 @@ def test_a_point_that_makes_no_plan_is_refused_and_the_field_is_named(
     assert set(problems_of(changes, **options)) == {field}
 
 
-def test_what_is_no_point_is_refused() -> None:
+def test_what_is_not_a_point_is_refused() -> None:
     with pytest.raises(InvalidPlanError, match="must be a mapping"):
         FaultPlan.from_point([])  # type: ignore[arg-type] # the call is the mistake
 

@@ -54,7 +54,7 @@ def raised(stored: str) -> ExecutorClientError:
         ("no.such.module", "Error", ["x"]),
     ],
 )
-def test_an_error_of_another_program_is_told_and_not_raised(
+def test_an_error_of_another_program_is_reported_and_not_raised(
     module: str | None, kind: str, arguments: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

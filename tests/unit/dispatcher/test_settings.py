@@ -145,7 +145,7 @@ def test_variables_of_kubernetes_change_nothing_and_are_not_mentioned(
         ("DISPATCHER_EXECUTORS__DEFAULT__COLOR", None),
     ],
 )
-def test_a_variable_that_is_no_setting_changes_nothing_but_is_named(
+def test_a_variable_that_is_not_a_setting_has_no_effect_and_is_named(
     variable: str, meant: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     defaults = load_settings()
@@ -153,7 +153,7 @@ def test_a_variable_that_is_no_setting_changes_nothing_but_is_named(
     assert load_settings() == defaults
     load_settings()
     hint = "" if meant is None else f"; did you mean {meant}?"
-    assert caplog.messages == [f"{variable} is no setting, and changes nothing{hint}"]  # once
+    assert caplog.messages == [f"{variable} is not a setting, and has no effect{hint}"]  # once
 
 
 def test_what_a_driver_wants_to_know_may_have_any_name(
@@ -223,10 +223,10 @@ def test_what_is_wrong_is_named(
     assert "pa55" not in repr(caught.value)
 
 
-def test_a_file_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.toml").write_text("queue = ")
     monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
-    with pytest.raises(InvalidSettingsError, match=r"mine\.toml is no TOML"):
+    with pytest.raises(InvalidSettingsError, match=r"mine\.toml is not valid TOML"):
         load_settings()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.plans import abort_plan
@@ -27,3 +28,65 @@ def test_a_time_that_no_clock_can_hold_is_refused(
     with pytest.raises(InvalidPlanError) as caught:
         dispatcher.submit(abort_plan(), **{option: seconds})  # type: ignore[arg-type]
     assert caught.value.problems == [(option, "must be a number of seconds above 0, and at most 31536000")]
+
+
+@pytest.mark.parametrize(
+    ("tags", "problem"),
+    [
+        ("monday", "must be a list or another iterable, not str"),
+        (7, "must be a list or another iterable, not int"),
+        (["a b"], "number 1 is not"),
+        (["fine", ""], "number 2 is not"),
+        (["x" * 65], "number 1 is not"),
+        ([7], "number 1 is not"),
+        ([f"t{number}" for number in range(17)], "must be at most 16"),
+        (itertools.repeat("endless"), "must be at most 16"),
+    ],
+    ids=["a text", "a number", "a space", "an empty one", "a long one", "no text", "too many", "endless"],
+)
+def test_wrong_tags_are_refused(dispatcher: Dispatcher, tags: Any, problem: str) -> None:
+    with pytest.raises(InvalidPlanError, match=problem) as caught:
+        dispatcher.submit(abort_plan(), tags=tags)
+    assert {name for name, _ in caught.value.problems} == {"tags"}
+    with pytest.raises(InvalidPlanError, match=problem):
+        dispatcher.submit_many([], tags=tags)
+
+
+@pytest.mark.parametrize(
+    ("plans", "plan_ids", "problem"),
+    [
+        (3, ["a", "b"], "there are 2 ids, and more plans"),
+        (3, ["a", "b", "c", "d"], "there are 3 plans, and more ids"),
+        (3, map(str, itertools.count()), "there are 3 plans, and more ids"),
+        (3, ["a", "b c", "d"], "plan_ids, number 2 must be letters"),
+        (3, ["a", None, "d"], "plan_ids, number 2 must be letters"),
+        (3, ["a", "b", "a"], "must differ: a is there twice"),
+        (3, "abc", "must be a list or another iterable, not str"),
+        (None, ["a"], "there are 1 ids, and more plans"),
+    ],
+    ids=["too few", "too many", "endless", "a space", "no text", "one twice", "a text", "endless plans"],
+)
+@pytest.mark.parametrize("kind", [list, iter], ids=["a list", "an iterator"])
+def test_wrong_ids_are_refused_before_anything_is_sent(
+    dispatcher: Dispatcher, plans: int | None, plan_ids: Any, problem: str, kind: Any
+) -> None:
+    if plans is None:
+        given: Any = itertools.repeat(abort_plan())
+    else:
+        given = kind([abort_plan()] * plans)
+    with pytest.raises(InvalidPlanError, match=problem):
+        dispatcher.submit_many(given, plan_ids=plan_ids)
+
+
+def test_an_item_that_is_not_a_plan_is_refused_by_its_place(dispatcher: Dispatcher) -> None:
+    wrong: Any = [abort_plan()] * 700 + ["no plan"]
+    with pytest.raises(InvalidPlanError, match=r"plan 701 must be a FaultPlan, not str"):
+        dispatcher.submit_many(wrong)
+    with pytest.raises(InvalidPlanError, match=r"plan 701 must be a FaultPlan, not str"):
+        dispatcher.submit_many(iter(wrong), plan_ids=map(str, range(701)))
+    with pytest.raises(InvalidPlanError, match=r"plan must be a FaultPlan, not dict"):
+        dispatcher.submit({"service": "x"})  # type: ignore[arg-type]
+    with pytest.raises(InvalidPlanError, match=r"plans must be a list or another iterable, not NoneType"):
+        dispatcher.submit_many(None)  # type: ignore[arg-type]
+    with pytest.raises(InvalidPlanError, match=r"plan 1 must be a FaultPlan, not tuple"):
+        dispatcher.submit_many(abort_plan())  # type: ignore[arg-type]

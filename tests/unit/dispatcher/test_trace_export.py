@@ -36,7 +36,7 @@ def is_exporting() -> bool:
     ],
     ids=["no collector", "an empty one", "disabled", "no traces"],
 )
-def test_nothing_happens_where_nobody_asks_for_it(
+def test_nothing_happens_without_a_request(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, value in environment.items():
@@ -60,9 +60,9 @@ def test_nothing_happens_where_nobody_asks_for_it(
             "max_queue_size must be a positive integer.",
         ),
     ],
-    ids=["no URL", "a broken one", "another protocol", "a number that is none"],
+    ids=["no URL", "a broken one", "another protocol", "an invalid number"],
 )
-def test_a_wrong_variable_is_one_line_and_keeps_nobody_from_work(
+def test_a_wrong_variable_is_one_line_and_stops_nothing(
     environment: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, value in environment.items():
@@ -72,7 +72,7 @@ def test_a_wrong_variable_is_one_line_and_keeps_nobody_from_work(
     assert caplog.messages == [f"traces are not exported: {told}"]
 
 
-def test_a_collector_is_called_by_its_address_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collector_is_named_only_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENDPOINT, "https://user:planted@collector:4318/planted?key=planted")
     assert _collector() == "https://collector:4318"
 
@@ -116,7 +116,7 @@ def test_a_process_is_called_as_the_environment_says(
 
 
 class FakeExporter(SpanExporter):
-    """Answers as it is told to."""
+    """Gives the answers that a test wants."""
 
     def __init__(self) -> None:
         self.result = SpanExportResult.SUCCESS
@@ -125,7 +125,9 @@ class FakeExporter(SpanExporter):
         return self.result
 
 
-def test_a_collector_that_is_away_is_told_once_and_that_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_collector_that_is_away_is_reported_once_and_so_is_its_return(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     fake = FakeExporter()
     telling = TellingExporter(fake, "http://collector:4318")
     for result in [SpanExportResult.FAILURE] * 3 + [SpanExportResult.SUCCESS] * 2:

@@ -95,7 +95,7 @@ def test_half_a_line_is_read_when_its_rest_is_there(envoy: FakeEnvoy) -> None:
         pytest.param(b'{"mark": "/ready?mark=x"}\n', id="a mark without a number"),
     ],
 )
-def test_what_is_no_line_of_the_log_is_passed_over(envoy: FakeEnvoy, line: bytes) -> None:
+def test_what_is_not_a_line_of_the_log_is_skipped(envoy: FakeEnvoy, line: bytes) -> None:
     envoy.write(line)
     envoy.arrive("1")
     assert streams(AccessLog(envoy.path)) == ["1"]

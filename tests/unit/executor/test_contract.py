@@ -70,6 +70,6 @@ def test_a_moment_is_a_date_and_time_with_an_offset(text: str) -> None:
         "2030-01-31T12:00:00.000Z and more",
     ],
 )
-def test_anything_else_is_no_moment(text: str) -> None:
+def test_anything_else_is_not_a_moment(text: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Moment).validate_python(text)

@@ -1,4 +1,4 @@
-"""Which faults may be beside each other, and how long they are remembered."""
+"""Which faults may exist at the same time, and how long they are remembered."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_ended_faults_are_forgotten_after_an_hour() -> None:
     assert faults.repeated("k1", request()) is None
 
 
-def test_a_registry_takes_so_many_active_faults_and_no_more() -> None:
+def test_a_registry_limits_its_active_faults() -> None:
     faults = FaultRegistry(max_active=2)
     first = faults.add(request("/a"), None, NOW)
     faults.add(request("/b"), None, NOW)
@@ -254,7 +254,7 @@ def test_a_fault_that_has_ended_does_not_lapse() -> None:
     assert (fault.end_time, fault.error, fault.doubt) == (NOW + seconds(2), "", "")
 
 
-def test_a_registry_takes_up_what_was_kept() -> None:
+def test_a_registry_restores_what_was_kept() -> None:
     faults, on = FaultRegistry(), begun()
     faults.restore(on)
     faults.restore(over := ended(begun(), NOW + seconds(2)))

@@ -174,7 +174,7 @@ GRPC = ENDED | {"content_type": "application/grpc+proto"}
     [
         pytest.param(GRPC | {"grpc": "0"}, 0, False, id="a call that succeeded"),
         pytest.param(GRPC | {"grpc": "14"}, 14, True, id="a call that failed with HTTP status 200"),
-        pytest.param(ENDED | {"grpc": "2"}, None, False, id="a request that is no gRPC call"),
+        pytest.param(ENDED | {"grpc": "2"}, None, False, id="a request that is not a gRPC call"),
         pytest.param(GRPC | {"grpc": None}, 0, False, id="a call without a gRPC status"),
     ],
 )

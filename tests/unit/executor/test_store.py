@@ -87,7 +87,7 @@ def test_two_stores_see_what_the_other_has_saved(tmp_path: Path) -> None:
     assert len(read(tmp_path / "faults")) == 1
 
 
-def test_a_file_that_is_no_store_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_store_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "faults").write_text("no database, although it has some length" * 100, "utf-8")
     with pytest.raises(ValueError, match="faults: file is not a database"):
         Store(tmp_path / "faults")

@@ -1,4 +1,4 @@
-"""What is announced of plans, to those who watch events."""
+"""What is announced of plans, to watchers of events."""
 
 from __future__ import annotations
 

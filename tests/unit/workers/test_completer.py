@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.plans import abort_plan
 
-from dispatcher import LedgerUnavailableError, Settings
+from dispatcher import ExecutorServerError, LedgerUnavailableError, Settings
 from dispatcher.ledger.leases import Lease, Leases, Named, Settlement
 from dispatcher.ledger.ledger import Ledger, Submission
 from dispatcher.ledger.record import Order
 from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.results import ResultCodec
 from workers.breaker.rules import UNCOUNTED, Admission, Outcome, Report
+from workers.engine import completer
 from workers.engine.completer import Completer
-from workers.engine.decisions import Snooze
+from workers.engine.decisions import Retry, Snooze
 from workers.engine.execution import Execution
-from workers.engine.lease_keeper import LeaseKeeper
+from workers.engine.lease_keeper import MANY_HELD, LeaseKeeper
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,6 +101,18 @@ def test_a_decision_that_redis_did_not_take_is_offered_again_and_counted_once(
     parts.completer.turn()
     assert answer.result(0).due_ms == 1000
     assert parts.breaker.recorded == 1
+
+
+def test_a_busy_workers_groups_wait_for_more_but_for_none_that_a_thread_waits_for(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(MANY_HELD):
+        parts.keeper.hold(replace(parts.lease, record=parts.lease.record._replace(id=f"other {number}")))
+    monkeypatch.setattr(completer, "BUSY_COMMIT_S", 3600.0)
+    retry = Retry(parts.lease.record, 1.0, ExecutorServerError("down", 503, ""))
+    answer = parts.completer.settle(parts.lease, Execution(retry))
+    parts.completer.turn()
+    assert answer.result(0).due_ms == 1000
 
 
 def test_decisions_that_redis_never_took_are_answered_when_the_worker_ends(

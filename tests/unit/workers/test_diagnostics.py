@@ -35,6 +35,10 @@ def test_a_redis_as_it_should_be_is_ok() -> None:
         ({"maxmemory_policy": "allkeys-lru"}, "redis eviction", Level.ERROR),
         ({"maxmemory": 12_000_000}, "redis memory", Level.WARNING),
         ({"maxmemory": 20_000_000}, "redis memory", Level.OK),
+        ({"aof_last_write_status": "err"}, "redis persistence", Level.ERROR),
+        ({"aof_enabled": 0, "rdb_last_bgsave_status": "err"}, "redis persistence", Level.ERROR),
+        ({"evicted_keys": 3}, "redis evictions", Level.ERROR),
+        ({"connected_clients": 90, "maxclients": 100}, "redis clients", Level.WARNING),
     ],
 )
 def test_what_is_wrong_with_a_redis_is_found(changes: dict[str, Any], what: str, level: Level) -> None:
@@ -51,7 +55,7 @@ def test_a_clock_that_is_off_is_found(ahead_s: float, level: Level) -> None:
     assert clock(ahead_s).level is level
 
 
-def test_the_direction_in_which_a_clock_is_off_is_told() -> None:
+def test_the_direction_in_which_a_clock_is_off_is_reported() -> None:
     assert "ahead of" in clock(5).message
     assert "behind" in clock(-5).message
 
@@ -89,7 +93,7 @@ def test_an_executor_of_another_contract_is_named_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(("late_s", "level"), [(None, Level.OK), (2.0, Level.OK), (60.0, Level.ERROR)])
-def test_plans_that_nobody_takes_up_are_found(late_s: float | None, level: Level) -> None:
+def test_plans_that_no_worker_starts_are_found(late_s: float | None, level: Level) -> None:
     assert overdue(late_s, 7).level is level
 
 

@@ -164,7 +164,7 @@ def test_an_observation_that_went_as_planned_has_an_interval_and_no_doubts() -> 
             [],
             {"plan": abort_plan(percentage=0, duration_seconds=DURATION_SECONDS)},
             {"faulted": 0},
-            id="nothing was to be hit",
+            id="the fault should hit nothing",
         ),
         pytest.param([Doubt.TRUNCATED], {}, {"truncated": ["logs"]}, id="logs were truncated"),
         pytest.param(
@@ -241,7 +241,7 @@ def test_a_fault_that_ended_before_it_was_in_force_was_not_observed(
         (0, None, 0, None),
     ],
 )
-def test_fewer_requests_than_the_least_are_no_observation(
+def test_fewer_requests_than_the_least_are_not_an_observation(
     requests: int, of_plan: int | None, setting: int, message: str | None
 ) -> None:
     seen = observed(requests=requests, error_count=None, success_count=None)
@@ -260,7 +260,7 @@ def test_an_unknown_count_is_kept_with_its_doubt() -> None:
     assert judged.doubts == (Doubt.COUNT_UNKNOWN,)
 
 
-def test_figures_of_no_request_are_none_whatever_the_executor_says() -> None:
+def test_figures_of_no_request_are_none_even_if_the_executor_sends_some() -> None:
     seen = observed(requests=0, error_count=0, success_count=0, error_rate=0.0, latency_ms=0.0)
     judged = judge(record(), seen, ExecutorClientConfig(min_requests=0))
     assert (judged.error_rate, judged.latency_ms, judged.status_code) == (None, None, None)

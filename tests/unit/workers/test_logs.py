@@ -125,13 +125,13 @@ def test_a_traceback_stays_within_its_line(logger: Loggers) -> None:
 
 
 @pytest.mark.parametrize("lines", LogFormat)
-def test_what_libraries_attach_to_their_lines_is_not_told(logger: Loggers, lines: LogFormat) -> None:
+def test_what_libraries_attach_to_their_lines_is_left_out(logger: Loggers, lines: LogFormat) -> None:
     shaped, written = logger(lines)
     shaped.info("theirs", extra={"data": {"args": "planted-t0ken"}})
     assert "planted" not in written.getvalue()
 
 
-def test_a_message_that_is_no_text_is_told_as_text(logger: Loggers) -> None:
+def test_a_message_that_is_not_text_is_logged_as_text(logger: Loggers) -> None:
     programs, written = logger(LogFormat.JSON)
     programs.info({"level": "none of ours"})
     [found] = objects(written)

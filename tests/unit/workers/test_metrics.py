@@ -51,8 +51,11 @@ NO_ANSWER: dict[type[Exception], str] = {
 NOT_SENT = [CircuitOpenError, InvalidPlanError, LedgerRefusedError, LedgerUnavailableError]
 OF_NO_DRIVER = {
     "DispatchHaltedError",
+    "DispatcherClosedError",
+    "ExtraMissingError",
     "FaultInDoubtError",
     "InvalidSettingsError",
+    "PartlySubmittedError",
     "PlanCancelledError",
     "PlanConflictError",
     "PlanExpiredError",
@@ -85,7 +88,7 @@ def test_what_came_to_no_answer_has_none(error: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize("error", NOT_SENT)
-def test_what_was_not_sent_is_no_request(error: type[Exception]) -> None:
+def test_what_was_not_sent_is_not_a_request(error: type[Exception]) -> None:
     assert measured(CallKind.APPLY, error(), 0.5, retry=True) == {}
 
 
@@ -101,16 +104,16 @@ def test_a_step_repeats_the_call_that_failed_in_the_one_before() -> None:
     queued = PlanRecord("p1", abort_plan(), "default", timeout_ms=1, submitted_ms=0, due_ms=0)
     running, trouble = queued.applied("f1", 0), ExecutorServerError("down", 503)
     assert [repeated(each) for each in (queued, running, running.completed())] == [None] * 3
-    assert repeated(queued.failed_once_more(trouble)) is CallKind.APPLY
-    assert repeated(running.failed_once_more(trouble)) is CallKind.STATUS
-    completed = running.completed().failed_once_more(trouble)
+    assert repeated(queued.failed_once_more(trouble, 0)) is CallKind.APPLY
+    assert repeated(running.failed_once_more(trouble, 0)) is CallKind.STATUS
+    completed = running.completed().failed_once_more(trouble, 0)
     assert completed.state is PlanState.COMPLETED
     assert repeated(completed) is CallKind.METRICS
 
 
 def test_a_first_stop_repeats_nothing_and_a_second_one_does() -> None:
     record = PlanRecord("p1", abort_plan(), "default", timeout_ms=1, submitted_ms=0, due_ms=0)
-    failing = record.applied("f1", 0).failed_once_more(ExecutorServerError("down", 503))
+    failing = record.applied("f1", 0).failed_once_more(ExecutorServerError("down", 503), 0)
     ending = failing.ending(ExecutorRejectedError("no", 400), 0)
     assert repeated(ending) is None
-    assert repeated(ending.failed_once_more(ExecutorTimeoutError("slow"))) is CallKind.STOP
+    assert repeated(ending.failed_once_more(ExecutorTimeoutError("slow"), 0)) is CallKind.STOP

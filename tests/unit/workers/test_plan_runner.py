@@ -60,7 +60,7 @@ def at(ms: int) -> datetime:
 
 
 def same(error: ExecutorClientError, cause: ExecutorClientError) -> bool:
-    """Whether a plan ended with just that, and tells which plan it is."""
+    """Whether a plan ended with just that, and names the plan."""
     told = f"plan p1: {cause.message}"
     return (type(error), error.args[1:]) == (type(cause), cause.args[1:]) and error.message.startswith(told)
 
@@ -85,7 +85,7 @@ def test_an_apply_that_came_too_late_is_sent_again(driver: FakeDriver) -> None:
     assert not decision.record.doubtful
 
 
-def test_a_long_fault_is_looked_at_now_and_then(driver: FakeDriver) -> None:
+def test_a_long_fault_is_checked_from_time_to_time(driver: FakeDriver) -> None:
     decision = advance(driver, LONG, NOW + 3_000, check_interval_sec=3)
     assert decision == Snooze(LONG._replace(looked_ms=NOW + 3_000), 3_000)
     decision = advance(driver, decision.record, NOW + 58_000, check_interval_sec=3)
@@ -104,7 +104,9 @@ def test_a_fault_is_not_looked_at_before_its_time(driver: FakeDriver) -> None:
 
 
 @pytest.mark.parametrize("trouble", TRANSIENT, ids=repr)
-def test_a_look_midway_that_fails_is_no_attempt(driver: FakeDriver, trouble: ExecutorTimeoutError) -> None:
+def test_a_check_midway_that_fails_is_not_an_attempt(
+    driver: FakeDriver, trouble: ExecutorTimeoutError
+) -> None:
     driver.trouble([trouble] * 5)
     record = LONG
     for seconds in (10, 20, 30, 40, 50):
@@ -131,7 +133,9 @@ def test_the_key_of_an_apply_is_the_plan_id_each_time(driver: FakeDriver) -> Non
     driver.trouble([TIMED_OUT])
     decision = advance(driver, QUEUED)
     assert isinstance(decision, Retry)
-    assert advance(driver, decision.record) == Snooze(RUNNING, 10_000)
+    assert advance(driver, decision.record) == Snooze(
+        RUNNING._replace(failures=decision.record.failures), 10_000
+    )
     assert list(driver.applied) == ["fault-p1"]
 
 
@@ -275,7 +279,7 @@ def test_a_target_is_kept_until_the_end_of_its_fault_has_taken_effect(driver: Fa
     late = RUNNING._replace(takes_effect_ms=5_000)
     decision = advance(driver, late, NOW + 15_300)
     assert isinstance(decision, Complete)
-    assert decision.gone_in_ms == 5_000  # its end lies between this look and the last one
+    assert decision.gone_in_ms == 5_000  # its end is between this check and the last one
     completed = decision.record._replace(state=PlanState.COMPLETED)
     decision = advance(driver, completed, NOW + 18_300)
     assert isinstance(decision, Complete)
@@ -299,7 +303,7 @@ def test_a_plan_that_could_not_be_applied_before_its_deadline_fails_unapplied(dr
     assert driver.calls == []
 
 
-def test_a_plan_first_taken_up_after_its_expiry_is_never_applied(driver: FakeDriver) -> None:
+def test_a_plan_first_started_after_its_expiry_is_never_applied(driver: FakeDriver) -> None:
     decision = advance(driver, QUEUED._replace(expires_ms=NOW - 1))
     assert isinstance(decision, Fail)
     assert isinstance(decision.error, PlanExpiredError)
@@ -307,7 +311,7 @@ def test_a_plan_first_taken_up_after_its_expiry_is_never_applied(driver: FakeDri
     assert driver.calls == []
 
 
-def test_a_plan_taken_up_in_time_does_not_expire_later(driver: FakeDriver) -> None:
+def test_a_plan_started_in_time_does_not_expire_later(driver: FakeDriver) -> None:
     begun = QUEUED._replace(expires_ms=NOW + 1)
     assert isinstance(advance(driver, begun, NOW + 5_000), Snooze)
 
@@ -487,7 +491,7 @@ STATES = ["applied", "completed", "doubtful"]
 REJECTED = Rejection(20.0, "5 calls in a row failed")
 SPENT = Rejection(-1.0, "", budget_spent=True)
 DOWN = ExecutorServerError("down", 503, "")
-FAILED_ONCE = QUEUED.failed_once_more(DOWN)
+FAILED_ONCE = QUEUED.failed_once_more(DOWN, NOW)
 
 
 def test_a_plan_that_meets_an_open_breaker_fails_with_when_to_come_again(driver: FakeDriver) -> None:
@@ -501,7 +505,7 @@ def test_a_plan_that_meets_an_open_breaker_fails_with_when_to_come_again(driver:
     assert driver.calls == []
 
 
-def test_a_plan_that_is_told_to_wait_has_not_begun_and_its_budget_neither(driver: FakeDriver) -> None:
+def test_a_plan_that_must_wait_has_not_begun_and_its_budget_neither(driver: FakeDriver) -> None:
     decision = advance(driver, FAILED_ONCE, NOW + 5_000, REJECTED, circuit_breaker_on_open="defer")
     assert isinstance(decision, Snooze)
     assert decision.after_ms == 20_000
@@ -567,7 +571,7 @@ def test_a_plan_for_which_no_retry_is_left_fails_with_its_last_trouble(driver: F
 
 @pytest.mark.parametrize(
     "record",
-    [RUNNING.failed_once_more(DOWN), FAILED_ONCE._replace(doubtful_ms=NOW)],
+    [RUNNING.failed_once_more(DOWN, NOW), FAILED_ONCE._replace(doubtful_ms=NOW)],
     ids=["applied", "doubtful"],
 )
 def test_a_plan_whose_fault_may_be_there_waits_for_a_retry(driver: FakeDriver, record: PlanRecord) -> None:

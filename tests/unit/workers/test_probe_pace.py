@@ -74,7 +74,7 @@ def test_looks_that_begin_late_leave_no_request_out_and_send_none_at_once(rate: 
         sent += [moment for moment, _ in moments]
         due_ms = moments[-1][1] if moments else due_ms
         now_ms += 1000
-    owed = 1 + late[-1] * rate / 1000  # of the last look, which had no time to make up for all
+    owed = 1 + late[-1] * rate / 1000  # of the last measurement, which had no time to make up for all
     assert abs(len(sent) - (now_ms - BEGIN_MS) * rate / 1000) <= owed
     assert all(later - earlier >= QUICKEST * 1000 / rate - 0.01 for earlier, later in pairwise(sent))
 
@@ -108,7 +108,7 @@ def always() -> bool:
     [(0.1, 4, 0.85), (0.3, 40, 10.05), (3.0, 40, 12.75)],
     ids=["less than an interval", "more than an interval", "more than its time"],
 )
-def test_a_look_sends_for_its_time_and_then_until_all_are_answered(
+def test_a_measurement_sends_for_its_time_and_then_until_all_are_answered(
     hold_s: float, sent: int, ends_at: float
 ) -> None:
     target = slow(hold_s)
@@ -124,7 +124,7 @@ def test_one_request_that_is_held_keeps_the_look_sending_until_it_is_answered() 
     assert [slot.at for slot in target.sent][-1] == 5.5  # it is answered at 5.6
 
 
-def test_a_look_whose_requests_are_never_answered_ends_when_its_time_is_over() -> None:
+def test_a_measurement_whose_requests_are_never_answered_ends_when_its_time_is_over() -> None:
     target = slow(1000.0)
     line = target.line(None, 7.0)  # type: ignore[arg-type]
     send_all(line, slots(4), 1.0, 7.0, always)
@@ -166,7 +166,7 @@ class Executor(FakeDriver):
 def observed(
     hold_s: float, duration_s: int, late_s: float = 0.02
 ) -> tuple[RawObservation, FakeTarget, Executor]:
-    """What comes of a plan whose every step begins late, and whose fault holds each request."""
+    """The outcome of a plan whose every step begins late, and whose fault holds each request."""
     executor = Executor(hold_s)
     target = executor.target
     observer = observer_of(target)
@@ -195,7 +195,7 @@ def test_the_rate_is_held_however_long_the_fault_holds_requests(hold_s: float, d
 
 
 @pytest.mark.parametrize(("hold_s", "share"), [(0.0, 0.99), (0.4, 0.99), (2, 0.93), (10, 0.75)])
-def test_a_long_look_ends_now_and_then_to_wait_for_its_answers(hold_s: float, share: float) -> None:
+def test_a_long_measurement_pauses_to_wait_for_its_answers(hold_s: float, share: float) -> None:
     observation, *_ = observed(hold_s, 120)
     assert observation.requests is not None
     assert share * RATE * 120 <= observation.requests <= RATE * 120 + 1
@@ -213,7 +213,7 @@ def test_each_request_of_a_plan_is_sent_once_and_none_in_a_burst(
     assert observation.requests <= RATE * duration_s + 1
 
 
-def test_what_the_fault_held_is_no_part_of_the_recovery() -> None:
+def test_what_the_fault_held_does_not_belong_to_the_recovery() -> None:
     observation, *_ = observed(hold_s=10, duration_s=4)
     assert observation.recovery is not None
     assert observation.recovery.latency_ms == pytest.approx(1, rel=0.01)
@@ -223,7 +223,7 @@ def test_what_the_fault_held_is_no_part_of_the_recovery() -> None:
 # Single looks
 
 
-def test_a_look_after_the_fault_or_before_it_sends_for_a_second_only() -> None:
+def test_a_measurement_after_the_fault_or_before_it_sends_for_a_second_only() -> None:
     target = slow(3.0)
     for phase in (Phase.BEFORE, Phase.AFTER):
         observer_of(target).sample(record(4), phase, BEGIN_MS + 4000, PATIENT_S)
@@ -239,7 +239,7 @@ def test_no_look_takes_longer_than_the_longest_look() -> None:
 
 
 @pytest.mark.parametrize(("late_ms", "sent_s"), [(500, 8.5), (501, 1)], ids=["on time", "late"])
-def test_a_look_that_begins_late_does_not_go_on_because_other_plans_wait_too(
+def test_a_measurement_that_begins_late_does_not_go_on_because_other_plans_wait_too(
     late_ms: int, sent_s: float
 ) -> None:
     target = slow(0.3)
@@ -247,7 +247,7 @@ def test_a_look_that_begins_late_does_not_go_on_because_other_plans_wait_too(
     assert target.sent[-1].at == pytest.approx(sent_s, abs=0.051)
 
 
-def test_a_look_that_begins_late_ends_the_others_of_its_worker_for_a_while() -> None:
+def test_a_measurement_that_begins_late_ends_the_others_of_its_worker_for_a_while() -> None:
     def holds_s(planned_ms: int) -> float:
         if planned_ms == BEGIN_MS + 4000:
             observer.sample(record(9), Phase.DURING, BEGIN_MS + 5001, PATIENT_S)
@@ -264,7 +264,7 @@ def test_a_look_that_begins_late_ends_the_others_of_its_worker_for_a_while() -> 
     assert target.clock_s == pytest.approx(28.3, abs=0.051)
 
 
-def test_a_look_that_ends_late_by_its_own_requests_keeps_no_other_short() -> None:
+def test_a_measurement_that_ends_late_by_its_own_requests_keeps_no_other_short() -> None:
     target = slow(3.0)
     observer = observer_of(target)
     what = looked(observer, target, record(120))
@@ -291,7 +291,7 @@ def test_a_worker_that_takes_over_from_a_killed_one_sends_no_burst() -> None:
     assert [slot.planned_ms - BEGIN_MS for slot in later] == [9013 + 50 * number for number in range(RATE)]
 
 
-def test_a_long_look_has_parts_so_that_what_lies_after_an_early_end_does_not_count() -> None:
+def test_a_long_measurement_has_parts_so_that_what_follows_an_early_end_does_not_count() -> None:
     target = FakeTarget(lambda planned_ms: 2.5 if planned_ms < BEGIN_MS + 6000 else 2.0)
     what = looked(observer_of(target), target, record(8))
     assert len(target.sent) == 8 * RATE

@@ -52,7 +52,7 @@ def test_an_api_comes_before_its_service_and_a_service_before_the_observer(name:
     assert value(request({name: general}, service)) == of_api
 
 
-def test_headers_are_merged_whatever_their_case() -> None:
+def test_headers_are_merged_regardless_of_case() -> None:
     observer = {"headers": {"Authorization": "general", "X-Team": "chaos"}}
     service = {"headers": {"authorization": "own"}, "host_header": "Shop"}
     assert request(observer, service).headers == {"Host": "Shop", "authorization": "own", "X-Team": "chaos"}
@@ -73,7 +73,7 @@ def test_an_example_path_is_called_instead_of_a_template() -> None:
     ],
     ids=["the one status", "another status", "a status of the class", "a status of neither"],
 )
-def test_expected_statuses_are_no_errors(expected: list[object], status: int, *, fine: bool) -> None:
+def test_expected_statuses_are_not_errors(expected: list[object], status: int, *, fine: bool) -> None:
     assert request({"expected_statuses": expected}, {}).expects(status) is fine
 
 

@@ -26,7 +26,7 @@ def test_a_name_in_a_string_is_read_as_itself(name: str) -> None:
 
 
 @given(printable, printable)
-def test_a_name_in_a_pattern_matches_itself_alone(name: str, other: str) -> None:
+def test_a_name_in_a_pattern_matches_only_itself(name: str, other: str) -> None:
     pattern = re.compile(read(escaped_for_a_pattern(name)), re.DOTALL)
     assert pattern.fullmatch(name)
     assert bool(pattern.fullmatch(other)) == (name == other)

@@ -63,11 +63,11 @@ def test_options_that_a_driver_refuses_are_named_with_their_executor() -> None:
 def test_an_option_that_a_driver_does_not_know_is_named_with_its_executor(driver: str, near: str) -> None:
     with pytest.raises(InvalidSettingsError) as caught:
         opened(driver=driver, driver_options={"namespaces": "shop"})
-    unknown = f"executors.go.driver_options.namespaces: is no option of the driver {driver}"
+    unknown = f"executors.go.driver_options.namespaces: is not an option of the driver {driver}"
     assert caught.value.lines == [unknown + near]
 
 
-def test_a_driver_that_nobody_brings_is_refused_with_those_that_are_there() -> None:
+def test_an_unknown_driver_is_refused_with_those_that_are_there() -> None:
     with pytest.raises(InvalidSettingsError) as caught:
         opened(driver="grpc")
     assert caught.value.lines == [

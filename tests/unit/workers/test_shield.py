@@ -11,7 +11,7 @@ from workers.shield import shield
 
 
 @pytest.mark.parametrize("round_", range(50))
-def test_work_that_is_interrupted_as_it_begins_is_told_and_waited_for(round_: int) -> None:
+def test_work_that_is_interrupted_as_it_begins_is_signalled_and_waited_for(round_: int) -> None:
     ended: list[bool] = []
     caller = threading.main_thread().ident
     assert caller is not None

@@ -81,7 +81,7 @@ def test_a_stop_that_says_the_fault_is_over_ends_the_plan_at_once(driver: FakeDr
 
 
 @pytest.mark.parametrize("failed", [False, True], ids=["it is completed", "it failed"])
-def test_a_stop_that_was_only_accepted_is_followed_by_a_look_which_says_that_the_fault_is_over(
+def test_a_stop_that_was_only_accepted_is_followed_by_a_check_which_says_that_the_fault_is_over(
     driver: FakeDriver, *, failed: bool
 ) -> None:
     driver.stop_says = StopOutcome.UNCONFIRMED
@@ -107,7 +107,7 @@ def test_a_fault_that_a_list_still_has_is_not_over(driver: FakeDriver) -> None:
     assert isinstance(advance(driver, CANCELLED), Snooze)
 
 
-def test_one_404_alone_says_nothing(driver: FakeDriver) -> None:
+def test_a_single_404_says_nothing(driver: FakeDriver) -> None:
     driver.applied.clear()
     driver.stop_says = StopOutcome.UNCONFIRMED
     assert isinstance(advance(driver, CANCELLED), Snooze)
@@ -443,7 +443,7 @@ class Run:
         self.record = record
 
     def is_gone(self, in_ms: int) -> bool:
-        """Whether no fault acts on the target any more in so many ms."""
+        """Whether no fault acts on the target any more in `in_ms` milliseconds."""
         return self.executor.over_s + self.takes_effect_s <= self.executor.clock_s + in_ms / 1000 + 1e-6
 
 
@@ -473,7 +473,7 @@ runs = st.builds(
 
 
 @given(run=runs)
-def test_whatever_the_executor_answers_a_plan_ends_with_its_fault(run: Run) -> None:
+def test_after_any_answer_of_the_executor_a_plan_ends_with_its_fault(run: Run) -> None:
     decision = run.step()
     while not isinstance(decision, Complete | Fail):
         assert not isinstance(decision, Release)

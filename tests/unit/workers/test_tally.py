@@ -1,4 +1,4 @@
-"""A tally says what its requests met, however they were added up and written down."""
+"""A tally says what its requests met, however they were added up and stored."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_text_that_another_version_wrote_is_an_error(text: str) -> None:
 
 
 def second(number: int, chance: random.Random, requests: int = 20) -> Tally:
-    """One look: requests with latencies from 1 ms to 30 s, spread evenly on a logarithmic scale."""
+    """One measurement: requests with latencies from 1 ms to 30 s, spread evenly on a logarithmic scale."""
     return Tally.of(
         [
             Probe(
@@ -124,7 +124,7 @@ def test_the_text_of_a_long_fault_is_short_and_loses_nothing() -> None:
 
 
 @given(looks=st.integers(1, 80), early=st.integers(0, 5), late=st.integers(0, 3))
-def test_what_lies_outside_of_the_real_window_does_not_count(looks: int, early: int, late: int) -> None:
+def test_what_is_outside_of_the_real_window_does_not_count(looks: int, early: int, late: int) -> None:
     chance = random.Random(7)
     tallies = [second(number, chance, requests=2) for number in range(looks)]
     seen = reduce(Seen.seen_during, tallies, Seen())
@@ -137,4 +137,4 @@ def test_what_lies_outside_of_the_real_window_does_not_count(looks: int, early: 
     assert counted.requests <= 2 * inside
     if not early and not late:
         assert counted == reduce(add, tallies)
-    assert counted.requests >= inside, "at least half of what lies inside counts"
+    assert counted.requests >= inside, "at least half of what is inside counts"

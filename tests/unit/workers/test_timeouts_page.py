@@ -123,13 +123,13 @@ def test_a_fault_that_does_not_end_by_itself() -> None:
         ("never has metrics", SlowExecutor(not_ready=1_000), MetricsNotReadyError, False),
         ("never answers the apply", silent("apply"), ExecutorTimeoutError, True),
         (
-            "answers nothing more but stops, from the end of the fault on",
+            "answers only stops, from the end of the fault on",
             silent("status", "metrics", from_s=DURATION_S),
             ExecutorTimeoutError,
             False,
         ),
         (
-            "answers nothing more, from the end of the fault on",
+            "answers nothing, from the end of the fault on",
             silent("status", "metrics", "stop", from_s=DURATION_S),
             FaultInDoubtError,
             True,
@@ -179,7 +179,7 @@ def test_the_default_lease_is_on_the_page() -> None:
     assert row("`lease_sec` (`[worker]`)")[1] == f"{Settings().worker.lease_sec:g}"
 
 
-def test_with_the_policy_api_a_call_counts_twice_and_an_observer_adds_two_looks() -> None:
+def test_with_the_policy_api_a_call_counts_twice_and_an_observer_adds_two_measurements() -> None:
     config = ExecutorClientConfig(driver="policy_api", observer=ProbeSettings(kind="probe"))
     services = {"PaymentService": ServiceSettings(base_url="http://payment:8080")}
     gateway = open_gateway("default", config, services, connections=1, poll_ms=500)

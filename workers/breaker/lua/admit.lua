@@ -1,10 +1,10 @@
 -- admit(KEYS: breaker, probes, events; ARGV: executor, id, enabled, lease_ms, half_open_probes, retry,
 --       reserve, per_ms, place, slot_ms)
---   -> {'granted', epoch, state} or {'open' or 'spent', ms until another try is worth it, reason}
+--   -> {'granted', epoch, state} or {'open', 'by hand' or 'spent', ms until another try is worth it, reason}
 -- Asks for one call. While half open it is a probe, on a lease of its own, which the same id gets again. A `retry` (1)
 -- through a closed breaker takes one of the budget's `reserve`, into which `per_ms` flow back by themselves. A caller
--- that will wait and come back asks for a `place` (1): places lie `slot_ms` apart, so that those who wait for the
--- breaker do not all come at once. state 'half_open!' means that this call made it half open.
+-- that will wait and come back asks for a `place` (1): places are `slot_ms` apart, so that the plans that wait
+-- for the breaker do not all come at once. state 'half_open!' means that this call made it half open.
 local breaker_key, probes_key = KEYS[1], KEYS[2]
 local executor, id, enabled, lease_ms, half_open_probes, retry, reserve, per_ms, place, slot_ms = unpack(ARGV)
 local HALF_OPEN_WAIT_MS = 1000
@@ -16,13 +16,13 @@ if enabled == '0' then
   state = 'disabled'
 end
 
-local function rejected(after_ms)
+local function rejected(after_ms, why)
   local earliest = now + after_ms
   if place == '1' then
     earliest = math.max(earliest, tonumber(last_slot_ms or 0) + slot_ms)
     redis.call('HSET', breaker_key, 'slot_ms', whole(earliest))
   end
-  return {'open', whole(earliest - now), reason or ''}
+  return {why or 'open', whole(earliest - now), reason or ''}
 end
 
 if not state or state == 'disabled' then
@@ -40,7 +40,7 @@ end
 local entered = ''
 if state == 'open' then
   if not until_ms then
-    return rejected(HALF_OPEN_WAIT_MS)
+    return rejected(HALF_OPEN_WAIT_MS, 'by hand')
   elseif now < tonumber(until_ms) then
     return rejected(until_ms - now)
   end

@@ -15,7 +15,7 @@
 --   opened      how many times in a row it opened without closing in between
 --   successes   probes that have succeeded, while half open
 --   slot_ms     the last moment that was given to a call that waits
---   spent, spent_ms   retries taken from the budget and not yet paid in again, and when that was reckoned
+--   spent, spent_ms   retries taken from the budget and not yet paid in again, and when that was calculated
 --   opens, half_opens, closes   how often it changed its state
 -- All times are the Redis server's, in milliseconds since 1970.
 

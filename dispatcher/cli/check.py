@@ -1,0 +1,89 @@
+"""`dispatcher plan check`: plan files against the rules and the configuration, without Redis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dispatcher.cli.json_lines import json_option, print_json
+from dispatcher.cli.options import Executor, check_executor
+from dispatcher.cli.plan_files import FileEntry, read_entries
+from dispatcher.cli.terminal import echo
+from dispatcher.errors import InvalidPlanError
+from dispatcher.settings.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dispatcher.models import FaultPlan
+    from dispatcher.settings.settings import Settings
+
+__all__ = ["plan"]
+
+plan = typer.Typer(help="Look at plan files before they are sent.", no_args_is_help=True)
+
+
+@plan.callback()
+def _of_plans() -> None:
+    """Keeps `check` a command of its own, although it is the only one."""
+
+
+@plan.command()
+def check(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE", help="Plan files: YAML, JSON or JSON Lines. - reads standard input."),
+    ],
+    *,
+    executor: Executor = "default",
+    as_json: Annotated[
+        bool, json_option("for each plan: file, number, line, valid, and plan or problems")
+    ] = False,
+) -> None:
+    """Say whether run and submit would take the plans in FILE. Nothing is sent, and no Redis is needed.
+
+    Each problem is a line that names the file, the plan, its line and the field. Exits with 0 if every plan
+    is valid, otherwise with 2.
+    """
+    settings = load_settings()
+    check_executor(settings, executor)
+    entries = [_against(settings, executor, entry) for entry in read_entries(files)]
+    for entry in entries:
+        if as_json:
+            print_json(_fields(entry))
+            continue
+        for field, problem in entry.problems:
+            where = f"{entry.where}: {field}" if field else entry.where
+            echo(f"error: {where}: {problem}", error=True)
+    valid, wrong = sum(not entry.problems for entry in entries), any(entry.problems for entry in entries)
+    if not as_json:
+        echo(f"{valid} plan{' is' if valid == 1 else 's are'} valid")
+    raise typer.Exit(InvalidPlanError.exit_code if wrong else 0)
+
+
+def _against(settings: Settings, executor: str, entry: FileEntry) -> FileEntry:
+    """The entry with what the configuration has against its plan."""
+    if entry.plan is None:
+        return entry
+    return replace(entry, problems=[*entry.problems, *_problems(settings, executor, entry.plan)])
+
+
+def _problems(settings: Settings, executor: str, plan: FaultPlan) -> Iterator[tuple[str, str]]:
+    unobservable = settings.why_unobservable(executor, plan.service)
+    if unobservable is not None:
+        yield "executor", f"{executor} {unobservable}"
+    if plan.start_time is not None and plan.start_time <= datetime.now(UTC):
+        yield "start_time", "has passed: choose a later time, or none to start at once"
+
+
+def _fields(entry: FileEntry) -> dict[str, object]:
+    fields: dict[str, object] = {"file": entry.file, "number": entry.number, "line": entry.line}
+    fields["valid"] = not entry.problems
+    if entry.plan is not None:
+        fields["plan"] = entry.plan.model_dump(mode="json", exclude_none=True)
+    if entry.problems:
+        fields["problems"] = [{"field": field, "problem": problem} for field, problem in entry.problems]
+    return fields

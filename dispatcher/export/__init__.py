@@ -1,0 +1,1 @@
+"""Plans and what was observed as tables: files (CSV, JSON Lines, Parquet) and data frames."""
