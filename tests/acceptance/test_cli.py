@@ -91,7 +91,7 @@ def test_a_bad_plan_is_refused_line_by_line_before_anything_is_sent(redis_url: s
     [
         ({"DISPATCHER_REDIS_URL": "redis://:pa55@127.0.0.1:1/0"}, 3, "Redis at redis://127.0.0.1:1/0"),
         ({"DISPATCHER_REDIS_URL": "nonsense"}, 2, "redis_url: must be a URL such as"),
-        ({"DISPATCHER_CONFIG": "nowhere.toml"}, 2, "nowhere.toml, which is not a file"),
+        ({"DISPATCHER_CONFIG": "nowhere.toml"}, 2, "nowhere.toml, which does not exist"),
     ],
 )
 def test_what_is_wrong_outside_is_one_line(environment: dict[str, str], code: int, told: str) -> None:

@@ -180,7 +180,7 @@ def test_what_is_not_in_doubt_cannot_be_released(fleet: Fleet) -> None:
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == f"{SERVICE} {target} was not in doubt at executor default\n"
         done = fleet.cli("release", SERVICE, target, "--reason", "why not", "--json")
-        assert (done.returncode, json.loads(done.stdout)) == (1, {"released": []})
+        assert (done.returncode, json.loads(done.stdout)) == (1, {"version": 1, "released": []})
     with pytest.raises(PlanConflictError):
         fleet.submit(api=api, conflict_policy="reject")
     assert fleet.cli("release", SERVICE, api, "--reason", "", "--executor", "unknown").returncode == 2
@@ -191,7 +191,7 @@ def test_what_is_not_in_doubt_cannot_be_released(fleet: Fleet) -> None:
 def test_a_release_is_for_one_target_and_scripts_learn_whose_fault_held_it(fleet: Fleet) -> None:
     first, second = in_doubt(fleet), in_doubt(fleet)
     done = fleet.cli("release", SERVICE, first.status().plan.api, "--reason", "looked at it", "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"released": [first.id]})
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"version": 1, "released": [first.id]})
     assert [fault.plan_id for fault in fleet.dispatcher.active()] == [second.id]
 
 

@@ -166,7 +166,7 @@ def test_cancel_and_halt_work_on_a_redis_whose_memory_is_full(
     assert dispatcher.halt("all out") == 2
     assert dispatcher.halted() == "all out"
     reasons = [server.client.hget(f"{{dispatcher}}:plan:{each.id}", "cancelled") for each in (one, other)]
-    assert [reason and reason[:10] for reason in reasons] == ["first firs", "halted: ev"]
+    assert [reason and reason[:10] for reason in reasons] == ["first firs", "halted: al"]
     assert len(reasons[0] or "") == 1000
     assert dispatcher.resume()
     with pytest.raises(LedgerUnavailableError, match="OOM command not allowed"):

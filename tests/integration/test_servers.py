@@ -27,8 +27,9 @@ def test_a_server_has_the_version_that_is_in_the_test_ids(version: str, redis_se
     assert name == info.get("server_name", "redis")
 
 
-def test_the_readme_names_the_oldest_and_the_newest_version_that_should_be_tested() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+def test_the_page_on_compatibility_names_the_oldest_and_the_newest_version_that_should_be_tested() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text("utf-8")
     *redis, valkey = sorted(SOURCES)
     oldest, newest = (version.removeprefix("redis-") for version in (redis[0], redis[-1]))
-    assert f"Redis {oldest} to {newest} and Valkey {valkey.removeprefix('valkey-')} are supported" in readme
+    assert f"| Redis | {oldest} to {newest} |" in page
+    assert f"| Valkey | {valkey.removeprefix('valkey-')} |" in page
