@@ -6,7 +6,7 @@ kill -9, at once. Some plans are queued then, some are being applied, and others
 seconds all of them are started again. It measures:
 
     outlived         from the kill to the answer of the last request that met a fault, at most 5 s
-    failed_requests  requests that failed meanwhile, but for those that met a fault
+    failed_requests  requests that failed meanwhile, except those that met a fault
     unresolved       plans without an observation or a typed error after the restart, faults that the workers
                      still hold as active, and faults that the Executor still lists
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    chance = random.Random(options.seed)  # noqa: S311 (chaos is no secret)
+    chance = random.Random(options.seed)  # noqa: S311 (chaos is not a secret)
     rounds = []
     for number, found in enumerate(_rounds(options.rounds, chance), 1):
         print(f"round {number:2}  {found}", flush=True)

@@ -10,8 +10,8 @@ machine:
     executor_mb      memory of the Executor with all faults active (before: without any)
     envoy_mb         the same of Envoy
 
-Exit code 1 if an apply or a stop fails, if a fault in force does not hit a request, or if one does after its
-end.
+Exit code 1 if an apply or a stop fails. The same if a fault in force does not hit a request, or if one hits a
+request after its end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What time it is. The clock of the machine may be set; the steady one may not."""
+"""What time it is. A person may set the clock of the machine, but not the steady one."""
 
 from __future__ import annotations
 

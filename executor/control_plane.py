@@ -122,7 +122,7 @@ class ControlPlane:
         """Have Envoy take both; None is for what has not changed. Returns once both are in force.
 
         Raises `RefusedError` if Envoy refuses one, and `EnvoyError` if it does not answer in time. Then new
-        routes are taken back. A runtime layer alone is not: what it takes away does not come back.
+        routes are taken back. A runtime layer without routes is kept: what it removes does not come back.
         """
         before = dict(self._published)
         for kind, message in ((ROUTES, routes), (RUNTIME, runtime)):

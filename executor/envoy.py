@@ -132,7 +132,7 @@ class Envoy:
             self._process = None
 
     def _end_stray(self) -> None:
-        """End an Envoy of this folder whose Executor was killed before it could write down its name."""
+        """End an Envoy of this folder whose Executor was killed before it could store its name."""
         pid = self.pid
         command = Path(f"/proc/{pid}/cmdline")
         if pid and str(self._config_file).encode() in (command.read_bytes() if command.exists() else b""):
@@ -264,7 +264,7 @@ def _binary() -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """All of it or nothing, also if this process is killed meanwhile."""
+    """All of it or nothing, even if this process is killed meanwhile."""
     new = path.with_suffix(".new")
     new.write_text(text, "utf-8")
     new.replace(path)

@@ -158,7 +158,7 @@ class Fault:
         self.began_s = steady_s - max(0.0, (now - self.start_time).total_seconds())
 
     def end(self, steady_s: float) -> None:
-        """Envoy has taken it away. Its window is as long as it really was, also if the clock was set."""
+        """Envoy has taken it away. Its window is as long as it really was, even if the clock was set."""
         if self.active:
             self.end_time = self.start_time + timedelta(seconds=self._lasted_s(steady_s))
 

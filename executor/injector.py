@@ -278,7 +278,7 @@ class Injector:
         self._on = on
 
     async def _begin(self, begins: Sequence[Fault], goes_on: Sequence[Fault]) -> None:
-        self._save(*begins)  # else an Executor that is restarted would not know of them
+        self._save(*begins)  # an Executor that is restarted must know them
         sent_s, wanted = self._clock.steady_s(), [*goes_on, *begins]
         await self._control.publish(self._table.configuration(wanted), runtime_layer(wanted))
         self._have_renewed(sent_s)
@@ -312,7 +312,7 @@ class Injector:
             task.add_done_callback(self._tasks.discard)
 
     def _lapse(self) -> None:
-        """Envoy was not renewed for so long that it has dropped all faults, or is about to."""
+        """Envoy has dropped all faults, or is about to, because it was not renewed in time."""
         faults = self._in_force()
         if faults:
             logger.error("Envoy was not renewed in time: %d faults have lapsed", len(faults))
@@ -375,7 +375,7 @@ class Injector:
     async def _look_after(self) -> None:
         self._look()
         if not self._envoy.alive:
-            self._control.give_up("Envoy has ended")  # else a change that is under way would wait for it
+            self._control.give_up("Envoy has ended")  # a change that is under way must not wait for it
             async with self._changing:
                 await self._start_again()
         for news in await self._log.rotate(self._envoy):

@@ -102,7 +102,7 @@ class FakeControl:
 
 
 class FakeEnvoy:
-    """A process that writes down marks, and nothing else."""
+    """A process that only records marks."""
 
     def __init__(self, folder: Path) -> None:
         self.files = Files.of(folder)

@@ -56,7 +56,7 @@ class GrpcCalls:
         self._channel.close()
 
     def errors(self, method: str) -> set[grpc.StatusCode]:
-        """What its calls got, but for success."""
+        """What its calls got, except success."""
         return {code for code in list(self.codes[method]) if code is not grpc.StatusCode.OK}
 
     def _call_on(self) -> None:

@@ -103,7 +103,7 @@ def test_a_decision_that_redis_did_not_take_is_offered_again_and_counted_once(
     assert parts.breaker.recorded == 1
 
 
-def test_a_busy_workers_groups_wait_for_more_but_for_none_that_a_thread_waits_for(
+def test_a_busy_workers_groups_wait_for_more_unless_a_thread_waits(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(MANY_HELD):
