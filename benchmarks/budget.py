@@ -1,7 +1,7 @@
 """What a plan costs a worker in processor time, part by part, next to the least that each part can cost.
 
-`python -m benchmarks.budget`. Takes about a minute. Each part is measured by itself, in one thread. The sum is
-compared with what a whole worker uses for a plan. Blocks of calls take turns, and the least of all counts,
+`python -m benchmarks.budget`. Takes about a minute. Each part is measured by itself, in one thread. Their sum
+is compared with what a whole worker uses for a plan. Blocks of calls take turns, and the least of all counts,
 because other programs only add to it.
 
     message   floor: a Celery task that does nothing, in a worker with the same settings
