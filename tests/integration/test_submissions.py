@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import pickle
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from dispatcher import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from support.redis_server import RedisServer
 
@@ -165,3 +166,69 @@ def test_a_known_plan_belongs_to_both_batches(dispatcher: Dispatcher) -> None:
     second = dispatcher.submit_many(plans(2), plan_ids=["p1", "p2"])
     assert first.id != second.id
     assert [status.id for status in dispatcher.history(batch=second.id)] == ["p2", "p1"]
+
+
+async def as_they_come(plans: Iterator[FaultPlan]) -> AsyncIterator[FaultPlan]:
+    for plan in plans:
+        yield plan
+
+
+def test_in_asyncio_plans_have_the_ids_and_tags_that_the_caller_gives(settings: Settings) -> None:
+    async def scenario() -> list[str]:
+        async with Dispatcher(settings) as dispatcher:
+            batch = await dispatcher.submit_many_async(
+                plans(2), plan_ids=iter(["a-1", "a-2"]), tags=["night"]
+            )
+            again = await dispatcher.submit_many_async(as_they_come(plans(2)), plan_ids=["a-1", "a-2"])
+            one = await dispatcher.submit_async(abort_plan(api="/one"), tags=["day"])
+            assert ids(again) == ids(batch)
+            assert {(await handle.status_async()).tags for handle in batch} == {("night",)}
+            assert (await one.status_async()).tags == ("day",)
+            return ids(batch)
+
+    assert asyncio.run(scenario()) == ["a-1", "a-2"]
+
+
+@pytest.mark.parametrize("wrong", [["a-1"], ["a-1", "a-2", "a-3"], ["a b", "c"], ["a-1", "a-1"]])
+def test_in_asyncio_wrong_ids_submit_nothing(
+    dispatcher: Dispatcher, settings: Settings, wrong: list[str]
+) -> None:
+    async def scenario() -> None:
+        async with Dispatcher(settings) as asynchronous:
+            await asynchronous.submit_many_async(plans(2), plan_ids=wrong)
+
+    with pytest.raises(InvalidPlanError, match="plan_ids"):
+        asyncio.run(scenario())
+    assert in_flight(dispatcher) == set()
+
+
+@pytest.mark.parametrize("count", [60, 1_200])
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["an iterator", "an asynchronous iterator"])
+def test_in_asyncio_a_submission_that_breaks_off_names_what_was_submitted(
+    dispatcher: Dispatcher,
+    settings: Settings,
+    count: int,
+    asynchronous: bool,  # noqa: FBT001 (a parameter)
+) -> None:
+    async def scenario() -> None:
+        given = breaks_off(count, StumbledError("the optimiser stumbled"))
+        async with Dispatcher(settings) as other:
+            await other.submit_many_async(as_they_come(given) if asynchronous else given)
+
+    with pytest.raises(PartlySubmittedError, match="the optimiser stumbled") as caught:
+        asyncio.run(scenario())
+    assert isinstance(caught.value.__cause__, StumbledError)
+    assert set(caught.value.plan_ids) == in_flight(dispatcher)
+    assert caught.value.uncertain == []
+
+
+def test_in_asyncio_what_is_not_a_plan_is_named_by_its_number(
+    dispatcher: Dispatcher, settings: Settings
+) -> None:
+    async def scenario() -> None:
+        async with Dispatcher(settings) as other:
+            await other.submit_many_async([*plans(2), "no plan"])  # type: ignore[list-item]
+
+    with pytest.raises(InvalidPlanError, match="plan 3 must be a FaultPlan, not str"):
+        asyncio.run(scenario())
+    assert in_flight(dispatcher) == set()
