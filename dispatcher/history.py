@@ -18,7 +18,7 @@ from dispatcher.models import API_PATH, SERVICE_NAME, PlanState, PlanStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from dispatcher.ledger.index import Reading
+    from dispatcher.ledger.exchanges import Exchange
     from dispatcher.ledger.ledger import Ledger
     from dispatcher.tasks.results import ResultCodec
 
@@ -71,7 +71,7 @@ class HistoryPage:
 
 def page_of(
     ledger: Ledger, results: ResultCodec, filters: Filters, cursor: str | None, limit: int
-) -> Reading[HistoryPage]:
+) -> Exchange[HistoryPage]:
     """The page behind the cursor. Raises `InvalidSettingsError` for a wrong filter, cursor or limit."""
     if not 1 <= limit <= MOST_ON_A_PAGE:
         raise _wrong("limit", f"must be at least 1 and at most {MOST_ON_A_PAGE}")

@@ -11,7 +11,6 @@ from dispatcher.errors import ExecutorClientError, ResultTimeoutError
 from dispatcher.export.frames import data_frame
 from dispatcher.export.rows import rows_of
 from dispatcher.ledger import waits
-from dispatcher.ledger.index import carried_out
 from dispatcher.printable import printable
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class PlanBatch:
         ledger, results = self._access.ledger, self._access.results
         refused = {handle.id: handle.refusal for handle in self.handles if handle.refusal is not None}
         reading = rows_of(ledger, results, [handle.id for handle in self.handles], refused)
-        return data_frame(carried_out(reading, ledger.try_all), library, traces=traces)
+        return data_frame(ledger.carry_out(reading), library, traces=traces)
 
     def _completed(self, progress: _Progress, collect_s: float = 0.0) -> Iterator[PlanHandle]:
         """Each plan that ends. Those of `collect_s` seconds are fetched together."""
@@ -124,7 +123,7 @@ class PlanBatch:
                 time.sleep(min(collect_s, progress.left_sec))
 
     def result_keys(self, plan_ids: Iterable[str]) -> dict[str, str]:
-        """Where the results of plans are."""
+        """The Redis keys of the plans' results, by the plans' ids."""
         return {plan_id: self._access.results.key(plan_id) for plan_id in plan_ids}
 
 

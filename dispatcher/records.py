@@ -10,7 +10,7 @@ from dispatcher.errors import PlanUnknownError, RecordUnreadableError
 from dispatcher.export.rows import AT_ONCE, ended, row_of
 from dispatcher.handles import PlanHandle
 from dispatcher.history import all_pages, page_of
-from dispatcher.ledger.index import carried_out, members
+from dispatcher.ledger.index import members
 from dispatcher.ledger.waits import pages
 from dispatcher.plan_batch import PlanBatch
 from dispatcher.printable import printable
@@ -48,7 +48,7 @@ class Records:
         Plans that were refused are not in it. It is known until the last of its plans' records has expired.
         Raises `PlanUnknownError`, `LedgerUnavailableError`.
         """
-        ids = carried_out(members(self._ledger, batch_id), self._ledger.try_all)
+        ids = self._ledger.carry_out(members(self._ledger, batch_id))
         if not ids:
             message = (
                 f"batch {printable(batch_id)} is unknown: its id is wrong, or its plans' records have expired"
@@ -73,7 +73,7 @@ class Records:
         """
         plans = self.history(limit=limit, **filters)
         while page := list(itertools.islice(plans, AT_ONCE)):
-            yield from map(row_of, carried_out(ended(self._access.results, page), self._ledger.try_all))
+            yield from map(row_of, self._ledger.carry_out(ended(self._access.results, page)))
 
     def history_page(
         self, *, cursor: str | None = None, limit: int = 100, **filters: Unpack[Filters]
@@ -83,7 +83,7 @@ class Records:
         Raises `InvalidSettingsError` (a filter, the cursor or the limit), `LedgerUnavailableError`.
         """
         reading = page_of(self._ledger, self._access.results, filters, cursor, limit)
-        page = carried_out(reading, self._ledger.try_all)
+        page = self._ledger.carry_out(reading)
         for error in page.unreadable:
             self._warn_of(error)
         return page

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import ExecutorClientError, PlanUnknownError, RecordUnreadableError
+from dispatcher.ledger.exchanges import asking, exchanging
 from dispatcher.ledger.ledger import record_of
 from dispatcher.observations import Figures, RawObservation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from dispatcher.ledger.index import Reading
+    from dispatcher.ledger.exchanges import Exchange
     from dispatcher.ledger.ledger import Ledger
     from dispatcher.models import PlanStatus
     from dispatcher.tasks.results import ResultCodec
@@ -56,13 +57,13 @@ def rows_of(
     results: ResultCodec,
     plan_ids: Sequence[str],
     refused: Mapping[str, ExecutorClientError],
-) -> Reading[list[Row]]:
+) -> Exchange[list[Row]]:
     """A row for each plan, in this order. Those in `refused` have only their error."""
     rows: dict[str, Row] = {each: row_of(Ended(each, None, error)) for each, error in refused.items()}
     asked = [each for each in plan_ids if each not in refused]
     for start in range(0, len(asked), AT_ONCE):
         page = asked[start : start + AT_ONCE]
-        replies = yield [["HGETALL", ledger.plan_key(each)] for each in page]
+        replies = yield from exchanging([["HGETALL", ledger.plan_key(each)] for each in page])
         found = [_status(each, reply) for each, reply in zip(page, replies, strict=True)]
         known = yield from ended(results, [each for each in found if not isinstance(each, Ended)])
         unknown = [each for each in found if isinstance(each, Ended)]
@@ -70,10 +71,11 @@ def rows_of(
     return [rows[each] for each in plan_ids]
 
 
-def ended(results: ResultCodec, plans: Sequence[PlanStatus]) -> Reading[list[Ended]]:
+def ended(results: ResultCodec, plans: Sequence[PlanStatus]) -> Exchange[list[Ended]]:
     """The plans with their results."""
     final = [plan for plan in plans if plan.state.final]
-    stored = (yield [["MGET", *(results.key(plan.id) for plan in final)]])[0] if final else []
+    keys = [results.key(plan.id) for plan in final]
+    [stored] = (yield from asking([["MGET", *keys]])) if keys else [[]]
     outcomes = {plan.id: _outcome(results, plan.id, text) for plan, text in zip(final, stored, strict=True)}
     return [Ended(plan.id, plan, outcomes.get(plan.id)) for plan in plans]
 

@@ -10,12 +10,22 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from dispatcher.ledger.connection import is_other_server
+from dispatcher.ledger.connection import is_other_server, replies_of
 
 if TYPE_CHECKING:
     import redis
 
-__all__ = ["Exchange", "Send", "carry_out", "drive", "drive_async", "exchange", "exchanging", "send_over"]
+__all__ = [
+    "Exchange",
+    "Send",
+    "asking",
+    "carry_out",
+    "drive",
+    "drive_async",
+    "exchange",
+    "exchanging",
+    "send_over",
+]
 
 T = TypeVar("T")
 Request = TypeVar("Request")
@@ -47,6 +57,11 @@ def exchanging(commands: Sequence[Sequence[Any]]) -> Exchange[list[Any]]:
         for number, reply in zip(refused, again, strict=True):
             replies[number] = reply
     return replies
+
+
+def asking(commands: Sequence[Sequence[Any]]) -> Exchange[list[Any]]:
+    """`exchanging`, if each command has a reply. Raises the first `redis.ResponseError` otherwise."""
+    return replies_of((yield from exchanging(commands)))
 
 
 def exchange(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:

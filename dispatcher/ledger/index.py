@@ -1,31 +1,27 @@
 """The index of all plans by the time of their submission, and how it is read: page by page, the newest first.
 
-Each read is a generator, written once for threads and for asyncio. It yields commands that Redis may carry
-out in one round trip, and is sent their replies. `carried_out` is the loop for threads.
+Each read is an exchange, written once for threads and for asyncio: see `dispatcher.ledger.exchanges`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dispatcher.errors import RecordUnreadableError
+from dispatcher.ledger.exchanges import asking, exchanging
 from dispatcher.ledger.ledger import record_of
 from dispatcher.ledger.scripts import Script
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dispatcher.ledger.exchanges import Exchange
     from dispatcher.ledger.ledger import Ledger
     from dispatcher.ledger.record import PlanRecord
     from dispatcher.models import PlanState
 
-__all__ = ["Found", "Place", "Reading", "Wanted", "carried_out", "found", "members"]
-
-T = TypeVar("T")
-
-Commands = Sequence[Sequence[Any]]
-Reading = Generator[Commands, list[Any], T]
-"""A read that ends with a `T`."""
+__all__ = ["Found", "Place", "Wanted", "found", "members"]
 
 SCANNED = 500
 """How many plans one round trip looks at."""
@@ -35,7 +31,7 @@ FIELDS = Script.of("dispatcher.ledger", "fields")
 
 
 class Place(NamedTuple):
-    """Where a plan is in the index."""
+    """A plan's position in the index, which is in the order of submission."""
 
     submitted_us: int
     """Microseconds since 1970, on the Redis server's clock."""
@@ -96,30 +92,18 @@ class Found:
     """Wanted plans that this version cannot read."""
 
     after: Place | None
-    """Where the next page begins: behind this place. None: there is no more."""
+    """The last plan of this page: the next page begins behind it. None on the last page."""
 
 
-def carried_out(reading: Reading[T], execute: Callable[[Commands], list[Any]]) -> T:
-    """What the reading ends with. `execute` carries commands out, and returns their replies."""
-    replies: list[Any] | None = None
-    while True:
-        try:
-            commands = next(reading) if replies is None else reading.send(replies)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-        replies = execute(commands)
-
-
-def members(ledger: Ledger, batch: str) -> Reading[list[str]]:
+def members(ledger: Ledger, batch: str) -> Exchange[list[str]]:
     """Ids of the batch's plans, in the order of submission. Empty: it is unknown."""
-    [ids] = yield [["LRANGE", ledger.batch_key(batch), 0, -1]]
+    [ids] = yield from asking([["LRANGE", ledger.batch_key(batch), 0, -1]])
     return list(ids)
 
 
 def found(
     ledger: Ledger, wanted: Wanted, result_key: Callable[[str], str], after: Place | None, limit: int
-) -> Reading[Found]:
+) -> Exchange[Found]:
     """The next `limit` plans that are wanted, of those behind the place `after`.
 
     Looks at `SCANNED` plans in a round trip, until it has found so many or has looked at all.
@@ -144,7 +128,7 @@ def found(
 
 def _places(
     ledger: Ledger, wanted: Wanted, after: Place | None, count: int, batch: list[Place] | None
-) -> Reading[list[Place]]:
+) -> Exchange[list[Place]]:
     """The next `count` plans of the index, or of the batch."""
     if batch is not None:
         return [place for place in batch if wanted.reaches(place, after)][:count]
@@ -160,7 +144,8 @@ def _places(
     skipped = 0
     while len(places) < count:  # `after` itself comes first, and plans of its microsecond may be before it
         limit = ["LIMIT", skipped, count + 1]
-        [reply] = yield [["ZREVRANGEBYSCORE", ledger.history_key, newest, oldest, "WITHSCORES", *limit]]
+        command = ["ZREVRANGEBYSCORE", ledger.history_key, newest, oldest, "WITHSCORES", *limit]
+        [reply] = yield from asking([command])
         read = [Place(int(float(us)), plan_id) for plan_id, us in _pairs(reply)]
         places += [place for place in read if wanted.reaches(place, after)]
         skipped += len(read)
@@ -169,38 +154,39 @@ def _places(
     return places[:count]
 
 
-def _of_batch(ledger: Ledger, batch: str) -> Reading[list[Place]]:
+def _of_batch(ledger: Ledger, batch: str) -> Exchange[list[Place]]:
     """Places of the batch's plans in the index, the newest first."""
     ids = yield from members(ledger, batch)
     scores: list[Any] = []
     for start in range(0, len(ids), SCANNED):
-        scores += yield [["ZSCORE", ledger.history_key, each] for each in ids[start : start + SCANNED]]
+        page = ids[start : start + SCANNED]
+        scores += yield from asking([["ZSCORE", ledger.history_key, each] for each in page])
     known = [Place(int(float(us)), each) for each, us in zip(ids, scores, strict=True) if us is not None]
     return sorted(known, reverse=True)
 
 
 def _wanted_of(
     ledger: Ledger, wanted: Wanted, result_key: Callable[[str], str], ids: Sequence[str]
-) -> Reading[set[str]]:
+) -> Exchange[set[str]]:
     """Those of the plans that are wanted, and those whose records cannot be read."""
     if wanted.any_fields or not ids:
         return set(ids)
-    [fields] = yield [["EVAL", FIELDS.text, 0, ledger.prefix, *ids]]
+    [fields] = yield from asking([["EVAL", FIELDS.text, 0, ledger.prefix, *ids]])
     chosen = [
         each for each, own in zip(ids, fields, strict=True) if not isinstance(own, list) or wanted.has(*own)
     ]
     if wanted.ended_with is None or not chosen:
         return set(chosen)
-    [results] = yield [["MGET", *map(result_key, chosen)]]
+    [results] = yield from asking([["MGET", *map(result_key, chosen)]])
     pairs = zip(chosen, results, strict=True)
     return {each for each, stored in pairs if stored is not None and wanted.ended_with(each, stored)}
 
 
-def _read(ledger: Ledger, page: Found, places: Sequence[Place]) -> Reading[None]:
+def _read(ledger: Ledger, page: Found, places: Sequence[Place]) -> Exchange[None]:
     """Add the records of these plans. Those that have expired meanwhile are left out."""
     if not places:
         return
-    replies = yield [["HGETALL", ledger.plan_key(place.plan_id)] for place in places]
+    replies = yield from exchanging([["HGETALL", ledger.plan_key(place.plan_id)] for place in places])
     for place, reply in zip(places, replies, strict=True):
         record = record_of(place.plan_id, reply)
         if isinstance(record, RecordUnreadableError):

@@ -16,10 +16,9 @@ from dispatcher.ledger.connection import (
     RedisErrors,
     is_trouble,
     patient_client,
-    replies_of,
     reply_of,
 )
-from dispatcher.ledger.exchanges import Exchange, carry_out, exchange, exchanging
+from dispatcher.ledger.exchanges import Exchange, asking, carry_out, exchanging
 from dispatcher.ledger.record import PlanRecord, read_record
 from dispatcher.ledger.scripts import Call, Script, Scripts, calling, trying
 from dispatcher.ledger.submission import Submission, outcome_of, target_of
@@ -90,7 +89,7 @@ class Ledger:
         `PlanConflictError` (the id belongs to another plan, or the target to one), `InvalidPlanError` (its
         `start_time` has passed), `DispatchHaltedError`, `LedgerUnavailableError` (Redis refused the command).
         """
-        return self._carry_out(self.submitting(submissions))
+        return self.carry_out(self.submitting(submissions))
 
     def submitting(self, submissions: Sequence[Submission]) -> Exchange[list[bool | ExecutorClientError]]:
         """`submit`, apart from the I/O."""
@@ -103,7 +102,7 @@ class Ledger:
         False if it has ended already, None if no such plan exists. `only_begun` passes over, as False, plans
         whose faults cannot run yet.
         """
-        return self._carry_out(self.cancelling(plan_ids, reason, only_begun=only_begun))
+        return self.carry_out(self.cancelling(plan_ids, reason, only_begun=only_begun))
 
     def cancelling(
         self, plan_ids: Sequence[str], reason: str, *, only_begun: bool = False
@@ -159,7 +158,7 @@ class Ledger:
 
     def try_read(self, plan_ids: Sequence[str]) -> list[PlanRecord | RecordUnreadableError | None]:
         """As `read`, but with the error in the place of each plan that cannot be read."""
-        return self._carry_out(self.reading(plan_ids))
+        return self.carry_out(self.reading(plan_ids))
 
     def reading(self, plan_ids: Sequence[str]) -> Exchange[list[PlanRecord | RecordUnreadableError | None]]:
         """`try_read`, apart from the I/O."""
@@ -168,11 +167,11 @@ class Ledger:
 
     def now_ms(self) -> int:
         """The server's time."""
-        return self._carry_out(self.asking_the_time())
+        return self.carry_out(self.asking_the_time())
 
     def asking_the_time(self) -> Exchange[int]:
         """`now_ms`, apart from the I/O."""
-        [[seconds, microseconds]] = replies_of((yield from exchanging([["TIME"]])))
+        [[seconds, microseconds]] = yield from asking([["TIME"]])
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def late_s(self) -> float | None:
@@ -199,20 +198,12 @@ class Ledger:
 
     def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Carry out several Redis commands in one round trip; their replies."""
-        with self._redis_errors:
-            return replies_of(exchange(self._client, commands))
+        return self.carry_out(asking(commands))
 
-    def try_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """As `execute_all`, but with a `redis.ResponseError` in the place of each reply that is one.
-
-        Raises if it is trouble with Redis.
-        """
+    def carry_out(self, steps: Exchange[T]) -> T:
+        """Carry an exchange out; what it ends with."""
         with self._redis_errors:
-            replies = exchange(self._client, commands)
-            replies_of(
-                [each for each in replies if isinstance(each, redis.ResponseError) and is_trouble(each)]
-            )
-        return replies
+            return carry_out(self._client, steps)
 
     def close(self) -> None:
         """Close the connections."""
@@ -258,10 +249,6 @@ class Ledger:
 
     def _plan(self, plan_id: str) -> str:
         return f"{self.prefix}plan:{plan_id}"
-
-    def _carry_out(self, steps: Exchange[T]) -> T:
-        with self._redis_errors:
-            return carry_out(self._client, steps)
 
     def _call(self, script: Script, keys: Sequence[str], args: Sequence[str | float]) -> Any:
         with self._redis_errors:

@@ -18,7 +18,7 @@ __all__ = ["Source", "Sources"]
 
 
 class Source(NamedTuple):
-    """Where a value is from. The default, if neither a variable nor a file has it."""
+    """The source of a value: the default, unless a variable or a file sets it."""
 
     variable: str | None = None
     file: str | None = None

@@ -63,7 +63,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def _place(target: str, files: Files) -> str:
-    """Where the site has a file of this project. One that it does not have stays as it is: a broken link."""
+    """The address of a project file on the site. If the site has no such file, its path: a broken link."""
     if target in PAGE_OF:
         return PAGE_OF[target]
     in_docs = target.removeprefix("docs/")

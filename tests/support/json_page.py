@@ -46,7 +46,7 @@ def sections() -> dict[str, dict[str, str]]:
 
 
 def differences(command: str, line: Mapping[str, Any]) -> list[str]:
-    """Where the line differs from what the page says of the command. Empty: nowhere."""
+    """The differences between the line and the page's description of the command. Empty if they agree."""
     fields = dict(line)
     version = fields.pop("version", None)
     wrong = [] if version == JSON_VERSION else [f"version is {version}"]

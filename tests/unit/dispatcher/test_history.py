@@ -22,7 +22,8 @@ from dispatcher import (
 )
 from dispatcher.history import Filters, HistoryPage, all_pages, page_of
 from dispatcher.ledger import index
-from dispatcher.ledger.index import Found, Wanted, carried_out, found, members
+from dispatcher.ledger.exchanges import drive
+from dispatcher.ledger.index import Found, Wanted, found, members
 from dispatcher.ledger.leases import Leases
 from dispatcher.ledger.ledger import Ledger, Submission
 from dispatcher.ledger.record import Order
@@ -63,7 +64,7 @@ class Plans:
 
     def page(self, *, cursor: str | None = None, limit: int = 100, **filters: Any) -> HistoryPage:
         reading = page_of(self.ledger, RESULTS, cast("Filters", filters), cursor, limit)
-        return carried_out(reading, self.ledger.try_all)
+        return self.ledger.carry_out(reading)
 
     def ids(self, **filters: Any) -> list[str]:
         return [plan.id for plan in self.page(**filters).plans]
@@ -216,7 +217,8 @@ def test_pages_of_any_size_together_are_the_whole_history_in_order(
         patch.setattr(index, "SCANNED", scanned)
         while not pages or pages[-1].after is not None:
             after = pages[-1].after if pages else None
-            pages.append(carried_out(found(LEDGER, wanted, RESULTS.key, after, limit), store.execute))
+            reading = found(LEDGER, wanted, RESULTS.key, after, limit)
+            pages.append(drive(reading, lambda send: store.execute(send.commands)))
     chosen = [each for each in scores if tag is None or fields[each]["tags"] == tag]
     expected = sorted(chosen, key=lambda each: (scores[each], each), reverse=True)
     assert [record.id for page in pages for record in page.records] == expected
@@ -281,8 +283,8 @@ def test_a_batch_has_its_plans_in_the_order_of_submission_each_once(plans: Plans
     page = [Submission(f"p{number}", order, batch="b1") for number in (10, 9, 2)]
     plans.ledger.submit(page[:2])
     plans.ledger.submit(page)  # the answer to the first call was lost
-    assert carried_out(members(plans.ledger, "b1"), plans.ledger.try_all) == ["p10", "p9", "p2"]
-    assert carried_out(members(plans.ledger, "b2"), plans.ledger.try_all) == []
+    assert plans.ledger.carry_out(members(plans.ledger, "b1")) == ["p10", "p9", "p2"]
+    assert plans.ledger.carry_out(members(plans.ledger, "b2")) == []
 
 
 def test_an_ended_plan_that_is_submitted_again_completes_in_its_new_batch_at_once(plans: Plans) -> None:
@@ -305,7 +307,7 @@ def test_a_refused_plan_is_neither_in_the_history_nor_in_its_batch(plans: Plans)
     order = Order(plan=abort_plan(), timeout_ms=30_000)
     plans.ledger.submit([Submission("p1", order, batch="b1")])
     assert plans.ids() == []
-    assert carried_out(members(plans.ledger, "b1"), plans.ledger.try_all) == []
+    assert plans.ledger.carry_out(members(plans.ledger, "b1")) == []
 
 
 def test_a_plan_leaves_the_history_once_its_record_has_expired_and_its_batch_with_the_last(
