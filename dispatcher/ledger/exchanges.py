@@ -22,7 +22,6 @@ __all__ = [
     "carry_out",
     "drive",
     "drive_async",
-    "exchange",
     "exchanging",
     "send_over",
 ]
@@ -64,16 +63,11 @@ def asking(commands: Sequence[Sequence[Any]]) -> Exchange[list[Any]]:
     return replies_of((yield from exchanging(commands)))
 
 
-def exchange(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
-    """`exchanging`, over this client.
+def carry_out(client: redis.Redis, steps: Exchange[T]) -> T:
+    """Carry an exchange out over this client; what it ends with.
 
     Raises `redis.RedisError` if there are no replies. All commands may have been carried out even so.
     """
-    return carry_out(client, exchanging(commands))
-
-
-def carry_out(client: redis.Redis, steps: Exchange[T]) -> T:
-    """Carry an exchange out over this client; what it ends with. Raises `redis.RedisError`."""
     return drive(steps, lambda send: send_over(client, send))
 
 
