@@ -9,10 +9,10 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from executor.access_log import AccessLog
+from executor.arrivals import LOOK_EVERY_S, Arrivals
 from executor.control_plane import TTL_S, EnvoyError, RefusedError
 from executor.faults import TooLateError, refuse_after
-from executor.observations import Arrival
+from executor.journal import Journal
 from executor.routes import runtime_layer
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from executor.control_plane import ControlPlane
     from executor.envoy import Envoy
     from executor.faults import Fault, FaultRegistry
-    from executor.observations import End
     from executor.routes import RouteTable
     from executor.store import Store
 
@@ -35,16 +34,12 @@ RENEW_AFTER_S = TTL_S / 3
 MARGIN_S = 0.5
 """A renewal that begins later than this before Envoy drops all faults may come too late."""
 
-LOGGED_WITHIN_S = 3.0
-"""How long Envoy may take to record what has happened."""
-
 ENDED_WITHIN_S = 10.0
 """How long a stop waits for Envoy."""
 
 SETTLED_WITHIN_S = 0.5
 """How long a caller waits for requests that are under way."""
 
-LOOK_EVERY_S = 0.01
 WATCH_EVERY_S = 0.25
 
 TROUBLE = (EnvoyError, sqlite3.Error)
@@ -73,27 +68,17 @@ class Injector:
         self._envoy = envoy
         self._control = control
         self._table = table
-        self._log = AccessLog(envoy.files.access_log)
         self._faults = faults
-        self._store = store
         self._clock = clock
-        self._wait_for_answers = wait_for_answers
+        self._journal = Journal(store, faults)
+        self._arrivals = Arrivals(envoy, faults, self._journal, clock, wait_for_answers)
         self._changing = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._arrivals = asyncio.Event()
-        """Set, and replaced, once the arrivals of more faults are known."""
-
         self._begun: dict[str, asyncio.Future[None]] = {}
         self._ended: dict[str, asyncio.Future[None]] = {}
         self._have_renewed(clock.steady_s())
         self._on: set[str] = set()
         """The faults that are on by what was published last."""
-
-        self._unsaved: dict[str, Fault] = {}
-        self._gone: list[Fault] = []
-        """Those that the store is to forget."""
-
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, *, adopted: bool) -> None:
         """Restore what an earlier Executor has left, and have Envoy started. Raises `EnvoyError`.
@@ -151,12 +136,12 @@ class Injector:
         """The fault, if it is known, with all that Envoy has logged of it."""
         fault = self._faults.find(apply_id)
         if fault is not None:
-            self._look_at(fault)
+            self._arrivals.read_for(fault)
         return fault
 
     def current(self) -> list[Fault]:
         """The faults that are not over."""
-        self._look()
+        self._arrivals.read()
         return self._faults.current(self._clock.now())
 
     async def end(self, fault: Fault) -> None:
@@ -172,10 +157,7 @@ class Injector:
                     await asyncio.shield(ended)
             except TimeoutError as exc:
                 raise EnvoyError("Envoy does not answer") from exc
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOGGED_WITHIN_S):
-                while not fault.arrivals_known:
-                    await self._arrivals.wait()
+        await self._arrivals.known(fault)
 
     async def end_all(self) -> list[Fault]:
         """Take all faults away; those that were there. Raises `EnvoyError`."""
@@ -189,7 +171,7 @@ class Injector:
             async with asyncio.timeout(SETTLED_WITHIN_S):
                 while not (fault.active or fault.settled):
                     await asyncio.sleep(LOOK_EVERY_S)
-                    self._look_at(fault)
+                    self._arrivals.read_for(fault)
         return fault.settled
 
     def targets(self) -> list[tuple[str, str]]:
@@ -198,18 +180,15 @@ class Injector:
 
     async def close(self) -> None:
         """Keep what is known. Nothing is looked at any more."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._look()
+        await self._arrivals.close()
         try:
             self._save()
         except sqlite3.Error as exc:
             logger.error("the last figures are not kept: %s", exc)  # noqa: TRY400
 
     def _restore(self, *, adopted: bool) -> None:
-        stored, now, steady_s = self._store.read(), self._clock.now(), self._clock.steady_s()
-        self._log.restore(stored.position)
+        stored, now, steady_s = self._journal.read(), self._clock.now(), self._clock.steady_s()
+        self._arrivals.go_on(stored.position)
         dropped = now if stored.renewed_at is None else stored.renewed_at + timedelta(seconds=TTL_S)
         left_s = (dropped - now).total_seconds()
         for fault in stored.faults:
@@ -221,7 +200,7 @@ class Injector:
             elif fault.active:
                 fault.doubt = RESTARTED
             self._faults.restore(fault)
-            self._unsaved[fault.apply_id] = fault
+            self._journal.note(fault)
 
     async def _until_something_is_due(self) -> None:
         due_s = min([self._renewed_s + RENEW_AFTER_S, *(fault.ends_by_s for fault in self._in_force())])
@@ -307,9 +286,7 @@ class Injector:
             if fault.apply_id in self._begun and fault.not_after is not None:
                 self._fail(fault, TooLateError(f"the fault began after {fault.not_after.isoformat()}"))
         if ends:
-            task = asyncio.create_task(self._know_arrivals(ends))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._arrivals.complete(ends)
 
     def _lapse(self) -> None:
         """Envoy has dropped all faults, or is about to, because it was not renewed in time."""
@@ -346,43 +323,16 @@ class Injector:
         """The fault does not begin, and its key may be used again."""
         fault.cancel()
         self._faults.drop(fault)
-        self._gone.append(fault)
-        with suppress(sqlite3.Error):  # the next change tries again
-            self._store.save(gone=self._gone)
-            self._gone.clear()
+        self._journal.forget(fault)
         _resolve(self._begun.pop(fault.apply_id, None), error)
 
-    async def _know_arrivals(self, ended: Sequence[Fault]) -> None:
-        """Read the log past the faults' end. If Envoy does not write it in time, `watch` tries again."""
-        try:
-            mark = await self._envoy.mark_log()
-            async with asyncio.timeout(LOGGED_WITHIN_S):
-                while self._log.read_to_mark < mark:
-                    await asyncio.sleep(LOOK_EVERY_S)
-                    self._read_log()
-        except (EnvoyError, TimeoutError) as exc:
-            logger.warning("the requests of %d faults are not known yet: %s", len(ended), exc)
-            return
-        for fault in ended:
-            fault.arrivals_known = True
-            self._unsaved[fault.apply_id] = fault
-        self._say_arrivals_are_known()
-
-    def _say_arrivals_are_known(self) -> None:
-        self._arrivals.set()
-        self._arrivals = asyncio.Event()
-
     async def _look_after(self) -> None:
-        self._look()
+        self._arrivals.read()
         if not self._envoy.alive:
             self._control.give_up("Envoy has ended")  # a change that is under way must not wait for it
             async with self._changing:
                 await self._start_again()
-        for news in await self._log.rotate(self._envoy):
-            self._count(news)
-        unknown = [fault for fault in self._faults.unsettled() if not (fault.active or fault.arrivals_known)]
-        if unknown and not self._tasks:
-            await self._know_arrivals(unknown)
+        await self._arrivals.catch_up()
 
     async def _start_again(self) -> None:
         """Envoy has ended, and every fault with it."""
@@ -390,52 +340,19 @@ class Injector:
         for fault in self._faults.unsettled():
             if fault.apply_id not in self._begun:
                 fault.break_off(self._clock.now(), "Envoy ended by itself while the fault was on")
-                self._unsaved[fault.apply_id] = fault
+                self._journal.note(fault)
                 _resolve(self._ended.pop(fault.apply_id, None))
-        self._say_arrivals_are_known()
+        self._arrivals.all_known()
         self._control.begin_with(self._table.configuration([]), runtime_layer([]))
         self._on = set()
         await self._envoy.start()
         await self._control.taken()
         self._have_renewed(self._clock.steady_s())
 
-    def _look(self) -> None:
-        self._read_log()
-        self._faults.settle(self._clock.now(), self._wait_for_answers)
-
-    def _look_at(self, fault: Fault) -> None:
-        """The same for one of many faults."""
-        self._read_log()
-        fault.give_up(self._clock.now(), self._wait_for_answers)
-
-    def _read_log(self) -> None:
-        for news in self._log.news():
-            self._count(news)
-
-    def _count(self, news: Arrival | End) -> None:
-        fault = self._faults.find(news.fault_id)
-        if fault is None:
-            return
-        self._unsaved[fault.apply_id] = fault
-        if isinstance(news, Arrival):
-            if fault.arrivals_known:
-                logger.warning("a request met fault %s after its end: %s", fault.apply_id, news.line)
-            fault.tally.begin(news)
-        else:
-            fault.tally.end(news)
-
     def _save(self, *faults: Fault) -> None:
-        """Keep these faults, and all that has changed, with the place in the log up to which it was read."""
-        self._unsaved.update((fault.apply_id, fault) for fault in faults)
-        self._gone += self._faults.forgotten()
-        self._store.save(
-            [fault for fault in self._unsaved.values() if self._faults.find(fault.apply_id) is fault],
-            gone=self._gone,
-            position=self._log.position,
-            renewed_at=self._renewed,
-        )
-        self._unsaved.clear()
-        self._gone.clear()
+        """Keep these faults, and all that has changed. Raises `sqlite3.Error`."""
+        self._journal.note(*faults)
+        self._journal.keep(self._arrivals.position, self._renewed)
 
 
 def _as_envoys(error: Exception) -> Exception:
