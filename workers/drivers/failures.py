@@ -27,11 +27,6 @@ class Row:
     error: type[ExecutorClientError]
     advice: str
 
-    @property
-    def retryable(self) -> bool:
-        """Whether the same call may succeed later, and repeating it does no harm."""
-        return self.error.retry_safe
-
 
 CONNECTION_ROWS = {
     "timeout": Row("no answer in time", ExecutorTimeoutError, "is it overloaded?"),

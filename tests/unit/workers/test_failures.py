@@ -22,7 +22,7 @@ SPECIFIED = [
 @pytest.mark.parametrize(("failure", "retryable"), SPECIFIED)
 def test_what_the_specification_retries_is_retried(failure: str | int, *, retryable: bool) -> None:
     row = CONNECTION_ROWS[failure] if isinstance(failure, str) else STATUS_ROWS[failure]
-    assert row.retryable is retryable
+    assert row.error.retry_safe is retryable
 
 
 @pytest.mark.parametrize(
