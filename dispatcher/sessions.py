@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
-from dispatcher.group_commit import GroupCommit
 from dispatcher.ledger.connection import RedisErrors, async_client, subscribing_client
 from dispatcher.ledger.exchanges import drive_async
+from dispatcher.ledger.group_commit import GroupCommit
 from dispatcher.ledger.line import AsyncLine
 from dispatcher.ledger.listener import Listener
 from dispatcher.ledger.waiters import AsyncWaiter
@@ -30,6 +30,9 @@ __all__ = ["Session", "Sessions"]
 
 T = TypeVar("T")
 
+PLANS_TOGETHER = 100
+"""The most plans that are submitted together: more would hold up the loop while they are encoded."""
+
 
 class Session:
     """Two connections to Redis, for one event loop: one for commands, one for subscriptions."""
@@ -51,7 +54,7 @@ class Session:
         self._waiter = AsyncWaiter(self._line, settings)
         self._subscriber = subscribing_client(settings)
         self._listener = Listener(self._subscriber, self._waiter, ledger, result_key, settings)
-        self._commits = GroupCommit(self._submit)
+        self._commits = GroupCommit(self._submit, PLANS_TOGETHER)
 
     async def exchange(self, steps: Exchange[T]) -> T:
         """Carry the exchange out. Raises `LedgerUnavailableError`."""

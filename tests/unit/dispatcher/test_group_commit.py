@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.plans import abort_plan
 
 from dispatcher import DispatcherClosedError, InvalidPlanError, LedgerUnavailableError
-from dispatcher.group_commit import GROUP, GroupCommit
+from dispatcher.ledger.group_commit import GroupCommit
 from dispatcher.ledger.ledger import Submission
 from dispatcher.ledger.record import Order
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from dispatcher.errors import ExecutorClientError
 
+GROUP = 10
 ORDER = Order(plan=abort_plan(), timeout_ms=1000)
 
 
@@ -55,7 +56,7 @@ async def begun(gate: Gate, groups: int = 1) -> None:
 def test_what_comes_while_a_group_is_on_its_way_goes_together() -> None:
     async def scenario() -> list[int]:
         gate = Gate()
-        commits = GroupCommit(gate.submit)
+        commits = GroupCommit(gate.submit, GROUP)
         first = commits.put(submission(0))
         await begun(gate)
         rest = [commits.put(submission(number)) for number in range(1, GROUP + 2)]
@@ -72,7 +73,7 @@ def test_what_comes_while_a_group_is_on_its_way_goes_together() -> None:
 def test_a_cancelled_submission_is_complete_or_it_never_was(early: set[int], late: set[int]) -> None:
     async def scenario() -> None:
         gate = Gate()
-        commits = GroupCommit(gate.submit)
+        commits = GroupCommit(gate.submit, GROUP)
         futures = [commits.put(submission(number)) for number in range(10)]
         for number in early:
             futures[number].cancel()
@@ -93,7 +94,7 @@ def test_a_group_that_fails_fails_for_each_task_and_for_no_later_one() -> None:
     async def scenario() -> None:
         gate = Gate()
         gate.error = LedgerUnavailableError("away")
-        commits = GroupCommit(gate.submit)
+        commits = GroupCommit(gate.submit, GROUP)
         pair = [commits.put(submission(number)) for number in range(2)]
         gate.passes.release()
         outcomes = await asyncio.gather(*pair, return_exceptions=True)
@@ -110,7 +111,7 @@ def test_a_refusal_belongs_only_to_its_plan() -> None:
         return [InvalidPlanError("no") if each.plan_id == "p1" else None for each in group]
 
     async def scenario() -> list[bool]:
-        commits = GroupCommit(refuse)
+        commits = GroupCommit(refuse, GROUP)
         return [
             refusal is None
             for refusal in await asyncio.gather(*(commits.put(submission(number)) for number in range(3)))
@@ -121,7 +122,7 @@ def test_a_refusal_belongs_only_to_its_plan() -> None:
 
 def test_closing_ends_what_has_not_begun() -> None:
     async def scenario() -> None:
-        commits = GroupCommit(Gate().submit)
+        commits = GroupCommit(Gate().submit, GROUP)
         waiting = commits.put(submission(0))
         await commits.aclose()
         with pytest.raises(DispatcherClosedError):
@@ -133,7 +134,7 @@ def test_closing_ends_what_has_not_begun() -> None:
 def test_closing_ends_what_is_on_its_way_and_what_waits() -> None:
     async def scenario() -> None:
         gate = Gate()
-        commits = GroupCommit(gate.submit)
+        commits = GroupCommit(gate.submit, GROUP)
         first = commits.put(submission(0))
         await begun(gate)
         second = commits.put(submission(1))

@@ -31,11 +31,11 @@ class CountingLine(AsyncLine):
         self.shared: list[int] = []
         self.error: Exception | None = None
 
-    async def _replies(self, page: Sequence[object]) -> list[object]:
-        self.shared.append(len(page))
+    async def _round_trip(self, sends: Sequence[Send]) -> list[list[object]]:
+        self.shared.append(len(sends))
         if self.error is not None:
             raise self.error
-        return await super()._replies(page)  # type: ignore[arg-type]
+        return await super()._round_trip(sends)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=30), st.sets(st.integers(0, 29)))
