@@ -125,10 +125,11 @@ class Dispatcher(Operations, ExecutorClient):
         If the task is cancelled, the plan is submitted or it is not: never in part. With a `plan_id` the call
         can be repeated. Raises `DispatcherClosedError` too.
         """
+        session = await self._access.session()
+        await session.turns.mine()
         options = self._door.options(timeout_sec, expires, executor, conflict_policy, tags)
         submission = self._door.one(plan, plan_id, options)
         describe_plan(submission.plan_id, executor, plan)
-        session = await self._access.session()
         return self._taken(submission, await session.submit(submission))
 
     @TRACER.start_as_current_span("submit", kind=SpanKind.PRODUCER)

@@ -12,6 +12,7 @@ from dispatcher.ledger.line import AsyncLine
 from dispatcher.ledger.listener import Listener
 from dispatcher.ledger.waiters import AsyncWaiter
 from dispatcher.submissions import Take, submitting
+from dispatcher.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
@@ -54,6 +55,9 @@ class Session:
         self._waiter = AsyncWaiter(self._line, settings)
         self._subscriber = subscribing_client(settings)
         self._listener = Listener(self._subscriber, self._waiter, ledger, result_key, settings)
+        self.turns = Turns()
+        """Of tasks that submit: thousands may begin in one turn of the loop."""
+
         self._commits = GroupCommit(self._submit, PLANS_TOGETHER)
 
     async def exchange(self, steps: Exchange[T]) -> T:
