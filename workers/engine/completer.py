@@ -37,8 +37,13 @@ if TYPE_CHECKING:
 __all__ = ["Completer"]
 
 GROUP_COMMIT_S = 0.01
-BUSY_COMMIT_S = 0.03
+BUSY_COMMIT_S = 0.1
 """The same while the worker holds `MANY_HELD` leases, unless a thread waits for an answer."""
+
+RESTING_COMMIT_S = 0.05
+"""The same while the group has only plans that rest for longer than `RESTS_MS`: nothing waits for them."""
+
+RESTS_MS = 500
 
 MOST_AT_ONCE = 200
 MOST_BYTES = 4_000_000
@@ -90,7 +95,10 @@ class Completer(Loop):
         self._unanswered = 0
         self._ended = False
         self._awaited = threading.Event()
-        """Whether a thread waits for an answer."""
+        """Set if a thread waits for an answer."""
+
+        self._pressing = threading.Event()
+        """Set if a client or a plan's next step waits for an answer."""
 
     def settle(self, lease: Lease, execution: Execution) -> Future[Standing]:
         """Have the decision stored; how the ledger will answer."""
@@ -98,6 +106,8 @@ class Completer(Loop):
         answer = self._put(_Item(self._settlement(lease, decision), lease.record.executor, execution))
         if isinstance(decision, Retry | Fail):
             self._awaited.set()
+        if not isinstance(decision, Snooze) or decision.after_ms < RESTS_MS:
+            self._pressing.set()
         return answer
 
     def release(self, lease: Lease) -> Future[Standing]:
@@ -181,10 +191,7 @@ class Completer(Loop):
         first = self._queue.get()
         if first is None:
             return []
-        time.sleep(GROUP_COMMIT_S)
-        if len(self._keeper) >= MANY_HELD:
-            self._awaited.wait(BUSY_COMMIT_S - GROUP_COMMIT_S)
-        self._awaited.clear()
+        self._await_group()
         batch, size = [first], first.settlement.size
         while len(batch) < MOST_AT_ONCE and size < MOST_BYTES:
             try:
@@ -195,6 +202,15 @@ class Completer(Loop):
                 batch.append(item)
                 size += item.settlement.size
         return batch
+
+    def _await_group(self) -> None:
+        """Let more decisions come: the more of them share an exchange, the less each costs."""
+        self._pressing.wait(RESTING_COMMIT_S - GROUP_COMMIT_S)
+        time.sleep(GROUP_COMMIT_S)
+        if len(self._keeper) >= MANY_HELD:
+            self._awaited.wait(BUSY_COMMIT_S - GROUP_COMMIT_S)
+        self._awaited.clear()
+        self._pressing.clear()
 
     def _write(self, batch: Sequence[_Item], piggyback: Sequence[Call]) -> list[Standing]:
         """How each was answered. A settlement that is a defect spoils no other."""
