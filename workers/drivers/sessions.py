@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import parse_url
@@ -112,9 +111,12 @@ class _Adapter(HTTPAdapter):
         return str(super().request_url(request, proxies)) if proxies or path.startswith("//") else path
 
     def build_response(self, req: requests.PreparedRequest, resp: HTTPResponse) -> requests.Response:
-        """The answer as `requests` has it. See `HTTPAdapter`, whose answers have cookies, too."""
+        """The answer as `requests` has it. See `HTTPAdapter`, whose answers have cookies, too.
+
+        The headers are urllib3's own. They ignore case as those of requests do, which would be a copy.
+        """
         response = requests.Response()
-        response.status_code, response.headers = resp.status, CaseInsensitiveDict(resp.headers)
+        response.status_code, response.headers = resp.status, resp.headers  # type: ignore[assignment]
         response.raw, response.request, response.connection = resp, req, self
         return response
 

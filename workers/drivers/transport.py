@@ -10,7 +10,6 @@ import re
 import socket
 import ssl
 from collections import deque
-from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -124,8 +123,12 @@ class HttpTransport:
         call = f"{request.method} {_shown(request.url or '')}"
         connect_s, read_s = (max(min(each, within_s), SHORTEST_WAIT_S) for each in self._timeouts)
         try:
-            with self._session() as session, session.exchange(request, (connect_s, read_s)) as response:
-                body = self._read(call, response)
+            session = self._take_session()
+            try:
+                with session.exchange(request, (connect_s, read_s)) as response:
+                    body = self._read(call, response)
+            finally:
+                self._give_back(session)
         except (OSError, HTTPError) as exc:  # an error of requests is an OSError
             raise _no_answer(call, exc) from exc
         logger.debug("%s: %d", call, response.status_code)
@@ -140,7 +143,8 @@ class HttpTransport:
             prepared = self._prepared[method] = self._prepare(method)
         request = prepared.copy()
         request.url = url
-        request.headers.update(headers)
+        for name, value in headers.items():  # `update` costs three times as much
+            request.headers[name] = value
         W3C.inject(request.headers)
         if body is not None:
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -159,22 +163,20 @@ class HttpTransport:
         prepared.prepare_hooks(None)
         return prepared
 
-    @contextmanager
-    def _session(self) -> Iterator[BoundedSession]:
+    def _take_session(self) -> BoundedSession:
         """The session that was used last, unless another call has it; otherwise a new one."""
         if self._process != os.getpid():  # a fork must not share its parent's connections
             self._sessions, self._process = deque(), os.getpid()
         try:
-            session = self._sessions.pop()
+            return self._sessions.pop()
         except IndexError:
-            session = BoundedSession(self._config, self._proxies)
-        try:
-            yield session
-        finally:
-            if len(self._sessions) < self._most_sessions:
-                self._sessions.append(session)
-            else:
-                session.close()
+            return BoundedSession(self._config, self._proxies)
+
+    def _give_back(self, session: BoundedSession) -> None:
+        if len(self._sessions) < self._most_sessions:
+            self._sessions.append(session)
+        else:
+            session.close()
 
     def _read(self, call: str, response: requests.Response) -> bytes:
         """The body, without the token if the Executor repeats it."""

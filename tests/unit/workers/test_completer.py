@@ -17,10 +17,11 @@ from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.results import ResultCodec
 from workers.breaker.rules import UNCOUNTED, Admission, Outcome, Report
 from workers.engine import completer
-from workers.engine.completer import Completer
-from workers.engine.decisions import Retry, Snooze
+from workers.engine.completer import RESTS_MS, Completer
+from workers.engine.decisions import Fail, Retry, Snooze
 from workers.engine.execution import Execution
 from workers.engine.lease_keeper import MANY_HELD, LeaseKeeper
+from workers.engine.terminal_errors import failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,6 +82,16 @@ class Parts:
         assert isinstance(lease, Lease)
         self.lease = lease
         self.keeper.hold(lease)
+        self._ledger = Ledger(client, settings)
+
+    def another_lease(self) -> Lease:
+        """A lease of one more plan, which is held."""
+        order = Order(plan=abort_plan(api="/other"), timeout_ms=30_000)
+        self._ledger.submit([Submission("p2", order)])
+        [lease] = self.leases.fetch([Named("p2", 0)], 0).named
+        assert isinstance(lease, Lease)
+        self.keeper.hold(lease)
+        return lease
 
 
 @pytest.fixture
@@ -115,6 +126,19 @@ def test_a_busy_workers_groups_wait_for_more_unless_a_thread_waits(
     assert answer.result(0).due_ms == 1000
 
 
+@pytest.mark.parametrize("press", ["ends", "has its next step soon"])
+def test_a_plan_that_rests_is_stored_at_once_together_with_one_that(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, press: str
+) -> None:
+    monkeypatch.setattr(completer, "RESTING_COMMIT_S", 3600.0)
+    other = parts.another_lease()
+    rests = parts.completer.settle(parts.lease, Execution(Snooze(parts.lease.record, RESTS_MS)))
+    pressing = _ended(other) if press == "ends" else Snooze(other.record, RESTS_MS - 1)
+    parts.completer.settle(other, Execution(pressing))
+    parts.completer.turn()
+    assert rests.result(0).due_ms == RESTS_MS
+
+
 def test_decisions_that_redis_never_took_are_answered_when_the_worker_ends(
     parts: Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -146,6 +170,10 @@ def test_a_lease_that_another_worker_holds_is_called_lost(
     parts.keeper.turn()
     assert caplog.messages == ["plan p1: its lease was lost"]
     assert len(parts.keeper) == 0
+
+
+def _ended(lease: Lease) -> Fail:
+    return failed(lease.record, ExecutorServerError("down", 503, ""), lease.now_ms)
 
 
 def _nothing(*_: Any) -> None:

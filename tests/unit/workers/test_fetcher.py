@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.plans import abort_plan
 
 from dispatcher import Settings
-from dispatcher.ledger.leases import Lease, Leases, Named
+from dispatcher.ledger.leases import Denial, Lease, Leases, Named
 from dispatcher.ledger.ledger import Ledger, Submission
 from dispatcher.ledger.record import Order
 from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.results import ResultCodec
 from workers.engine.completer import Completer
-from workers.engine.fetcher import Fetcher
+from workers.engine.fetcher import LONGEST_GROUP_S, Fetcher
 from workers.engine.lease_keeper import LeaseKeeper
 
 if TYPE_CHECKING:
@@ -43,6 +45,33 @@ def test_the_lease_of_a_message_is_ready_for_its_task(fetcher: Fetcher) -> None:
 def test_a_message_that_comes_again_before_its_task_runs_takes_no_lease_away(fetcher: Fetcher) -> None:
     fetcher.name(FIRST)
     fetcher.turn()
+    fetcher.name(FIRST)
+    fetcher.turn()
+    assert isinstance(fetcher.collect(FIRST), Lease)
+
+
+def test_messages_that_keep_arriving_are_claimed_together(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arriving = [Named(f"p{number}", 0) for number in range(2, 5)]
+
+    def meanwhile(_: float) -> None:
+        if arriving:
+            fetcher.name(arriving.pop())
+
+    monkeypatch.setattr(time, "sleep", meanwhile)
+    fetcher.name(FIRST)
+    fetcher.turn()
+    assert [fetcher.collect(Named(f"p{number}", 0)) for number in range(2, 5)] == [Denial.UNKNOWN] * 3
+
+
+def test_messages_that_arrive_for_ever_do_not_hold_the_first_one_up(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(0.0, LONGEST_GROUP_S / 10)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    numbers = itertools.count(2)
+    monkeypatch.setattr(time, "sleep", lambda _: fetcher.name(Named(f"p{next(numbers)}", 0)))
     fetcher.name(FIRST)
     fetcher.turn()
     assert isinstance(fetcher.collect(FIRST), Lease)
