@@ -71,6 +71,13 @@ def _options() -> Options:
         "those that are not count as unanswered (%(default)s)",
     )
     parser.add_argument(
+        "--request-within-sec",
+        type=_patience,
+        default=10.0,
+        help="how long a client of the API may take to send the head of a request, and how long to send its "
+        "body; then its connection is closed (%(default)s)",
+    )
+    parser.add_argument(
         "--max-active-faults",
         type=_count,
         default=MAX_ACTIVE,
@@ -94,6 +101,7 @@ def _options() -> Options:
         traffic_rps=given.traffic_rps,
         token=os.environ.get("EXECUTOR_TOKEN"),
         wait_for_answers_sec=given.wait_for_answers_sec,
+        request_within_sec=given.request_within_sec,
         max_active_faults=given.max_active_faults,
         state_dir=given.state_dir,
     )
@@ -129,18 +137,22 @@ def _wait(text: str) -> float:
     return _number(text, 3_600, "a number of seconds from 0 to 3600")
 
 
+def _patience(text: str) -> float:
+    return _number(text, 3_600, "a number of seconds from 0.1 to 3600", least=0.1)
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100_000:  # noqa: PLR2004 (the two bounds)
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 100000")
     return int(text)
 
 
-def _number(text: str, most: float, what: str) -> float:
+def _number(text: str, most: float, what: str, least: float = 0.0) -> float:
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number <= most:
+    if not least <= number <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return number
 
