@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from executor.access import refuse_an_open_door, token_of
 from executor.control_plane import EnvoyError
 from executor.faults import MAX_ACTIVE
 from executor.server import Options, serve
@@ -26,9 +27,10 @@ PORTS = range(65_536)
 
 def main() -> int:
     """Run the Executor until a signal ends it; its exit code."""
-    options = _options()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
+        options = _options()
+        refuse_an_open_door(options.api[0], options.token)
         with _folder(options.state_dir) as folder:
             asyncio.run(serve(options, folder))
     except (EnvoyError, OSError, TimeoutError, ValueError, sqlite3.Error) as exc:
@@ -43,12 +45,19 @@ def _options() -> Options:
         prog="python -m executor",
         description="A reference Executor. It injects faults into the HTTP traffic that goes through its "
         "Envoy: requests to the proxy port, with the service's name as Host. When it is ready it prints one "
-        "line of JSON with its addresses. EXECUTOR_TOKEN is the bearer token that it asks for, if it is set.",
+        "line of JSON with its addresses. The API asks for the bearer token that is in EXECUTOR_TOKEN or in "
+        "--token-file. With neither, it must listen on a loopback address.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address of the API (%(default)s)")
     parser.add_argument("--port", type=_port, default=8000, help="0 for any free one (%(default)s)")
     parser.add_argument("--proxy-host", default="127.0.0.1", help="address of Envoy (%(default)s)")
     parser.add_argument("--proxy-port", type=_port, default=10_000, help="0 for any free one (%(default)s)")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="the bearer token that the API asks for is in this file; one that does not exist is made",
+    )
     parser.add_argument(
         "--service",
         metavar="NAME=HOST:PORT",
@@ -99,7 +108,7 @@ def _options() -> Options:
         services=dict(given.service),
         sample=given.sample,
         traffic_rps=given.traffic_rps,
-        token=os.environ.get("EXECUTOR_TOKEN"),
+        token=token_of(os.environ.pop("EXECUTOR_TOKEN", ""), given.token_file),  # not for Envoy to inherit
         wait_for_answers_sec=given.wait_for_answers_sec,
         request_within_sec=given.request_within_sec,
         max_active_faults=given.max_active_faults,

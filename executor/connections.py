@@ -41,7 +41,7 @@ class Connections:
         """For `uvicorn.Config`."""
 
     def watched(self, app: ASGIApp) -> ASGIApp:
-        """The application, which has a connection's time stand still while it works on a request."""
+        """The application. Its work on a request does not count as time of the connection."""
 
         async def watched(scope: Scope, receive: Receive, send: Send) -> None:
             ends = _ends(scope.get("client"), scope.get("server"))
@@ -103,7 +103,7 @@ class _Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def expect_within(self, seconds: float | None) -> None:
-        """Cut the connection in so many seconds. None: not any more."""
+        """Cut the connection after this many seconds. None: cut it no longer."""
         if self._timer is not None:
             self._timer.cancel()
         loop = asyncio.get_running_loop()

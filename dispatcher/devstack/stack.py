@@ -130,7 +130,10 @@ class Stack:
         command = celery_command("flower", "--address=127.0.0.1", f"--port={port}", "--read-only")
         command.append(f"--tasks-columns={FLOWER_COLUMNS}")
         secret = {"FLOWER_BASIC_AUTH": f"operator:{password}"}
-        child = self._launch("flower", command, environment=self.environment | secret)
+        redis = {
+            name: self.environment[name] for name in ("DISPATCHER_REDIS_URL",)
+        }  # no token: it calls nothing
+        child = self._launch("flower", command, environment=redis | secret)
         child.wait_until(lambda: _listens(port), READY_WITHIN_SEC)
         return f"http://operator:{password}@127.0.0.1:{port}"
 
