@@ -323,12 +323,17 @@ def test_nothing_is_left_of_an_executor_that_was_ended(tmp_path: Path) -> None:
     assert "Traceback" not in executor.output
 
 
-def test_an_envoy_that_ends_fails_its_faults_and_is_started_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", ["Envoy", "its parent"])
+def test_an_envoy_that_ends_fails_its_faults_and_is_started_again(tmp_path: Path, killed: str) -> None:
     with ExecutorProcess(tmp_path / "executor.log", traffic_rps=0) as executor:
         apply_id = apply(executor, abort("/api/x"))
-        os.kill(executor.envoy_pid, 9)
+        parent = int(
+            Path(f"/proc/{executor.envoy_pid}/stat").read_text("utf-8").rpartition(")")[2].split()[1]
+        )
+        os.kill(executor.envoy_pid if killed == "Envoy" else parent, 9)
         eventually(lambda: about(executor, apply_id, "status")["status"] == "failed")
         assert "Envoy" in about(executor, apply_id, "status")["error_msg"]
+        assert "shortly before" in about(executor, apply_id, "status")["doubt"]
         eventually(lambda: call(executor, "GET", "/health").ok)
         assert send(executor, "/api/x") == {200: 1}
         apply(executor, abort("/api/x"))
