@@ -46,6 +46,10 @@ class Injected:
         self._control.begin_with(self._table.configuration([]), runtime_layer([]))
         self._on = set()
 
+    def give_up(self, reason: str) -> None:
+        """All calls that wait for Envoy raise `EnvoyError`, because it has ended."""
+        self._control.give_up(reason)
+
     async def taken(self) -> None:
         """Wait until Envoy has taken what is ready for it. Raises `EnvoyError`."""
         await self._control.taken()

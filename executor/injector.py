@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -38,11 +37,6 @@ SETTLED_WITHIN_S = 0.5
 
 WATCH_EVERY_S = 0.25
 
-TROUBLE = (EnvoyError, sqlite3.Error)
-"""What may pass by itself. Until then faults end, and none begins."""
-
-NOT_KEPT = "its state could not be kept, so requests may be missing in its figures: is the disk full?"
-
 logger = logging.getLogger(__name__)
 
 
@@ -62,7 +56,6 @@ class Injector:
     ) -> None:
         """`wait_for_answers`: how long after a fault, and after its delay, requests may still be answered."""
         self._envoy = envoy
-        self._control = control
         self._injected = Injected(control, table, clock)
         self._faults = faults
         self._clock = clock
@@ -83,7 +76,8 @@ class Injector:
         for fault in stored.faults:
             self._faults.restore(fault)
         self._journal.note(*stored.faults)
-        await self._injected.start(self._wanted())
+        steady_s = self._clock.steady_s()
+        await self._injected.start([fault for fault in self._in_force() if fault.wanted(steady_s)])
         if not adopted:
             await self._envoy.start()
         await self._injected.taken()
@@ -96,9 +90,7 @@ class Injector:
             try:
                 async with self._changing:
                     await self._advance()
-            except TROUBLE as exc:
-                if isinstance(exc, sqlite3.Error):
-                    self._doubt_figures()
+            except EnvoyError as exc:
                 logger.error("faults do not change as they should, trying again: %s", exc)  # noqa: TRY400
                 await asyncio.sleep(WATCH_EVERY_S)
 
@@ -108,7 +100,7 @@ class Injector:
             await asyncio.sleep(WATCH_EVERY_S)
             try:
                 await self._look_after()
-            except (*TROUBLE, OSError, TimeoutError):
+            except (EnvoyError, OSError, TimeoutError):
                 logger.exception("Envoy is in trouble")
 
     async def apply(self, request: FaultApply, key: str | None, not_after: datetime | None = None) -> Fault:
@@ -178,7 +170,7 @@ class Injector:
         await self._arrivals.close()
         try:
             self._save()
-        except sqlite3.Error as exc:
+        except EnvoyError as exc:
             logger.error("the last figures are not kept: %s", exc)  # noqa: TRY400
 
     async def _until_something_is_due(self) -> None:
@@ -192,17 +184,17 @@ class Injector:
         """Have Envoy inject what it should inject at this moment, and no more."""
         if self._injected.lapsed:
             self._lapse()
-        begins = self._pending()
+        begins = [fault for fault in self._faults.active() if not fault.in_force]
         try:
             await self._change(begins)
         except RefusedError as exc:
             for fault in begins:  # one that Envoy refuses does not keep the others from beginning
                 if fault.active:
                     await self._begin_alone(fault, exc if len(begins) == 1 else None)
-        except TROUBLE as exc:
+        except EnvoyError as exc:
             for fault in begins:
                 if not fault.in_force:
-                    self._fail(fault, _as_envoys(exc))
+                    self._fail(fault, exc)
             raise
 
     async def _begin_alone(self, fault: Fault, refused: RefusedError | None) -> None:
@@ -210,12 +202,12 @@ class Injector:
             if refused is not None:
                 raise refused
             await self._change([fault])
-        except TROUBLE as exc:
+        except EnvoyError as exc:
             if not fault.in_force:
-                self._fail(fault, _as_envoys(exc))
+                self._fail(fault, exc)
 
     async def _change(self, begins: Sequence[Fault]) -> None:
-        """End the faults whose time is over, renew the others, and begin these. Raises `TROUBLE`."""
+        """End the faults whose time is over, renew the others, and begin these. Raises `EnvoyError`."""
         steady_s, in_force = self._clock.steady_s(), self._in_force()
         goes_on = [fault for fault in in_force if fault.wanted(steady_s)]
         ends = [fault for fault in in_force if not fault.wanted(steady_s)]
@@ -258,22 +250,8 @@ class Injector:
             fault.lapse(self._injected.lapsed_s)
         self._have_ended(faults)
 
-    def _doubt_figures(self) -> None:
-        """Envoy's log is in the same folder as the state that could not be kept."""
-        for fault in self._faults.unsettled():
-            if fault.in_force and not fault.doubt:
-                fault.doubt = NOT_KEPT
-                self._journal.note(fault)
-
-    def _pending(self) -> list[Fault]:
-        return [fault for fault in self._faults.active() if not fault.in_force]
-
     def _in_force(self) -> list[Fault]:
         return [fault for fault in self._faults.active() if fault.in_force]
-
-    def _wanted(self) -> list[Fault]:
-        steady_s = self._clock.steady_s()
-        return [fault for fault in self._in_force() if fault.wanted(steady_s)]
 
     def _in_time(self, pending: Sequence[Fault]) -> list[Fault]:
         """Those that may still begin."""
@@ -297,7 +275,7 @@ class Injector:
     async def _look_after(self) -> None:
         self._arrivals.read()
         if not self._envoy.alive:
-            self._control.give_up("Envoy has ended")  # a change that is under way must not wait for it
+            self._injected.give_up("Envoy has ended")  # a change that is under way must not wait for it
             async with self._changing:
                 await self._start_again()
         await self._arrivals.catch_up()
@@ -316,13 +294,6 @@ class Injector:
         await self._injected.taken()
 
     def _save(self, *faults: Fault) -> None:
-        """Keep these faults, and all that has changed. Raises `sqlite3.Error`."""
+        """Keep these faults, and all that has changed. Raises `NotKeptError`."""
         self._journal.note(*faults)
         self._journal.keep(self._arrivals.position, self._injected.renewed_at)
-
-
-def _as_envoys(error: Exception) -> Exception:
-    """The same as an error that the API knows."""
-    if isinstance(error, sqlite3.Error):
-        return EnvoyError(f"the Executor cannot keep its state: {error}")
-    return error
