@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Counts", "Stage", "celery_worker", "envoy_ends", "stage", "until"]
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 180.0
 REACHED_WITHIN_S = 120.0
 LOOK_EVERY_S = 0.02
 SUPERVISED_EVERY_S = 0.2
@@ -143,7 +143,7 @@ class Stage:
     def wait_until_ready(self) -> None:
         """Return once Redis and the Executor answer. What ends meanwhile is started again.
 
-        Raises `RuntimeError`, with the end of the Executor's log, if they do not answer within a minute.
+        Raises `RuntimeError`, with the end of the Executor's log, if they do not answer within three minutes.
         """
         with self.redis_client() as client:
 
