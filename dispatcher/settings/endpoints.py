@@ -21,10 +21,10 @@ __all__ = ["MAX_SECONDS", "Endpoint", "Seconds", "Section"]
 MAX_SECONDS = 31_536_000
 """A year. Longer waits do not fit into every clock and socket."""
 
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
+
 FITS = r"[!-~]*"
 """What a token may be made of."""
-
-Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
