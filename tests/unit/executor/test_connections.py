@@ -27,6 +27,7 @@ OFTEN_S = 0.02
 PATIENCE_S = 30.0
 MANY = 200_000
 
+REFUSED = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"
 ASK = b"GET /size HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -131,8 +132,12 @@ def test_a_client_is_cut_off_in_time_that(first: bytes) -> None:
     assert within_a_while(scenario) >= WITHIN_S
 
 
-@pytest.mark.parametrize("first", [b"GET /size HTTP/1.1\r\n", ASK + b"GET /size HTTP/1.1\r\n"])
-def test_a_head_that_comes_bit_by_bit_gets_no_more_time(first: bytes) -> None:
+@pytest.mark.parametrize(
+    "first",
+    [b"GET /size HTTP/1.1\r\n", ASK + b"GET /size HTTP/1.1\r\n", REFUSED],
+    ids=["a head", "a second head", "a body that was refused already"],
+)
+def test_what_comes_bit_by_bit_gets_no_more_time(first: bytes) -> None:
     async def scenario(port: int) -> None:
         async with Client.to(port) as client, asyncio.TaskGroup() as group:
             client.writer.write(first)
