@@ -18,7 +18,8 @@ COPY config config
 RUN chmod -R a+rX . && pip install --no-deps --no-build-isolation .
 
 # Nobody needs to be root to wait for HTTP.
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dispatcher
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dispatcher && \
+    install --directory --owner dispatcher --mode 0700 /var/lib/executor-token
 USER dispatcher
 
 CMD ["celery", "--app", "dispatcher.worker_app", "worker", "--loglevel", "INFO"]

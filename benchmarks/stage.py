@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Counts", "Stage", "celery_worker", "envoy_ends", "stage", "until"]
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 180.0
 REACHED_WITHIN_S = 120.0
 LOOK_EVERY_S = 0.02
 SUPERVISED_EVERY_S = 0.2
@@ -141,15 +141,24 @@ class Stage:
         return sum(worker.ended_by_itself + (not worker.runs) for worker in self.workers)
 
     def wait_until_ready(self) -> None:
-        """Return once Redis and the Executor answer. Raises `RuntimeError` if they do not within a minute."""
+        """Return once Redis and the Executor answer. What ends meanwhile is started again.
+
+        Raises `RuntimeError`, with the end of the Executor's log, if they do not answer within three minutes.
+        """
         with self.redis_client() as client:
 
             def answer() -> bool:
+                self.redis.start()
+                self.executor.start()
                 with suppress(RedisError, OSError):
                     return bool(client.ping()) and bool(self.ask_executor("/v1/health"))
                 return False
 
-            until(answer, READY_WITHIN_S)
+            try:
+                until(answer, READY_WITHIN_S)
+            except RuntimeError as exc:
+                log = self.executor.log.read_text("utf-8", "replace")
+                raise RuntimeError(f"{exc}; the Executor's log ends with: {log[-500:]}") from exc
 
     def redis_client(self) -> Redis:
         """A client of this Redis, with texts as replies."""

@@ -22,7 +22,7 @@
     │   └── ExecutorConnectionError no connection to the Executor
     │       └── CircuitOpenError    the circuit breaker lets no call through; nothing was sent
     ├── ExecutorRejectedError       the Executor refused the request      (4xx)
-    ├── ExecutorServerError         the Executor is overloaded or broken  (429, 5xx)
+    ├── ExecutorServerError         the Executor is overloaded or broken  (408, 429, 5xx)
     ├── ExecutorProtocolError       the answer is not what the contract says
     ├── FaultFailedError            the Executor says that the fault failed
     ├── FaultLostError              the Executor no longer knows the fault
@@ -383,7 +383,7 @@ class ExecutorRejectedError(_StatusError):
 
 
 class ExecutorServerError(_StatusError):
-    """The Executor is overloaded or broken (429, 5xx)."""
+    """The Executor is overloaded or broken (408, 429, 5xx)."""
 
     advice = "Read the Executor's log. Once it is healthy, submit it as a new plan."
     exit_code = 13

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from executor.access import refuse_an_open_door, token_of
 from executor.control_plane import EnvoyError
 from executor.faults import MAX_ACTIVE
 from executor.server import Options, serve
@@ -26,9 +27,10 @@ PORTS = range(65_536)
 
 def main() -> int:
     """Run the Executor until a signal ends it; its exit code."""
-    options = _options()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
+        options = _options()
+        refuse_an_open_door(options.api[0], options.token)
         with _folder(options.state_dir) as folder:
             asyncio.run(serve(options, folder))
     except (EnvoyError, OSError, TimeoutError, ValueError, sqlite3.Error) as exc:
@@ -43,12 +45,19 @@ def _options() -> Options:
         prog="python -m executor",
         description="A reference Executor. It injects faults into the HTTP traffic that goes through its "
         "Envoy: requests to the proxy port, with the service's name as Host. When it is ready it prints one "
-        "line of JSON with its addresses. EXECUTOR_TOKEN is the bearer token that it asks for, if it is set.",
+        "line of JSON with its addresses. The API asks for the bearer token that is in EXECUTOR_TOKEN or in "
+        "--token-file. With neither, it must listen on a loopback address.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address of the API (%(default)s)")
     parser.add_argument("--port", type=_port, default=8000, help="0 for any free one (%(default)s)")
     parser.add_argument("--proxy-host", default="127.0.0.1", help="address of Envoy (%(default)s)")
     parser.add_argument("--proxy-port", type=_port, default=10_000, help="0 for any free one (%(default)s)")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="the bearer token that the API asks for is in this file; one that does not exist is made",
+    )
     parser.add_argument(
         "--service",
         metavar="NAME=HOST:PORT",
@@ -69,6 +78,13 @@ def _options() -> Options:
         default=10.0,
         help="how long after a fault, and after its delay, requests may still be answered; "
         "those that are not count as unanswered (%(default)s)",
+    )
+    parser.add_argument(
+        "--request-within-sec",
+        type=_patience,
+        default=10.0,
+        help="how long a client of the API may take to send the head of a request, and how long to send its "
+        "body; then its connection is closed (%(default)s)",
     )
     parser.add_argument(
         "--max-active-faults",
@@ -92,8 +108,9 @@ def _options() -> Options:
         services=dict(given.service),
         sample=given.sample,
         traffic_rps=given.traffic_rps,
-        token=os.environ.get("EXECUTOR_TOKEN"),
+        token=token_of(os.environ.pop("EXECUTOR_TOKEN", ""), given.token_file),  # not for Envoy to inherit
         wait_for_answers_sec=given.wait_for_answers_sec,
+        request_within_sec=given.request_within_sec,
         max_active_faults=given.max_active_faults,
         state_dir=given.state_dir,
     )
@@ -129,18 +146,22 @@ def _wait(text: str) -> float:
     return _number(text, 3_600, "a number of seconds from 0 to 3600")
 
 
+def _patience(text: str) -> float:
+    return _number(text, 3_600, "a number of seconds from 0.1 to 3600", least=0.1)
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100_000:  # noqa: PLR2004 (the two bounds)
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 100000")
     return int(text)
 
 
-def _number(text: str, most: float, what: str) -> float:
+def _number(text: str, most: float, what: str, least: float = 0.0) -> float:
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number <= most:
+    if not least <= number <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return number
 

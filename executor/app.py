@@ -22,7 +22,6 @@ from executor.contract import (
 )
 from executor.control_plane import EnvoyError
 from executor.faults import ConflictError, KeyReusedError, TooLateError, TooManyFaultsError
-from executor.limits import BodyLimit
 from executor.policies import Policies
 from executor.policy_endpoints import add_policies
 from executor.refusals import refusal, refusals, refuse_in_the_contracts_words
@@ -65,7 +64,6 @@ def create_app(injector: Injector, envoy: Envoy, services: Container[str], token
     refuse_in_the_contracts_words(app)
     if token:
         _ask_for(token, app)
-    app.add_middleware(BodyLimit)
     return app
 
 
@@ -82,7 +80,7 @@ def _add_faults(app: FastAPI, faults: _Faults) -> None:
         for name in ("status", "metrics", "stop")
     }
     applied: dict[int | str, dict[str, Any]] = {200: {"links": links}}
-    refused = refusals(400, 401, 404, 409, 412, 413, 422, 429)
+    refused = refusals(400, 401, 404, 408, 409, 412, 413, 422, 429)
     add("/v1/faults", faults.list, methods=["GET"], responses=refusals(401, 503))
     add("/v1/faults/stop-all", faults.stop_all, methods=["POST"], responses=refusals(401, 503))
     add("/v1/faults/apply", faults.apply, methods=["POST"], responses=applied | refused)

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Envoy"]
 
-READY_WITHIN_S = 15.0
+READY_WITHIN_S = 30.0
+ADOPTED_WITHIN_S = 10.0
+"""How long an Envoy that is there may take to answer, if the machine is busy, before it is replaced."""
+
 ANSWERS_WITHIN_S = 3.0
 STOP_WITHIN_S = 2.0
 LOOK_EVERY_S = 0.01
@@ -71,7 +74,7 @@ class Envoy:
             await asyncio.to_thread(self._end_stray)
             return False
         self._session = self._session or self._connect()
-        if left["config"] == self._config(self._listen) and await self.ready():
+        if left["config"] == self._config(self._listen) and await self._answers():
             self.proxy = await self._bound_address()
             return True
         await self._end()
@@ -165,6 +168,14 @@ class Envoy:
         command += ["--reject-unknown-dynamic-fields", "--use-dynamic-base-id", "--concurrency", "2"]
         command += ["--file-flush-interval-msec", "20", "--log-level", "warning"]
         return [*command, "--drain-time-s", "1", "--parent-shutdown-time-s", "2"]
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(ADOPTED_WITHIN_S):
+                await self._until_ready()
+        except (EnvoyError, TimeoutError):
+            return False
+        return True
 
     async def _until_ready(self) -> None:
         while not await self.ready():

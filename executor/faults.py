@@ -37,6 +37,8 @@ HELD_LATE = timedelta(milliseconds=50)
 """How much longer than planned Envoy may hold a request, because its timers are late."""
 
 
+WITH_ENVOY = "it ended with Envoy, which may have been shortly before"
+
 LAPSED = "the Executor did not renew it, so Envoy dropped it by itself"
 
 
@@ -180,6 +182,7 @@ class Fault:
         """Envoy has ended, and with it the fault and each request that was under way."""
         if self.active:
             self.end_time, self.error = max(now, self.start_time), error
+            self.doubt = self.doubt or WITH_ENVOY
         self.arrivals_known = True
         self.tally.give_up(now.timestamp())
 

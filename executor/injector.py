@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from contextlib import suppress
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from executor.arrivals import LOOK_EVERY_S, Arrivals
-from executor.control_plane import TTL_S, EnvoyError, RefusedError
+from executor.control_plane import EnvoyError, RefusedError
 from executor.faults import TooLateError, refuse_after
+from executor.injected import Injected
 from executor.journal import Journal
-from executor.routes import runtime_layer
+from executor.restart import carry_on
+from executor.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from executor.clock import Clock
     from executor.contract import FaultApply
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Injector"]
 
-RENEW_AFTER_S = TTL_S / 3
-
-MARGIN_S = 0.5
-"""A renewal that begins later than this before Envoy drops all faults may come too late."""
-
 ENDED_WITHIN_S = 10.0
 """How long a stop waits for Envoy."""
 
@@ -41,11 +36,6 @@ SETTLED_WITHIN_S = 0.5
 """How long a caller waits for requests that are under way."""
 
 WATCH_EVERY_S = 0.25
-
-TROUBLE = (EnvoyError, sqlite3.Error)
-"""What may pass by itself. Until then faults end, and none begins."""
-
-RESTARTED = "the Executor was restarted while it was on, and it may have been off for a moment"
 
 logger = logging.getLogger(__name__)
 
@@ -66,33 +56,31 @@ class Injector:
     ) -> None:
         """`wait_for_answers`: how long after a fault, and after its delay, requests may still be answered."""
         self._envoy = envoy
-        self._control = control
-        self._table = table
+        self._injected = Injected(control, table, clock)
         self._faults = faults
         self._clock = clock
         self._journal = Journal(store, faults)
         self._arrivals = Arrivals(envoy, faults, self._journal, clock, wait_for_answers)
         self._changing = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._begun: dict[str, asyncio.Future[None]] = {}
-        self._ended: dict[str, asyncio.Future[None]] = {}
-        self._have_renewed(clock.steady_s())
-        self._on: set[str] = set()
-        """The faults that are on by what was published last."""
+        self._begun, self._ended = Waiting(), Waiting()
 
     async def start(self, *, adopted: bool) -> None:
         """Restore what an earlier Executor has left, and have Envoy started. Raises `EnvoyError`.
 
         `adopted`: whether its Envoy is still there.
         """
-        self._restore(adopted=adopted)
-        wanted = self._wanted()
-        await self._control.start(self._table.configuration(wanted), runtime_layer(wanted))
+        stored = self._journal.read()
+        carry_on(stored, self._clock, adopted=adopted)
+        self._arrivals.go_on(stored.position)
+        for fault in stored.faults:
+            self._faults.restore(fault)
+        self._journal.note(*stored.faults)
+        steady_s = self._clock.steady_s()
+        await self._injected.start([fault for fault in self._in_force() if fault.wanted(steady_s)])
         if not adopted:
             await self._envoy.start()
-        await self._control.taken()
-        self._have_renewed(self._clock.steady_s())
-        self._on = {fault.apply_id for fault in wanted}
+        await self._injected.taken()
         self._save()
 
     async def run(self) -> None:
@@ -102,7 +90,7 @@ class Injector:
             try:
                 async with self._changing:
                     await self._advance()
-            except TROUBLE as exc:
+            except EnvoyError as exc:
                 logger.error("faults do not change as they should, trying again: %s", exc)  # noqa: TRY400
                 await asyncio.sleep(WATCH_EVERY_S)
 
@@ -112,7 +100,7 @@ class Injector:
             await asyncio.sleep(WATCH_EVERY_S)
             try:
                 await self._look_after()
-            except (*TROUBLE, OSError, TimeoutError):
+            except (EnvoyError, OSError, TimeoutError):
                 logger.exception("Envoy is in trouble")
 
     async def apply(self, request: FaultApply, key: str | None, not_after: datetime | None = None) -> Fault:
@@ -125,11 +113,10 @@ class Injector:
         if fault is None:
             refuse_after(not_after, self._clock.now())
             fault = self._faults.add(request, key, self._clock.now(), not_after)
-            self._begun[fault.apply_id] = asyncio.get_running_loop().create_future()
+            self._begun.of(fault.apply_id)
             self._wake.set()
-        begun = self._begun.get(fault.apply_id)
-        if begun is not None:
-            await asyncio.shield(begun)
+        if fault.apply_id in self._begun:
+            await asyncio.shield(self._begun.of(fault.apply_id))
         return fault
 
     def find(self, apply_id: str) -> Fault | None:
@@ -146,11 +133,11 @@ class Injector:
 
     async def end(self, fault: Fault) -> None:
         """Take the fault away, if it is still there. Raises `EnvoyError`, and then it is tried again."""
-        if (begun := self._begun.get(fault.apply_id)) is not None:
-            await asyncio.wait([begun])
+        if fault.apply_id in self._begun:
+            await asyncio.wait([self._begun.of(fault.apply_id)])
         if fault.active:
             fault.stopping = True
-            ended = self._ended.setdefault(fault.apply_id, asyncio.get_running_loop().create_future())
+            ended = self._ended.of(fault.apply_id)
             self._wake.set()
             try:
                 async with asyncio.timeout(ENDED_WITHIN_S):
@@ -183,27 +170,11 @@ class Injector:
         await self._arrivals.close()
         try:
             self._save()
-        except sqlite3.Error as exc:
+        except EnvoyError as exc:
             logger.error("the last figures are not kept: %s", exc)  # noqa: TRY400
 
-    def _restore(self, *, adopted: bool) -> None:
-        stored, now, steady_s = self._journal.read(), self._clock.now(), self._clock.steady_s()
-        self._arrivals.go_on(stored.position)
-        dropped = now if stored.renewed_at is None else stored.renewed_at + timedelta(seconds=TTL_S)
-        left_s = (dropped - now).total_seconds()
-        for fault in stored.faults:
-            fault.go_on(now, steady_s)
-            if fault.active and not adopted:
-                fault.break_off(min(now, dropped), "Envoy ended while the Executor was away")
-            elif fault.active and (not fault.in_force or left_s < MARGIN_S):
-                fault.lapse(steady_s + min(0.0, left_s))
-            elif fault.active:
-                fault.doubt = RESTARTED
-            self._faults.restore(fault)
-            self._journal.note(fault)
-
     async def _until_something_is_due(self) -> None:
-        due_s = min([self._renewed_s + RENEW_AFTER_S, *(fault.ends_by_s for fault in self._in_force())])
+        due_s = min([self._injected.renew_at_s, *(fault.ends_by_s for fault in self._in_force())])
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, due_s - self._clock.steady_s())):
                 await self._wake.wait()
@@ -211,19 +182,19 @@ class Injector:
 
     async def _advance(self) -> None:
         """Have Envoy inject what it should inject at this moment, and no more."""
-        if self._clock.steady_s() > self._renewal_sent_s + TTL_S - MARGIN_S:
+        if self._injected.lapsed:
             self._lapse()
-        begins = self._pending()
+        begins = [fault for fault in self._faults.active() if not fault.in_force]
         try:
             await self._change(begins)
         except RefusedError as exc:
             for fault in begins:  # one that Envoy refuses does not keep the others from beginning
                 if fault.active:
                     await self._begin_alone(fault, exc if len(begins) == 1 else None)
-        except TROUBLE as exc:
+        except EnvoyError as exc:
             for fault in begins:
                 if not fault.in_force:
-                    self._fail(fault, _as_envoys(exc))
+                    self._fail(fault, exc)
             raise
 
     async def _begin_alone(self, fault: Fault, refused: RefusedError | None) -> None:
@@ -231,58 +202,40 @@ class Injector:
             if refused is not None:
                 raise refused
             await self._change([fault])
-        except TROUBLE as exc:
+        except EnvoyError as exc:
             if not fault.in_force:
-                self._fail(fault, _as_envoys(exc))
+                self._fail(fault, exc)
 
     async def _change(self, begins: Sequence[Fault]) -> None:
-        """End the faults whose time is over, renew the others, and begin these. Raises `TROUBLE`."""
+        """End the faults whose time is over, renew the others, and begin these. Raises `EnvoyError`."""
         steady_s, in_force = self._clock.steady_s(), self._in_force()
         goes_on = [fault for fault in in_force if fault.wanted(steady_s)]
         ends = [fault for fault in in_force if not fault.wanted(steady_s)]
-        await self._renew(goes_on)  # an Envoy that does not answer begins nothing
+        await self._injected.renew(goes_on)  # an Envoy that does not answer begins nothing
         self._have_ended(ends)
         self._save(*ends)
         if in_time := self._in_time(begins):
             await self._begin(in_time, goes_on)
 
-    async def _renew(self, goes_on: Sequence[Fault]) -> None:
-        """Have Envoy inject these faults for another `TTL_S`, and no others."""
-        sent_s, on = self._clock.steady_s(), {fault.apply_id for fault in goes_on}
-        if on == self._on:
-            await self._control.renew()
-        else:  # one that has ended or lapsed must not be renewed
-            await self._control.publish(None, runtime_layer(goes_on))
-        self._have_renewed(sent_s)
-        self._on = on
-
     async def _begin(self, begins: Sequence[Fault], goes_on: Sequence[Fault]) -> None:
         self._save(*begins)  # an Executor that is restarted must know them
-        sent_s, wanted = self._clock.steady_s(), [*goes_on, *begins]
-        await self._control.publish(self._table.configuration(wanted), runtime_layer(wanted))
-        self._have_renewed(sent_s)
-        self._on = {fault.apply_id for fault in wanted}
+        await self._injected.inject([*goes_on, *begins])
         self._have_begun(begins)
         self._save(*begins)
 
-    def _have_renewed(self, sent_s: float) -> None:
-        """Envoy has taken what was sent at `sent_s`."""
-        self._renewal_sent_s, self._renewed_s = sent_s, self._clock.steady_s()
-        self._renewed = self._clock.now()
-
     def _have_begun(self, begins: Sequence[Fault]) -> None:
         for fault in begins:
-            fault.begin(self._renewed, self._renewed_s)
+            fault.begin(self._injected.renewed_at, self._injected.renewed_s)
             if fault.not_after is not None and fault.start_time > fault.not_after:
                 fault.stopping = True  # its apply is refused once it is taken away
                 self._wake.set()
             else:
-                _resolve(self._begun.pop(fault.apply_id, None))
+                self._begun.resolve(fault.apply_id)
 
     def _have_ended(self, ends: Sequence[Fault]) -> None:
         for fault in ends:
-            fault.end(self._renewed_s)
-            _resolve(self._ended.pop(fault.apply_id, None))
+            fault.end(self._injected.renewed_s)
+            self._ended.resolve(fault.apply_id)
             if fault.apply_id in self._begun and fault.not_after is not None:
                 self._fail(fault, TooLateError(f"the fault began after {fault.not_after.isoformat()}"))
         if ends:
@@ -294,18 +247,11 @@ class Injector:
         if faults:
             logger.error("Envoy was not renewed in time: %d faults have lapsed", len(faults))
         for fault in faults:
-            fault.lapse(min(self._renewed_s + TTL_S, self._clock.steady_s()))
+            fault.lapse(self._injected.lapsed_s)
         self._have_ended(faults)
-
-    def _pending(self) -> list[Fault]:
-        return [fault for fault in self._faults.active() if not fault.in_force]
 
     def _in_force(self) -> list[Fault]:
         return [fault for fault in self._faults.active() if fault.in_force]
-
-    def _wanted(self) -> list[Fault]:
-        steady_s = self._clock.steady_s()
-        return [fault for fault in self._in_force() if fault.wanted(steady_s)]
 
     def _in_time(self, pending: Sequence[Fault]) -> list[Fault]:
         """Those that may still begin."""
@@ -324,12 +270,12 @@ class Injector:
         fault.cancel()
         self._faults.drop(fault)
         self._journal.forget(fault)
-        _resolve(self._begun.pop(fault.apply_id, None), error)
+        self._begun.resolve(fault.apply_id, error)
 
     async def _look_after(self) -> None:
         self._arrivals.read()
         if not self._envoy.alive:
-            self._control.give_up("Envoy has ended")  # a change that is under way must not wait for it
+            self._injected.give_up("Envoy has ended")  # a change that is under way must not wait for it
             async with self._changing:
                 await self._start_again()
         await self._arrivals.catch_up()
@@ -341,32 +287,13 @@ class Injector:
             if fault.apply_id not in self._begun:
                 fault.break_off(self._clock.now(), "Envoy ended by itself while the fault was on")
                 self._journal.note(fault)
-                _resolve(self._ended.pop(fault.apply_id, None))
+                self._ended.resolve(fault.apply_id)
         self._arrivals.all_known()
-        self._control.begin_with(self._table.configuration([]), runtime_layer([]))
-        self._on = set()
+        self._injected.start_again()
         await self._envoy.start()
-        await self._control.taken()
-        self._have_renewed(self._clock.steady_s())
+        await self._injected.taken()
 
     def _save(self, *faults: Fault) -> None:
-        """Keep these faults, and all that has changed. Raises `sqlite3.Error`."""
+        """Keep these faults, and all that has changed. Raises `NotKeptError`."""
         self._journal.note(*faults)
-        self._journal.keep(self._arrivals.position, self._renewed)
-
-
-def _as_envoys(error: Exception) -> Exception:
-    """The same as an error that the API knows."""
-    if isinstance(error, sqlite3.Error):
-        return EnvoyError(f"the Executor cannot keep its state: {error}")
-    return error
-
-
-def _resolve(waiting: asyncio.Future[None] | None, error: Exception | None = None) -> None:
-    if waiting is None or waiting.done():
-        return
-    if error is None:
-        waiting.set_result(None)
-    else:
-        waiting.set_exception(error)
-        waiting.exception()  # it is not missed if there is no caller any more
+        self._journal.keep(self._arrivals.position, self._injected.renewed_at)

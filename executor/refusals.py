@@ -25,6 +25,7 @@ ERRORS = {
     401: ("unauthorized", "The bearer token is missing or wrong"),
     404: ("not_found", "There is no such service, fault or path"),
     405: ("method_not_allowed", "The path does not know this method"),
+    408: ("too_slow", "The body did not arrive in time"),
     409: ("conflict", "Another fault is in the way, or requests of the fault are still under way: ask again"),
     412: ("precondition_failed", "The apply came after its `Not-After`, and began no fault"),
     413: ("too_large", "The body is too large"),

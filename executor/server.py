@@ -7,8 +7,10 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import signal
 import socket
+import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,10 +20,12 @@ import uvicorn
 
 from executor.app import create_app
 from executor.clock import Clock
+from executor.connections import MAX_WAITING, Connections
 from executor.control_plane import ControlPlane, EnvoyError
 from executor.envoy import Envoy
 from executor.faults import FaultRegistry
 from executor.injector import Injector
+from executor.limits import BodyLimit
 from executor.routes import RouteTable
 from executor.sample_service import CALLED_THROUGH, SAMPLE_SERVICES, sample_service
 from executor.store import Store
@@ -31,6 +35,8 @@ from executor.traffic import Traffic
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping
     from pathlib import Path
+
+    from starlette.types import ASGIApp
 
     from executor.envoy_config import Address
     from executor.loopback import LoopbackServer
@@ -54,6 +60,9 @@ class Options:
     token: str | None
     wait_for_answers_sec: float
     max_active_faults: int
+    request_within_sec: float
+    """How long a client of the API may take to send the head of a request, and how long to send its body."""
+
     state_dir: Path | None
     """What another Executor goes on with, its Envoy included. Without one, Envoy ends with the Executor."""
 
@@ -86,7 +95,7 @@ async def serve(options: Options, folder: Path) -> None:
             traffic = Traffic(options.traffic_rps, envoy.proxy, injector.targets, called_through)
             await _in_background(traffic.run(), stack)
         app = create_app(injector, envoy, services, options.token)
-        api = _Api(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=STOP_WITHIN_S))
+        api = _Api(_bounded(app, options.request_within_sec))
 
         def end(number: int) -> None:
             signals.add(number)
@@ -96,6 +105,19 @@ async def serve(options: Options, folder: Path) -> None:
             asyncio.get_running_loop().add_signal_handler(number, end, number)
         _say_ready(listener, envoy)
         await api.serve([listener])
+
+
+def _bounded(app: ASGIApp, request_within_s: float) -> uvicorn.Config:
+    """The API's server. No client holds up others, or a connection for longer than it may."""
+    connections = Connections(request_within_s, min(MAX_WAITING, _open_files() // 2))
+    return uvicorn.Config(
+        connections.watched(BodyLimit(app, request_within_s)),
+        http=connections.http,
+        ws="none",  # a websocket would get out of the bounds
+        proxy_headers=False,  # a client must not choose what it is known by
+        log_level="warning",
+        timeout_graceful_shutdown=STOP_WITHIN_S,
+    )
 
 
 async def _data_plane(
@@ -165,6 +187,15 @@ async def _in_background(work: Coroutine[object, object, None], stack: AsyncExit
             await task
 
     stack.push_async_callback(end)
+
+
+def _open_files() -> int:
+    """How many files this process may have open: from now on, as many as it is allowed to."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS permits fewer than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    permitted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if permitted == resource.RLIM_INFINITY else permitted
 
 
 def _listener(address: Address) -> socket.socket:

@@ -25,6 +25,11 @@ CREATE TABLE IF NOT EXISTS executor (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 VERSION = 1
 """Of what is stored. Raised if a version before could not read it."""
 
+WHAT_TO_DO = (
+    "its faults end by themselves within seconds. To begin without it, move it away, with the files that "
+    "have its name and -wal or -shm at the end"
+)
+
 MOMENTS = ("start_time", "not_after", "end_time")
 PLAIN = ("key", "apply_id", "in_force", "stopping", "arrivals_known", "error", "doubt")
 
@@ -51,26 +56,35 @@ class Store:
     """One SQLite file (write-ahead log). Each method is one transaction."""
 
     def __init__(self, file: Path) -> None:
-        """Raises `ValueError`, which names the file, if it is no such database or of another version."""
+        """Raises `ValueError`, which names the file, if it is damaged or of another version."""
+        self._file = file
+        if file.exists() and not file.stat().st_size:
+            raise self._damaged("it is empty")
         self._db = sqlite3.connect(file, isolation_level=None)
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(SCHEMA)
-        except sqlite3.Error as exc:
-            raise ValueError(f"{file}: {exc}") from exc
+            [(found,), *_] = self._db.execute("PRAGMA quick_check(1)").fetchall()
+        except sqlite3.DatabaseError as exc:
+            raise self._damaged(str(exc)) from exc
+        if found != "ok":
+            raise self._damaged(" ".join(found.split()))
         version = self._value("version") or VERSION
         if version != VERSION:
             raise ValueError(f"{file}: it has version {version}, and this Executor reads {VERSION}")
         self._put("version", VERSION)
 
     def read(self) -> Stored:
-        """All of it."""
-        rows = self._db.execute("SELECT fault FROM faults").fetchall()
-        faults = sorted((_fault_of(json.loads(row[0])) for row in rows), key=lambda fault: fault.start_time)
-        renewed = self._value("renewed_at")
-        position = Position(*(self._value("position") or ()))
-        return Stored(faults, position, None if renewed is None else datetime.fromisoformat(renewed))
+        """All of it. Raises `ValueError`, which names the file, if a part cannot be read."""
+        try:
+            rows = self._db.execute("SELECT fault FROM faults").fetchall()
+            faults = sorted((_fault_of(json.loads(row[0])) for row in rows), key=lambda each: each.start_time)
+            renewed = self._value("renewed_at")
+            position = Position(*(self._value("position") or ()))
+            return Stored(faults, position, None if renewed is None else datetime.fromisoformat(renewed))
+        except (sqlite3.DatabaseError, ValueError, TypeError, LookupError, AttributeError) as exc:
+            raise self._damaged(f"{type(exc).__name__} in a record") from exc
 
     def save(
         self,
@@ -98,6 +112,9 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def _damaged(self, why: str) -> ValueError:
+        return ValueError(f"{self._file} is damaged ({why}): {WHAT_TO_DO}")
 
     def _value(self, name: str) -> Any:
         row = self._db.execute("SELECT value FROM executor WHERE name = ?", [name]).fetchone()

@@ -129,8 +129,9 @@ class Stack:
         port, password = _free_port(), secrets.token_urlsafe(12)
         command = celery_command("flower", "--address=127.0.0.1", f"--port={port}", "--read-only")
         command.append(f"--tasks-columns={FLOWER_COLUMNS}")
-        secret = {"FLOWER_BASIC_AUTH": f"operator:{password}"}
-        child = self._launch("flower", command, environment=self.environment | secret)
+        environment = {"FLOWER_BASIC_AUTH": f"operator:{password}"}
+        environment["DISPATCHER_REDIS_URL"] = self.environment["DISPATCHER_REDIS_URL"]
+        child = self._launch("flower", command, environment=environment)  # it calls no Executor
         child.wait_until(lambda: _listens(port), READY_WITHIN_SEC)
         return f"http://operator:{password}@127.0.0.1:{port}"
 

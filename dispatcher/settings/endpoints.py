@@ -23,6 +23,9 @@ MAX_SECONDS = 31_536_000
 
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
+FITS = r"[!-~]*"
+"""What a token may be made of."""
+
 
 class Section(BaseModel):
     """A part of the settings.
@@ -48,6 +51,9 @@ class Endpoint(Section):
 
     token: SecretStr | None = None
     """Sent as a bearer token."""
+
+    token_file: Path | None = None
+    """A file that holds the token, instead of `token`. It is read once, when a program starts."""
 
     ca_file: Path | None = None
     """Certificates that the server's may be signed with (PEM), instead of the public ones."""
@@ -85,11 +91,11 @@ class Endpoint(Section):
     @field_validator("token")
     @classmethod
     def _fits_into_a_header(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+        if value is not None and not re.fullmatch(FITS, value.get_secret_value()):
             raise ValueError("must be printable ASCII without spaces; does it end with a line break?")
         return value
 
-    @field_validator("ca_file", "client_cert_file", "client_key_file")
+    @field_validator("ca_file", "client_cert_file", "client_key_file", "token_file")
     @classmethod
     def _is_a_file(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():
@@ -102,7 +108,37 @@ class Endpoint(Section):
             raise ValueError("client_key_file needs client_cert_file")
         return self
 
+    @field_validator("token_file")
+    @classmethod
+    def _holds_a_token(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            _token_in(value)
+        return value
+
+    @model_validator(mode="after")
+    def _token_of_its_file(self) -> Self:
+        """Not by assignment, because the model is frozen, and the field would count as set."""
+        if self.token_file is not None:
+            token = _token_in(self.token_file)
+            if self.token not in {None, token}:
+                raise ValueError("token and token_file exclude each other")
+            self.__dict__["token"] = token
+        return self
+
     @property
     def url(self) -> str:
         """Base URL, without a slash at its end."""
         return self.base_url or ""
+
+
+def _token_in(file: Path) -> SecretStr:
+    """What the file holds, without the line break at its end."""
+    try:
+        token = file.read_text("utf-8", "replace").strip()
+    except OSError as exc:
+        raise ValueError(f"cannot be read: {exc.strerror}") from exc
+    if not token:
+        raise ValueError(f"holds no token: {file} is empty")
+    if not re.fullmatch(FITS, token):
+        raise ValueError("must be printable ASCII without spaces")
+    return SecretStr(token)

@@ -88,11 +88,28 @@ def test_flower_only_looks() -> None:
     assert "--read-only" in SERVICES["flower"]["command"]
 
 
-def test_the_executor_asks_for_the_token_that_only_workers_have() -> None:
-    token = SERVICES["executor"]["environment"]["EXECUTOR_TOKEN"]
-    knowing = {name for name, service in SERVICES.items() if token in service.get("environment", {}).values()}
-    assert SERVICES["worker"]["environment"]["DISPATCHER_EXECUTORS__DEFAULT__TOKEN"] == token
-    assert knowing == {"executor", "worker"}
+def test_the_executor_makes_a_token_that_only_workers_can_read() -> None:
+    [file] = [
+        option.partition("=")[2] for option in SERVICES["executor"]["command"] if "--token-file" in option
+    ]
+    assert SERVICES["worker"]["environment"]["DISPATCHER_EXECUTORS__DEFAULT__TOKEN_FILE"] == file
+    mounts = {name: service.get("volumes", []) for name, service in SERVICES.items()}
+    having = {name: mount for name, mounts in mounts.items() for mount in mounts if "token" in mount}
+    folder = file.rpartition("/")[0]
+    assert having == {"executor": f"executor-token:{folder}", "worker": f"executor-token:{folder}:ro"}
+    assert SERVICES["worker"]["depends_on"]["executor"] == {"condition": "service_healthy"}
+
+
+def test_the_volume_of_the_token_belongs_to_the_user_of_the_image() -> None:
+    folder = SERVICES["executor"]["volumes"][0].partition(":")[2]
+    assert f"install --directory --owner dispatcher --mode 0700 {folder}" in (ROOT / "Dockerfile").read_text(
+        "utf-8"
+    )
+
+
+def test_no_token_is_in_an_environment_or_in_a_command() -> None:
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+    assert not re.search(r"EXECUTOR_TOKEN|TOKEN:", text)
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -42,6 +42,7 @@ STATUS_ROWS = {
     401: Row("unauthorized", ExecutorRejectedError, "check the Executor's token"),
     403: Row("forbidden", ExecutorRejectedError, "check what the Executor's token may do"),
     404: Row("not found", ExecutorRejectedError, "check the Executor's version, and the service's name"),
+    408: Row("request timeout", ExecutorServerError, "the request came too slowly"),
     409: Row("conflict", ExecutorRejectedError, "another fault is in the way: wait until it has ended"),
     422: Row("unprocessable", ExecutorRejectedError, "the plan id was used for another fault"),
     429: Row("too many requests", ExecutorServerError, "the Executor asks for fewer calls"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -321,12 +323,17 @@ def test_nothing_is_left_of_an_executor_that_was_ended(tmp_path: Path) -> None:
     assert "Traceback" not in executor.output
 
 
-def test_an_envoy_that_ends_fails_its_faults_and_is_started_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", ["Envoy", "its parent"])
+def test_an_envoy_that_ends_fails_its_faults_and_is_started_again(tmp_path: Path, killed: str) -> None:
     with ExecutorProcess(tmp_path / "executor.log", traffic_rps=0) as executor:
         apply_id = apply(executor, abort("/api/x"))
-        os.kill(executor.envoy_pid, 9)
+        parent = int(
+            Path(f"/proc/{executor.envoy_pid}/stat").read_text("utf-8").rpartition(")")[2].split()[1]
+        )
+        os.kill(executor.envoy_pid if killed == "Envoy" else parent, 9)
         eventually(lambda: about(executor, apply_id, "status")["status"] == "failed")
         assert "Envoy" in about(executor, apply_id, "status")["error_msg"]
+        assert "shortly before" in about(executor, apply_id, "status")["doubt"]
         eventually(lambda: call(executor, "GET", "/health").ok)
         assert send(executor, "/api/x") == {200: 1}
         apply(executor, abort("/api/x"))
@@ -344,6 +351,29 @@ def test_a_token_is_asked_for(tmp_path: Path) -> None:
         assert allowed.status_code == 404
 
 
+def test_a_token_that_it_makes_is_in_its_file_only(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    options = ["--host", "0.0.0.0", "--token-file", str(file)]
+    with ExecutorProcess(tmp_path / "executor.log", *options, traffic_rps=0) as executor:
+        token = file.read_text("utf-8").strip()
+        assert call(executor, "GET", "/faults").status_code == 401
+        headers = {"Authorization": f"Bearer {token}"}
+        assert requests.get(f"{executor.url}/v1/faults", headers=headers, timeout=30).ok
+        assert token not in executor.output
+        assert token.encode() not in Path(f"/proc/{executor.envoy_pid}/environ").read_bytes()
+
+
+def test_clients_that_never_finish_a_request_hold_up_no_other(executor: ExecutorProcess, api: str) -> None:
+    address = ("127.0.0.1", int(executor.url.rpartition(":")[2]))
+    with ExitStack() as connections:
+        for number in range(1_000):
+            slow = connections.enter_context(socket.create_connection(address, timeout=60))
+            slow.sendall(b"POST /v1/faults/apply HTTP/1.1\r\nContent-Le"[: number % 50])
+        apply_id = apply(executor, abort(api))
+        assert send(executor, api) == {503: 1}
+        stop(executor, apply_id)
+
+
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
@@ -356,6 +386,13 @@ def test_a_token_is_asked_for(tmp_path: Path) -> None:
         (["--sample", "--port", "0", "--proxy-port", "TAKEN"], 1, "Envoy ended"),
         (["--sample", "--port", "0", "--state-dir", "/dev/null/x"], 1, "/dev/null"),
         (["--sample", "--max-active-faults", "0"], 2, "is not a number from 1 to 100000"),
+        (
+            ["--sample", "--host", "0.0.0.0"],
+            1,
+            "lets in other machines, and no token is set: give --token-file",
+        ),
+        (["--sample", "--token-file", "/dev/null"], 1, "/dev/null holds no token"),
+        (["--sample", "--request-within-sec", "0"], 2, "is not a number of seconds from 0.1 to 3600"),
         (
             ["--sample", "--port", "0", "--state-dir", "/tmp/" + 100 * "x"],
             1,

@@ -15,6 +15,7 @@ ABSENT = {
     "queue",
     "base_url",
     "token",
+    "token_file",
     "circuit_breaker_slow_call_sec",
     "ca_file",
     "client_cert_file",
@@ -85,6 +86,43 @@ def test_a_token_that_fits_into_no_header_is_refused_and_not_repeated(
     with pytest.raises(InvalidSettingsError, match="token must be printable ASCII") as caught:
         load_settings()
     assert token not in str(caught.value)
+
+
+def test_a_token_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("pa55\n", "utf-8")
+    monkeypatch.setenv("DISPATCHER_EXECUTORS__DEFAULT__TOKEN_FILE", str(tmp_path / "token"))
+    token = load_settings().executors["default"].token
+    assert token is not None
+    assert token.get_secret_value() == "pa55"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "token_file must be a file; there is none at "),
+        (b"", "token_file holds no token: "),
+        (b"two pa55words", "token_file must be printable ASCII without spaces"),
+        (b"pa55\xff", "token_file must be printable ASCII without spaces"),
+    ],
+    ids=["is not there", "is empty", "holds two words", "holds no text"],
+)
+def test_a_file_of_a_token_is_refused_and_not_repeated_if_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / "file").write_bytes(content)
+    monkeypatch.setenv("DISPATCHER_EXECUTORS__DEFAULT__TOKEN_FILE", str(tmp_path / "file"))
+    with pytest.raises(InvalidSettingsError, match=said) as caught:
+        load_settings()
+    assert "pa55" not in str(caught.value)
+
+
+def test_a_token_and_a_file_of_it_exclude_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("pa55", "utf-8")
+    monkeypatch.setenv("DISPATCHER_EXECUTORS__DEFAULT__TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("DISPATCHER_EXECUTORS__DEFAULT__TOKEN", "another")
+    with pytest.raises(InvalidSettingsError, match="token and token_file exclude each other"):
+        load_settings()
 
 
 @pytest.mark.parametrize("text", ['queue = "here"', "[server]\nport = 8080", "port: = 8080"])

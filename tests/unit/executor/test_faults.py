@@ -147,6 +147,8 @@ def test_a_fault_that_breaks_off_fails_and_its_requests_are_unanswered() -> None
         NOW,
         "",
     )
+    assert "it ended with Envoy" in fault.doubt
+    assert not before.doubt
     assert fault.settled
     assert before.settled
     assert fault.tally.unanswered == before.tally.unanswered == 1

@@ -330,9 +330,11 @@ def test_no_fault_begins_while_nothing_can_be_kept_and_others_go_on_and_end(tmp_
             assert plane.control.on == {one.apply_id, other.apply_id}
             await injector.end(one)
             assert plane.control.on == {other.apply_id}
+            assert all("requests may be missing" in fault.doubt for fault in (one, other))
             plane.store.full = False
             fault = await injector.apply(request(), "k1")
             assert plane.control.on == {other.apply_id, fault.apply_id}
+            assert not fault.doubt
 
     carry_out(tmp_path, scenario)
 

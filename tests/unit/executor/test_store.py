@@ -89,8 +89,35 @@ def test_two_stores_see_what_the_other_has_saved(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_a_store_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "faults").write_text("no database, although it has some length" * 100, "utf-8")
-    with pytest.raises(ValueError, match="faults: file is not a database"):
+    with pytest.raises(ValueError, match=r"faults is damaged \(file is not a database\): .* move it away"):
         Store(tmp_path / "faults")
+
+
+def test_a_file_that_was_emptied_does_not_pass_for_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "faults").touch()
+    with pytest.raises(ValueError, match=r"faults is damaged \(it is empty\)"):
+        Store(tmp_path / "faults")
+
+
+def test_a_file_with_a_damaged_page_is_an_error(tmp_path: Path) -> None:
+    store = Store(tmp_path / "faults")
+    store.save([fault(f"/{number}") for number in range(50)])
+    store.close()
+    content = bytearray((tmp_path / "faults").read_bytes())
+    content[3 * 4096 : 4 * 4096] = b"\xff" * 4096
+    (tmp_path / "faults").write_bytes(content)
+    with pytest.raises(ValueError, match=r"faults is damaged \(.*\): its faults end by themselves"):
+        Store(tmp_path / "faults").read()
+
+
+@pytest.mark.parametrize("record", ["{", "[]", "{}", '{"request": 7}', "null"])
+def test_a_record_that_cannot_be_read_is_an_error(tmp_path: Path, record: str) -> None:
+    store = Store(tmp_path / "faults")
+    with sqlite3.connect(tmp_path / "faults") as db:
+        db.execute("INSERT INTO faults VALUES ('f-1', ?)", [record])
+    db.close()
+    with pytest.raises(ValueError, match=r"faults is damaged \(\w+ in a record\)"):
+        store.read()
 
 
 def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
