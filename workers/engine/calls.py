@@ -70,6 +70,22 @@ class StepCalls:
         """The time, by the clock that the step began with."""
         return self._begun_ms + round((self._clock() - self._begun) * 1000)
 
+    @property
+    def supports(self) -> frozenset[str]:
+        """See `Driver.supports`."""
+        return self._driver.supports
+
+    def capabilities(self, within_s: float) -> frozenset[str]:
+        """See `Driver.capabilities`. It counts for the breaker, and not among the calls for plans."""
+        began = self._clock()
+        try:
+            answer = self._driver.capabilities(within_s)
+        except Exception as error:
+            self._report(error, self._clock() - began, within_s)
+            raise
+        self._report(None, self._clock() - began, within_s)
+        return answer
+
     def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
         """See `Driver.apply`. An apply must not begin its fault once its answer is not waited for."""
         within_s = min(within_s, self._driver.longest_call_s)
@@ -122,8 +138,10 @@ class StepCalls:
         retry, self._repeats = kind is self._repeats, None
         for name, count in measured(kind, error, took_s, retry=retry).items():
             self.counts[name] = self.counts.get(name, 0) + count
+        if kind is not CallKind.STOP:
+            self._report(error, took_s, within_s)
+
+    def _report(self, error: Exception | None, took_s: float, within_s: float) -> None:
         impatient = isinstance(error, ExecutorTimeoutError) and within_s < self._patience_s
-        if (
-            kind is not CallKind.STOP and not impatient
-        ):  # a plan's own short timeout says nothing of the Executor
+        if not impatient:  # a plan's own short timeout says nothing of the Executor
             self.report = self.report.and_then(Report.of(error, took_s))
