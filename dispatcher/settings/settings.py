@@ -153,10 +153,10 @@ class Settings(BaseSettings):
         if config.driver in WITHOUT_METRICS and config.observer is None:
             message = f"has no metrics: add [executors.{executor}.observer] with kind"
             return f'{message} = "probe" or "prometheus" to the settings'
-        if isinstance(config.observer, ProbeSettings) and service not in self.services:
-            return f"probes {service}: add [services.{service}] with its base_url to the settings"
         if isinstance(config.observer, ProbeSettings) and grpc:
             return f'{NOT_GRPC}: set [executors.{executor}.observer] to kind = "prometheus" in the settings'
+        if isinstance(config.observer, ProbeSettings) and service not in self.services:
+            return f"probes {service}: add [services.{service}] with its base_url to the settings"
         return None
 
     def why_incapable(self, executor: str, needs: Iterable[Capability]) -> CapabilityMissingError | None:
