@@ -10,7 +10,7 @@ from dispatcher.errors import CapabilityMissingError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CAPABILITIES_OF_DRIVERS", "Capability", "refusal"]
+__all__ = ["CAPABILITIES_OF_DRIVERS", "NEEDED_BY", "Capability", "refusal"]
 
 
 class Capability(StrEnum):
