@@ -8,10 +8,12 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 import requests
 from support.command_line import dispatcher as command
 from support.eventually import eventually
+from support.grpc_service import GrpcCalls, GrpcService
 from support.plans import abort_plan
 from support.processes import ExecutorProcess
 
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
     from support.processes import Workers
     from support.stub_executor import StubExecutor
 
-    from dispatcher import Dispatcher
+    from dispatcher import Dispatcher, RawObservation
 
-SERVICE, TEST_RUN = "PaymentService", {"x-test-run": "42"}
+SERVICE, CALLED = "PaymentService", "Greeter"
+TEST_RUN = {"x-test-run": "42"}
 SHARE = 30
 WIDER = 2.5
 """The 95 % interval, so many times as wide, misses the share in one run of a million."""
@@ -61,8 +64,12 @@ class Clients:
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorProcess]:
-    """An Executor without traffic of its own."""
-    with ExecutorProcess(tmp_path_factory.mktemp("quiet") / "executor.log", traffic_rps=0) as process:
+    """An Executor without traffic of its own, in front of a gRPC service, too."""
+    log = tmp_path_factory.mktemp("quiet") / "executor.log"
+    with (
+        GrpcService() as calls,
+        ExecutorProcess(log, f"--service={CALLED}=127.0.0.1:{calls.port}", traffic_rps=0) as process,
+    ):
         yield process
 
 
@@ -80,12 +87,35 @@ def test_a_share_of_the_test_traffic_is_hit_and_observed_and_no_real_user_is(
     assert seen.faulted == seen.error_count == test[503]
     assert seen.requests is not None
     assert seen.requests <= test.total(), "the requests of users are not in the denominator"
+    assert is_near(seen, SHARE)
+    assert not {"wrong_dose", "diluted"} & set(seen.doubts)
+
+
+def is_near(seen: RawObservation, percent: int) -> bool:
+    """Whether the share of errors may be this one."""
     assert seen.error_rate is not None
     assert seen.error_rate_low is not None
     assert seen.error_rate_high is not None
     half = (seen.error_rate_high - seen.error_rate_low) / 2
-    assert abs(SHARE / 100 - seen.error_rate) <= half * WIDER
-    assert not {"wrong_dose", "diluted"} & set(seen.doubts)
+    return abs(percent / 100 - seen.error_rate) <= half * WIDER
+
+
+def test_a_plan_may_name_the_grpc_status_of_a_method_and_leaves_other_methods_alone(
+    quiet: ExecutorProcess, start: Workers, dispatcher: Dispatcher
+) -> None:
+    start(quiet.url)
+    fields = {"protocol": "grpc", "grpc_status": "RESOURCE_EXHAUSTED", "abort_http_status": None}
+    where = {"service": CALLED, "api": "/pkg.Service/Method"}
+    with GrpcCalls(quiet.proxy, CALLED) as client:
+        eventually(lambda: client.codes["Other"][grpc.StatusCode.OK])
+        plan = abort_plan(percentage=SHARE, duration_seconds=3, **where, **fields)
+        seen = dispatcher.submit(plan, timeout_sec=60).result(60)
+    codes = client.codes["Method"]
+    assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert seen.faulted == seen.error_count == codes[grpc.StatusCode.RESOURCE_EXHAUSTED]
+    assert seen.status_code == 200
+    assert is_near(seen, SHARE)
+    assert set(client.codes["Other"]) == {grpc.StatusCode.OK}
 
 
 def test_the_next_plan_for_a_target_waits_though_its_headers_differ(
@@ -96,9 +126,7 @@ def test_the_next_plan_for_a_target_waits_though_its_headers_differ(
     first = dispatcher.submit(abort_plan(duration_seconds=2, headers=TEST_RUN, **fields))
     eventually(lambda: first.status().state is PlanState.RUNNING)
     second = dispatcher.submit(abort_plan(headers={"x-test-run": "43"}, **fields))
-    for handle in (first, second):
-        assert handle.result(60).requests == 0
-    ended, began = first.status().over_at, second.status().in_force_at
+    ended, began = first.result(60).ended_at, second.result(60).started_at
     assert ended is not None
     assert began is not None
     assert began >= ended
@@ -137,4 +165,4 @@ def test_commands_say_beforehand_what_is_missing_and_take_headers(
     start(stub.url)
     ran = command("run", str(file), *header, **here)
     assert ran.returncode == 0, ran.stderr
-    assert stub.bodies[0]["headers"] == TEST_RUN
+    assert [body["headers"] for body in stub.bodies if body] == [TEST_RUN]

@@ -81,28 +81,6 @@ def test_a_share_of_one_grpc_method_is_unavailable_and_observed_as_that_share(
     assert set(client.codes[other]) == {grpc.StatusCode.OK}
 
 
-def test_a_plan_may_name_the_grpc_status_and_leaves_other_requests_to_the_path_alone(
-    proxied: ExecutorProcess, start: Workers, dispatcher: Dispatcher
-) -> None:
-    start(proxied.url)
-    fields = {"protocol": "grpc", "grpc_status": "RESOURCE_EXHAUSTED", "abort_http_status": None}
-    with GrpcCalls(proxied.proxy, CALLED) as client:
-        eventually(lambda: client.codes["Other"][grpc.StatusCode.OK])
-        plan = abort_plan(
-            service=CALLED, api="/pkg.Service/Method", percentage=50, duration_seconds=3, **fields
-        )
-        seen = dispatcher.submit(plan, timeout_sec=60).result(60)
-    codes = client.codes["Method"]
-    assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
-    assert seen.faulted == seen.error_count == codes[grpc.StatusCode.RESOURCE_EXHAUSTED]
-    assert seen.status_code == 200
-    assert seen.error_rate is not None
-    assert seen.error_rate_low is not None
-    assert seen.error_rate_high is not None
-    assert abs(0.5 - seen.error_rate) <= (seen.error_rate_high - seen.error_rate_low) / 2 * WIDER
-    assert set(client.codes["Other"]) == {grpc.StatusCode.OK}
-
-
 GRPC_STATUSES = {
     400: grpc.StatusCode.INTERNAL,
     401: grpc.StatusCode.UNAUTHENTICATED,
