@@ -1,6 +1,6 @@
 """Sends a steady stream of requests through Envoy to every target that has a fault, or to what calls it.
 
-They have the headers of the fault. They are no gRPC calls.
+They have the headers of the fault. None is a gRPC call.
 """
 
 from __future__ import annotations

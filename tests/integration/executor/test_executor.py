@@ -136,7 +136,7 @@ def test_the_spared_share_of_the_test_traffic_counts_and_real_users_do_not(
     assert 45 <= tested[503] <= 140, "30 % of 300, within 6 standard deviations"
 
 
-def test_one_target_has_one_fault_whatever_its_headers_are(executor: ExecutorProcess, api: str) -> None:
+def test_one_target_has_one_fault_even_if_headers_differ(executor: ExecutorProcess, api: str) -> None:
     body = abort(api, headers={"x-test-run": "1"})
     apply_id = apply(executor, body, key=f"{api} 1")
     other = abort(api, headers={"x-test-run": "2"})

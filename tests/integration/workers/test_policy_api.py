@@ -397,7 +397,7 @@ def test_options_are_in_the_policy(
     ],
     ids=["no option", "the same one", "another one"],
 )
-def test_the_headers_of_a_plan_are_in_its_policy_beside_those_of_the_options(
+def test_the_headers_of_a_plan_are_in_its_policy_next_to_those_of_the_options(
     plane: ControlPlane, options: dict[str, Any], headers: list[dict[str, str]]
 ) -> None:
     for driver in driver_at(plane.url, headers=options):

@@ -147,7 +147,7 @@ def test_headers_may_be_written_as_in_a_request(lines: list[str], headers: dict[
 
 
 @pytest.mark.parametrize("lines", [["x-a"], ["x-a: 1", "x-a: 2"], ["cookie: pa55"], ["X-A: 1"]])
-def test_lines_that_are_no_headers_are_refused(lines: list[str]) -> None:
+def test_lines_that_are_not_headers_are_refused(lines: list[str]) -> None:
     with pytest.raises(ValueError, match="must") as caught:
         headers_of_lines(lines)
     assert "pa55" not in str(caught.value)

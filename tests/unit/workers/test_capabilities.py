@@ -88,7 +88,7 @@ def test_what_the_settings_declare_is_not_asked(declared: list[str]) -> None:
         assert "its settings do not list that" in decision.error.message
 
 
-def test_what_the_driver_cannot_express_is_refused_whatever_the_settings_say() -> None:
+def test_what_the_driver_cannot_express_is_refused_even_if_the_settings_declare_it() -> None:
     driver = FakeDriver(supports=frozenset({"headers"}), can=ALL)
     decision = advance(driver, GRPC, capabilities=["grpc_status"])
     assert isinstance(decision, Fail)
