@@ -129,7 +129,7 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
     abort_http_status: Int | None = Field(default=None, ge=400, le=599, validate_default=True)
     """The HTTP status that each affected request is answered with. Abort faults only, of protocol `http`."""
 
-    grpc_status: GrpcStatus | None = Field(default=None, validate_default=True)
+    grpc_status: GrpcStatus | None = None
     """The gRPC status that each affected call is answered with: a number, or a name such as `UNAVAILABLE`.
     Abort faults only, of protocol `grpc`."""
 
@@ -166,10 +166,14 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
     @classmethod
     def _name_every_wrong_field(cls, value: object, handler: Callable[[object], Self]) -> Self:
         try:
-            return handler(value)
+            plan = handler(value)
         except ValidationError as exc:
             problems = problems_of(exc)
             raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems) from exc
+        if plan.protocol is Protocol.GRPC and plan.fault_type is FaultType.ABORT and plan.grpc_status is None:
+            problems = [["grpc_status", "is required for abort faults of protocol grpc"]]
+            raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems)
+        return plan
 
     def starting_at(self, start_time: datetime | str | None) -> Self:
         """The same plan with another `start_time` (RFC 3339). None changes nothing.
@@ -197,6 +201,8 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
     @property
     def needs(self) -> tuple[Capability, ...]:
         """What its Executor must be able to do beyond the contract's basics."""
+        if self.headers is None and self.protocol is Protocol.HTTP:  # most often, at each apply
+            return ()
         asked = {
             Capability.HEADERS: self.headers is not None,
             Capability.GRPC_STATUS: self.protocol is Protocol.GRPC,

@@ -143,16 +143,17 @@ class StateMachine:
         return self._collect(record, record.apply_id, calls)
 
     def _apply(self, record: PlanRecord, calls: StepCalls) -> Decision:
-        try:
-            self._check_capabilities(record, calls)
-        except CapabilityMissingError as error:
-            return self._end(record, error, calls)
-        except ExecutorClientError as error:
-            return self._try_again(record, error, calls, sent=False)
+        if record.plan.needs:
+            try:
+                self._check_capabilities(record, calls)
+            except CapabilityMissingError as error:
+                return self._end(record, error, calls)
+            except ExecutorClientError as error:
+                return self._try_again(record, error, calls, sent=False)
         if self._watch_ms is not None:
             record = calls.sample(record, Phase.BEFORE, _left_s(record, calls.now_ms))
         now_ms = calls.now_ms
-        takes_ms = record.takes_effect_ms if record.doubtful else self._takes_effect_ms(record)
+        takes_ms = self._takes_effect_ms(record) if record.doubtful_ms is None else record.takes_effect_ms
         record = record._replace(sent_ms=record.sent_ms or now_ms, takes_effect_ms=takes_ms)
         try:
             apply_id = calls.apply(record.sent_plan, record.id, _call_s(record, now_ms))
