@@ -1,8 +1,10 @@
 """Submit fault plans, and get what was observed. See `Dispatcher`."""
 
+from dispatcher.capabilities import Capability
 from dispatcher.client import Dispatcher
 from dispatcher.effects import Effect, effect_of, wilson_interval
 from dispatcher.errors import (
+    CapabilityMissingError,
     CircuitOpenError,
     DispatcherClosedError,
     DispatchHaltedError,
@@ -33,15 +35,26 @@ from dispatcher.errors import (
 from dispatcher.handles import PlanHandle
 from dispatcher.history import Filters, HistoryPage
 from dispatcher.interface import ExecutorClient
-from dispatcher.models import ActiveFault, ConflictPolicy, FaultPlan, FaultType, Health, PlanState, PlanStatus
+from dispatcher.models import (
+    ActiveFault,
+    ConflictPolicy,
+    FaultPlan,
+    FaultType,
+    Health,
+    PlanState,
+    PlanStatus,
+)
 from dispatcher.observations import Doubt, Figures, RawObservation
 from dispatcher.plan_batch import PlanBatch
+from dispatcher.protocols import Protocol
 from dispatcher.settings.executors import ExecutorClientConfig, OnDoubt, OnOpen, RetryStrategy
 from dispatcher.settings.settings import Settings, load_settings
 from dispatcher.telemetry.metrics import ExecutorClientMetrics
 
 __all__ = [
     "ActiveFault",
+    "Capability",
+    "CapabilityMissingError",
     "CircuitOpenError",
     "ConflictPolicy",
     "DispatchHaltedError",
@@ -85,6 +98,7 @@ __all__ = [
     "PlanState",
     "PlanStatus",
     "PlanUnknownError",
+    "Protocol",
     "RawObservation",
     "RecordUnreadableError",
     "ResultTimeoutError",

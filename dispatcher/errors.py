@@ -21,6 +21,7 @@
     │   │   └── LedgerRefusedError  Redis refused a command, and will again
     │   └── ExecutorConnectionError no connection to the Executor
     │       └── CircuitOpenError    the circuit breaker lets no call through; nothing was sent
+    ├── CapabilityMissingError      the Executor cannot do what the plan asks for; nothing was applied
     ├── ExecutorRejectedError       the Executor refused the request      (4xx)
     ├── ExecutorServerError         the Executor is overloaded or broken  (408, 429, 5xx)
     ├── ExecutorProtocolError       the answer is not what the contract says
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from dispatcher.plan_batch import PlanBatch
 
 __all__ = [
+    "CapabilityMissingError",
     "CircuitOpenError",
     "DispatchHaltedError",
     "DispatcherClosedError",
@@ -344,6 +346,25 @@ class CircuitOpenError(ExecutorConnectionError):
         None if that is unknown: a person opened the circuit breaker, and a person closes it.
         """
         return None if self.args[1] is None else float(str(self.args[1]))
+
+
+class CapabilityMissingError(ExecutorClientError):
+    """The Executor cannot do what the plan asks for: match headers, or abort gRPC calls as such. Nothing was
+    applied."""
+
+    advice = (
+        "Choose an Executor that has what `missing` names (`dispatcher doctor` lists it), or leave out the "
+        "plan's fields that need it."
+    )
+    exit_code = 27
+
+    def __init__(self, message: str = "", missing: list[str] | None = None, /) -> None:
+        super().__init__(message, missing or [])
+
+    @property
+    def missing(self) -> list[str]:
+        """The capabilities that it lacks: `headers`, `grpc_status`."""
+        return list(self.args[1])
 
 
 class _StatusError(ExecutorClientError):

@@ -20,8 +20,11 @@ from pydantic import (
     model_validator,
 )
 
+from dispatcher.capabilities import Capability
 from dispatcher.errors import InvalidPlanError
+from dispatcher.headers import RequestHeaders, lines_of
 from dispatcher.points import PercentageIs, PointOptions, read_point
+from dispatcher.protocols import GRPC_STATUSES, GrpcStatus, Protocol
 from dispatcher.settings.validation import problems_of
 
 if TYPE_CHECKING:
@@ -107,6 +110,13 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
 
     fault_type: FaultType
 
+    protocol: Protocol = Protocol.HTTP
+    """`http` (the default): any request is hit. `grpc`: gRPC calls only, and an abort has a gRPC status."""
+
+    headers: RequestHeaders | None = None
+    """Only requests with all of these headers are hit and counted, each with exactly this value. All requests
+    if absent. At most 8; names in lower case; no secrets."""
+
     percentage: Int = Field(ge=0, le=100)
     """Share of the requests that are hit, in percent. 0 injects nothing and observes a baseline."""
 
@@ -117,7 +127,11 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
     """How long each affected request is held, in seconds. Delay faults only."""
 
     abort_http_status: Int | None = Field(default=None, ge=400, le=599, validate_default=True)
-    """The HTTP status that each affected request is answered with. Abort faults only."""
+    """The HTTP status that each affected request is answered with. Abort faults only, of protocol `http`."""
+
+    grpc_status: GrpcStatus | None = None
+    """The gRPC status that each affected call is answered with: a number, or a name such as `UNAVAILABLE`.
+    Abort faults only, of protocol `grpc`."""
 
     start_delay_ms: Int = Field(default=0, ge=0, le=60_000)
     """How long each affected request is held before the fault acts on it, in milliseconds."""
@@ -131,25 +145,35 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
     min_requests: Int | None = Field(default=None, ge=0)
     """Fewer requests than this make no observation. The Executor's setting if absent."""
 
-    @field_validator("delay_seconds", "abort_http_status", mode="after")
+    @field_validator("delay_seconds", "abort_http_status", "grpc_status", mode="after")
     @classmethod
-    def _belongs_to_the_fault_type(cls, value: float | None, info: ValidationInfo) -> float | None:
-        owner = {"delay_seconds": FaultType.DELAY, "abort_http_status": FaultType.ABORT}[str(info.field_name)]
-        fault_type = info.data.get("fault_type")
-        if fault_type is owner and value is None:
-            raise ValueError(f"is required for {owner} faults")
-        if fault_type not in {owner, None} and value is not None:
-            raise ValueError(f"belongs to {owner} faults only")
+    def _belongs_to_the_fault(cls, value: float | None, info: ValidationInfo) -> float | None:
+        owner, protocol = OWNERS[str(info.field_name)]
+        fault_type, protocol_here = info.data.get("fault_type"), info.data.get("protocol")
+        if None in {fault_type, protocol_here}:
+            return value  # which is wrong itself
+        of_protocol = (
+            f" of protocol {protocol}" if protocol and Protocol.GRPC in {protocol, protocol_here} else ""
+        )
+        fits = fault_type is owner and protocol_here in {protocol, protocol or protocol_here}
+        if fits and value is None:
+            raise ValueError(f"is required for {owner} faults{of_protocol}")
+        if not fits and value is not None:
+            raise ValueError(f"belongs to {owner} faults{of_protocol} only")
         return value
 
     @model_validator(mode="wrap")
     @classmethod
     def _name_every_wrong_field(cls, value: object, handler: Callable[[object], Self]) -> Self:
         try:
-            return handler(value)
+            plan = handler(value)
         except ValidationError as exc:
             problems = problems_of(exc)
             raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems) from exc
+        if plan.protocol is Protocol.GRPC and plan.fault_type is FaultType.ABORT and plan.grpc_status is None:
+            problems = [["grpc_status", "is required for abort faults of protocol grpc"]]
+            raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems)
+        return plan
 
     def starting_at(self, start_time: datetime | str | None) -> Self:
         """The same plan with another `start_time` (RFC 3339). None changes nothing.
@@ -159,6 +183,31 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
         if start_time is None:
             return self
         return self.model_validate(self.model_dump() | {"start_time": start_time})
+
+    def with_headers(self, headers: Mapping[str, str] | None) -> Self:
+        """The same plan for requests that have these headers, too. None changes nothing.
+
+        Raises `InvalidPlanError`, also for a header of which the plan has another value.
+        """
+        if not headers:
+            return self
+        own = self.headers or {}
+        twice = sorted(name for name in own.keys() & headers.keys() if own[name] != headers[name])
+        if twice:
+            problem = f"has another value of {', '.join(twice)} already"
+            raise InvalidPlanError(f"invalid plan: headers {problem}", [["headers", problem]])
+        return self.model_validate(self.model_dump() | {"headers": {**own, **headers}})
+
+    @property
+    def needs(self) -> tuple[Capability, ...]:
+        """What its Executor must be able to do beyond the contract's basics."""
+        if self.headers is None and self.protocol is Protocol.HTTP:  # most often, at each apply
+            return ()
+        asked = {
+            Capability.HEADERS: self.headers is not None,
+            Capability.GRPC_STATUS: self.protocol is Protocol.GRPC,
+        }
+        return tuple(capability for capability, needed in asked.items() if needed)
 
     @classmethod
     def from_point(
@@ -199,14 +248,19 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
 
     def __str__(self) -> str:
         """The plan in one line, for people."""
-        what = (
-            f"delay {self.delay_seconds:g} s"
-            if self.fault_type is FaultType.DELAY
-            else f"abort {self.abort_http_status}"
-        )
         late = f" after {self.start_delay_ms} ms" if self.start_delay_ms else ""
         where = f"{self.service} {self.api}"
-        return f"{what}{late}, {self.percentage} % of {where}, {self.duration_seconds} s"
+        only = f" with {', '.join(lines_of(self.headers))}" if self.headers else ""
+        return f"{self.effect}{late}, {self.percentage} % of {where}{only}, {self.duration_seconds} s"
+
+    @property
+    def effect(self) -> str:
+        """What happens to a request that is hit: `delay 2.5 s`, `abort 503`, `abort gRPC UNAVAILABLE`."""
+        if self.fault_type is FaultType.DELAY:
+            return f"delay {self.delay_seconds:g} s"
+        if self.grpc_status is not None:
+            return f"abort gRPC {GRPC_STATUSES[self.grpc_status]}"
+        return f"abort {self.abort_http_status}"
 
 
 class ConflictPolicy(StrEnum):
@@ -329,6 +383,14 @@ class Health(BaseModel, frozen=True):
     """Why it is not."""
 
     checked_at: AwareDatetime
+
+
+OWNERS: dict[str, tuple[FaultType, Protocol | None]] = {
+    "delay_seconds": (FaultType.DELAY, None),
+    "abort_http_status": (FaultType.ABORT, Protocol.HTTP),
+    "grpc_status": (FaultType.ABORT, Protocol.GRPC),
+}
+"""Which type of fault a field belongs to, and of which protocol. None: of any."""
 
 
 def _sentence(problems: list[list[str]]) -> str:

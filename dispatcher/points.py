@@ -28,13 +28,19 @@ SECONDS_OF = {"delay_seconds": 1.0, "delay": 1.0, "delay_ms": 0.001}
 """The keys that a delay may have, and how many seconds one of each is."""
 
 STATUS_KEYS = ("abort_http_status", "status")
+GRPC = "grpc"
+GRPC_KEYS: tuple[str, ...] = ("grpc_status",)
 KEYS_OF = {"delay": tuple(SECONDS_OF), "abort": STATUS_KEYS}
+"""What faults of each type have of their own. Those of gRPC calls have `GRPC_KEYS` for a status."""
+
 OTHER_KEYS = (
     "service",
     "api",
     "fault_type",
     "percentage",
     "duration_seconds",
+    "protocol",
+    "headers",
     "start_delay_ms",
     "start_time",
     "takes_effect_sec",
@@ -76,7 +82,7 @@ def read_point(point: Mapping[str, object], **options: Unpack[PointOptions]) -> 
 
 def _take_the_rest(point: Mapping[str, object], options: PointOptions, reading: PointReading) -> None:
     """All that no kind of fault owns, each as it is."""
-    known = {*OTHER_KEYS, *SECONDS_OF, *STATUS_KEYS}
+    known = {*OTHER_KEYS, *SECONDS_OF, *STATUS_KEYS, *GRPC_KEYS}
     reading.problems.extend([str(key), "is not a key of a point"] for key in point if key not in known)
     for key in OTHER_KEYS:
         value, given = point.get(key), options.get(key)
@@ -89,7 +95,15 @@ def _take_the_rest(point: Mapping[str, object], options: PointOptions, reading: 
 
 def _take_the_fault(point: Mapping[str, object], reading: PointReading) -> None:
     """What belongs to the fault's type, and nothing else."""
-    present = {kind: [key for key in keys if _is_set(point.get(key))] for kind, keys in KEYS_OF.items()}
+    keys_of, others = KEYS_OF, GRPC_KEYS
+    if point.get("protocol") == GRPC:
+        keys_of, others = KEYS_OF | {"abort": GRPC_KEYS}, STATUS_KEYS
+    present = {kind: [key for key in keys if _is_set(point.get(key))] for kind, keys in keys_of.items()}
+    reading.notes.extend(
+        f"{key} is left out, because it belongs to faults of another protocol"
+        for key in others
+        if _is_set(point.get(key))
+    )
     kind = reading.fields.get("fault_type")
     kind = getattr(kind, "value", kind)  # of any enumeration
     if kind is None:
@@ -117,6 +131,9 @@ def _inferred(present: Mapping[str, list[str]], reading: PointReading) -> str | 
 
 def _take(key: str, value: object, reading: PointReading) -> None:
     """A delay in seconds, or a status."""
+    if key in GRPC_KEYS:
+        reading.fields[key] = value
+        return
     if key in STATUS_KEYS:
         reading.fields["abort_http_status"] = value
         return

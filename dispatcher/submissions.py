@@ -17,6 +17,7 @@ from dispatcher.ledger.record import PLAN_ID, TAG, Order
 from dispatcher.ledger.submission import Submission
 from dispatcher.ledger.waits import PAGE
 from dispatcher.models import ConflictPolicy, FaultPlan
+from dispatcher.protocols import Protocol
 from dispatcher.settings.executors import MAX_SECONDS
 from dispatcher.telemetry.traces import traceparent
 
@@ -134,10 +135,13 @@ class Door:
         while page := list(itertools.islice(submissions, size)):
             yield page
 
-    def why_refused(self, submission: Submission) -> InvalidPlanError | None:
-        """Why the plan could have no observation. None if it could."""
-        order = submission.order
-        problem = self._settings.why_unobservable(order.executor, order.plan.service)
+    def why_refused(self, submission: Submission) -> ExecutorClientError | None:
+        """Why the plan could not be applied, or could have no observation. None if it could."""
+        executor, plan = submission.order.executor, submission.order.plan
+        needs = plan.needs
+        if needs and (incapable := self._settings.why_incapable(executor, needs)) is not None:
+            return incapable
+        problem = self._settings.why_unobservable(executor, plan.service, grpc=plan.protocol is Protocol.GRPC)
         if problem is None:
             return None
         return InvalidPlanError(f"invalid plan: executor {problem}", [["executor", problem]])

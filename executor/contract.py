@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 __all__ = [
+    "CAPABILITIES",
     "CONTRACT",
     "ApiPath",
     "FaultApplied",
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 
-CONTRACT = "1.2"
+CONTRACT = "1.3"
 """The version of this contract. Its major number changes if a client would break."""
 
 ApiPath = Annotated[str, Field(pattern=r"^/[!\"$->@-~]*$", max_length=2048)]
@@ -48,6 +49,19 @@ def _whole(value: object) -> object:
 
 
 Int = Annotated[int, BeforeValidator(_whole)]
+
+HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
+"""In lower case (RFC 9110, section 5.1)."""
+
+HeaderValue = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,254}[!-~])?$")]
+Headers = Annotated[
+    dict[HeaderName, HeaderValue],
+    Field(min_length=1, max_length=8, json_schema_extra={"additionalProperties": False}),
+]
+Protocol = Literal["http", "grpc"]
+
+CAPABILITIES = ("dead_man", "grpc_status", "headers", "http2")
+"""What this Executor can do beyond the basics of the contract."""
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -79,28 +93,40 @@ class FaultConfig(_Request):
     """How long each affected request is held, in milliseconds. Delay faults only."""
 
     http_status: Annotated[Int, Field(ge=400, le=599)] | None = None
-    """What each affected request is answered with. Abort faults only."""
+    """What each affected request is answered with. Abort faults of protocol `http` only."""
+
+    grpc_status: Annotated[Int, Field(ge=1, le=16)] | None = None
+    """The gRPC status that each affected call is answered with. Abort faults of protocol `grpc` only. Since
+    contract 1.3, with the capability `grpc_status`."""
 
     start_delay_ms: Int = Field(default=0, ge=0, le=60_000)
     """How long each affected request is held before the fault acts on it, in milliseconds."""
 
 
+OWN_FIELDS = ("delay_ms", "http_status", "grpc_status")
+"""Fields of the configuration, one for each kind of fault."""
+
+
 def _one_config_for_each_type(schema: dict[str, Any]) -> None:
     """What the validator below asks for, in the words of JSON Schema."""
     null = {"type": "null"}
+    grpc = {"properties": {"protocol": {"const": "grpc"}}, "required": ["protocol"]}
+    http = {"properties": {"protocol": {"const": "http"}}}
     schema["oneOf"] = [
         {
             "properties": {
                 "fault_type": {"const": fault_type},
                 "fault_config": {
                     "required": [wanted],
-                    "properties": {wanted: bounds, other: null},
+                    "properties": dict.fromkeys(OWN_FIELDS, null) | {wanted: bounds},
                 },
-            }
+            },
         }
-        for fault_type, wanted, other, bounds in (
-            ("delay", "delay_ms", "http_status", {"type": "integer", "minimum": 1, "maximum": 60_000}),
-            ("abort", "http_status", "delay_ms", {"type": "integer", "minimum": 400, "maximum": 599}),
+        | ({"allOf": [protocol]} if protocol else {})
+        for fault_type, protocol, wanted, bounds in (
+            ("delay", None, "delay_ms", {"type": "integer", "minimum": 1, "maximum": 60_000}),
+            ("abort", http, "http_status", {"type": "integer", "minimum": 400, "maximum": 599}),
+            ("abort", grpc, "grpc_status", {"type": "integer", "minimum": 1, "maximum": 16}),
         )
     ]
 
@@ -118,16 +144,26 @@ class FaultApply(_Request):
     percentage: Int = Field(ge=0, le=100)
     duration_seconds: Int = Field(ge=1, le=86_400)
     fault_config: FaultConfig
+    protocol: Protocol = "http"
+    """`http`: any request is hit. `grpc`: only gRPC calls are hit and counted, and an abort has a
+    `grpc_status`. Since contract 1.3, with the capability `grpc_status`."""
+
+    headers: Headers | None = None
+    """Only requests with all of these headers are hit and counted, each with exactly this value. Since
+    contract 1.3, with the capability `headers`."""
 
     @model_validator(mode="after")
     def _config_fits_the_type(self) -> Self:
-        wanted, other = (
-            ("delay_ms", "http_status") if self.fault_type == "delay" else ("http_status", "delay_ms")
-        )
-        if getattr(self.fault_config, wanted) is None:
-            raise ValueError(f"fault_config.{wanted} is required for {self.fault_type} faults")
-        if getattr(self.fault_config, other) is not None:
-            raise ValueError(f"fault_config.{other} does not belong to {self.fault_type} faults")
+        wanted = "delay_ms"
+        if self.fault_type == "abort":
+            wanted = "grpc_status" if self.protocol == "grpc" else "http_status"
+        kind = f"{self.fault_type} faults of protocol {self.protocol}"
+        for name in OWN_FIELDS:
+            given = getattr(self.fault_config, name) is not None
+            if name == wanted and not given:
+                raise ValueError(f"fault_config.{name} is required for {kind}")
+            if name != wanted and given:
+                raise ValueError(f"fault_config.{name} does not belong to {kind}")
         return self
 
     @property
@@ -247,6 +283,14 @@ class Health(_Answer):
     status: Literal["healthy", "unhealthy"]
     contract: str = Field(default=CONTRACT, pattern=r"^\d+\.\d+$")
     """Which version of this contract the Executor keeps. An extension."""
+
+    capabilities: list[str] = Field(default=[*CAPABILITIES])
+    """What the Executor can do beyond the basics. Since contract 1.3; absent is none of it.
+
+    `headers`: a fault hits and counts only requests with the headers of its apply. `grpc_status`: it keeps
+    `protocol` and `grpc_status`. `http2`: it hits HTTP/2 as it hits HTTP/1.1. `dead_man`: all faults end by
+    themselves within seconds if the Executor dies or hangs. Others may follow: ignore unknown names.
+    """
 
 
 class Refusal(_Answer):

@@ -161,9 +161,9 @@ class Injector:
                     self._arrivals.read_for(fault)
         return fault.settled
 
-    def targets(self) -> list[tuple[str, str]]:
-        """What has a fault."""
-        return [fault.target for fault in self._faults.active()]
+    def requests(self) -> list[FaultApply]:
+        """What was applied and is active."""
+        return [fault.request for fault in self._faults.active()]
 
     async def close(self) -> None:
         """Keep what is known. Nothing is looked at any more."""

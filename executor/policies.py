@@ -1,7 +1,7 @@
 """The policy API: faults as policies with names (specification, appendix A, the existing project).
 
 The existing control plane accepts what it cannot carry out. This one refuses that: other matches than one
-path with any query, a second rule, and a policy that would never end.
+path with any query and exact headers, a second rule, and a policy that would never end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from executor.contract import ApiPath, FaultApply, FaultConfig, Int
+from executor.contract import ApiPath, FaultApply, FaultConfig, HeaderName, HeaderValue, Int
 
 if TYPE_CHECKING:
     from executor.faults import Fault
@@ -81,10 +81,30 @@ class Path(_Part):
         return re.sub(r"\\(.)", r"\1", self.regex.removeprefix("^").removesuffix(QUERY))
 
 
+class HeaderMatch(_Part):
+    """A header that a request must have, with exactly this value."""
+
+    name: HeaderName
+    exact: HeaderValue
+
+
 class Match(_Part):
     """Which requests are hit."""
 
     path: Path
+    headers: Annotated[list[HeaderMatch], Field(min_length=1, max_length=8)] | None = None
+    """All of them must match. No two may have the same name."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        if len(self.values or ()) < len(self.headers or ()):
+            raise ValueError("headers must have each name once")
+        return self
+
+    @property
+    def values(self) -> dict[str, str] | None:
+        """The headers by their names."""
+        return {each.name: each.exact for each in self.headers} if self.headers else None
 
 
 class Delay(_Part):
@@ -152,6 +172,7 @@ class Policy(_Part):
         return FaultApply(
             service=self.spec.selector.service,
             api=rule.match.path.api,
+            headers=rule.match.values,
             fault_type="delay" if fault.delay else "abort",
             percentage=fault.percentage,
             duration_seconds=fault.duration_seconds,

@@ -1,7 +1,8 @@
 """What Envoy does with requests, as protobuf messages: which routes have faults, and which faults are on.
 
-Each fault has two routes before the service's plain one. Both are closed unless the runtime layer opens them:
-a layer that expires takes all faults away, and nothing else.
+Each fault has two routes before the service's plain one, which takes the requests without the fault's
+headers: they are neither hit nor counted. Both are closed unless the runtime layer opens them: a layer that
+expires takes all faults away, and nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from executor.xds_pb2 import (
     FaultAbort,
     FaultDelay,
     FractionalPercent,
+    GrpcRouteMatchOptions,
+    HeaderMatcher,
     HTTPFault,
     Metadata,
     Route,
@@ -25,6 +28,7 @@ from executor.xds_pb2 import (
     RouteMatch,
     Runtime,
     RuntimeFractionalPercent,
+    StringMatcher,
     VirtualHost,
 )
 
@@ -88,9 +92,14 @@ def _fault_routes(fault: Fault) -> list[Route]:
 
 
 def _match(request: FaultApply, key: str) -> RouteMatch:
-    """The path, if the runtime layer opens the route for this request."""
+    """Path, headers and protocol, if the runtime layer opens the route for this request."""
     fraction = RuntimeFractionalPercent(default_value=NEVER, runtime_key=key)
-    return RouteMatch(path=request.api, runtime_fraction=fraction)
+    headers = [
+        HeaderMatcher(name=name, string_match=StringMatcher(exact=value))
+        for name, value in (request.headers or {}).items()
+    ]
+    grpc = GrpcRouteMatchOptions() if request.protocol == "grpc" else None
+    return RouteMatch(path=request.api, headers=headers, grpc=grpc, runtime_fraction=fraction)
 
 
 def _hit(fault: Fault) -> str:
@@ -118,8 +127,11 @@ def _fault(request: FaultApply, apply_id: str) -> Any:
         held = Duration()
         held.FromTimedelta(timedelta(milliseconds=request.held_ms))
         fault.delay.CopyFrom(FaultDelay(fixed_delay=held, percentage=ALWAYS))
-    if request.fault_config.http_status is not None:
-        fault.abort.CopyFrom(FaultAbort(http_status=request.fault_config.http_status, percentage=ALWAYS))
+    config = request.fault_config
+    if config.http_status is not None:
+        fault.abort.CopyFrom(FaultAbort(http_status=config.http_status, percentage=ALWAYS))
+    if config.grpc_status is not None:
+        fault.abort.CopyFrom(FaultAbort(grpc_status=config.grpc_status, percentage=ALWAYS))
     kind = f"{TYPE}.extensions.filters.http.fault.v3.HTTPFault"
     return Any(type_url=kind, value=fault.SerializeToString())
 

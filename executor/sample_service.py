@@ -15,6 +15,8 @@ from aiohttp import web
 from executor.loopback import LoopbackServer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from executor.envoy_config import Address
 
 __all__ = ["CALLED_THROUGH", "PATIENCE_S", "SAMPLE_SERVICES", "SampleService", "sample_service"]
@@ -29,6 +31,23 @@ CALLED_THROUGH = {STOCK: CHECKOUT}
 
 PATIENCE_S = 0.4
 """Client time-out of OrderService."""
+
+OF_ONE_HOP = {
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "traceparent",
+    "tracestate",
+    "transfer-encoding",
+    "user-agent",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-request-id",
+}
+"""Headers that a service does not pass on."""
 
 FIRST_ERROR_STATUS = 400
 
@@ -46,20 +65,26 @@ class SampleService(LoopbackServer):
         if self.proxy is None or (request.host, request.path) != CHECKOUT:
             return web.json_response(body)
         try:
-            status = await _status_of(STOCK, self.proxy)
+            status = await _status_of(STOCK, self.proxy, _passed_on(request.headers))
         except (TimeoutError, aiohttp.ClientError):
             return web.json_response(body | {"error": f"{STOCK[0]} has no answer"}, status=504)
         return web.json_response(body | {"date_promised": status < FIRST_ERROR_STATUS})
 
 
-async def _status_of(target: tuple[str, str], proxy: Address) -> int:
+def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    """What the service sends to those that it calls, so that test traffic is known there, too."""
+    names = [name for name in headers if name.lower() not in OF_ONE_HOP]
+    return {name: headers[name] for name in names if not name.lower().startswith("x-envoy-")}
+
+
+async def _status_of(target: tuple[str, str], proxy: Address, headers: Mapping[str, str]) -> int:
     """What the target answers to a GET. Raises if it does not answer in time."""
     service, path = target
     url = f"http://{proxy[0]}:{proxy[1]}{path}"
     patience = aiohttp.ClientTimeout(total=PATIENCE_S)
     async with (
         aiohttp.ClientSession(timeout=patience) as session,
-        session.get(url, headers={"Host": service}) as answer,
+        session.get(url, headers={**headers, "Host": service}) as answer,
     ):
         await answer.read()
         return answer.status

@@ -92,7 +92,7 @@ async def serve(options: Options, folder: Path) -> None:
         sample.proxy = envoy.proxy
         if options.traffic_rps:
             called_through = CALLED_THROUGH if options.sample else {}
-            traffic = Traffic(options.traffic_rps, envoy.proxy, injector.targets, called_through)
+            traffic = Traffic(options.traffic_rps, envoy.proxy, injector.requests, called_through)
             await _in_background(traffic.run(), stack)
         app = create_app(injector, envoy, services, options.token)
         api = _Api(_bounded(app, options.request_within_sec))

@@ -1,4 +1,7 @@
-"""Sends a steady stream of requests through Envoy to every target that has a fault, or to what calls it."""
+"""Sends a steady stream of requests through Envoy to every target that has a fault, or to what calls it.
+
+They have the headers of the fault. None is a gRPC call.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import aiohttp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from executor.contract import FaultApply
     from executor.envoy_config import Address
 
 __all__ = ["Traffic"]
@@ -28,16 +32,16 @@ class Traffic:
         self,
         rps: float,
         proxy: Address,
-        targets: Callable[[], Iterable[tuple[str, str]]],
+        faults: Callable[[], Iterable[FaultApply]],
         called_through: Mapping[tuple[str, str], tuple[str, str]],
     ) -> None:
-        """`targets` says which (service, path) to drive, and is asked at each beat.
+        """`faults` says which (service, path) to drive, with which headers, and is asked at each beat.
 
         One in `called_through` gets its requests from another target, which calls it.
         """
         self._interval_s = 1 / rps
         self._base_url = f"http://{proxy[0]}:{proxy[1]}"
-        self._targets = targets
+        self._faults = faults
         self._called_through = called_through
         self._in_flight: set[asyncio.Task[None]] = set()
 
@@ -59,18 +63,19 @@ class Traffic:
                 await asyncio.gather(*self._in_flight, return_exceptions=True)
 
     def _beat(self, session: aiohttp.ClientSession) -> None:
-        for target in self._targets():
+        for fault in self._faults():
+            target = fault.service, fault.api
             service, path = self._called_through.get(target, target)
             if len(self._in_flight) >= MAX_IN_FLIGHT:
                 logger.warning("%d requests are in flight: no more are sent", MAX_IN_FLIGHT)
                 return
-            task = asyncio.create_task(self._send(session, service, path))
+            task = asyncio.create_task(self._send(session, path, {**(fault.headers or {}), "Host": service}))
             self._in_flight.add(task)
             task.add_done_callback(self._in_flight.discard)
 
-    async def _send(self, session: aiohttp.ClientSession, service: str, path: str) -> None:
+    async def _send(self, session: aiohttp.ClientSession, path: str, headers: Mapping[str, str]) -> None:
         try:
-            async with session.get(self._base_url + path, headers={"Host": service}) as answer:
+            async with session.get(self._base_url + path, headers=headers) as answer:
                 await answer.read()
         except (aiohttp.ClientError, TimeoutError) as exc:
-            logger.info("%s %s: %s", service, path, exc)
+            logger.info("%s %s: %s", headers["Host"], path, exc)

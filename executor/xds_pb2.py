@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12\x65xecutor/xds.proto\x12\x0c\x65xecutor.xds\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x96\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12*\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x14.executor.xds.Status\"s\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x03(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\"y\n\x08Resource\x12\x0f\n\x07version\x18\x01 \x01(\t\x12&\n\x08resource\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x0c\n\x04name\x18\x03 \x01(\t\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"?\n\x07Runtime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05layer\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"T\n\x12RouteConfiguration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\rvirtual_hosts\x18\x02 \x03(\x0b\x32\x19.executor.xds.VirtualHost\"Q\n\x0bVirtualHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x64omains\x18\x02 \x03(\t\x12#\n\x06routes\x18\x03 \x03(\x0b\x32\x13.executor.xds.Route\"\xa7\x02\n\x05Route\x12\'\n\x05match\x18\x01 \x01(\x0b\x32\x18.executor.xds.RouteMatch\x12(\n\x05route\x18\x02 \x01(\x0b\x32\x19.executor.xds.RouteAction\x12(\n\x08metadata\x18\x04 \x01(\x0b\x32\x16.executor.xds.Metadata\x12N\n\x17typed_per_filter_config\x18\r \x03(\x0b\x32-.executor.xds.Route.TypedPerFilterConfigEntry\x1aQ\n\x19TypedPerFilterConfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any:\x02\x38\x01\"\xb0\x01\n\nRouteMatch\x12\x10\n\x06prefix\x18\x01 \x01(\tH\x00\x12\x0e\n\x04path\x18\x02 \x01(\tH\x00\x12,\n\x07headers\x18\x06 \x03(\x0b\x32\x1b.executor.xds.HeaderMatcher\x12@\n\x10runtime_fraction\x18\t \x01(\x0b\x32&.executor.xds.RuntimeFractionalPercentB\x10\n\x0epath_specifier\"P\n\rHeaderMatcher\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x0cstring_match\x18\r \x01(\x0b\x32\x1b.executor.xds.StringMatcher\"1\n\rStringMatcher\x12\x0f\n\x05\x65xact\x18\x01 \x01(\tH\x00\x42\x0f\n\rmatch_pattern\"{\n\x0bRouteAction\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\x18 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x01\n\x08Metadata\x12\x43\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32*.executor.xds.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"g\n\x18RuntimeFractionalPercent\x12\x36\n\rdefault_value\x18\x01 \x01(\x0b\x32\x1f.executor.xds.FractionalPercent\x12\x13\n\x0bruntime_key\x18\x02 \x01(\t\"&\n\x11\x46ractionalPercent\x12\x11\n\tnumerator\x18\x01 \x01(\r\"\x8f\x01\n\tHTTPFault\x12\'\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x18.executor.xds.FaultDelay\x12\'\n\x05\x61\x62ort\x18\x02 \x01(\x0b\x32\x18.executor.xds.FaultAbort\x12\x30\n\x0f\x66ilter_metadata\x18\x10 \x01(\x0b\x32\x17.google.protobuf.Struct\"q\n\nFaultDelay\x12.\n\x0b\x66ixed_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\npercentage\x18\x04 \x01(\x0b\x32\x1f.executor.xds.FractionalPercent\"}\n\nFaultAbort\x12\x15\n\x0bhttp_status\x18\x02 \x01(\rH\x00\x12\x15\n\x0bgrpc_status\x18\x05 \x01(\rH\x00\x12\x33\n\npercentage\x18\x03 \x01(\x0b\x32\x1f.executor.xds.FractionalPercentB\x0c\n\nerror_typeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12\x65xecutor/xds.proto\x12\x0c\x65xecutor.xds\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x96\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12*\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x14.executor.xds.Status\"s\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x03(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\"y\n\x08Resource\x12\x0f\n\x07version\x18\x01 \x01(\t\x12&\n\x08resource\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x0c\n\x04name\x18\x03 \x01(\t\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"?\n\x07Runtime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05layer\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"T\n\x12RouteConfiguration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\rvirtual_hosts\x18\x02 \x03(\x0b\x32\x19.executor.xds.VirtualHost\"Q\n\x0bVirtualHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x64omains\x18\x02 \x03(\t\x12#\n\x06routes\x18\x03 \x03(\x0b\x32\x13.executor.xds.Route\"\xa7\x02\n\x05Route\x12\'\n\x05match\x18\x01 \x01(\x0b\x32\x18.executor.xds.RouteMatch\x12(\n\x05route\x18\x02 \x01(\x0b\x32\x19.executor.xds.RouteAction\x12(\n\x08metadata\x18\x04 \x01(\x0b\x32\x16.executor.xds.Metadata\x12N\n\x17typed_per_filter_config\x18\r \x03(\x0b\x32-.executor.xds.Route.TypedPerFilterConfigEntry\x1aQ\n\x19TypedPerFilterConfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any:\x02\x38\x01\"\xe3\x01\n\nRouteMatch\x12\x10\n\x06prefix\x18\x01 \x01(\tH\x00\x12\x0e\n\x04path\x18\x02 \x01(\tH\x00\x12,\n\x07headers\x18\x06 \x03(\x0b\x32\x1b.executor.xds.HeaderMatcher\x12\x31\n\x04grpc\x18\x08 \x01(\x0b\x32#.executor.xds.GrpcRouteMatchOptions\x12@\n\x10runtime_fraction\x18\t \x01(\x0b\x32&.executor.xds.RuntimeFractionalPercentB\x10\n\x0epath_specifier\"\x17\n\x15GrpcRouteMatchOptions\"P\n\rHeaderMatcher\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x0cstring_match\x18\r \x01(\x0b\x32\x1b.executor.xds.StringMatcher\"1\n\rStringMatcher\x12\x0f\n\x05\x65xact\x18\x01 \x01(\tH\x00\x42\x0f\n\rmatch_pattern\"{\n\x0bRouteAction\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\x18 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9f\x01\n\x08Metadata\x12\x43\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32*.executor.xds.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"g\n\x18RuntimeFractionalPercent\x12\x36\n\rdefault_value\x18\x01 \x01(\x0b\x32\x1f.executor.xds.FractionalPercent\x12\x13\n\x0bruntime_key\x18\x02 \x01(\t\"&\n\x11\x46ractionalPercent\x12\x11\n\tnumerator\x18\x01 \x01(\r\"\x8f\x01\n\tHTTPFault\x12\'\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x18.executor.xds.FaultDelay\x12\'\n\x05\x61\x62ort\x18\x02 \x01(\x0b\x32\x18.executor.xds.FaultAbort\x12\x30\n\x0f\x66ilter_metadata\x18\x10 \x01(\x0b\x32\x17.google.protobuf.Struct\"q\n\nFaultDelay\x12.\n\x0b\x66ixed_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\npercentage\x18\x04 \x01(\x0b\x32\x1f.executor.xds.FractionalPercent\"}\n\nFaultAbort\x12\x15\n\x0bhttp_status\x18\x02 \x01(\rH\x00\x12\x15\n\x0bgrpc_status\x18\x05 \x01(\rH\x00\x12\x33\n\npercentage\x18\x03 \x01(\x0b\x32\x1f.executor.xds.FractionalPercentB\x0c\n\nerror_typeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,25 +57,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTE_TYPEDPERFILTERCONFIGENTRY']._serialized_start=1008
   _globals['_ROUTE_TYPEDPERFILTERCONFIGENTRY']._serialized_end=1089
   _globals['_ROUTEMATCH']._serialized_start=1092
-  _globals['_ROUTEMATCH']._serialized_end=1268
-  _globals['_HEADERMATCHER']._serialized_start=1270
-  _globals['_HEADERMATCHER']._serialized_end=1350
-  _globals['_STRINGMATCHER']._serialized_start=1352
-  _globals['_STRINGMATCHER']._serialized_end=1401
-  _globals['_ROUTEACTION']._serialized_start=1403
-  _globals['_ROUTEACTION']._serialized_end=1526
-  _globals['_METADATA']._serialized_start=1529
-  _globals['_METADATA']._serialized_end=1688
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=1610
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=1688
-  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_start=1690
-  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_end=1793
-  _globals['_FRACTIONALPERCENT']._serialized_start=1795
-  _globals['_FRACTIONALPERCENT']._serialized_end=1833
-  _globals['_HTTPFAULT']._serialized_start=1836
-  _globals['_HTTPFAULT']._serialized_end=1979
-  _globals['_FAULTDELAY']._serialized_start=1981
-  _globals['_FAULTDELAY']._serialized_end=2094
-  _globals['_FAULTABORT']._serialized_start=2096
-  _globals['_FAULTABORT']._serialized_end=2221
+  _globals['_ROUTEMATCH']._serialized_end=1319
+  _globals['_GRPCROUTEMATCHOPTIONS']._serialized_start=1321
+  _globals['_GRPCROUTEMATCHOPTIONS']._serialized_end=1344
+  _globals['_HEADERMATCHER']._serialized_start=1346
+  _globals['_HEADERMATCHER']._serialized_end=1426
+  _globals['_STRINGMATCHER']._serialized_start=1428
+  _globals['_STRINGMATCHER']._serialized_end=1477
+  _globals['_ROUTEACTION']._serialized_start=1479
+  _globals['_ROUTEACTION']._serialized_end=1602
+  _globals['_METADATA']._serialized_start=1605
+  _globals['_METADATA']._serialized_end=1764
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=1686
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=1764
+  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_start=1766
+  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_end=1869
+  _globals['_FRACTIONALPERCENT']._serialized_start=1871
+  _globals['_FRACTIONALPERCENT']._serialized_end=1909
+  _globals['_HTTPFAULT']._serialized_start=1912
+  _globals['_HTTPFAULT']._serialized_end=2055
+  _globals['_FAULTDELAY']._serialized_start=2057
+  _globals['_FAULTDELAY']._serialized_end=2170
+  _globals['_FAULTABORT']._serialized_start=2172
+  _globals['_FAULTABORT']._serialized_end=2297
 # @@protoc_insertion_point(module_scope)

@@ -103,16 +103,22 @@ class Route(_message.Message):
     def __init__(self, match: _Optional[_Union[RouteMatch, _Mapping]] = ..., route: _Optional[_Union[RouteAction, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., typed_per_filter_config: _Optional[_Mapping[str, _any_pb2.Any]] = ...) -> None: ...
 
 class RouteMatch(_message.Message):
-    __slots__ = ("prefix", "path", "headers", "runtime_fraction")
+    __slots__ = ("prefix", "path", "headers", "grpc", "runtime_fraction")
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
+    GRPC_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_FRACTION_FIELD_NUMBER: _ClassVar[int]
     prefix: str
     path: str
     headers: _containers.RepeatedCompositeFieldContainer[HeaderMatcher]
+    grpc: GrpcRouteMatchOptions
     runtime_fraction: RuntimeFractionalPercent
-    def __init__(self, prefix: _Optional[str] = ..., path: _Optional[str] = ..., headers: _Optional[_Iterable[_Union[HeaderMatcher, _Mapping]]] = ..., runtime_fraction: _Optional[_Union[RuntimeFractionalPercent, _Mapping]] = ...) -> None: ...
+    def __init__(self, prefix: _Optional[str] = ..., path: _Optional[str] = ..., headers: _Optional[_Iterable[_Union[HeaderMatcher, _Mapping]]] = ..., grpc: _Optional[_Union[GrpcRouteMatchOptions, _Mapping]] = ..., runtime_fraction: _Optional[_Union[RuntimeFractionalPercent, _Mapping]] = ...) -> None: ...
+
+class GrpcRouteMatchOptions(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class HeaderMatcher(_message.Message):
     __slots__ = ("name", "string_match")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dispatcher.errors import ExecutorClientError, InvalidSettingsError
+from dispatcher.headers import headers_of_lines
 from dispatcher.ledger.record import PLAN_ID
 from dispatcher.settings.executors import MAX_SECONDS
 from dispatcher.settings.settings import load_settings
@@ -14,7 +15,7 @@ from dispatcher.settings.settings import load_settings
 if TYPE_CHECKING:
     from dispatcher.settings.settings import Settings
 
-__all__ = ["Executor", "Ids", "check_executor", "executor_names", "number_option"]
+__all__ = ["Executor", "Headers", "Ids", "check_executor", "executor_names", "number_option"]
 
 
 def number_option(what: str, *, least: float = 0.0, most: float = MAX_SECONDS) -> Any:
@@ -40,6 +41,14 @@ def _plan_ids(ids: list[str]) -> list[str]:
     return ids
 
 
+def _header_lines(lines: list[str] | None) -> list[str] | None:
+    try:
+        headers_of_lines(lines or ())
+    except ValueError as exc:
+        raise typer.BadParameter(f"{exc}.") from exc
+    return lines
+
+
 def check_executor(settings: Settings, executor: str) -> None:
     """Raises `InvalidSettingsError` unless an Executor of that name is configured."""
     if executor not in settings.executors:
@@ -59,6 +68,15 @@ def executor_names(incomplete: str) -> list[str]:
 
 Executor = Annotated[
     str, typer.Option(help="Which of the configured Executors.", autocompletion=executor_names)
+]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--header",
+        metavar="'NAME: VALUE'",
+        help="Hit only requests that have this header, too. May be repeated.",
+        callback=_header_lines,
+    ),
 ]
 Ids = Annotated[
     list[str],

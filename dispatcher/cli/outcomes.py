@@ -25,7 +25,8 @@ from dispatcher.errors import (
     LedgerUnavailableError,
     ResultTimeoutError,
 )
-from dispatcher.models import FaultPlan, FaultType, PlanState
+from dispatcher.headers import lines_of
+from dispatcher.models import FaultPlan, PlanState
 from dispatcher.observations import RawObservation
 
 if TYPE_CHECKING:
@@ -212,9 +213,9 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
 
 
 def _asked(plan: FaultPlan) -> tuple[str, str, str]:
-    what = f"{plan.delay_seconds} s" if plan.fault_type is FaultType.DELAY else f"{plan.abort_http_status}"
     late = f"\nafter {plan.start_delay_ms} ms" if plan.start_delay_ms else ""
-    return f"{plan.service}\n{plan.api}", f"{plan.fault_type} {what}{late}", f"{plan.percentage}"
+    only = "".join(f"\n{line}" for line in lines_of(plan.headers or {}))
+    return f"{plan.service}\n{plan.api}{only}", f"{plan.effect}{late}", f"{plan.percentage}"
 
 
 def _observed(result: RawObservation | ExecutorClientError) -> tuple[str, ...]:

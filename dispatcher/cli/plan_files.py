@@ -7,17 +7,18 @@ import json
 import re
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
 from dispatcher.errors import InvalidPlanError
+from dispatcher.headers import headers_of_lines
 from dispatcher.models import FaultPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["FileEntry", "Problems", "read_entries", "read_plans", "refusal_of"]
 
@@ -66,26 +67,37 @@ class _UnreadableError(ValueError):
     """A file that holds no plans. Its text says why, without the file's name."""
 
 
-def read_plans(names: Iterable[str]) -> list[FaultPlan]:
+def read_plans(names: Iterable[str], headers: Iterable[str] = ()) -> list[FaultPlan]:
     """All plans in the named files; `-` is standard input, and `*`, `?` and `**` are part of names that they
     match.
 
     A `.yaml`, `.yml`, `.json`, `.jsonl` or `.ndjson` file is what its name says; the kind of anything else
-    follows from how it begins. Each holds one plan, or a list or sequence of plans. Raises
+    follows from how it begins. Each holds one plan, or a list or sequence of plans. Requests must have all
+    `headers` as well, written as in `x-test-run: 42`. Raises
     `InvalidPlanError`, which names every wrong field of every plan, with file and line.
     """
-    entries = list(read_entries(names))
+    entries = list(read_entries(names, headers))
     refusal = refusal_of(entries)
     if refusal is not None:
         raise refusal
     return [entry.plan for entry in entries if entry.plan is not None]
 
 
-def read_entries(names: Iterable[str]) -> Iterator[FileEntry]:
+def read_entries(names: Iterable[str], headers: Iterable[str] = ()) -> Iterator[FileEntry]:
     """Each plan in the named files, and each entry that is not a plan. See `read_plans`."""
+    also = headers_of_lines(headers)
     for name in names:
         for file in _matching(name):
-            yield from _read_file(file)
+            yield from (_with_headers(entry, also) for entry in _read_file(file))
+
+
+def _with_headers(entry: FileEntry, headers: Mapping[str, str] | None) -> FileEntry:
+    if entry.plan is None or headers is None:
+        return entry
+    try:
+        return replace(entry, plan=entry.plan.with_headers(headers))
+    except InvalidPlanError as exc:
+        return replace(entry, plan=None, problems=exc.problems)
 
 
 def refusal_of(entries: Iterable[FileEntry]) -> InvalidPlanError | None:

@@ -8,7 +8,7 @@ import typer
 
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.life import life_of
-from dispatcher.cli.options import Executor, Ids, number_option
+from dispatcher.cli.options import Executor, Headers, Ids, number_option
 from dispatcher.cli.outcomes import collect, exit_code, fields_of, show
 from dispatcher.cli.plan_files import read_plans
 from dispatcher.cli.terminal import echo, stderr, stdout
@@ -49,6 +49,7 @@ def run(
     files: Files,
     *,
     executor: Executor = "default",
+    header: Headers = None,
     timeout_sec: Timeout = None,
     expires: Expires = None,
     conflict_policy: Conflict = ConflictPolicy.QUEUE,
@@ -59,7 +60,7 @@ def run(
     Nothing is sent unless every plan in every file is valid. Exits with 0 if every plan has its observation,
     otherwise with the code of the first error.
     """
-    plans = read_plans(files)
+    plans = read_plans(files, header or ())
     with Dispatcher() as dispatcher:
         options = {"executor": executor, "timeout_sec": timeout_sec, "expires": expires}
         batch = dispatcher.submit_many(plans, conflict_policy=conflict_policy, **options)  # type: ignore[arg-type]
@@ -80,6 +81,7 @@ def submit(
     files: Files,
     *,
     executor: Executor = "default",
+    header: Headers = None,
     timeout_sec: Timeout = None,
     expires: Expires = None,
     conflict_policy: Conflict = ConflictPolicy.QUEUE,
@@ -90,7 +92,7 @@ def submit(
     Nothing is sent unless every plan in every file is valid. Exits with 0 if every plan is taken, otherwise
     with the code of the first refusal.
     """
-    plans = read_plans(files)
+    plans = read_plans(files, header or ())
     with Dispatcher() as dispatcher:
         options = {"executor": executor, "timeout_sec": timeout_sec, "expires": expires}
         batch = dispatcher.submit_many(plans, conflict_policy=conflict_policy, **options)  # type: ignore[arg-type]

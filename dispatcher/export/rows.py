@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import ExecutorClientError, PlanUnknownError, RecordUnreadableError
+from dispatcher.headers import lines_of
 from dispatcher.ledger.exchanges import asking, exchanging
 from dispatcher.ledger.ledger import record_of
 from dispatcher.observations import Figures, RawObservation
@@ -34,6 +35,7 @@ FROM_PLAN = (
     "duration_seconds",
     "delay_seconds",
     "abort_http_status",
+    "grpc_status",
     "start_delay_ms",
     "start_time",
     "takes_effect_sec",
@@ -101,6 +103,8 @@ def _of_plan(plan: Ended) -> Iterator[tuple[str, object]]:
     yield "batch", status.batch
     yield "tags", list(status.tags)
     yield "executor", status.executor
+    yield "protocol", str(status.plan.protocol)
+    yield "headers", None if status.plan.headers is None else lines_of(status.plan.headers)
     for name in FROM_PLAN:
         yield name, getattr(status.plan, name)
     yield "state", str(status.state)

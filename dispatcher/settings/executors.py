@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from dispatcher.capabilities import Capability
 from dispatcher.observations import Doubt
 from dispatcher.settings.endpoints import MAX_SECONDS, Endpoint, Seconds, Section
 from dispatcher.settings.observers import Observer, ProbeSettings, PrometheusSettings, ServiceSettings
@@ -67,6 +68,9 @@ class ExecutorClientConfig(Endpoint):
 
     driver_options: dict[str, JsonValue] = Field(default={}, repr=False)
     """What the driver wants to know. Texts are not shown, because an option may be a secret."""
+
+    capabilities: tuple[Capability, ...] | None = None
+    """What the Executor can do beyond the basics: `headers`, `grpc_status`. Its health is asked if absent."""
 
     observer: Observer | None = None
     """What observes the target, if the Executor has no metrics."""

@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 from redis.connection import parse_url
 
+from dispatcher.capabilities import CAPABILITIES_OF_DRIVERS, refusal
 from dispatcher.settings.executors import (
     MAX_SECONDS,
     ExecutorClientConfig,
@@ -39,14 +40,20 @@ from dispatcher.settings.validation import as_a_part, invalid_settings, outermos
 from dispatcher.settings.variables import PREFIX, KnownVariables, warn_of_unknown_variables
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
+
+    from dispatcher.capabilities import Capability
+    from dispatcher.errors import CapabilityMissingError
 
 __all__ = ["WITHOUT_METRICS", "LogFormat", "Settings", "load_settings"]
 
 WITHOUT_METRICS = {"policy_api"}
 """Drivers of Executors that inject faults and report nothing of their effect."""
 
+NOT_GRPC = "observes by a probe, which sends no gRPC calls"
 REDIS_PORT = 6379
 CERTIFICATE_CHECKS = {"required", "optional", "none"}
 """How far the certificate of a Redis is checked, in redis-py's words."""
@@ -137,14 +144,38 @@ class Settings(BaseSettings):
     services: dict[str, ServiceSettings] = {}
     """The addresses of services that faults hit; observers send requests to them."""
 
-    def why_unobservable(self, executor: str, service: str) -> str | None:
-        """Why a plan for this service could have no observation, and what to add to the settings."""
+    def why_unobservable(self, executor: str, service: str, *, grpc: bool = False) -> str | None:
+        """Why a plan for this service could have no observation, and what to add to the settings.
+
+        `grpc`: whether it hits gRPC calls only.
+        """
         config = self.executors[executor]
         if config.driver in WITHOUT_METRICS and config.observer is None:
             message = f"has no metrics: add [executors.{executor}.observer] with kind"
             return f'{message} = "probe" or "prometheus" to the settings'
+        if isinstance(config.observer, ProbeSettings) and grpc:
+            return f'{NOT_GRPC}: set [executors.{executor}.observer] to kind = "prometheus" in the settings'
         if isinstance(config.observer, ProbeSettings) and service not in self.services:
             return f"probes {service}: add [services.{service}] with its base_url to the settings"
+        return None
+
+    def why_incapable(self, executor: str, needs: Iterable[Capability]) -> CapabilityMissingError | None:
+        """The error for a plan that needs what the Executor cannot do, as far as the settings say so.
+
+        What they leave open is asked of the Executor's health by the worker, before it applies the plan.
+        """
+        config = self.executors[executor]
+        known = CAPABILITIES_OF_DRIVERS.get(config.driver)
+        for can, why in (
+            (known, f"the API of its driver {config.driver} has no such field"),
+            (
+                config.capabilities,
+                f"the capabilities of [executors.{executor}] in the settings do not have it",
+            ),
+        ):
+            missing = () if can is None else [each for each in needs if each not in can]
+            if missing:
+                return refusal(executor, missing, why)
         return None
 
     @field_validator("redis_url")

@@ -115,6 +115,8 @@ def test_a_spoiled_key_is_a_sentence(
         ["run", "-", "--expires", "inf"],
         ["run", "-", "--executor", "nowhere"],
         ["plan", "check", "-", "--executor", "nowhere"],
+        ["plan", "check", "-", "--header", "x-test-run"],
+        ["run", "-", "--header", "Cookie: a=b"],
         ["result", "p1", "--timeout-sec", "nan"],
         ["result", "p1", "--timeout-sec", "-1"],
         ["status", ""],

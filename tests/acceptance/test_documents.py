@@ -47,6 +47,7 @@ EXECUTORS = re.compile(r"http://(executor|localhost|127\.0\.0\.1):8000")
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with Fleet(tmp_path_factory.mktemp("pages")) as fleet:
+        fleet.stub.health = (200, {"status": "healthy", "capabilities": ["headers", "grpc_status"]})
         yield fleet
 
 

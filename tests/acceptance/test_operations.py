@@ -358,6 +358,7 @@ def test_doctor_looks_at_everything_in_a_line_each(cli: Cli, stub: StubExecutor)
         "breaker of default",
         "executor default",
         "contract of default",
+        "capabilities of default",
         "flower",
     }
     assert set(looked_at.values()) == {"ok"}, done.stdout

@@ -214,6 +214,20 @@ def test_a_policy_hits_its_path_with_any_query_and_no_other_path(
     assert status(API) == 200
 
 
+def test_a_policy_with_the_plans_headers_leaves_real_users_alone_and_is_probed_with_them(
+    dispatcher: Dispatcher, plane: ControlPlane, workload: Workload, worker: Probed
+) -> None:
+    worker()
+    handle = dispatcher.submit(abort_plan(api=API, duration_seconds=3, headers={"x-test-run": "42"}))
+    eventually(lambda: handle.status().state is PlanState.RUNNING)
+
+    def status(**headers: str) -> int:
+        return requests.get(workload.url + API, headers=headers, timeout=60).status_code
+
+    assert [status(), status(**{"x-test-run": "42"}), status(**{"x-test-run": "4"})] == [200, 503, 200]
+    assert handle.result(30).error_rate == 1.0
+
+
 @pytest.mark.parametrize("status", [405, 401, 404])
 def test_a_target_that_is_unwell_before_the_fault_is_never_hit(
     dispatcher: Dispatcher, plane: ControlPlane, workload: Workload, worker: Probed, status: int

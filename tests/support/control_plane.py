@@ -32,7 +32,7 @@ class ControlPlane(LoopbackServer):
     calls: list[tuple[str, str]] = field(default_factory=list)
     posted: list[dict[str, Any]] = field(default_factory=list)
     drops: list[str] = field(default_factory=list)
-    """Paths of the fields that this version does not keep, as in `spec.selector`."""
+    """Paths of the fields that this version does not keep, as in `spec.selector` or `spec.rules.0.match`."""
 
     ready: bool | None = True
     """Whether the store answers. None: an older version without `/v1/ready`."""
@@ -101,7 +101,11 @@ class ControlPlane(LoopbackServer):
         self.posted.append(copy.deepcopy(policy))
         for dropped in self.drops:
             *above, name = dropped.split(".")
-            functools.reduce(dict.__getitem__, above, policy).pop(name, None)
+            functools.reduce(_part, above, policy).pop(name, None)
         lasts_s = numbers[1] or float("inf")
         self.policies[policy["metadata"]["name"]] = (policy, self.now_s + lasts_s)
         return 201, policy
+
+
+def _part(whole: Any, name: str) -> Any:
+    return whole[int(name)] if isinstance(whole, list) else whole[name]

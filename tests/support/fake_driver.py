@@ -66,6 +66,10 @@ class FakeDriver(Driver):
     ended: set[str] = field(default_factory=set)
     longest_call_s: float = 35.0
     clock_s: float = 0.0
+    supports: frozenset[str] = frozenset({"headers", "grpc_status"})
+    can: frozenset[str] = frozenset()
+    """What it says that it can do."""
+
     ids_known: bool = False
     calls_take_s: float = 0.0
 
@@ -108,6 +112,10 @@ class FakeDriver(Driver):
             return None
         there = [each for each in self.applied if each not in self.ended]
         return [ListedFault(each, each.removeprefix("fault-")) for each in there]
+
+    def capabilities(self, within_s: float) -> frozenset[str]:
+        self._called("capabilities", within_s)
+        return self.can
 
     def health(self, within_s: float) -> None:
         self._called("health", within_s)

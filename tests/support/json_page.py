@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+?) \|", re.MULTILINE)
-OPEN = {"requests", "plans", "addresses", "environment", "trace_data", "baseline", "recovery"}
+OPEN = {"headers", "requests", "plans", "addresses", "environment", "trace_data", "baseline", "recovery"}
 """Objects whose own fields have no rows."""
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Workload(Service):
-    """Requests whose path, query included, a policy matches get its status at once."""
+    """Requests whose path, query included, and headers a policy matches get its status at once."""
 
     def __init__(self, plane: ControlPlane) -> None:
         super().__init__()
@@ -23,6 +23,9 @@ class Workload(Service):
         answer = super().answer_bytes(method, path, headers, body)
         for name in self._plane.there():
             rule = self._plane.policies[name][0]["spec"]["rules"][0]
+            wanted = rule["match"].get("headers", [])
+            if any(headers.get(each["name"].lower()) != each["exact"] for each in wanted):
+                continue
             if re.search(rule["match"]["path"]["regex"], path):
                 return rule["fault"]["abort"]["httpStatus"], b"{}", "application/json"
         return answer

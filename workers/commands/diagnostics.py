@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from dispatcher.capabilities import NEEDED_BY
 from dispatcher.ledger.record import PlanRecord
 from workers.breaker.rules import BreakerState
 from workers.drivers.contract import same_major
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from dispatcher.errors import RecordUnreadableError
     from workers.breaker.shared import BreakerStatus
@@ -21,6 +22,7 @@ __all__ = [
     "Finding",
     "Level",
     "breaker",
+    "capabilities",
     "clock",
     "contract",
     "fsync",
@@ -154,6 +156,23 @@ def contract(executor: str, message: str | None, spoken: str) -> Finding:
         return Finding(what, Level.OK, f"version {message}, and the driver's is {spoken}")
     fix = f"Bring it and this fleet to the same major version; {conformance}"
     return Finding(what, Level.WARNING, f"version {message!r}, but the driver's is {spoken}", fix)
+
+
+def capabilities(
+    executor: str, said: Collection[str], declared: Collection[str] | None, supports: Collection[str]
+) -> Finding:
+    """What an Executor can do beyond the basics: as it says, or as the settings declare."""
+    what = f"capabilities of {executor}"
+    missing = sorted(str(each) for each in set(declared or ()) - set(said))
+    if missing:
+        message = f"the settings declare {', '.join(missing)}, and the Executor does not say so itself"
+        fix = "Make sure that it can, or remove it from capabilities: a fault could hit real users"
+        return Finding(what, Level.WARNING, message, fix)
+    can = set(said if declared is None else declared)
+    listed = ", ".join(sorted(str(each) for each in can)) or "none"
+    refused = [NEEDED_BY[each] for each in NEEDED_BY if each not in can & set(supports)]
+    rest = f"; plans with {' or '.join(refused)} are refused" if refused else ""
+    return Finding(what, Level.OK, f"{listed}{rest}")
 
 
 def overdue(late_s: float | None, in_flight: int) -> Finding:

@@ -36,6 +36,7 @@ from workers.commands.diagnostics import (
     Finding,
     Level,
     breaker,
+    capabilities,
     clock,
     contract,
     fsync,
@@ -258,6 +259,7 @@ def _executor(settings: Settings, name: str) -> Iterator[Finding]:
         try:
             driver.health(EXECUTOR_WITHIN_SEC)
             message = driver.contract(EXECUTOR_WITHIN_SEC)
+            can = driver.capabilities(EXECUTOR_WITHIN_SEC)
             driver.status(NO_SUCH_FAULT, EXECUTOR_WITHIN_SEC)
         except FaultLostError:
             pass
@@ -265,10 +267,12 @@ def _executor(settings: Settings, name: str) -> Iterator[Finding]:
             yield Finding(what, Level.ERROR, exc.message)
             return
         spoken = driver.speaks
+        supports = driver.supports
         yield from _unknown_faults(settings, name, driver)
     yield Finding(what, Level.OK, f"answers at {config.url}, by {config.driver}")
     if spoken is not None:
         yield contract(name, message, spoken)
+    yield capabilities(name, can, config.capabilities, supports)
 
 
 def _unknown_faults(settings: Settings, name: str, driver: Driver) -> Iterator[Finding]:

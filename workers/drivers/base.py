@@ -71,6 +71,9 @@ class Driver(Protocol):
     longest_call_s: float
     """No call takes longer, in seconds."""
 
+    supports: frozenset[str] = frozenset()
+    """Which capabilities its requests can express: plans that need others are never passed to `apply`."""
+
     speaks: str | None = None
     """Version of the API's contract that it implements: `major.minor`. None if the API has no versions."""
 
@@ -115,6 +118,14 @@ class Driver(Protocol):
     def health(self, within_s: float) -> None:
         """Returns if the Executor is up, and raises why not if it is not."""
         ...
+
+    def capabilities(self, within_s: float) -> frozenset[str]:
+        """What the Executor can do, in the names of `Capability`. All that the driver supports by default.
+
+        Called for plans that need a capability, unless the settings say what the Executor can do.
+        """
+        del within_s
+        return self.supports
 
     def contract(self, within_s: float) -> str | None:
         """Which version of the contract the Executor says it keeps. None if it does not say."""

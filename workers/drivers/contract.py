@@ -1,4 +1,4 @@
-"""The version of the faults API's contract, which an Executor may state in its health."""
+"""What an Executor may state in its health: the version of the contract, and what it can do beyond it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dispatcher.errors import ExecutorProtocolError
 if TYPE_CHECKING:
     from workers.drivers.answers import Answer
 
-__all__ = ["SPOKEN", "same_major", "version_of"]
+__all__ = ["SPOKEN", "capabilities_of", "same_major", "version_of"]
 
-SPOKEN = "1.2"
+SPOKEN = "1.3"
 """`major.minor`, as in `executor/openapi.yaml`. Versions with different majors are incompatible."""
 
 LONGEST_VERSION = 20
@@ -27,6 +27,23 @@ def version_of(answer: Answer) -> str | None:
         return None
     version = fields.get("contract") if isinstance(fields, dict) else None
     return None if version is None else str(version)[:LONGEST_VERSION]
+
+
+def capabilities_of(answer: Answer) -> frozenset[str]:
+    """The field `capabilities` in an answer to `GET /v1/health`. None of them if it is absent.
+
+    Raises `ExecutorProtocolError` if it is not a list of names.
+    """
+    try:
+        fields = answer.json()
+    except ExecutorProtocolError:
+        return frozenset()
+    names = fields.get("capabilities") if isinstance(fields, dict) else None
+    if names is None:
+        return frozenset()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise answer.protocol_error("breaks the contract (capabilities must be a list of names)")
+    return frozenset(names)
 
 
 def same_major(version: str, spoken: str) -> bool:

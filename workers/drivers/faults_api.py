@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
+from dispatcher.capabilities import CAPABILITIES_OF_DRIVERS
 from dispatcher.errors import (
     ExecutorProtocolError,
     ExecutorRejectedError,
@@ -17,9 +18,10 @@ from dispatcher.errors import (
 )
 from dispatcher.models import FaultPlan, FaultType
 from dispatcher.observations import Doubt, RawObservation
+from dispatcher.protocols import Protocol
 from dispatcher.settings.validation import problems_of
 from workers.drivers.base import Driver, FaultState, FaultStatus, ListedFault, StopOutcome
-from workers.drivers.contract import SPOKEN, version_of
+from workers.drivers.contract import SPOKEN, capabilities_of, version_of
 from workers.drivers.deadline import Deadline
 from workers.drivers.fault_answers import (
     ApplyAnswer,
@@ -62,6 +64,7 @@ class FaultsApiDriver(Driver):
     """The driver of the faults API. See `Driver` for what each method does and raises. It has no options."""
 
     speaks = SPOKEN
+    supports = CAPABILITIES_OF_DRIVERS["faults_api"]
 
     def __init__(self, config: ExecutorClientConfig, connections: int) -> None:
         """`connections` is how many threads will call at once."""
@@ -130,6 +133,15 @@ class FaultsApiDriver(Driver):
         if not answer.ok:
             raise answer.error()
 
+    def capabilities(self, within_s: float) -> frozenset[str]:
+        """Those in the answer to `GET /v1/health`. None if there is no such page, or it has no such field."""
+        answer = self._transport.call("GET", "/v1/health", within_s=within_s)
+        if answer.status in NO_SUCH_METHOD:
+            return frozenset()
+        if not answer.ok:
+            raise answer.error()
+        return capabilities_of(answer)
+
     def contract(self, within_s: float) -> str | None:
         return version_of(self._transport.call("GET", "/v1/health", within_s=within_s))
 
@@ -177,8 +189,15 @@ def apply_body(plan: FaultPlan) -> dict[str, Any]:
         config["delay_ms"] = round(plan.delay_seconds * 1000)
     if plan.fault_type is FaultType.ABORT and plan.abort_http_status is not None:
         config["http_status"] = plan.abort_http_status
+    if plan.grpc_status is not None:
+        config["grpc_status"] = plan.grpc_status
     if plan.start_delay_ms:
         config["start_delay_ms"] = plan.start_delay_ms
+    optional: dict[str, Any] = {}
+    if plan.protocol is not Protocol.HTTP:
+        optional["protocol"] = plan.protocol
+    if plan.headers is not None:
+        optional["headers"] = dict(plan.headers)
     return {
         "service": plan.service,
         "api": plan.api,
@@ -186,6 +205,7 @@ def apply_body(plan: FaultPlan) -> dict[str, Any]:
         "percentage": plan.percentage,
         "duration_seconds": plan.duration_seconds,
         "fault_config": config,
+        **optional,
     }
 
 

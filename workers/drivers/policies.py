@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from dispatcher.errors import InvalidPlanError
 from dispatcher.models import FaultPlan, FaultType
 from workers.drivers.options import DriverOptions
 
@@ -102,7 +103,10 @@ def plan_id_of(name: str) -> str | None:
 
 
 def policy_body(plan: FaultPlan, name: str, options: PolicyOptions) -> dict[str, Any]:
-    """The plan as a policy, in the whole numbers that the API asks for."""
+    """The plan as a policy, in the whole numbers that the API asks for.
+
+    Raises `InvalidPlanError` for a header that the plan and the options match differently.
+    """
     fault: dict[str, Any] = {"percentage": plan.percentage, "duration_seconds": plan.duration_seconds}
     if plan.start_delay_ms:
         fault["start_delay_ms"] = plan.start_delay_ms
@@ -110,7 +114,7 @@ def policy_body(plan: FaultPlan, name: str, options: PolicyOptions) -> dict[str,
         fault["delay"] = {"fixed_delay_ms": round(plan.delay_seconds * 1000)}
     if plan.fault_type is FaultType.ABORT and plan.abort_http_status is not None:
         fault["abort"] = {"httpStatus": plan.abort_http_status}
-    rule = {"match": _match(plan.api, options), "fault": fault}
+    rule = {"match": _match(plan, options), "fault": fault}
     spec = _selector(plan.service, options) | {"rules": [rule]}
     return {"metadata": {"name": name, "version": "v1"}, "spec": spec}
 
@@ -178,13 +182,27 @@ def _selector(service: str, options: PolicyOptions) -> dict[str, Any]:
     return {"selector": selector}
 
 
-def _match(api: str, options: PolicyOptions) -> dict[str, Any]:
-    match: dict[str, Any] = {"path": {"regex": path_pattern(api, options.path_match)}}
+def _match(plan: FaultPlan, options: PolicyOptions) -> dict[str, Any]:
+    match: dict[str, Any] = {"path": {"regex": path_pattern(plan.api, options.path_match)}}
     if options.method is not None:
         match["method"] = {"exact": options.method}
-    if options.headers:
-        match["headers"] = [
-            {"name": name} | ({"exact": value} if isinstance(value, str) else dict(value))
-            for name, value in options.headers.items()
-        ]
+    headers = _headers(plan, options)
+    if headers:
+        match["headers"] = [{"name": name, **how} for name, how in headers.items()]
     return match
+
+
+def _headers(plan: FaultPlan, options: PolicyOptions) -> dict[str, dict[str, str]]:
+    """How each header must match: those of the options, then those of the plan."""
+    headers = {
+        name: {"exact": value} if isinstance(value, str) else {str(how): text for how, text in value.items()}
+        for name, value in options.headers.items()
+    }
+    known = {name.lower(): how for name, how in headers.items()}
+    for name, value in (plan.headers or {}).items():
+        if known.get(name, {"exact": value}) != {"exact": value}:
+            problem = f"has {name}, which the driver_options of this Executor match in another way"
+            raise InvalidPlanError(f"invalid plan: headers {problem}", [["headers", problem]])
+        if name not in known:
+            headers[name] = {"exact": value}
+    return headers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dispatcher.capabilities import CAPABILITIES_OF_DRIVERS
 from dispatcher.errors import (
     ExecutorClientError,
     ExecutorProtocolError,
@@ -38,7 +39,12 @@ LISTS = ("policies", "items")
 
 
 class PolicyApiDriver(Driver):
-    """The driver of the policy API. See `Driver` for what each method does and raises."""
+    """The driver of the policy API. See `Driver` for what each method does and raises.
+
+    A policy can have headers; the echo of its `POST` shows whether the control plane keeps them.
+    """
+
+    supports = CAPABILITIES_OF_DRIVERS["policy_api"]
 
     def __init__(self, config: ExecutorClientConfig, connections: int) -> None:
         """`connections` is how many threads will call at once. Raises `InvalidSettingsError`."""
@@ -49,7 +55,8 @@ class PolicyApiDriver(Driver):
     def apply(self, plan: FaultPlan, key: str, within_s: float, not_after: datetime) -> str:
         """Post the policy, and delete it if the control plane keeps another one than was sent.
 
-        The same name again replaces it, and its time begins again. The API cannot check `not_after`.
+        The same name again replaces it, and its time begins again. The API cannot check `not_after`. Raises
+        `InvalidPlanError` for a header of which the driver's options have another value.
         """
         del not_after
         name = policy_name(key)

@@ -70,6 +70,15 @@ class StepCalls:
         """The time, by the clock that the step began with."""
         return self._begun_ms + round((self._clock() - self._begun) * 1000)
 
+    @property
+    def supports(self) -> frozenset[str]:
+        """See `Driver.supports`."""
+        return self._driver.supports
+
+    def capabilities(self, within_s: float) -> frozenset[str]:
+        """See `Driver.capabilities`. It counts for the breaker, and not among the calls for plans."""
+        return self._watch(None, lambda: self._driver.capabilities(within_s), within_s)
+
     def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
         """See `Driver.apply`. An apply must not begin its fault once its answer is not waited for."""
         within_s = min(within_s, self._driver.longest_call_s)
@@ -108,7 +117,8 @@ class StepCalls:
         """The driver itself, for what a stop has to know. Its calls leave no report, as stops do not."""
         return self._driver
 
-    def _watch(self, kind: CallKind, call: Callable[[], T], within_s: float = math.inf) -> T:
+    def _watch(self, kind: CallKind | None, call: Callable[[], T], within_s: float = math.inf) -> T:
+        """`kind` is None for a call that is not counted among those for plans."""
         began = self._clock()
         try:
             answer = call()
@@ -118,10 +128,11 @@ class StepCalls:
         self._note(kind, None, self._clock() - began, within_s)
         return answer
 
-    def _note(self, kind: CallKind, error: Exception | None, took_s: float, within_s: float) -> None:
-        retry, self._repeats = kind is self._repeats, None
-        for name, count in measured(kind, error, took_s, retry=retry).items():
-            self.counts[name] = self.counts.get(name, 0) + count
+    def _note(self, kind: CallKind | None, error: Exception | None, took_s: float, within_s: float) -> None:
+        if kind is not None:
+            retry, self._repeats = kind is self._repeats, None
+            for name, count in measured(kind, error, took_s, retry=retry).items():
+                self.counts[name] = self.counts.get(name, 0) + count
         impatient = isinstance(error, ExecutorTimeoutError) and within_s < self._patience_s
         if (
             kind is not CallKind.STOP and not impatient

@@ -16,6 +16,7 @@ import random
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import (
+    CapabilityMissingError,
     CircuitOpenError,
     ExecutorClientError,
     ExecutorProtocolError,
@@ -26,6 +27,7 @@ from dispatcher.errors import (
 from dispatcher.models import PlanState
 from dispatcher.settings.executors import OnOpen
 from workers.drivers.base import FaultState
+from workers.engine.capabilities import ExecutorCapabilities
 from workers.engine.decisions import Complete, Decision, Retry, Snooze
 from workers.engine.judgement import judge
 from workers.engine.retry import RetryPolicy
@@ -87,7 +89,8 @@ class StateMachine:
         """
         self.idempotent = config.idempotent_apply
         self._config = config
-        self._stopper = Stopper(config)
+        self._capabilities = ExecutorCapabilities(config.capabilities)
+        self._stopper = Stopper(config, self._capabilities)
         self._watch_ms = watch_ms
         self._takes_effect_s = config.takes_effect_sec
         self._check_ms = round(config.check_interval_sec * 1000)
@@ -140,10 +143,17 @@ class StateMachine:
         return self._collect(record, record.apply_id, calls)
 
     def _apply(self, record: PlanRecord, calls: StepCalls) -> Decision:
+        if record.plan.needs:
+            try:
+                self._check_capabilities(record, calls)
+            except CapabilityMissingError as error:
+                return self._end(record, error, calls)
+            except ExecutorClientError as error:
+                return self._try_again(record, error, calls, sent=False)
         if self._watch_ms is not None:
             record = calls.sample(record, Phase.BEFORE, _left_s(record, calls.now_ms))
         now_ms = calls.now_ms
-        takes_ms = record.takes_effect_ms if record.doubtful else self._takes_effect_ms(record)
+        takes_ms = self._takes_effect_ms(record) if record.doubtful_ms is None else record.takes_effect_ms
         record = record._replace(sent_ms=record.sent_ms or now_ms, takes_effect_ms=takes_ms)
         try:
             apply_id = calls.apply(record.sent_plan, record.id, _call_s(record, now_ms))
@@ -151,6 +161,10 @@ class StateMachine:
             return self._try_again(record, error, calls)
         record = record.applied(apply_id, calls.now_ms)
         return Snooze(record, self._next_look_ms(record, calls))
+
+    def _check_capabilities(self, record: PlanRecord, calls: StepCalls) -> None:
+        within_s = _call_s(record, calls.now_ms)
+        self._capabilities.check(record, calls.supports, calls.now_ms, lambda: calls.capabilities(within_s))
 
     def _look(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> Decision:
         """See how the fault does. An observer that samples the target does so meanwhile."""
@@ -259,10 +273,13 @@ class StateMachine:
             error = CircuitOpenError(f"{message}; submit it again {when}", after_s)
         return failed(record, error, now_ms)
 
-    def _try_again(self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls) -> Decision:
+    def _try_again(
+        self, record: PlanRecord, error: ExecutorClientError, calls: StepCalls, *, sent: bool = True
+    ) -> Decision:
+        """`sent`: whether the call that failed may have been an apply."""
         record = record.failed_once_more(error, calls.now_ms)
         if record.apply_id is None:
-            arrived = may_have_arrived(error)
+            arrived = sent and may_have_arrived(error)
             record = (
                 record.in_doubt(calls.now_ms, calls.not_after_ms)
                 if arrived

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import (
+    CapabilityMissingError,
     ExecutorClientError,
     ExecutorProtocolError,
     ExecutorRejectedError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from dispatcher.settings.executors import ExecutorClientConfig
     from workers.drivers.base import Driver, ListedFault
     from workers.engine.calls import StepCalls
+    from workers.engine.capabilities import ExecutorCapabilities
     from workers.engine.decisions import Decision
 
 __all__ = ["TOO_LATE", "Stopper"]
@@ -85,7 +87,9 @@ class _Finding:
 class Stopper:
     """Ends the faults of one Executor."""
 
-    def __init__(self, config: ExecutorClientConfig) -> None:
+    def __init__(self, config: ExecutorClientConfig, capabilities: ExecutorCapabilities) -> None:
+        """`capabilities` are looked at before an apply is sent again."""
+        self._capabilities = capabilities
         self._idempotent = config.idempotent_apply
         self._not_after_ms = round(config.apply_not_after_sec * 1000)
         self._confirm_ms = round(config.stop_confirmation_sec * 1000)
@@ -135,6 +139,8 @@ class Stopper:
                 return _unknowable(record)
             record = record._replace(apply_id=apply_id, applied_ms=record.applied_ms or calls.now_ms)
             return self._stop_known(record, apply_id, calls)
+        except CapabilityMissingError as lacking:  # an apply could hit more than the plan says
+            return _Finding(record, why=lacking.message, hopeless=True)
         except ExecutorClientError as trouble:
             if apply_id is None and (from_ms := self._no_fault_from_ms(record, trouble)) is not None:
                 over = calls.now_ms >= from_ms
@@ -154,6 +160,7 @@ class Stopper:
             return None
         if not record.state.final and isinstance(record.error, ExecutorServerError):
             raise record.error  # it asked for no more attempts: the apply is sent again after the plan's end
+        self._capabilities.check(record, driver.supports, calls.now_ms, lambda: driver.capabilities(WITHIN_S))
         passed = moment_of(calls.now_ms - PASSED_MS)
         within_s = driver.longest_call_s if record.state.final else WITHIN_S  # the plan's end waits for it
         return driver.apply(record.sent_plan, record.id, within_s, passed)

@@ -10,6 +10,7 @@ from dispatcher.errors import FaultUnobservedError, InvalidPlanError
 from dispatcher.ledger.moments import moment_of
 from dispatcher.ledger.record import budget_ms
 from dispatcher.observations import Doubt, RawObservation
+from dispatcher.protocols import Protocol
 from workers.observers.base import Phase
 from workers.observers.baseline import refuse_unfit
 from workers.observers.pace import Pace, Slot, send_all
@@ -81,10 +82,10 @@ class ProbeObserver:
         """Send one second's requests. During the fault it goes on while some are without an answer, for
         `LONGEST_SENDING_S` at most. It ends with the fault, or if a plan waits for a thread.
 
-        Raises `InvalidPlanError` for a service that is not configured, and `FaultUnobservedError` if more
-        than half of the baseline's requests failed."""
+        Raises `InvalidPlanError` for a service that is not configured and for gRPC calls, and
+        `FaultUnobservedError` if more than half of the baseline's requests failed."""
         plan, seen = record.plan, Seen.of(record.seen)
-        request = ProbeRequest.of(self._settings, self._service(record), plan.api)
+        request = ProbeRequest.of(self._settings, self._service(record), plan.api, plan.headers)
         target = self._targets[plan.service]
         began = target.now()
         if phase is Phase.DURING and _is_late(record, seen, now_ms):
@@ -151,6 +152,9 @@ class ProbeObserver:
 
     def _service(self, record: PlanRecord) -> ServiceSettings:
         name = record.plan.service
+        if record.plan.protocol is Protocol.GRPC:
+            problem = "is grpc, and a probe sends no gRPC calls: observe by the Executor or by Prometheus"
+            raise InvalidPlanError(f"protocol {problem}", [["protocol", problem]])
         if name not in self._services:
             problem = f"is not configured: add [services.{name}] to the worker's settings"
             raise InvalidPlanError(f"service {name} {problem}", [["service", problem]])

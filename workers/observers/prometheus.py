@@ -138,6 +138,7 @@ class PrometheusObserver:
                 doubt
                 for doubt, applies in (
                     (Doubt.COUNT_UNKNOWN, during.requests is None),
+                    (Doubt.DILUTED, record.plan.headers is not None),
                     (Doubt.BASELINE_UNHEALTHY, baseline is not None and bool(baseline.error_rate)),
                 )
                 if applies

@@ -10,6 +10,8 @@ from urllib.parse import quote
 from dispatcher.settings.observers import ApiSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dispatcher.settings.observers import ProbeSettings, RequestSettings, ServiceSettings
 
 __all__ = ["Load", "ProbeRequest"]
@@ -65,15 +67,24 @@ class ProbeRequest:
     timeout_s: float
 
     @classmethod
-    def of(cls, observer: ProbeSettings, service: ServiceSettings, api: str) -> Self:
-        """The API's settings come first, then the service's, then the observer's. Headers are merged."""
+    def of(
+        cls,
+        observer: ProbeSettings,
+        service: ServiceSettings,
+        api: str,
+        plan_headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """The API's settings come first, then the service's, then the observer's. Headers are merged.
+
+        `plan_headers` come before all others: without them the plan's fault would not hit the request.
+        """
         own = service.apis.get(api, ApiSettings())
         sections: tuple[RequestSettings, ...] = (own, service, observer)
         bodies = [each.body.get_secret_value() for each in sections if each.body is not None]
         return cls(
             method=next((each.method for each in sections if each.method), "GET"),
             path=own.path or quote(api, safe=SAFE),
-            headers=_headers(service.host_header, sections),
+            headers=_headers(service.host_header, plan_headers or {}, sections),
             body=bodies[0].encode() if bodies else None,
             expected_statuses=next(
                 (each.expected_statuses for each in sections if each.expected_statuses), EXPECTED_STATUSES
@@ -93,9 +104,12 @@ def _enough(requests_per_sec: int, longest_s: float) -> int:
     return min(max(math.ceil(requests_per_sec * longest_s), CONCURRENCIES[0]), CONCURRENCIES[-1])
 
 
-def _headers(host: str | None, sections: tuple[RequestSettings, ...]) -> dict[str, str]:
-    """By their names, regardless of case. The first section with a name has the say."""
+def _headers(
+    host: str | None, first: Mapping[str, str], sections: tuple[RequestSettings, ...]
+) -> dict[str, str]:
+    """By their names, regardless of case. `first`, then the first section with a name has the say."""
     headers: dict[str, tuple[str, str]] = {} if host is None else {"host": ("Host", host)}
+    headers |= {name: (name, value) for name, value in first.items()}
     for section in sections:
         for name, value in section.headers.items():
             headers.setdefault(name.lower(), (name, value.get_secret_value()))

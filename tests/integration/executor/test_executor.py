@@ -72,12 +72,13 @@ def current(executor: ExecutorProcess) -> list[dict[str, Any]]:
     return list(call(executor, "GET", "/faults").json()["faults"])
 
 
-def send(executor: ExecutorProcess, api: str, times: int = 1, service: str = SERVICE) -> Counter[int]:
-    """How often each status came back."""
+def send(
+    executor: ExecutorProcess, api: str, times: int = 1, service: str = SERVICE, **more: str
+) -> Counter[int]:
+    """How often each status came back. `more` are headers, with `_` for `-`."""
+    headers = {"Host": service} | {name.replace("_", "-"): value for name, value in more.items()}
     with requests.Session() as session:
-        answers = [
-            session.get(executor.proxy + api, headers={"Host": service}, timeout=60) for _ in range(times)
-        ]
+        answers = [session.get(executor.proxy + api, headers=headers, timeout=60) for _ in range(times)]
     return Counter(answer.status_code for answer in answers)
 
 
@@ -88,7 +89,11 @@ def observed(executor: ExecutorProcess, apply_id: str) -> dict[str, Any]:
 
 
 def test_it_is_healthy(executor: ExecutorProcess) -> None:
-    assert call(executor, "GET", "/health").json() == {"status": "healthy", "contract": CONTRACT}
+    assert call(executor, "GET", "/health").json() == {
+        "status": "healthy",
+        "contract": CONTRACT,
+        "capabilities": ["dead_man", "grpc_status", "headers", "http2"],
+    }
 
 
 def test_an_abort_is_on_when_the_apply_is_answered_and_hits_its_target_only(
@@ -100,6 +105,53 @@ def test_an_abort_is_on_when_the_apply_is_answered_and_hits_its_target_only(
     assert send(executor, f"{api}/other") == send(executor, api, service="PaymentService") == {200: 1}
     stop(executor, apply_id)
     assert send(executor, api, 20) == {200: 20}
+
+
+def test_a_fault_with_headers_hits_and_counts_only_requests_that_have_all_of_them(
+    executor: ExecutorProcess, api: str
+) -> None:
+    apply_id = apply(executor, abort(api, headers={"x-test-run": "42", "x-team": "shop"}))
+    assert send(executor, api, 20, x_test_run="42", x_team="shop") == {503: 20}
+    assert send(executor, api, 20, X_Test_Run="42", X_TEAM="shop") == {503: 20}, "names have no case"
+    others: list[dict[str, str]] = [
+        {},
+        {"x_test_run": "42"},
+        {"x_test_run": "4", "x_team": "shop"},
+        {"x_test_run": "421", "x_team": "shop"},
+        {"x_test_run": "42", "x_team": "SHOP"},
+        {"x_test_run": "42,42", "x_team": "shop"},
+    ]
+    assert [send(executor, api, 5, **each) for each in others] == [{200: 5}] * len(others)
+    metrics = observed(executor, apply_id)
+    assert (metrics["requests"], metrics["faulted"], metrics["error_rate"]) == (40, 40, 1.0)
+
+
+def test_the_spared_share_of_the_test_traffic_counts_and_real_users_do_not(
+    executor: ExecutorProcess, api: str
+) -> None:
+    apply_id = apply(executor, abort(api, percentage=30, headers={"x-test-run": "42"}))
+    tested = send(executor, api, 300, x_test_run="42")
+    assert send(executor, api, 300) == {200: 300}
+    metrics = observed(executor, apply_id)
+    assert metrics["requests"] == 300
+    assert metrics["error_count"] == metrics["faulted"] == tested[503]
+    assert 45 <= tested[503] <= 140, "30 % of 300, within 6 standard deviations"
+
+
+def test_one_target_has_one_fault_even_if_headers_differ(executor: ExecutorProcess, api: str) -> None:
+    body = abort(api, headers={"x-test-run": "1"})
+    apply_id = apply(executor, body, key=f"{api} 1")
+    other = abort(api, headers={"x-test-run": "2"})
+    assert call(executor, "POST", "/faults/apply", other).status_code == 409
+    assert call(executor, "POST", "/faults/apply", other, key=f"{api} 1").status_code == 422
+    assert apply(executor, body, key=f"{api} 1") == apply_id
+    stop(executor, apply_id)
+
+
+def test_a_fault_of_grpc_calls_leaves_plain_requests_alone(executor: ExecutorProcess, api: str) -> None:
+    apply_id = apply(executor, abort(api, protocol="grpc", fault_config={"grpc_status": 14}))
+    assert send(executor, api, 5) == {200: 5}
+    assert observed(executor, apply_id)["requests"] == 0
 
 
 def test_metrics_are_what_envoy_saw(executor: ExecutorProcess, api: str) -> None:

@@ -34,8 +34,9 @@ def call(executor: ExecutorProcess, method: str, path: str, body: Any = None) ->
     return requests.request(method, f"{executor.url}/v1/policies{path}", json=body, timeout=60)
 
 
-def hit(executor: ExecutorProcess, name: str) -> int:
-    return requests.get(f"{executor.proxy}/api/{name}", headers={"Host": SERVICE}, timeout=60).status_code
+def hit(executor: ExecutorProcess, name: str, test_run: str = "") -> int:
+    headers = {"Host": SERVICE} | ({"x-test-run": test_run} if test_run else {})
+    return requests.get(f"{executor.proxy}/api/{name}", headers=headers, timeout=60).status_code
 
 
 def test_a_policy_is_on_when_it_is_there_and_off_when_it_is_deleted(
@@ -50,6 +51,33 @@ def test_a_policy_is_on_when_it_is_there_and_off_when_it_is_deleted(
     for method in ("GET", "DELETE"):
         gone = call(executor, method, f"/{name}")
         assert (gone.status_code, gone.json()["details"]) == (404, {"resource": "policy"})
+
+
+def test_a_policy_with_headers_leaves_other_requests_alone(executor: ExecutorProcess, name: str) -> None:
+    body = policy(name)
+    body["spec"]["rules"][0]["match"]["headers"] = [{"name": "x-test-run", "exact": "42"}]
+    created = call(executor, "POST", "", body)
+    assert created.json()["spec"]["rules"][0]["match"] == body["spec"]["rules"][0]["match"]
+    assert [hit(executor, name), hit(executor, name, "42"), hit(executor, name, "4")] == [200, 503, 200]
+    call(executor, "DELETE", f"/{name}")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param([], id="none"),
+        pytest.param([{"name": "x-a", "prefix": "4"}], id="a prefix"),
+        pytest.param([{"name": "X-A", "exact": "4"}], id="a name in upper case"),
+        pytest.param([{"name": "x-a", "exact": "4"}, {"name": "x-a", "exact": "5"}], id="a name twice"),
+    ],
+)
+def test_headers_that_it_cannot_match_are_refused(
+    executor: ExecutorProcess, name: str, headers: list[dict[str, str]]
+) -> None:
+    body = policy(name)
+    body["spec"]["rules"][0]["match"]["headers"] = headers
+    assert call(executor, "POST", "", body).status_code == 400
+    assert hit(executor, name) == 200
 
 
 def test_a_policy_ends_when_its_time_is_over(executor: ExecutorProcess, name: str) -> None:

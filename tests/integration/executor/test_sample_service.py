@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from executor.contract import FaultApply
 from executor.loopback import LoopbackServer
 from executor.sample_service import CALLED_THROUGH, SampleService, sample_service
 from executor.traffic import Traffic
@@ -39,7 +40,8 @@ async def hangs(over: asyncio.Event) -> web.Response:
 async def get(sample: SampleService, target: tuple[str, str]) -> tuple[int, dict[str, object]]:
     service, path = target
     url = f"http://{sample.address[0]}:{sample.address[1]}{path}"
-    async with aiohttp.ClientSession() as session, session.get(url, headers={"Host": service}) as answer:
+    headers = {"Host": service, "x-test-run": "42", "x-request-id": "mine"}
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
         return answer.status, await answer.json()
 
 
@@ -52,6 +54,8 @@ def asked(behaviour: Behaviour, target: tuple[str, str]) -> tuple[int, dict[str,
 
         async def play_inventory(request: web.Request) -> web.Response:
             called.append(f"{request.host} {request.path}")
+            assert request.headers["x-test-run"] == "42", "who calls it is known there"
+            assert "x-request-id" not in request.headers
             return await behaviour(over)
 
         sample, proxy = sample_service(), LoopbackServer("/api/", play_inventory)
@@ -85,21 +89,30 @@ def test_all_other_paths_call_nothing() -> None:
     assert asked(hangs, ("OrderService", "/api/v1/orders"))[2] == []
 
 
-def test_traffic_to_a_target_goes_to_what_calls_it() -> None:
-    async def scenario() -> set[tuple[str, str]]:
-        called: set[tuple[str, str]] = set()
+def applied(target: tuple[str, str], headers: dict[str, str] | None = None) -> FaultApply:
+    service, api = target
+    fault = {"fault_type": "abort", "percentage": 30, "duration_seconds": 60}
+    config = {"http_status": 503}
+    return FaultApply.model_validate(
+        {"service": service, "api": api, "headers": headers, "fault_config": config, **fault}
+    )
+
+
+def test_traffic_to_a_target_goes_to_what_calls_it_with_the_headers_of_the_fault() -> None:
+    async def scenario() -> set[tuple[str, str, str | None]]:
+        called: set[tuple[str, str, str | None]] = set()
         both = asyncio.Event()
 
         async def answer(request: web.Request) -> web.Response:
-            called.add((request.host, request.path))
+            called.add((request.host, request.path, request.headers.get("x-test-run")))
             if len(called) == 2:
                 both.set()
             return web.json_response({})
 
         proxy = LoopbackServer("/api/", answer)
         await proxy.start()
-        targets = [STOCK, ("PaymentService", "/api/v1/pay")]
-        traffic = asyncio.create_task(Traffic(100, proxy.address, lambda: targets, CALLED_THROUGH).run())
+        faults = [applied(STOCK, {"x-test-run": "42"}), applied(("PaymentService", "/api/v1/pay"))]
+        traffic = asyncio.create_task(Traffic(100, proxy.address, lambda: faults, CALLED_THROUGH).run())
         try:
             await asyncio.wait_for(both.wait(), 30)
             return called
@@ -108,4 +121,4 @@ def test_traffic_to_a_target_goes_to_what_calls_it() -> None:
             await asyncio.gather(traffic, return_exceptions=True)
             await proxy.stop()
 
-    assert asyncio.run(scenario()) == {CHECKOUT, ("PaymentService", "/api/v1/pay")}
+    assert asyncio.run(scenario()) == {(*CHECKOUT, "42"), ("PaymentService", "/api/v1/pay", None)}

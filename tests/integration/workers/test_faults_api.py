@@ -388,6 +388,58 @@ def test_the_contract_version_is_what_the_health_answer_says(
     assert driver.contract(5) == told
 
 
+def test_optional_fields_are_sent_for_plans_that_ask_for_them(
+    stub: StubExecutor, driver: FaultsApiDriver
+) -> None:
+    calls = {"protocol": "grpc", "grpc_status": "UNAVAILABLE", "abort_http_status": None}
+    driver.apply(abort_plan(headers={"x-b": "2", "x-a": "1"}), "key-1", 5, SOON)
+    driver.apply(abort_plan(**calls), "key-2", 5, SOON)
+    driver.apply(delay_plan(protocol="grpc"), "key-3", 5, SOON)
+    with_headers, aborted, delayed = stub.bodies
+    assert with_headers["headers"] == {"x-a": "1", "x-b": "2"}
+    assert "protocol" not in with_headers
+    assert (aborted["protocol"], aborted["fault_config"]) == ("grpc", {"grpc_status": 14})
+    assert (delayed["protocol"], delayed["fault_config"]) == ("grpc", {"delay_ms": 2500})
+
+
+@pytest.mark.parametrize(
+    ("health", "can"),
+    [
+        ((200, {"status": "healthy", "capabilities": ["headers", "more"]}), {"headers", "more"}),
+        ((200, {"status": "healthy", "capabilities": []}), set()),
+        ((200, {"status": "healthy", "capabilities": None}), set()),
+        ((200, {"status": "healthy"}), set()),
+        ((200, b"OK"), set()),
+        ((404, {"error": "not_found"}), set()),
+    ],
+    ids=["two", "an empty list", "null", "no field", "no JSON", "no such page"],
+)
+def test_capabilities_are_those_in_the_health_answer(
+    stub: StubExecutor, driver: FaultsApiDriver, health: tuple[int, object], can: set[str]
+) -> None:
+    stub.health = health
+    assert driver.capabilities(5) == can
+
+
+@pytest.mark.parametrize(
+    ("health", "error"),
+    [
+        ((200, {"capabilities": "headers"}), ExecutorProtocolError),
+        ((200, {"capabilities": [1]}), ExecutorProtocolError),
+        ((200, {"capabilities": {"headers": True}}), ExecutorProtocolError),
+        ((503, {"status": "unhealthy", "capabilities": ["headers"]}), ExecutorServerError),
+        ((401, {}), ExecutorRejectedError),
+    ],
+    ids=["a text", "a number", "an object", "an unhealthy Executor", "a refusal"],
+)
+def test_a_health_answer_that_does_not_say_what_it_can_do_is_an_error(
+    stub: StubExecutor, driver: FaultsApiDriver, health: tuple[int, object], error: type[Exception]
+) -> None:
+    stub.health = health
+    with pytest.raises(error):
+        driver.capabilities(5)
+
+
 def test_an_id_with_slashes_and_dots_stays_one_segment(stub: StubExecutor, driver: FaultsApiDriver) -> None:
     stub.answers.extend([(200, {"apply_id": "../a/b?c#d%2F", "status": "applied"}), (200, METRICS)])
     driver.metrics(driver.apply(abort_plan(), "key-1", 5, SOON), 5)

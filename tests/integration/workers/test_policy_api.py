@@ -23,6 +23,7 @@ from dispatcher import (
     ExecutorServerError,
     FaultFailedError,
     FaultLostError,
+    InvalidPlanError,
     InvalidSettingsError,
 )
 from workers.drivers.base import FaultState, FaultStatus, ListedFault, StopOutcome
@@ -382,6 +383,50 @@ def test_options_are_in_the_policy(
     spec = plane.posted[0]["spec"]
     assert spec.get("selector") == selector
     assert spec["rules"][0]["match"] == {"path": PATH} | match
+
+
+@pytest.mark.parametrize(
+    ("options", "headers"),
+    [
+        ({}, [{"name": "x-run", "exact": "7"}]),
+        ({"X-Run": "7"}, [{"name": "X-Run", "exact": "7"}]),
+        (
+            {"x-user": {"prefix": "test-"}},
+            [{"name": "x-user", "prefix": "test-"}, {"name": "x-run", "exact": "7"}],
+        ),
+    ],
+    ids=["no option", "the same one", "another one"],
+)
+def test_the_headers_of_a_plan_are_in_its_policy_next_to_those_of_the_options(
+    plane: ControlPlane, options: dict[str, Any], headers: list[dict[str, str]]
+) -> None:
+    for driver in driver_at(plane.url, headers=options):
+        driver.apply(abort_plan(headers={"x-run": "7"}), "p1", 5, SOON)
+    assert plane.posted[0]["spec"]["rules"][0]["match"] == {"path": PATH, "headers": headers}
+
+
+def test_a_plan_that_asks_for_another_value_than_the_options_is_refused(plane: ControlPlane) -> None:
+    for options in ({"x-run": "8"}, {"X-Run": {"prefix": "7"}}):
+        for driver in driver_at(plane.url, headers=options):
+            with pytest.raises(InvalidPlanError, match="has x-run, which the driver_options"):
+                driver.apply(abort_plan(headers={"x-run": "7"}), "p1", 5, SOON)
+    assert plane.posted == []
+
+
+def test_a_control_plane_that_drops_headers_keeps_no_policy(
+    plane: ControlPlane, driver: PolicyApiDriver
+) -> None:
+    plane.drops = ["spec.rules.0.match.headers"]
+    with pytest.raises(ExecutorProtocolError, match="headers is missing; it was deleted"):
+        driver.apply(abort_plan(headers={"x-run": "7"}), "p1", 5, SOON)
+    assert plane.there() == []
+
+
+def test_what_the_api_can_express_is_known_without_a_call(
+    plane: ControlPlane, driver: PolicyApiDriver
+) -> None:
+    assert driver.capabilities(5) == {"headers"}
+    assert plane.calls == []
 
 
 @pytest.mark.parametrize(

@@ -410,6 +410,23 @@ def test_no_secret_is_in_errors_logs_or_what_was_seen(
     assert "pa55" not in str([*shown, observer.observation(what, END_MS, PATIENT_S)])
 
 
+def test_grpc_calls_are_not_observed_by_plain_requests(probing: Callable[..., ProbeObserver]) -> None:
+    plan = abort_plan(protocol="grpc", grpc_status=14, abort_http_status=None)
+    with pytest.raises(InvalidPlanError, match="a probe sends no gRPC calls"):
+        probing().sample(plan_record("p1", plan=plan), Phase.BEFORE, BEGIN_MS, PATIENT_S)
+
+
+def test_each_request_has_the_headers_of_the_plan(
+    probing: Callable[..., ProbeObserver], service: Service
+) -> None:
+    observer = probing(headers={"X-Test-Run": "of the settings", "X-Team": "chaos"})
+    plan = abort_plan(api=API, duration_seconds=DURATION_S, headers={"x-test-run": "42"})
+    observer.sample(record()._replace(plan=plan), Phase.BEFORE, BEGIN_MS, PATIENT_S)
+    assert len(service.calls) == 20
+    sent = {(call.headers["x-test-run"], call.headers["x-team"]) for call in service.calls}
+    assert sent == {("42", "chaos")}
+
+
 def test_a_service_that_is_not_configured_is_named(probing: Callable[..., ProbeObserver]) -> None:
     what = plan_record("p1", plan=abort_plan(service="Other"))
     with pytest.raises(InvalidPlanError, match=r"add \[services.Other\]"):

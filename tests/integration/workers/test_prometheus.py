@@ -234,6 +234,14 @@ def test_what_no_query_asks_for_is_absent_and_in_doubt() -> None:
     assert observation.doubts == (Doubt.COUNT_UNKNOWN,)
 
 
+def test_figures_of_a_plan_with_headers_may_include_other_requests_and_say_so() -> None:
+    with StubExecutor() as stub:
+        stub.answers.extend(answers("0.3", 40, 503, 100))
+        plan = PLAN.with_headers({"x-test-run": "42"})
+        observation = observed(observer(stub.url, requests_query="r"), over(plan))
+    assert observation.doubts == (Doubt.DILUTED,)
+
+
 def test_percentiles_are_asked_for_if_there_are_queries() -> None:
     percentiles = {f"latency_p{each}_query": f"p{each}" for each in (50, 95, 99)}
     with StubExecutor() as stub:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.pages import ROOT
 from support.plans import abort_plan
 
 from dispatcher import InvalidPlanError
@@ -49,6 +50,22 @@ def problems(names: list[str]) -> list[tuple[str, str]]:
     with pytest.raises(InvalidPlanError) as caught:
         read_plans(names)
     return caught.value.problems
+
+
+def test_headers_of_a_command_narrow_every_plan_and_a_plan_with_another_value_is_named(
+    tmp_path: Path,
+) -> None:
+    plans = [ONE, ONE | {"headers": {"x-run": "7"}}, ONE | {"headers": {"x-run": "8", "x-a": "1"}}]
+    file = tmp_path / "plans.json"
+    file.write_text(json.dumps(plans))
+    found = list(read_entries([str(file)], ["x-run: 7"]))
+    assert [entry.plan and entry.plan.headers for entry in found] == [{"x-run": "7"}, {"x-run": "7"}, None]
+    assert found[2].problems == [("headers", "has another value of x-run already")]
+
+
+def test_the_example_of_a_test_run_holds_plans() -> None:
+    plans = read_plans([str(ROOT / "examples" / "test_traffic.yaml")])
+    assert [plan.headers for plan in plans] == [{"x-test-run": "42"}] * 2
 
 
 @pytest.mark.parametrize("name", TEXTS)

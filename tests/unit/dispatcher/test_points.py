@@ -185,6 +185,27 @@ def test_other_fields_of_a_plan_are_taken_as_they_are() -> None:
     )
 
 
+def test_headers_are_taken_as_they_are() -> None:
+    assert plan_of({"headers": {"x-test-run": "42"}}).headers == {"x-test-run": "42"}
+    assert set(problems_of({"headers": {}})) == {"headers"}
+
+
+def test_the_protocol_decides_which_status_an_abort_has() -> None:
+    both = {"fault_type": "abort", "grpc_status": 14, "abort_http_status": 503}
+    http, grpc = plan_of(both), plan_of(both | {"protocol": "grpc"})
+    assert (http.abort_http_status, http.grpc_status) == (503, None)
+    assert (grpc.abort_http_status, grpc.grpc_status) == (None, 14)
+    other = "is left out, because it belongs to faults of another protocol"
+    assert f"grpc_status {other}" in notes_of(both)
+    assert f"abort_http_status {other}" in notes_of(both | {"protocol": "grpc"})
+    assert set(problems_of(both | {"protocol": "grpc", "grpc_status": None})) == {"grpc_status"}
+
+
+def test_the_type_of_a_grpc_fault_follows_from_what_is_set() -> None:
+    point = {"fault_type": None, "protocol": "grpc", "grpc_status": 14, "delay_seconds": None}
+    assert plan_of(point).fault_type is FaultType.ABORT
+
+
 def test_what_was_made_of_a_point_can_be_asked_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     changes = {"fault_type": "delay", "delay_seconds": None, "delay_ms": 250, "percentage": 0.304}
     options = {"percentage_is": "share", "service": "OrderService"}

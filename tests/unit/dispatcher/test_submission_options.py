@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.plans import abort_plan
 
-from dispatcher import Dispatcher, InvalidPlanError, Settings
+from dispatcher import CapabilityMissingError, Dispatcher, InvalidPlanError, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,46 @@ def test_wrong_tags_are_refused(dispatcher: Dispatcher, tags: Any, problem: str)
     assert {name for name, _ in caught.value.problems} == {"tags"}
     with pytest.raises(InvalidPlanError, match=problem):
         dispatcher.submit_many([], tags=tags)
+
+
+def front(**settings: Any) -> Dispatcher:
+    """One whose Redis is never asked."""
+    executors = {"default": settings}
+    return Dispatcher(Settings.model_validate({"redis_url": "redis://127.0.0.1:1", "executors": executors}))
+
+
+GRPC = {"protocol": "grpc", "grpc_status": 14, "abort_http_status": None}
+PROBED: dict[str, Any] = {"observer": {"kind": "probe"}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "plan", "missing", "why"),
+    [
+        ({"capabilities": []}, {"headers": {"x-a": "1"}}, ["headers"], "in the settings do not have it"),
+        ({"capabilities": ["headers"]}, GRPC, ["grpc_status"], "in the settings do not have it"),
+        (
+            {"driver": "policy_api", **PROBED},
+            GRPC,
+            ["grpc_status"],
+            "the API of its driver policy_api has no such field",
+        ),
+    ],
+    ids=["no capability", "another capability", "an API without the field"],
+)
+def test_a_plan_for_more_than_the_settings_say_that_its_executor_can_is_refused(
+    settings: dict[str, Any], plan: dict[str, Any], missing: list[str], why: str
+) -> None:
+    with front(**settings) as dispatcher, pytest.raises(CapabilityMissingError, match=why) as caught:
+        dispatcher.submit(abort_plan(**plan))
+    assert caught.value.missing == missing
+
+
+def test_a_plan_that_a_probe_cannot_observe_is_refused() -> None:
+    with (
+        front(**PROBED) as dispatcher,
+        pytest.raises(InvalidPlanError, match="observes by a probe, which sends no gRPC calls"),
+    ):
+        dispatcher.submit(abort_plan(**GRPC))
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,22 @@ def test_a_fault_as_in_the_contract_is_accepted() -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        {"headers": {"x-test-run": "42"}},
+        {"headers": {f"x-{number}": "x" * 256 for number in range(8)}},
+        {"headers": None},
+        {"protocol": "http"},
+        {"protocol": "grpc", "fault_config": {"grpc_status": 14}},
+        {"protocol": "grpc", "fault_type": "delay", "fault_config": {"delay_ms": 5}},
+    ],
+)
+def test_the_optional_fields_are_accepted_and_survive_a_restart(change: dict[str, Any]) -> None:
+    fault = FaultApply.model_validate(ABORT | change)
+    assert FaultApply.model_validate(fault.model_dump(mode="json")) == fault
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         {"service": ""},
         {"api": "orders"},
         {"api": "/a?b"},
@@ -43,6 +59,24 @@ def test_a_fault_as_in_the_contract_is_accepted() -> None:
         {"fault_config": {"http_status": 503, "delay_ms": 1}},
         {"fault_config": {"http_status": 503, "start_delay_ms": -1}},
         {"fault_type": "delay"},
+        {"headers": {}},
+        {"headers": {"X-Test-Run": "42"}},
+        {"headers": {":path": "/a"}},
+        {"headers": {"a b": "42"}},
+        {"headers": {"x-test-run": 42}},
+        {"headers": {"x-test-run": ""}},
+        {"headers": {"x-test-run": " 42"}},
+        {"headers": {"x-test-run": "42\n"}},
+        {"headers": {"x-test-run": "x" * 257}},
+        {"headers": {f"x-{number}": "42" for number in range(9)}},
+        {"protocol": "grpc"},
+        {"protocol": "http2"},
+        {"protocol": None},
+        {"fault_config": {"grpc_status": 14}},
+        {"protocol": "grpc", "fault_config": {"grpc_status": 0}},
+        {"protocol": "grpc", "fault_config": {"grpc_status": 17}},
+        {"protocol": "grpc", "fault_config": {"grpc_status": 14, "http_status": 503}},
+        {"protocol": "grpc", "fault_type": "delay", "fault_config": {"grpc_status": 14, "delay_ms": 5}},
     ],
 )
 def test_anything_else_is_refused(change: dict[str, Any]) -> None:

@@ -16,10 +16,12 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 PLAIN = {"match": {"prefix": "/"}, "route": {"cluster": "service-S", "timeout": "0s", "idleTimeout": "0s"}}
 
 
-def fault(percentage: int = 30, **config: int) -> Fault:
+def fault(percentage: int = 30, headers: dict[str, str] | None = None, **config: int) -> Fault:
     request = FaultApply(
         service="S",
         api="/a",
+        headers=headers,
+        protocol="grpc" if "grpc_status" in config else "http",
         fault_type="delay" if "delay_ms" in config else "abort",
         percentage=percentage,
         duration_seconds=5,
@@ -78,6 +80,24 @@ def test_a_start_delay_lengthens_a_delay() -> None:
     filter_config = routes_of(fault(delay_ms=2500, start_delay_ms=200))[0]["fault"]
     assert filter_config["delay"]["fixedDelay"] == "2.700s"
     assert "abort" not in filter_config
+
+
+def test_both_routes_of_a_fault_ask_for_its_headers_and_the_plain_one_takes_the_rest() -> None:
+    hit, spared, plain = routes_of(fault(headers={"x-test-run": "42", "x-b": "1"}, http_status=503))
+    asked = [
+        {"name": "x-test-run", "stringMatch": {"exact": "42"}},
+        {"name": "x-b", "stringMatch": {"exact": "1"}},
+    ]
+    assert [route["match"]["headers"] for route in (hit, spared)] == [asked] * 2
+    assert plain == PLAIN
+
+
+def test_a_fault_of_grpc_calls_leaves_all_other_requests_alone_and_aborts_with_a_grpc_status() -> None:
+    hit, spared, plain = routes_of(fault(grpc_status=14))
+    assert [route["match"]["grpc"] for route in (hit, spared)] == [{}] * 2
+    assert hit["fault"]["abort"] == {"grpcStatus": 14, "percentage": {"numerator": 100}}
+    assert plain == PLAIN
+    assert "grpc" not in routes_of(fault(http_status=503))[0]["match"]
 
 
 def test_routes_are_made_once_for_each_fault() -> None:

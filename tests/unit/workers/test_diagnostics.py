@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from workers.commands.diagnostics import Level, clock, contract, latency, overdue, redis_server, worker_fleet
+from workers.commands.diagnostics import (
+    Level,
+    capabilities,
+    clock,
+    contract,
+    latency,
+    overdue,
+    redis_server,
+    worker_fleet,
+)
 
 INFO: dict[str, Any] = {
     "redis_version": "7.0.15",
@@ -90,6 +99,34 @@ def test_an_executor_of_another_contract_is_named_with_what_to_do() -> None:
     assert contract("eu", None, "1.0").message == (
         "names no contract version; dispatcher conformance URL checks it"
     )
+
+
+BOTH = {"headers", "grpc_status"}
+
+
+@pytest.mark.parametrize(
+    ("said", "declared", "supports", "level", "message"),
+    [
+        ({*BOTH, "dead_man"}, None, BOTH, Level.OK, "dead_man, grpc_status, headers"),
+        ((), None, BOTH, Level.OK, "none; plans with headers or protocol grpc are refused"),
+        ({"headers"}, None, {"headers"}, Level.OK, "headers; plans with protocol grpc are refused"),
+        (BOTH, ["headers"], BOTH, Level.OK, "headers; plans with protocol grpc are refused"),
+        (BOTH, None, (), Level.OK, "grpc_status, headers; plans with headers or protocol grpc are refused"),
+        (
+            ["dead_man"],
+            ["headers"],
+            BOTH,
+            Level.WARNING,
+            "the settings declare headers, and the Executor does not say so itself",
+        ),
+    ],
+    ids=["all", "none", "one", "fewer in the settings", "an old driver", "more in the settings"],
+)
+def test_what_an_executor_can_do_is_shown(
+    said: list[str], declared: list[str] | None, supports: set[str], level: Level, message: str
+) -> None:
+    found = capabilities("default", said, declared, supports)
+    assert (found.level, found.message) == (level, message)
 
 
 @pytest.mark.parametrize(("late_s", "level"), [(None, Level.OK), (2.0, Level.OK), (60.0, Level.ERROR)])

@@ -50,6 +50,7 @@ NO_ANSWER: dict[type[Exception], str] = {
 }
 NOT_SENT = [CircuitOpenError, InvalidPlanError, LedgerRefusedError, LedgerUnavailableError]
 OF_NO_DRIVER = {
+    "CapabilityMissingError",
     "DispatchHaltedError",
     "DispatcherClosedError",
     "ExtraMissingError",

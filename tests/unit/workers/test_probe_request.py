@@ -10,11 +10,17 @@ from dispatcher.settings.observers import ApiSettings, ProbeSettings, ServiceSet
 from workers.observers.request import Load, ProbeRequest
 
 
-def request(observer: dict[str, Any], service: dict[str, Any], api: str = "/pay") -> ProbeRequest:
+def request(
+    observer: dict[str, Any],
+    service: dict[str, Any],
+    api: str = "/pay",
+    of_plan: dict[str, str] | None = None,
+) -> ProbeRequest:
     return ProbeRequest.of(
         ProbeSettings.model_validate({"kind": "probe"} | observer),
         ServiceSettings.model_validate({"base_url": "http://shop"} | service),
         api,
+        of_plan,
     )
 
 
@@ -56,6 +62,12 @@ def test_headers_are_merged_regardless_of_case() -> None:
     observer = {"headers": {"Authorization": "general", "X-Team": "chaos"}}
     service = {"headers": {"authorization": "own"}, "host_header": "Shop"}
     assert request(observer, service).headers == {"Host": "Shop", "authorization": "own", "X-Team": "chaos"}
+
+
+def test_the_headers_of_a_plan_come_before_all_others() -> None:
+    service = {"headers": {"X-Test-Run": "7", "X-Team": "chaos"}}
+    found = request({}, service, of_plan={"x-test-run": "42", "x-user": "1"}).headers
+    assert found == {"x-test-run": "42", "x-user": "1", "X-Team": "chaos"}
 
 
 def test_an_example_path_is_called_instead_of_a_template() -> None:
