@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from conformance.outside import Api, Clock, Outage, Traffic
     from workers.drivers.answers import Answer
 
-__all__ = ["AT_ONCE", "LOOK_EVERY_S", "SHORT_S", "SOON_S", "Subject", "needed", "path"]
+__all__ = ["AT_ONCE", "LOOK_EVERY_S", "SHORT_S", "SOON_S", "Subject", "needed", "new_id", "path"]
 
 AT_ONCE = 8
 """Calls under way at a time."""
@@ -54,6 +54,9 @@ class Subject:
     hang: Outage | None = None
     max_active_faults: int | None = None
     clock: Clock = field(default_factory=SystemClock)
+    threads: int = AT_ONCE
+    """How many calls of `at_once` are under way at a time."""
+
     faults: dict[str, float] = field(default_factory=dict)
     """All that were applied, with the moment at which each must have ended by itself, by the steady clock."""
 
@@ -102,12 +105,7 @@ class Subject:
 
     def applied(self, body: object = None, headers: dict[str, str] | None = None) -> str:
         """The id of a new fault. Raises `FailedError`."""
-        answer = self.apply(self.body() if body is None else body, headers)
-        fields = fields_of(answer)
-        apply_id = fields.get("apply_id")
-        if fields.get("status") != "applied" or not (isinstance(apply_id, str) and apply_id):
-            refuse(answer)
-        return apply_id
+        return new_id(self.apply(self.body() if body is None else body, headers))
 
     def about(self, apply_id: str, part: str) -> Answer:
         """`GET /v1/faults/{apply_id}/status`, or `/metrics`."""
@@ -133,8 +131,10 @@ class Subject:
         return true
 
     def at_once(self, call: Callable[[int], T], times: int) -> list[T]:
-        """What these calls return, with `AT_ONCE` of them under way at a time."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        """What these calls return, with `threads` of them under way at a time."""
+        if self.threads == 1:
+            return list(map(call, range(times)))
+        with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(call, range(times)))
 
     def needed_traffic(self) -> Traffic:
@@ -166,6 +166,15 @@ class Subject:
             return (loose_fields(answer) or {}).get("status") != "running"
 
         return self.until(gone, ends_s + SOON_S - self.clock.steady_s())
+
+
+def new_id(answer: Answer) -> str:
+    """The id in the answer to an apply. Raises `FailedError` if it says nothing of a new fault."""
+    fields = fields_of(answer)
+    apply_id = fields.get("apply_id")
+    if fields.get("status") != "applied" or not (isinstance(apply_id, str) and apply_id):
+        refuse(answer)
+    return apply_id
 
 
 def needed(thing: T | None, reason: str) -> T:

@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BASICS",
+    "a_delay_is_applied",
     "a_fault_ends_by_itself",
-    "an_abort_is_applied",
+    "a_target_is_free_after_its_fault",
+    "an_applied_fault_is_running",
     "an_ended_fault_has_a_status",
     "an_ended_fault_has_metrics",
+    "applies_at_once_begin_a_fault_each",
+    "each_fault_has_an_id_of_its_own",
 ]
 
 OK = 200
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-MANY, FEW = 40, 5
-"""Faults that are active, and applies whose time is measured."""
+MANY, FEW, LASTS_S = 40, 5, 10
+"""Faults that are active, applies whose time is measured, and how long these faults last, in seconds."""
 
 SLOWER, SLOWER_S = 3.0, 0.1
 """An apply may take this many times as long, and this much longer, if many faults are active."""
@@ -56,40 +60,6 @@ def an_abort_is_applied(subject: Subject) -> str:
 
 
 @BASICS.add(
-    required, "an apply_id, status applied", "Accept fault_type delay with delay_ms", an_abort_is_applied
-)
-def a_delay_is_applied(subject: Subject) -> str:
-    return subject.applied(subject.body(fault_type="delay", fault_config={"delay_ms": 100}))
-
-
-@BASICS.add(
-    required, "an apply_id, status applied", "Accept start_delay_ms in fault_config", an_abort_is_applied
-)
-def a_start_delay_is_accepted(subject: Subject) -> str:
-    return subject.applied(subject.body(fault_config={"http_status": 503, "start_delay_ms": 50}))
-
-
-@BASICS.add(
-    required,
-    "an apply_id for each, status applied",
-    "Accept whole percentages, 0 and 100 included",
-    an_abort_is_applied,
-)
-def percentages_from_0_to_100_are_accepted(subject: Subject) -> str:
-    return " ".join(subject.applied(subject.body(percentage=percentage)) for percentage in (0, 1, 100))
-
-
-@BASICS.add(
-    required,
-    "an apply_id, status applied",
-    "Accept the header traceparent (W3C), or pass it over",
-    an_abort_is_applied,
-)
-def a_traceparent_is_accepted(subject: Subject) -> str:
-    return subject.applied(headers={"traceparent": TRACEPARENT})
-
-
-@BASICS.add(
     required,
     "different ids that can be one segment of a path, at most 200 characters",
     "Give each fault a new id, such as a UUID",
@@ -102,22 +72,9 @@ def each_fault_has_an_id_of_its_own(subject: Subject) -> str:
 
 @BASICS.add(
     required,
-    f"{AT_ONCE} different faults, each running",
-    "Let applies to different targets neither wait for each other's end nor share an id",
-    each_fault_has_an_id_of_its_own,
-)
-def applies_at_once_begin_a_fault_each(subject: Subject) -> str:
-    bodies = [subject.body() for _ in range(AT_ONCE)]
-    ids = subject.at_once(lambda number: subject.applied(bodies[number]), AT_ONCE)
-    running = [each for each in ids if subject.status(each) == "running"]
-    return held(len(set(running)) == AT_ONCE, f"{len(set(ids))} ids, {len(set(running))} running")
-
-
-@BASICS.add(
-    required,
     "its apply_id, status running",
     "Answer GET /v1/faults/{apply_id}/status with running while the fault is in force",
-    an_abort_is_applied,
+    each_fault_has_an_id_of_its_own,
 )
 def an_applied_fault_is_running(subject: Subject) -> str:
     apply_id = subject.applied()
@@ -128,9 +85,62 @@ def an_applied_fault_is_running(subject: Subject) -> str:
 
 @BASICS.add(
     required,
+    "an apply_id, status applied",
+    "Accept fault_type delay with delay_ms",
+    each_fault_has_an_id_of_its_own,
+)
+def a_delay_is_applied(subject: Subject) -> str:
+    return subject.applied(subject.body(fault_type="delay", fault_config={"delay_ms": 100}))
+
+
+@BASICS.add(
+    required,
+    "an apply_id, status applied",
+    "Accept start_delay_ms in fault_config",
+    each_fault_has_an_id_of_its_own,
+)
+def a_start_delay_is_accepted(subject: Subject) -> str:
+    return subject.applied(subject.body(fault_config={"http_status": 503, "start_delay_ms": 50}))
+
+
+@BASICS.add(
+    required,
+    "an apply_id for each, status applied",
+    "Accept whole percentages, 0 and 100 included",
+    each_fault_has_an_id_of_its_own,
+)
+def percentages_from_0_to_100_are_accepted(subject: Subject) -> str:
+    return " ".join(subject.applied(subject.body(percentage=percentage)) for percentage in (0, 1, 100))
+
+
+@BASICS.add(
+    required,
+    "an apply_id, status applied",
+    "Accept the header traceparent (W3C), or pass it over",
+    each_fault_has_an_id_of_its_own,
+)
+def a_traceparent_is_accepted(subject: Subject) -> str:
+    return subject.applied(headers={"traceparent": TRACEPARENT})
+
+
+@BASICS.add(
+    required,
+    f"{AT_ONCE} different faults, each running",
+    "Let applies to different targets neither wait for each other's end nor share an id",
+    an_applied_fault_is_running,
+)
+def applies_at_once_begin_a_fault_each(subject: Subject) -> str:
+    bodies = [subject.body() for _ in range(AT_ONCE)]
+    ids = subject.at_once(lambda number: subject.applied(bodies[number]), AT_ONCE)
+    running = [each for each in ids if subject.status(each) == "running"]
+    return held(len(set(running)) == AT_ONCE, f"{len(set(ids))} ids, {len(set(running))} running")
+
+
+@BASICS.add(
+    required,
     f"status completed after its second, within {SOON_S:g} s",
     "End each fault by its own timer: a fault must not depend on a client's stop",
-    an_abort_is_applied,
+    an_applied_fault_is_running,
 )
 def a_fault_ends_by_itself(subject: Subject) -> str:
     ended = subject.once(a_fault_that_ends)
@@ -199,7 +209,7 @@ def a_target_is_free_after_its_fault(subject: Subject) -> str:
 def an_apply_is_as_fast_if_many_faults_are_active(subject: Subject) -> str:
     begun = len(subject.faults)
     before_s = median(_apply_s(subject) for _ in range(FEW))
-    bodies = [subject.body() for _ in range(MANY)]
+    bodies = [subject.body(duration_seconds=LASTS_S) for _ in range(MANY)]
     answers = subject.at_once(lambda number: subject.apply(bodies[number]), MANY)
     refused = [answer for answer in answers if not answer.ok]
     if refused:

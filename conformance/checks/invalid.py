@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conformance.check import Check, Checks, Grade
-from conformance.checks.basics import an_abort_is_applied
+from conformance.checks.basics import each_fault_has_an_id_of_its_own
 from conformance.reading import with_status
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def _check(what: str, make: Callable[[Subject], object]) -> Check:
         return with_status(subject.apply(make(subject)), BAD_REQUEST)
 
     advice = f"Answer 400 to {what}: a fault that differs from its plan spoils the plan's observation"
-    return Check(f"{what} is refused", Grade.REQUIRED, "400", advice, verify, (an_abort_is_applied,))
+    return Check(
+        f"{what} is refused", Grade.REQUIRED, "400", advice, verify, (each_fault_has_an_id_of_its_own,)
+    )
 
 
 def _given(body: object) -> Callable[[Subject], object]:

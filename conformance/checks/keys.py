@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from conformance.check import Checks, Grade
-from conformance.checks.basics import a_fault_ends_by_itself, an_abort_is_applied
+from conformance.checks.basics import a_fault_ends_by_itself, each_fault_has_an_id_of_its_own
 from conformance.reading import fields_of, held, read_as, shown, with_status
 from conformance.stories import a_fault_that_ends
 from conformance.subject import AT_ONCE, SOON_S
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KEYS",
+    "a_key_outlives_its_fault",
     "a_late_apply_is_refused",
     "running_faults_are_listed",
     "the_same_key_is_the_same_fault",
@@ -37,7 +38,7 @@ required, recommended = Grade.REQUIRED, Grade.RECOMMENDED
     recommended,
     "the same apply_id twice",
     "Set idempotent_apply = false: an apply without an answer is never repeated then",
-    an_abort_is_applied,
+    each_fault_has_an_id_of_its_own,
 )
 def the_same_key_is_the_same_fault(subject: Subject) -> str:
     body, headers = subject.body(), {"Idempotency-Key": subject.key()}
@@ -86,7 +87,7 @@ def a_key_outlives_its_fault(subject: Subject) -> str:
     required,
     "an apply_id, status applied",
     "Accept the header Not-After, or pass it over: each apply of the dispatcher has it",
-    an_abort_is_applied,
+    each_fault_has_an_id_of_its_own,
 )
 def an_apply_before_its_not_after_is_accepted(subject: Subject) -> str:
     return subject.applied(headers=_not_after(subject, A_DAY))
@@ -96,7 +97,7 @@ def an_apply_before_its_not_after_is_accepted(subject: Subject) -> str:
     recommended,
     "412 after its Not-After",
     "Nothing must be set. Without it, an apply that is delayed on its way can hit another plan's window",
-    an_abort_is_applied,
+    an_apply_before_its_not_after_is_accepted,
 )
 def a_late_apply_is_refused(subject: Subject) -> str:
     return with_status(subject.apply(subject.body(), _not_after(subject, -A_DAY)), TOO_LATE)
@@ -120,7 +121,7 @@ def a_late_apply_under_a_known_key_names_its_fault(subject: Subject) -> str:
     recommended,
     "its apply_id in GET /v1/faults while it runs",
     "Nothing must be set. Without it, faults that outlive their plans are not found",
-    an_abort_is_applied,
+    each_fault_has_an_id_of_its_own,
 )
 def running_faults_are_listed(subject: Subject) -> str:
     apply_id = subject.applied()

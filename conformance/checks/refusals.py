@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conformance.check import Checks, Grade, SkippedError
-from conformance.checks.basics import an_abort_is_applied, an_ended_fault_has_metrics
-from conformance.checks.stops import a_fault_can_be_stopped
+from conformance.checks.basics import (
+    an_ended_fault_has_metrics,
+    applies_at_once_begin_a_fault_each,
+    each_fault_has_an_id_of_its_own,
+)
+from conformance.checks.stops import a_stopped_fault_is_over
 from conformance.reading import NO_SUCH_CALL, all_with_status, held, loose_fields, shown, with_status
 from conformance.stories import a_fault_that_ends
 from dispatcher.errors import ExecutorConnectionError
@@ -72,7 +76,7 @@ def a_refusal_names_its_kind(subject: Subject) -> str:
     recommended,
     "413, or the end of the connection, and a healthy Executor after it",
     "Bound the body of a request, by 1 MB for example: a client could fill the Executor's memory",
-    an_abort_is_applied,
+    each_fault_has_an_id_of_its_own,
 )
 def a_body_of_more_than_1_MB_is_refused(subject: Subject) -> str:  # noqa: N802 (the name is the sentence)
     try:
@@ -86,7 +90,7 @@ def a_body_of_more_than_1_MB_is_refused(subject: Subject) -> str:  # noqa: N802 
     recommended,
     "409",
     "Refuse a target that has a fault: otherwise their counts mix if another client applies one",
-    an_abort_is_applied,
+    each_fault_has_an_id_of_its_own,
 )
 def a_second_fault_on_a_target_is_refused(subject: Subject) -> str:
     body = subject.body()
@@ -108,7 +112,8 @@ def metrics_of_a_running_fault_are_refused(subject: Subject) -> str:
     required,
     "429 after at most max_active_faults applies, and an apply_id again after a stop",
     "Count the active faults, and correct --max-active-faults if the limit is another one",
-    a_fault_can_be_stopped,
+    applies_at_once_begin_a_fault_each,
+    a_stopped_fault_is_over,
 )
 def applies_beyond_the_limit_are_refused(subject: Subject) -> str:
     if (limit := subject.max_active_faults) is None:
@@ -132,7 +137,7 @@ def applies_beyond_the_limit_are_refused(subject: Subject) -> str:
     required,
     "401 to apply, status, metrics, stop and list",
     "Ask for the token in every call except GET /v1/health: the API injects faults",
-    an_abort_is_applied,
+    each_fault_has_an_id_of_its_own,
 )
 def without_the_token_no_call_is_answered(subject: Subject) -> str:
     return all_with_status(_guarded(subject, subject.stranger, None), UNAUTHORIZED)
@@ -142,7 +147,7 @@ def without_the_token_no_call_is_answered(subject: Subject) -> str:
     required,
     "401 to apply, status, metrics, stop and list",
     "Compare the whole token, in constant time",
-    an_abort_is_applied,
+    each_fault_has_an_id_of_its_own,
 )
 def a_wrong_token_is_refused(subject: Subject) -> str:
     return all_with_status(_guarded(subject, subject.stranger, WRONG_TOKEN), UNAUTHORIZED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conformance.check import Checks, Grade
-from conformance.checks.basics import an_abort_is_applied, an_ended_fault_has_metrics
+from conformance.checks.basics import an_applied_fault_is_running, an_ended_fault_has_metrics
 from conformance.reading import fields_of, held, read_as, shown, with_status
 from conformance.stories import a_fault_that_is_stopped, settled_metrics
 from conformance.subject import SOON_S
@@ -28,7 +28,7 @@ required, recommended = Grade.REQUIRED, Grade.RECOMMENDED
     recommended,
     "success of DELETE /v1/faults/{apply_id}",
     "Nothing must be set: a cancelled plan ends at once then, and its target is free at the fault's end",
-    an_abort_is_applied,
+    an_applied_fault_is_running,
 )
 def a_fault_can_be_stopped(subject: Subject) -> str:
     answer = subject.once(a_fault_that_is_stopped).answer

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TRUTH",
     "a_status_and_metrics_have_a_doubt",
-    "a_status_says_when_its_fault_began_and_ended",
+    "a_window_is_as_long_as_its_fault",
     "metrics_count_requests",
 ]
 
@@ -59,7 +59,7 @@ def a_window_is_as_long_as_its_fault(subject: Subject) -> str:
     required,
     "an end_time at the stop, not at the planned end",
     "Take end_time when the data plane is without the fault",
-    a_status_says_when_its_fault_began_and_ended,
+    a_window_is_as_long_as_its_fault,
     a_stopped_fault_is_over,
 )
 def a_stopped_fault_has_the_window_until_its_stop(subject: Subject) -> str:
@@ -74,7 +74,7 @@ def a_stopped_fault_has_the_window_until_its_stop(subject: Subject) -> str:
     required,
     "the same start_time and end_time as its status, if any",
     "Take both from one record of the fault",
-    a_status_says_when_its_fault_began_and_ended,
+    a_window_is_as_long_as_its_fault,
     an_ended_fault_has_metrics,
 )
 def metrics_have_the_window_of_the_status(subject: Subject) -> str:
