@@ -54,7 +54,13 @@ class Check:
     """Checks that must pass first. Otherwise this one is skipped, because it could prove nothing."""
 
 
-AS_WRITTEN = {"executor": "Executor", "json": "JSON", "not after": "Not-After", "stop all": "stop-all"}
+AS_WRITTEN = {
+    "executor": "Executor",
+    "grpc": "gRPC",
+    "json": "JSON",
+    "not after": "Not-After",
+    "stop all": "stop-all",
+}
 """What names of functions cannot hold."""
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from conformance.check import Check, Checks, Grade
 from conformance.checks.basics import BASICS
+from conformance.checks.capabilities import CAPABILITIES
 from conformance.checks.everything import EVERYTHING
 from conformance.checks.hits import HITS
 from conformance.checks.invalid import INVALID
@@ -28,7 +29,7 @@ __all__ = ["ABILITIES", "CHECKS", "nothing_is_left_behind"]
 
 CHECKS: list[Check] = [
     check
-    for checks in (BASICS, STOPS, KEYS, TRUTH, REFUSALS, INVALID, HITS, EVERYTHING, SURVIVAL)
+    for checks in (BASICS, STOPS, KEYS, TRUTH, REFUSALS, INVALID, HITS, CAPABILITIES, EVERYTHING, SURVIVAL)
     for check in checks
 ]
 

@@ -19,11 +19,13 @@ from workers.drivers.fault_answers import MetricsAnswer
 from workers.drivers.moments import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from conformance.outside import Response
     from conformance.subject import Subject
     from workers.drivers.answers import Answer
 
-__all__ = ["ABORT_STATUS", "HITS", "an_abort_hits_the_traffic"]
+__all__ = ["ABORT_STATUS", "HITS", "LEAST_HIT", "SENT", "an_abort_hits_the_traffic", "during_a_fault"]
 
 ABORT_STATUS = 503
 LASTS_S = 3
@@ -105,7 +107,7 @@ def an_abort_hits_the_traffic(subject: Subject) -> str:
     traffic = subject.needed_traffic()
     before = {traffic.send().status for _ in range(SENT)}
     held(not before & {0, ABORT_STATUS}, f"status {_in_words(before)} before any fault was applied")
-    statuses = [each.status for each in _during_a_fault(subject)]
+    statuses = [each.status for each in during_a_fault(subject)[1]]
     hit = statuses.count(ABORT_STATUS)
     return held(hit >= LEAST_HIT, f"{hit} of {SENT} with {ABORT_STATUS}, others {_in_words(set(statuses))}")
 
@@ -134,7 +136,7 @@ def a_fault_is_in_force_when_its_apply_is_answered(subject: Subject) -> str:
     a_delay_is_applied,
 )
 def a_delay_holds_the_traffic(subject: Subject) -> str:
-    responses = _during_a_fault(subject, fault_type="delay", fault_config={"delay_ms": DELAY_MS})
+    _, responses = during_a_fault(subject, fault_type="delay", fault_config={"delay_ms": DELAY_MS})
     held_ones = [
         each for each in responses if each.seconds * 1000 >= DELAY_MS - 1 and each.status != ABORT_STATUS
     ]
@@ -149,7 +151,7 @@ def a_delay_holds_the_traffic(subject: Subject) -> str:
     an_abort_hits_the_traffic,
 )
 def a_fault_of_0_percent_hits_no_request(subject: Subject) -> str:
-    return _no_hit(_during_a_fault(subject, percentage=0))
+    return _no_hit(during_a_fault(subject, percentage=0)[1])
 
 
 @HITS.add(
@@ -159,7 +161,7 @@ def a_fault_of_0_percent_hits_no_request(subject: Subject) -> str:
     an_abort_hits_the_traffic,
 )
 def other_paths_are_not_hit(subject: Subject) -> str:
-    return _no_hit(_during_a_fault(subject, suffix="-conformance"))
+    return _no_hit(during_a_fault(subject, suffix="-conformance")[1])
 
 
 @HITS.add(
@@ -266,12 +268,14 @@ def _in_force(subject: Subject, **changes: Any) -> str:
     return apply_id
 
 
-def _during_a_fault(subject: Subject, suffix: str = "", **changes: Any) -> list[Response]:
-    """`SENT` responses while such a fault is in force. It is over when this returns."""
+def during_a_fault(
+    subject: Subject, suffix: str = "", sent_with: Mapping[str, str] | None = None, **changes: Any
+) -> tuple[str, list[Response]]:
+    """The id of such a fault, and `SENT` responses while it is in force. It is over when this returns."""
     traffic = subject.needed_traffic()
     apply_id = _in_force(subject, **changes)
     try:
-        return subject.at_once(lambda _: traffic.send(suffix), SENT)
+        return apply_id, subject.at_once(lambda _: traffic.send(suffix, sent_with), SENT)
     finally:
         _end(subject, apply_id)
 

@@ -191,6 +191,16 @@ def one_error_for_all(call: Call, reply: Reply, _: FakeExecutor) -> Reply:
     return reply if reply.status < 400 else replace(reply, body=reply.body | {"error": "error"})
 
 
+def counts_more_if_there_are_headers(call: Call, reply: Reply, executor: FakeExecutor) -> Reply:
+    if call.kind != "metrics" or reply.status != 200:
+        return reply
+    fault = executor.plane.faults[call.path.split("/")[3]]
+    if "headers" not in fault.body:
+        return reply
+    more = {name: reply.body[name] + 7 for name in ("requests", "success_count")}
+    return replace(reply, body=reply.body | more | {"error_rate": None})
+
+
 BASICS = [
     broken("names another major version", "the Executor is healthy", meddle=says("health", contract="2.0")),
     broken(
@@ -414,6 +424,39 @@ HITS = [
     broken("hits for what it refuses", "a refused apply hits no request", begins_late="without a key"),
 ]
 
+CAPABILITIES = [
+    broken(
+        "names its capabilities in a text",
+        "capabilities are a list of names",
+        meddle=says("health", capabilities="headers"),
+    ),
+    broken(
+        "matches no headers",
+        "a fault with headers hits only requests with them",
+        matches_headers=False,
+    ),
+    broken(
+        "counts requests without the headers of a fault",
+        "only requests with its headers count",
+        meddle=counts_more_if_there_are_headers,
+    ),
+    broken(
+        "knows no gRPC",
+        "an abort with a gRPC status is applied",
+        meddle=refuses(lambda call: "grpc" in str(call.body)),
+    ),
+    Broken(
+        "takes any gRPC status",
+        frozenset({"a wrong gRPC status is refused"}),
+        takes=lambda body: "'grpc_status': 17" in str(body),
+    ),
+    broken(
+        "counts plain requests as gRPC calls",
+        "plain requests meet no gRPC fault",
+        grpc_faults_hit_all=True,
+    ),
+]
+
 EVERYTHING = [
     broken("has no stop for all", "one call stops all faults", meddle=answers("stop-all", 404)),
     broken("only says that all is over", "after stop-all no fault is running", stop_all_ends=False),
@@ -476,4 +519,15 @@ def _has(changes: dict[str, object], body: object) -> bool:
     return same and ("fault_type" in changes or body.get("fault_type") == kind)
 
 
-BROKEN = [*BASICS, *STOPS, *KEYS, *TRUTH, *REFUSALS, *HITS, *EVERYTHING, *SURVIVAL, *careless()]
+BROKEN = [
+    *BASICS,
+    *STOPS,
+    *KEYS,
+    *TRUTH,
+    *REFUSALS,
+    *HITS,
+    *CAPABILITIES,
+    *EVERYTHING,
+    *SURVIVAL,
+    *careless(),
+]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TOKEN = "right"
 LIMIT = 100
+CAPABILITIES = ("dead_man", "grpc_status", "headers", "http2")
 JSON = "application/json"
 
 
@@ -126,7 +127,7 @@ class FakeExecutor:
 
     def _reply(self, call: Call) -> Reply:
         if call.kind == "health":
-            return Reply(200, {"status": "healthy", "contract": "1.2"})
+            return Reply(200, {"status": "healthy", "contract": "1.2", "capabilities": [*CAPABILITIES]})
         if not self._allowed(call.headers.get("Authorization")):
             return refusal(401, "unauthorized")
         if call.kind == "apply":
@@ -280,7 +281,9 @@ def _is_wrong(body: dict[str, Any]) -> bool:
         isinstance(body.get(name), str) for name in ("service", "api")
     ):
         return True
-    name, least, most = {"abort": ("http_status", 400, 599)}.get(str(kind), ("delay_ms", 1, 60_000))
+    aborts = {"http": ("http_status", 400, 599), "grpc": ("grpc_status", 1, 16)}
+    abort = aborts[body.get("protocol", "http")]
+    name, least, most = abort if kind == "abort" else ("delay_ms", 1, 60_000)
     return not (
         kind in {"abort", "delay"}
         and _whole(config.get(name), least, most)

@@ -47,6 +47,8 @@ class Ways:
     hits_always: bool = False
     """Whether a percentage above 0 hits all requests."""
 
+    matches_headers: bool = True
+    grpc_faults_hit_all: bool = False
     delays_s: float = 1.0
     """How long a request is held, as a part of the planned time."""
 
@@ -156,10 +158,16 @@ class FakePlane:
         if not self.answers:
             return Response(0, 0.0)
         there = self._on_traffic if self.ways.hits_other_paths or not suffix else []
-        meets = [each for each in there if self._in_force(each)]
+        meets = [each for each in there if self._matches(each, headers or {}) and self._in_force(each)]
         if not meets:
             return Response(200, 0.002)
         return self._met(meets[0])
+
+    def _matches(self, fault: FakeFault, headers: Mapping[str, str]) -> bool:
+        if fault.body.get("protocol") == "grpc" and not self.ways.grpc_faults_hit_all:
+            return False
+        wanted = fault.body.get("headers", {}) if self.ways.matches_headers else {}
+        return all(headers.get(name) == value for name, value in wanted.items())
 
     def _met(self, fault: FakeFault) -> Response:
         self._sent += 1
@@ -168,7 +176,7 @@ class FakePlane:
         hit = self.ways.hits and (self._sent * share) % 100 < share
         status, seconds = 200, 0.002
         if hit and fault.body["fault_type"] == "abort":
-            status = fault.body["fault_config"]["http_status"]
+            status = fault.body["fault_config"].get("http_status", 200)
         elif hit:
             seconds += self.ways.delays_s * fault.body["fault_config"]["delay_ms"] / 1000
         if fault.running(self.time.steady_s()):
