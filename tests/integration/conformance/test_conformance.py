@@ -21,6 +21,7 @@ from support.redis_server import free_port
 from support.service import Service
 
 from conformance.checks import CHECKS
+from conformance.checks.capabilities import CAPABILITIES
 from conformance.reading import shown
 from workers.drivers.answers import Answer
 
