@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from conformance.subject import Subject
 
-__all__ = ["Check", "Checks", "FailedError", "Grade", "SkippedError"]
+__all__ = ["Check", "Checks", "Grade"]
 
 
 class Grade(StrEnum):
@@ -23,14 +23,6 @@ class Grade(StrEnum):
 
     RECOMMENDED = "recommended"
     """The Executor may be without it. The check's advice says what that costs, or what to configure."""
-
-
-class FailedError(Exception):
-    """The promise is broken. Its text is what was seen."""
-
-
-class SkippedError(Exception):
-    """The check cannot be made. Its text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)

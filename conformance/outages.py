@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from functools import partial
 
-from conformance.check import SkippedError
+from conformance.errors import SkippedError
 from conformance.outside import Outage
 from dispatcher.errors import InvalidSettingsError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from conformance.check import FailedError
+from conformance.errors import FailedError
 from dispatcher.errors import ExecutorClientError
 from dispatcher.settings.validation import in_words
 from workers.drivers.answers import parse_json

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conformance.check import Check, FailedError, SkippedError
 from conformance.checks import ABILITIES, CHECKS, nothing_is_left_behind
+from conformance.errors import FailedError, SkippedError
 from conformance.report import Finding, Report, Result
 from dispatcher.errors import ExecutorClientError
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from threading import Event
 
+    from conformance.check import Check
     from conformance.subject import Subject
 
 __all__ = ["run"]

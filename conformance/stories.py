@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from conformance.check import FailedError
+from conformance.errors import FailedError
 from conformance.reading import read_as
 from conformance.subject import LOOK_EVERY_S, SOON_S, Subject
 from workers.drivers.fault_answers import MetricsAnswer, StatusAnswer

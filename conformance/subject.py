@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
-from conformance.check import FailedError, SkippedError
+from conformance.errors import FailedError, SkippedError
 from conformance.outside import SystemClock
 from conformance.reading import NO_SUCH_CALL, fields_of, loose_fields, refuse
 from dispatcher.errors import ExecutorClientError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
-from conformance.check import Checks, FailedError, Grade, SkippedError
+from conformance.check import Checks, Grade
+from conformance.errors import FailedError, SkippedError
 from conformance.reading import fields_of, held, read_as, shown
 from conformance.stories import SHORTEST_S, a_fault_that_ends, settled_metrics
 from conformance.subject import AT_ONCE, SOON_S

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from conformance.check import Checks, Grade, SkippedError
+from conformance.check import Checks, Grade
 from conformance.checks.keys import running_faults_are_listed
+from conformance.errors import SkippedError
 from conformance.reading import fields_of, held, read_as, shown
 from conformance.subject import SOON_S
 from workers.drivers.fault_answers import FaultsAnswer

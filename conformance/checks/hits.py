@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from conformance.check import Checks, Grade, SkippedError
+from conformance.check import Checks, Grade
 from conformance.checks.basics import a_delay_is_applied, a_target_is_free_after_its_fault
 from conformance.checks.keys import a_late_apply_is_refused
 from conformance.checks.stops import a_stop_is_confirmed
 from conformance.checks.truth import a_window_is_as_long_as_its_fault, metrics_count_requests
+from conformance.errors import SkippedError
 from conformance.reading import fields_of, held, read_as, shown
 from conformance.stories import settled_metrics, window_of
 from conformance.subject import SOON_S

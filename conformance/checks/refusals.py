@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conformance.check import Checks, Grade, SkippedError
+from conformance.check import Checks, Grade
 from conformance.checks.basics import (
     an_ended_fault_has_metrics,
     applies_at_once_begin_a_fault_each,
     each_fault_has_an_id_of_its_own,
 )
 from conformance.checks.stops import a_stopped_fault_is_over
+from conformance.errors import SkippedError
 from conformance.reading import NO_SUCH_CALL, all_with_status, held, loose_fields, shown, with_status
 from conformance.stories import a_fault_that_ends
 from dispatcher.errors import ExecutorConnectionError

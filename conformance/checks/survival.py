@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from conformance.check import Checks, Grade, SkippedError
+from conformance.check import Checks, Grade
 from conformance.checks.basics import an_ended_fault_has_a_status, an_ended_fault_has_metrics
 from conformance.checks.hits import ABORT_STATUS, an_abort_hits_the_traffic
 from conformance.checks.keys import a_key_outlives_its_fault
 from conformance.checks.stops import a_stopped_fault_is_over
 from conformance.checks.truth import a_status_and_metrics_have_a_doubt
+from conformance.errors import SkippedError
 from conformance.reading import fields_of, held, shown
 from conformance.stories import a_fault_that_ends, settled_metrics
 from conformance.subject import LOOK_EVERY_S, SOON_S, needed, new_id

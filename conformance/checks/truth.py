@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conformance.check import Checks, Grade, SkippedError
+from conformance.check import Checks, Grade
 from conformance.checks.basics import an_ended_fault_has_a_status, an_ended_fault_has_metrics
 from conformance.checks.stops import a_stopped_fault_is_over
+from conformance.errors import SkippedError
 from conformance.reading import fields_of, held, read_as, shown
 from conformance.stories import SHORTEST_S, a_fault_that_ends, a_fault_that_is_stopped, window_of
 from conformance.subject import SOON_S
