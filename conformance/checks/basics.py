@@ -33,7 +33,7 @@ TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 MANY, FEW, LASTS_S = 40, 5, 10
 """Faults that are active, applies whose time is measured, and how long these faults last, in seconds."""
 
-SLOWER, SLOWER_S = 3.0, 0.1
+SLOWER, SLOWER_S = 3.0, 0.25
 """An apply may take this many times as long, and this much longer, if many faults are active."""
 
 BASICS = Checks()

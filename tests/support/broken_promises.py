@@ -287,7 +287,7 @@ BASICS = [
         forgets_ended=True,
     ),
     broken("never frees a target", "a target is free after its fault", frees_targets=False),
-    broken("slows down with each fault", "an apply is as fast if many faults are active", slow_apply_s=0.12),
+    broken("slows down with each fault", "an apply is as fast if many faults are active", slow_apply_s=0.3),
     broken("has delays that run forever", "nothing is left behind", meddle=delays_run_forever),
 ]
 
