@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from conformance.outside import Api, Clock, Outage, Traffic
     from workers.drivers.answers import Answer
 
-__all__ = ["AT_ONCE", "LOOK_EVERY_S", "SHORT_S", "SOON_S", "Subject", "needed", "new_id", "path"]
+__all__ = ["AT_ONCE", "LONGEST_S", "LOOK_EVERY_S", "SHORT_S", "SOON_S", "Subject", "needed", "new_id", "path"]
 
 AT_ONCE = 8
 """Calls under way at a time."""
@@ -32,6 +32,11 @@ SOON_S = 5.0
 
 SHORT_S = 3
 """How long those faults last that no check waits for, in seconds: an Executor may be unable to stop them."""
+
+LONGEST_S = 30
+"""How long those faults last that are left on the traffic if the Executor is killed, in seconds."""
+
+CONFLICT = 409
 
 T = TypeVar("T")
 
@@ -106,6 +111,13 @@ class Subject:
     def applied(self, body: object = None, headers: dict[str, str] | None = None) -> str:
         """The id of a new fault. Raises `FailedError`."""
         return new_id(self.apply(self.body() if body is None else body, headers))
+
+    def applied_once_free(self, body: dict[str, Any]) -> str:
+        """The same, on a target that may have a fault of the checks still. Raises `FailedError`."""
+        gives_up_at = self.clock.steady_s() + LONGEST_S + SOON_S
+        while (answer := self.apply(body)).status == CONFLICT and self.clock.steady_s() < gives_up_at:
+            self.clock.sleep(LOOK_EVERY_S)
+        return new_id(answer)
 
     def about(self, apply_id: str, part: str) -> Answer:
         """`GET /v1/faults/{apply_id}/status`, or `/metrics`."""

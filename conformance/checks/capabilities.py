@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from conformance.check import Checks, Grade
 from conformance.checks.basics import each_fault_has_an_id_of_its_own
 from conformance.checks.hits import ABORT_STATUS, LEAST_HIT, SENT, an_abort_hits_the_traffic, during_a_fault
+from conformance.checks.stops import a_stopped_fault_has_metrics
 from conformance.checks.truth import metrics_count_requests
 from conformance.errors import SkippedError
 from conformance.reading import held, loose_fields, read_as, shown, with_status
@@ -63,6 +64,7 @@ def a_fault_with_headers_hits_only_requests_with_them(subject: Subject) -> str:
     "Count only requests with the headers of the apply: others are not part of the experiment",
     a_fault_with_headers_hits_only_requests_with_them,
     metrics_count_requests,
+    a_stopped_fault_has_metrics,
 )
 def only_requests_with_its_headers_count(subject: Subject) -> str:
     with_them, _ = during_a_fault(subject, sent_with=HEADERS, headers=HEADERS)
@@ -104,6 +106,7 @@ def a_wrong_grpc_status_is_refused(subject: Subject) -> str:
     an_abort_with_a_grpc_status_is_applied,
     an_abort_hits_the_traffic,
     metrics_count_requests,
+    a_stopped_fault_has_metrics,
 )
 def plain_requests_meet_no_grpc_fault(subject: Subject) -> str:
     apply_id, responses = during_a_fault(subject, **GRPC)

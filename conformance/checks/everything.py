@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EVERYTHING"]
 
-LONG_S = 60
+LONG_S = 10
 SEVERAL = 3
 
 EVERYTHING = Checks()

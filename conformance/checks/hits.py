@@ -277,7 +277,7 @@ def _in_force(subject: Subject, **changes: Any) -> str:
     late_s = subject.once(time_until_in_force)
     late_s = 0.0 if late_s <= IN_FORCE_WITHIN_S else late_s
     fault = {"duration_seconds": LASTS_S + math.ceil(late_s)} | changes
-    apply_id = subject.applied(_fault(subject, **fault))
+    apply_id = subject.applied_once_free(_fault(subject, **fault))
     subject.clock.sleep(late_s)
     return apply_id
 

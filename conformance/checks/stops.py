@@ -14,7 +14,13 @@ from workers.drivers.fault_answers import MetricsAnswer, StopAnswer
 if TYPE_CHECKING:
     from conformance.subject import Subject
 
-__all__ = ["STOPS", "a_fault_can_be_stopped", "a_stop_is_confirmed", "a_stopped_fault_is_over"]
+__all__ = [
+    "STOPS",
+    "a_fault_can_be_stopped",
+    "a_stop_is_confirmed",
+    "a_stopped_fault_has_metrics",
+    "a_stopped_fault_is_over",
+]
 
 OK, NOT_FOUND = 200, 404
 SUCCESS = range(200, 300)
@@ -31,7 +37,7 @@ required, recommended = Grade.REQUIRED, Grade.RECOMMENDED
     an_applied_fault_is_running,
 )
 def a_fault_can_be_stopped(subject: Subject) -> str:
-    answer = subject.once(a_fault_that_is_stopped).answer
+    answer = subject.stop(subject.applied())
     return held(answer.ok, shown(answer))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from conformance.check import Checks, Grade
 from conformance.checks.basics import an_ended_fault_has_a_status, an_ended_fault_has_metrics
@@ -14,7 +14,7 @@ from conformance.checks.truth import a_status_and_metrics_have_a_doubt
 from conformance.errors import SkippedError
 from conformance.reading import fields_of, held, shown
 from conformance.stories import a_fault_that_ends, settled_metrics
-from conformance.subject import LOOK_EVERY_S, SOON_S, needed, new_id
+from conformance.subject import LONGEST_S, SOON_S, needed
 from dispatcher.errors import ExecutorClientError
 
 if TYPE_CHECKING:
@@ -23,16 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["SURVIVAL"]
 
-LASTS_S = 30
-"""Longer than a fault may outlive its Executor."""
-
 SENT = 20
 AWAY_S = 5.0
 """How long the Executor is away, and how long a fault may outlive it, in seconds."""
 
 PROBE_EVERY_S = 0.05
 BACK_WITHIN_S = 60.0
-OK, CONFLICT, FIRST_FAILURE = 200, 409, 500
+OK, FIRST_FAILURE = 200, 500
 
 SURVIVAL = Checks()
 required, recommended = Grade.REQUIRED, Grade.RECOMMENDED
@@ -71,11 +68,11 @@ def the_executor_hangs(subject: Subject) -> Away:
 def _away(subject: Subject, outage: Outage) -> Away:
     traffic, clock = subject.traffic, subject.clock
     on_traffic = {"service": traffic.service, "api": traffic.path} if traffic else {}
-    apply_id = _applied(
-        subject, subject.body(**{"percentage": 100, "duration_seconds": LASTS_S} | on_traffic)
+    apply_id = subject.applied_once_free(
+        subject.body(**{"percentage": 100, "duration_seconds": LONGEST_S} | on_traffic)
     )
     if traffic is not None:
-        subject.until(lambda: traffic.send().status == ABORT_STATUS, LASTS_S / 2)
+        subject.until(lambda: traffic.send().status == ABORT_STATUS, LONGEST_S / 2)
     try:
         outage.begin()
     except SkippedError:
@@ -91,14 +88,6 @@ def _away(subject: Subject, outage: Outage) -> Away:
     last_s = hit[-1] if hit else left_s
     failed = [status for at_s, status in responses if at_s > last_s and not 0 < status < FIRST_FAILURE]
     return Away(apply_id, last_s - left_s, len(responses), len(failed), back)
-
-
-def _applied(subject: Subject, body: dict[str, Any]) -> str:
-    """The id of a new fault. An earlier one of the checks may still be on its target."""
-    gives_up_at = subject.clock.steady_s() + LASTS_S + SOON_S
-    while (answer := subject.apply(body)).status == CONFLICT and subject.clock.steady_s() < gives_up_at:
-        subject.clock.sleep(LOOK_EVERY_S)
-    return new_id(answer)
 
 
 def _until_back(subject: Subject, traffic: Traffic | None, left_s: float) -> list[tuple[float, int]]:

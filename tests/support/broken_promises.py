@@ -146,7 +146,8 @@ def windows(begin_s: float, end_s: float, where: Callable[[Call, FakeExecutor], 
 
 
 def on_the_traffic(call: Call, executor: FakeExecutor) -> bool:
-    return bool(executor.plane.faults[call.path.split("/")[3]].body["api"] == PATH)
+    fault = executor.plane.faults[call.path.split("/")[3]]
+    return fault.body["api"] == PATH and not fault.stopped
 
 
 def delays_run_forever(call: Call, reply: Reply, executor: FakeExecutor) -> Reply:
@@ -284,6 +285,7 @@ BASICS = [
         "a stopped fault has the window until its stop",
         "a key outlives its fault",
         "an ended fault is known after a restart",
+        "only requests with its headers count",
         forgets_ended=True,
     ),
     broken("never frees a target", "a target is free after its fault", frees_targets=False),
