@@ -20,7 +20,7 @@ LONGEST_WORDS = 200
 def outage(begin: str | None, end: str | None, names: tuple[str, str]) -> Outage | None:
     """What the two options ask for. None if both are absent.
 
-    Raises `InvalidSettingsError` if only one is there, or if one is no command.
+    Raises `InvalidSettingsError` if only one is there, or if one is not a command.
     """
     if begin is None and end is None:
         return None

@@ -96,7 +96,7 @@ def settled_metrics(subject: Subject, apply_id: str) -> Answer:
 
 
 def window_of(answer: Answer) -> tuple[datetime, datetime] | None:
-    """Start and end in an answer about status or metrics. Raises `FailedError` if they are no times."""
+    """Start and end in an answer about status or metrics. Raises `FailedError` if they are not times."""
     kind = MetricsAnswer if answer.call.endswith("/metrics") else StatusAnswer
     fields = read_as(kind, answer)
     return None if fields.began is None or fields.ended is None else (fields.began, fields.ended)

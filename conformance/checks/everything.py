@@ -26,7 +26,7 @@ EVERYTHING = Checks()
 
 @dataclass(frozen=True, slots=True)
 class StoppedAll:
-    """What came of a call that ends all faults."""
+    """The outcome of a call that ends all faults."""
 
     apply_ids: list[str]
     answer: Answer

@@ -102,7 +102,7 @@ def a_second_fault_on_a_target_is_refused(subject: Subject) -> str:
 @REFUSALS.add(
     recommended,
     "409",
-    "Refuse the metrics of a running fault: figures that still change are no observation",
+    "Refuse the metrics of a running fault: figures that still change are not an observation",
     an_ended_fault_has_metrics,
 )
 def metrics_of_a_running_fault_are_refused(subject: Subject) -> str:
