@@ -145,6 +145,7 @@ docs: $(VENV)/.ready
 	@$(BIN)/python -m dispatcher.cli.column_reference > docs/columns.md
 	@$(BIN)/python -m dispatcher.settings.reference > docs/settings.md
 	@$(BIN)/python -m docs.tools.command_reference > docs/cli.md
+	@$(BIN)/python -m docs.tools.check_reference > docs/conformance.md
 	@$(BIN)/python -m docs.tools.pictures
 
 # Warnings are errors. The theme's own, about another product, is no concern of these pages.

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from conformance.junit import junit
 from conformance.measure import ProbedPath, checked, measured
+from conformance.outages import outage
 from conformance.run import run
-from conformance.subject import Subject
+from conformance.subject import AT_ONCE, Subject
+from conformance.table import header, rows
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.terminal import echo
 from dispatcher.errors import InvalidSettingsError
@@ -19,11 +22,15 @@ from workers.drivers.transport import HttpTransport
 from workers.shield import shield
 
 if TYPE_CHECKING:
-    from conformance.report import Finding
+    from collections.abc import Callable
+
+    from conformance.report import Finding, Report
 
 __all__ = ["conformance"]
 
-CONNECTIONS = 8
+
+def _command(what: str) -> Any:
+    return typer.Option(metavar="COMMAND", help=what, show_default=False)
 
 
 def conformance(  # noqa: PLR0913 (each is an option of the command line)
@@ -39,26 +46,39 @@ def conformance(  # noqa: PLR0913 (each is an option of the command line)
     as_json: Annotated[
         bool,
         json_option(
-            "in the end: executor, idempotent_apply, stops_faults, lists_faults, keeps_not_after, cases (the "
-            "lines); with --measure-effect: executor, rounds, takes_effect_sec"
+            "in the end: executor, conforms, idempotent_apply, stops_faults, lists_faults, keeps_not_after, "
+            "checks (the rows); with --measure-effect: executor, rounds, takes_effect_sec"
         ),
     ] = False,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as JUnit XML too.")] = None,
+    junit_file: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write it as JUnit XML too.")
+    ] = None,
     measure_effect: Annotated[
         bool,
         typer.Option(
-            "--measure-effect", help="Measure takes_effect_sec with real faults on --probe, and try no cases."
+            "--measure-effect",
+            help="Measure takes_effect_sec with real faults on --probe, and make no checks.",
         ),
     ] = False,
     probe: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="A path of the service, as its callers reach it.", show_default=False
+            metavar="URL",
+            help="A path of the service without other traffic, as its callers reach it. Faults hit it.",
+            show_default=False,
         ),
     ] = None,
     probe_host: Annotated[
         str | None, typer.Option(help="Host header of the probe's requests.", show_default=False)
     ] = None,
+    max_active_faults: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, help="How many faults it may have. Others must be refused (429)."),
+    ] = None,
+    kill: Annotated[str | None, _command("Kills the Executor, as kill -9 does.")] = None,
+    start: Annotated[str | None, _command("Starts it again after --kill.")] = None,
+    hang: Annotated[str | None, _command("Suspends the Executor, as kill -STOP does.")] = None,
+    resume: Annotated[str | None, _command("Has it go on after --hang.")] = None,
     driver: Annotated[str, typer.Option(help="The driver that --measure-effect calls.")] = "faults_api",
     option: Annotated[
         list[str] | None,
@@ -69,8 +89,11 @@ def conformance(  # noqa: PLR0913 (each is an option of the command line)
 ) -> None:
     """Check the Executor at URL against the contract of the faults API.
 
-    Faults are applied to paths without traffic, last 3 seconds at most, and are gone in the end. Prints a
-    line for each case, with what was expected and what came. Exits with 1 if the contract is broken.
+    Prints a row for each check, as it is made. One that fails has what was expected, what was seen, and what
+    to do. One that cannot be made is skipped, with the reason. Exits with 1 if a required check fails.
+
+    Faults are applied to paths without traffic, and are gone in the end. With --probe, real requests must
+    meet some of them. With --kill and --start, or --hang and --resume, the Executor is away for 6 seconds.
 
     With --measure-effect, an abort of 100 % hits the path of --probe several times instead. Prints how long
     it took until it was in force and until it was gone, and the takes_effect_sec to configure.
@@ -78,31 +101,50 @@ def conformance(  # noqa: PLR0913 (each is an option of the command line)
     times = {"connection_timeout_sec": timeout_sec, "read_timeout_sec": timeout_sec}
     endpoint = {"base_url": url, "token": token, "ca_file": ca_file} | times
 
-    def tell(finding: Finding | str) -> None:
+    def show(line: str) -> None:
         if not as_json:
-            echo(str(finding))
+            echo(line)
 
     if measure_effect:
         config = endpoint | {"driver": driver, "driver_options": _options(option or [])}
         target = ProbedPath(service, probe, probe_host, times)
-        effect = measured(checked(ExecutorClientConfig, config), target, rounds, within_sec, tell)
+        effect = measured(checked(ExecutorClientConfig, config), target, rounds, within_sec, show)
         if as_json:
             print_json(effect.fields)
         else:
             echo(effect.summary())
         return
-    known = HttpTransport(checked(Endpoint, endpoint), CONNECTIONS)
-    stranger = HttpTransport(checked(Endpoint, endpoint | {"token": None}), CONNECTIONS)
-    known.call("GET", "/v1/health")  # an Executor that is not there breaks no contract
-    subject = Subject(known, stranger, token is not None, service, api_prefix.rstrip("/"))
-    report = shield(lambda interrupted: run(subject, url, tell, interrupted))
+    subject = Subject(
+        HttpTransport(checked(Endpoint, endpoint), AT_ONCE),
+        HttpTransport(checked(Endpoint, endpoint | {"token": None}), AT_ONCE),
+        has_token=token is not None,
+        service=service,
+        prefix=api_prefix.rstrip("/"),
+        traffic=None if probe is None else ProbedPath(service, probe, probe_host, times),
+        kill=outage(kill, start, ("--kill", "--start")),
+        hang=outage(hang, resume, ("--hang", "--resume")),
+        max_active_faults=max_active_faults,
+    )
+    report = _report(subject, url, show)
     if as_json:
         print_json(report.fields)
     else:
         echo(report.summary())
-    if junit is not None:
-        junit.write_bytes(report.as_junit())
-    raise typer.Exit(int(report.violated))
+    if junit_file is not None:
+        junit_file.write_bytes(junit(report))
+    raise typer.Exit(int(not report.conforms))
+
+
+def _report(subject: Subject, url: str, show: Callable[[str], None]) -> Report:
+    """Make all checks. An Executor without an answer is an error of the call, and breaks no promise."""
+    subject.api.call("GET", "/v1/health")
+    show(header())
+
+    def show_rows(finding: Finding) -> None:
+        for row in rows(finding):
+            show(row)
+
+    return shield(lambda interrupted: run(subject, url, show_rows, interrupted))
 
 
 def _options(given: list[str]) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from conformance.effect import Effect, Measurement, Round
+from conformance.outside import Response
+from conformance.subject import AT_ONCE
 from dispatcher.errors import ExecutorClientError, InvalidSettingsError
 from dispatcher.models import FaultPlan, FaultType
 from dispatcher.settings.executors import Endpoint
@@ -35,6 +38,7 @@ class ProbedPath:
         """Raises `InvalidSettingsError`, and `InvalidPlanError` for a path that no plan may have."""
         if probe is None:
             raise _no_probe("is required with --measure-effect, such as http://payment:8080/api/v1/pay")
+        self.service = service
         try:
             parts = urlsplit(probe)
             endpoint = Endpoint.model_validate({"base_url": parts._replace(path="").geturl(), **times})
@@ -52,20 +56,32 @@ class ProbedPath:
             duration_seconds=1,
         )
         self._headers = {} if host is None else {"Host": host}
-        self._transport = HttpTransport(endpoint, 1)
+        self._transport = HttpTransport(endpoint, AT_ONCE)
+
+    def send(self, suffix: str = "", headers: Mapping[str, str] | None = None) -> Response:
+        """One request to the path, with the suffix behind it."""
+        begun_s = time.monotonic()
+        try:
+            answer = self._transport.call(
+                "GET", self.path + suffix, headers={**self._headers, **(headers or {})}
+            )
+        except ExecutorClientError:
+            return Response(0, time.monotonic() - begun_s)
+        return Response(answer.status, time.monotonic() - begun_s)
 
     def probe(self) -> int:
         """Status of the answer to one request. 0 if there is none."""
-        try:
-            return self._transport.call("GET", self.path, headers=self._headers).status
-        except ExecutorClientError:
-            return 0
+        return self.send().status
 
 
 def measured(
-    config: ExecutorClientConfig, path: ProbedPath, rounds: int, within_s: float, tell: Callable[[str], None]
+    config: ExecutorClientConfig,
+    path: ProbedPath,
+    rounds: int,
+    within_s: float,
+    report: Callable[[str], None],
 ) -> Effect:
-    """Measure the Executor in this many rounds. `tell` gets a line for each.
+    """Measure the Executor in this many rounds. `report` gets a line for each.
 
     Raises `InvalidSettingsError` for a driver or options that do not exist, and `ExecutorClientError`.
     """
@@ -75,7 +91,7 @@ def measured(
         done: list[Round] = []
         for number in range(1, rounds + 1):
             done.append(measurement.round())
-            tell(f"round {number}: {done[-1]}")
+            report(f"round {number}: {done[-1]}")
         return Effect(config.url, done)
 
     try:

@@ -1,54 +1,60 @@
-"""One run: every case once, and nothing left behind."""
+"""One run: every check once, and nothing left behind."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from conformance.cases import CASES, IDEMPOTENT, LISTS, REFUSES_LATE, STOPS, Case, left_behind
-from conformance.report import Finding, Report, Verdict
-from conformance.subject import AbsentError, ViolationError
+from conformance.checks import ABILITIES, CHECKS, nothing_is_left_behind
+from conformance.errors import FailedError, SkippedError
+from conformance.report import Finding, Report, Result
 from dispatcher.errors import ExecutorClientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from threading import Event
 
+    from conformance.check import Check
     from conformance.subject import Subject
 
-__all__ = ["run", "try_case"]
-
-LAST = Case("nothing is left behind", "no fault still running", left_behind)
+__all__ = ["run"]
 
 
-def run(subject: Subject, url: str, tell: Callable[[Finding], None], interrupted: Event) -> Report:
-    """Try all cases, or as many as there is time for before the interruption, and end what they began.
+def run(
+    subject: Subject,
+    executor: str,
+    report: Callable[[Finding], None],
+    interrupted: Event,
+    checks: Sequence[Check] = CHECKS,
+) -> Report:
+    """Make these checks, or as many as there is time for before the interruption, and end what they began.
 
-    `tell` gets each finding as it comes.
+    `report` gets each finding as it comes.
     """
-    findings: list[Finding] = []
-    for case in [*CASES, LAST]:
-        if case is LAST or not interrupted.is_set():
-            findings.append(try_case(case, subject))
-            tell(findings[-1])
-    held = {each.case for each in findings if each.verdict is Verdict.OK}
-    return Report(
-        url,
-        idempotent_apply=IDEMPOTENT in held,
-        stops_faults=STOPS in held,
-        lists_faults=LISTS in held,
-        keeps_not_after=REFUSES_LATE in held,
-        findings=findings,
-    )
+    findings: dict[str, Finding] = {}
+    for check in [*checks, nothing_is_left_behind]:
+        if check is nothing_is_left_behind or not interrupted.is_set():
+            findings[check.name] = _make(check, subject, findings)
+            report(findings[check.name])
+    abilities = {name: _passed(check, findings) for name, check in ABILITIES.items()}
+    return Report(executor, abilities, list(findings.values()))
 
 
-def try_case(case: Case, subject: Subject) -> Finding:
-    """What comes of one case."""
-    begun = time.monotonic()
+def _make(check: Check, subject: Subject, findings: Mapping[str, Finding]) -> Finding:
+    """What is found by one check."""
+    begun_s = subject.clock.steady_s()
+    missing = [each.name for each in check.needs if not _passed(each, findings)]
     try:
-        verdict, got = Verdict.OK, case.check(subject)
-    except AbsentError as exc:
-        verdict, got = Verdict.WITHOUT, str(exc)
-    except (ViolationError, ExecutorClientError) as exc:
-        verdict, got = Verdict.VIOLATED, str(exc)
-    return Finding(case.name, verdict, case.expected, got, round(time.monotonic() - begun, 3))
+        if missing:
+            raise SkippedError(f"needs: {missing[0]}")  # noqa: TRY301 (one place makes findings)
+        result, seen = Result.PASSED, check.verify(subject)
+    except SkippedError as exc:
+        result, seen = Result.SKIPPED, str(exc)
+    except (FailedError, ExecutorClientError) as exc:
+        result, seen = Result.FAILED, str(exc)
+    seconds = round(subject.clock.steady_s() - begun_s, 3)
+    return Finding(check.name, check.grade, result, check.promise, seen, check.advice, seconds)
+
+
+def _passed(check: Check, findings: Mapping[str, Finding]) -> bool:
+    found = findings.get(check.name)
+    return found is not None and found.result is Result.PASSED

@@ -12,8 +12,10 @@ from support.eventually import eventually
 from support.json_page import differences, sections
 from support.plans import abort_plan
 
+from conformance.check import Grade
+from conformance.checks import ABILITIES
 from conformance.effect import Effect, Round
-from conformance.report import Finding, Report, Verdict
+from conformance.report import Finding, Report, Result
 from dispatcher.cli import add_commands_of_packages, app
 from dispatcher.cli.json_lines import JSON_VERSION
 
@@ -91,8 +93,8 @@ def test_plan_files_that_are_checked(lines: Lines, tmp_path: Path) -> None:
 
 
 def test_what_conformance_finds() -> None:
-    finding = Finding("apply", Verdict.OK, "200", "200", 0.1)
-    report = Report("http://executor", True, True, False, True, [finding])
+    finding = Finding("apply", Grade.REQUIRED, Result.PASSED, "200", "200", "nothing", 0.1)
+    report = Report("http://executor", dict.fromkeys(ABILITIES, True), [finding])
     effect = Effect("http://executor", [Round(0.1, None, 0.2), Round(0.1, 0.2, 0.3)])
     assert differences("conformance", as_printed(report.fields)) == []
     assert differences("conformance --measure-effect", as_printed(effect.fields)) == []

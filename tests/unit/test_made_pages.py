@@ -13,7 +13,7 @@ import dispatcher
 from dispatcher import PlanState, Settings
 from dispatcher.settings import reference
 from dispatcher.settings.reference import SECTIONS, meaning_of, unit_of
-from docs.tools import api_pages, command_reference
+from docs.tools import api_pages, check_reference, command_reference
 from docs.tools.pictures import PICTURES, PLACES
 from docs.tools.transitions import TRANSITIONS
 
@@ -51,6 +51,10 @@ def test_the_page_of_settings_is_what_their_classes_say() -> None:
 
 def test_the_page_of_commands_is_what_their_help_says() -> None:
     assert (DOCS / "cli.md").read_text("utf-8") == command_reference.document(), "run `make docs`"
+
+
+def test_the_page_of_checks_is_what_the_checks_say() -> None:
+    assert (DOCS / "conformance.md").read_text("utf-8") == check_reference.document(), "run `make docs`"
 
 
 @pytest.mark.parametrize("name", PICTURES)

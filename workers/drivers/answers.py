@@ -48,6 +48,9 @@ class Answer:
     retry_after_s: float | None = None
     """How long the Executor asks to be left alone, in seconds."""
 
+    content_type: str = ""
+    """The header `Content-Type`."""
+
     @property
     def ok(self) -> bool:
         """Whether the status is one of success."""
