@@ -1,7 +1,7 @@
 """A plugin of pytest for runs over mutants: the quick tests, in the order in which they are likely to kill.
 
-Tests that need a real Redis, another process, many threads or seconds are left out. Properties have the same few
-examples in each run and come last; one that fails is not simplified, because only that it fails is of interest.
+Tests that need a real Redis, another process or many threads are left out. Properties have the same few examples
+in each run and come last. One that fails is not simplified: only that it fails is of interest.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ FEWEST = {
     "due_ms": "2000",
     "state": "queued",
 }
+LONGEST_MS = MAX_TAKES_EFFECT_SEC * 1000
 DOWN = ExecutorServerError("down", 503, "")
 ODD = ExecutorProtocolError("what?", "f1")
 FULL = FEWEST | {name: str(5_000 + number) for number, name in enumerate(MOMENTS)}
@@ -111,7 +112,7 @@ def test_a_cause_that_was_emptied_is_none() -> None:
             "apply_id": st.text(min_size=1),
             "cause": st.text(min_size=1),
             "attempts": st.integers(1, 99),
-            "takes_effect_ms": st.integers(1, MAX_TAKES_EFFECT_SEC * 1000),
+            "takes_effect_ms": st.integers(1, LONGEST_MS),
             "seen": st.text(min_size=1),
             **{name: st.integers(1, LATEST_MS) for name in MOMENTS if name in STEP_FIELDS},
         },
@@ -148,8 +149,8 @@ def test_errors_are_stored_as_json_and_what_is_equal_is_not_stored() -> None:
         ),
         ({"takes_effect_ms": "-1"}, "plan p1 cannot be read: takes_effect_ms is -1, which is too long"),
         (
-            {"takes_effect_ms": str(MAX_TAKES_EFFECT_SEC * 1000 + 1)},
-            f"plan p1 cannot be read: takes_effect_ms is {MAX_TAKES_EFFECT_SEC * 1000 + 1}, which is too long",
+            {"takes_effect_ms": str(LONGEST_MS + 1)},
+            f"plan p1 cannot be read: takes_effect_ms is {LONGEST_MS + 1}, which is too long",
         ),
         (
             {"state": "odd", "target": "west:s:a", "apply_id": "f1"},
@@ -176,7 +177,7 @@ def test_a_record_without_a_field_is_named_too() -> None:
 
 def test_the_first_and_the_last_time_are_times() -> None:
     fields = FEWEST | {"due_ms": "0", "over_ms": str(LATEST_MS), "applied_ms": "0"}
-    fields |= {"takes_effect_ms": str(MAX_TAKES_EFFECT_SEC * 1000)}
+    fields |= {"takes_effect_ms": str(LONGEST_MS)}
     assert isinstance(read_record("p1", fields), PlanRecord)
 
 
