@@ -1,6 +1,6 @@
 """A plugin of pytest for runs over mutants: the quick tests, in the order in which they are likely to kill.
 
-Tests that need a real Redis, another process or many threads are left out. Properties have the same few examples
+Tests that need a real Redis, a process or many threads are left out. Properties have the same few examples
 in each run and come last. One that fails is not simplified: only that it fails is of interest.
 """
 
