@@ -16,12 +16,15 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mutmut.mutation.diff_apply import get_diff_for_mutant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 REASONS = Path(__file__).with_name("survivors.toml")
@@ -34,7 +37,7 @@ MOST_PROCESSES = 2
 
 @dataclass(frozen=True)
 class Change:
-    """What a mutant changes, without the line numbers, so that it is found again after an edit nearby."""
+    """What a mutant changes, without line numbers: it is the same after an edit elsewhere in the file."""
 
     function: str
     was: str
@@ -43,58 +46,44 @@ class Change:
 
 @dataclass
 class Part:
-    """The verdicts on the mutants of one part."""
+    """The verdicts on the mutants of one part, by the mutants' names."""
 
     verdicts: dict[str, str] = field(default_factory=dict)
 
     @property
-    def killed(self) -> int:
-        return sum(verdict in KILLED for verdict in self.verdicts.values())
-
-    @property
     def survivors(self) -> list[str]:
+        """Names of the mutants that no test has killed."""
         return [name for name, verdict in self.verdicts.items() if verdict in SURVIVED]
 
     @property
-    def score(self) -> float:
-        """From 0 to 1. A part without mutants has none killed."""
-        return self.killed / max(1, self.killed + len(self.survivors))
-
     def unfinished(self) -> list[str]:
+        """Names of the mutants that were not tried."""
         return [name for name, verdict in self.verdicts.items() if verdict not in KILLED | SURVIVED]
+
+    @property
+    def score(self) -> float:
+        """The share of the killed ones, from 0 to 1. It is 0 if there are no mutants."""
+        killed = sum(verdict in KILLED for verdict in self.verdicts.values())
+        return killed / max(1, killed + len(self.survivors))
 
 
 def mutmut(*arguments: str, quiet: bool = True) -> str:
-    """What the command prints. Raises `CalledProcessError`."""
+    """What the command prints, if it is `quiet`. Raises `CalledProcessError`."""
     program = Path(sys.executable).with_name("mutmut")
-    done = subprocess.run(
-        ["nice", "-n", "19", program, *arguments],
-        cwd=ROOT,
-        check=True,
-        text=True,
-        stdout=subprocess.PIPE if quiet else None,
-    )
-    return done.stdout or ""
+    command = ["nice", "-n", "19", str(program), *arguments]
+    output = subprocess.PIPE if quiet else None
+    return subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=output).stdout or ""
 
 
-def verdicts() -> dict[str, str]:
-    """The mutants' names with mutmut's word on each."""
-    lines = [line.strip() for line in mutmut("results", "--all", "true").splitlines() if ": " in line]
-    return dict(tuple(line.rsplit(": ", 1)) for line in lines)
-
-
-def parts_of(found: dict[str, str], every: int) -> dict[str, Part]:
-    """The verdicts by part; of every so many mutants one, which its name chooses."""
+def parts_of(results: str) -> dict[str, Part]:
+    """The verdicts by part, in what `mutmut results` prints."""
     parts = {name: Part() for name in PARTS}
-    for mutant, verdict in found.items():
-        if is_chosen(mutant, every):
-            [name] = [name for name, module in PARTS.items() if mutant.startswith(module)]
-            parts[name].verdicts[mutant] = verdict
+    for line in results.splitlines():
+        mutant, _, verdict = line.strip().rpartition(": ")
+        for name, module in PARTS.items():
+            if mutant.startswith(module):
+                parts[name].verdicts[mutant] = verdict
     return parts
-
-
-def is_chosen(mutant: str, every: int) -> bool:
-    return zlib.crc32(mutant.encode()) % every == 0
 
 
 def change_of(mutant: str) -> Change:
@@ -106,70 +95,57 @@ def change_of(mutant: str) -> Change:
     return Change(function, " ".join(was), " ".join(is_now))
 
 
-def reasons() -> dict[Change, str]:
-    """Why each known survivor may live."""
-    listed = tomllib.loads(REASONS.read_text("utf-8")).get("survivor", [])
-    return {Change(each["function"], each["was"], each["is_now"]): each["reason"] for each in listed}
+def known_survivors(text: str) -> dict[Change, str]:
+    """The reason of each, in the text of survivors.toml. Raises `KeyError` for an incomplete entry."""
+    entries = tomllib.loads(text).get("survivor", [])
+    return {Change(each["function"], each["was"], each["is_now"]): each["reason"] for each in entries}
 
 
 def entry(change: Change) -> str:
-    """As survivors.toml holds it."""
-    pairs = {"function": change.function, "was": change.was, "is_now": change.is_now, "reason": ""}
-    lines = [
-        f"{name} = '''{value}'''" if name != "reason" else f'{name} = ""' for name, value in pairs.items()
-    ]
-    return "\n".join(["[[survivor]]", *lines])
+    """What survivors.toml needs for this change, without its reason."""
+    fields = {"function": change.function, "was": change.was, "is_now": change.is_now}
+    return "\n".join(["[[survivor]]", *(f"{name} = '''{value}'''" for name, value in fields.items())])
 
 
-def without_reason(parts: dict[str, Part]) -> list[Change]:
-    """Prints each survivor with its reason. Those that have none are returned."""
-    known, missing = reasons(), []
-    for part in parts.values():
-        for mutant in part.survivors:
-            change = change_of(mutant)
-            if known.get(change):
-                print(f"survivor: {change.function}: {change.is_now}  ({known[change]})")
-            else:
-                missing.append(change)
-    return missing
+def report(
+    parts: Mapping[str, Part], reasons: Mapping[Change, str], change_of: Callable[[str], Change] = change_of
+) -> int:
+    """Print what was found. The exit code of the program."""
+    for name, part in parts.items():
+        counted = sorted(Counter(part.verdicts.values()).items())
+        print(f"{name}: " + ", ".join(f"{number} {verdict}" for verdict, number in counted))
+    unfinished = sum(len(part.unfinished) for part in parts.values())
+    if unfinished:
+        print(f"the run did not end: {unfinished} mutants were not tried; `--keep` goes on with it")
+        return 2
+    survivors = [change_of(mutant) for part in parts.values() for mutant in part.survivors]
+    without_reason = [change for change in survivors if not reasons.get(change)]
+    for change in without_reason:
+        print(f"\nno reason in {REASONS.relative_to(ROOT)}:\n{entry(change)}")
+    scores = " ".join(f"{name}={part.score:.2f}" for name, part in parts.items())
+    print(f"mutants: {scores} survivors={len(survivors)}")
+    return int(bool(without_reason) or any(part.score < LEAST_SCORE for part in parts.values()))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="only these; all by default")
-    parser.add_argument("--keep", action="store_true", help="go on with the verdicts of the last run")
-    parser.add_argument("--no-run", action="store_true", help="only read the verdicts of the last run")
     parser.add_argument(
-        "--every", type=int, default=1, help="count one mutant of so many, chosen by its name"
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them by default"
     )
+    parser.add_argument("--keep", action="store_true", help="go on with a run that was broken off")
     given = parser.parse_args()
-    if not (given.keep or given.no_run):
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if not given.keep:
         shutil.rmtree(ROOT / "mutants", ignore_errors=True)
     wanted = given.parts or list(PARTS)
-    if not given.no_run:
-        patterns = [f"{PARTS[name]}*" for name in given.parts]
-        mutmut("run", "--max-children", str(MOST_PROCESSES), *patterns, quiet=False)
-    parts = {name: part for name, part in parts_of(verdicts(), given.every).items() if name in wanted}
-    return report(parts)
-
-
-def report(parts: dict[str, Part]) -> int:
-    """Prints what was found, and returns the exit code."""
-    for name, part in parts.items():
-        counted = Counter(part.verdicts.values())
-        print(f"{name}: " + ", ".join(f"{number} {verdict}" for verdict, number in sorted(counted.items())))
-    unfinished = [mutant for part in parts.values() for mutant in part.unfinished()]
-    if unfinished:
-        print(f"the run did not end: {len(unfinished)} mutants have no verdict; `--keep` goes on with it")
-        return 2
-    missing = without_reason(parts)
-    for change in missing:
-        print(f"\nno reason in {REASONS.relative_to(ROOT)}:\n{entry(change)}")
-    scores = " ".join(f"{name}={part.score:.2f}" for name, part in parts.items())
-    print(f"mutants: {scores} survivors={sum(len(part.survivors) for part in parts.values())}")
-    return int(bool(missing) or any(part.score < LEAST_SCORE for part in parts.values()))
+    patterns = [] if given.keep or not given.parts else [f"{PARTS[name]}*" for name in wanted]
+    mutmut("run", "--max-children", str(MOST_PROCESSES), *patterns, quiet=False)
+    parts = parts_of(mutmut("results", "--all", "true"))
+    reasons = known_survivors(REASONS.read_text("utf-8"))
+    return report({name: parts[name] for name in wanted}, reasons)
 
 
 if __name__ == "__main__":
