@@ -6,7 +6,7 @@ mutmut makes the mutants and runs the tests (`[tool.mutmut]` in pyproject.toml).
     survived, no tests, suspicious    a survivor, which needs a reason in survivors.toml
 
 The score of a part is the share of its mutants that are killed. The exit code is 1 if a score is below
-`LEAST_SCORE` or if a survivor has no reason, and 2 if the run did not end.
+`LEAST_SCORE`, or if a survivor has no reason. It is 2 if the run did not end.
 """
 
 from __future__ import annotations

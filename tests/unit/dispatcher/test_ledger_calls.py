@@ -149,7 +149,7 @@ def test_a_target_is_an_executors_service_and_path() -> None:
     assert target_of("e", "s", "/a") == "e:s:/a"
 
 
-def test_a_refused_command_refuses_its_plan_alone(ledger: Ledger, client: redis.Redis) -> None:
+def test_a_refused_command_refuses_only_its_plan(ledger: Ledger, client: redis.Redis) -> None:
     client.set("{dispatcher}:plan:p1", "no hash")
     wrong, right = ledger.submit([Submission("p1", ORDER), Submission("p2", ORDER)])
     assert right is True
@@ -215,7 +215,7 @@ def test_reading_names_what_is_unknown_and_raises_what_is_unreadable(
         ledger.read(["p1", "p3"])
 
 
-def test_trouble_with_redis_is_no_unreadable_record() -> None:
+def test_trouble_with_redis_is_not_an_unreadable_record() -> None:
     with pytest.raises(redis.ResponseError, match="OOM"):
         record_of("p1", redis.ResponseError("OOM no memory"))
     assert record_of("p1", {}) is None
@@ -441,7 +441,7 @@ def test_an_apply_is_announced_only_under_its_lease(
     assert not leases.announce_apply(Lease(lease.record, "another", 0, 0.0))
 
 
-def test_a_retry_waits_for_its_message_alone(ledger: Ledger, leases: Leases) -> None:
+def test_a_retry_waits_only_for_its_message(ledger: Ledger, leases: Leases) -> None:
     submit(ledger, "p1")
     assert not retried(leases, begin(leases, "p1"), 0).lost
     assert leases.fetch([Named("p1", 0)], 0).named == [Denial.ELSEWHERE]

@@ -153,7 +153,7 @@ def test_plans_that_redis_lost_are_noticed_by_a_check() -> None:
     run(scenario())
 
 
-def test_a_watch_that_ends_frees_its_place_alone() -> None:
+def test_a_watch_that_ends_frees_only_its_own_place() -> None:
     async def scenario() -> None:
         async with place() as here:
             here.submit("p1", "p2")
@@ -344,7 +344,7 @@ def test_trouble_is_waited_out_in_growing_pauses_until_redis_has_been_away_for_a
     assert 0.1 <= pauses[0] <= 0.2
     assert all(1.0 <= pause <= 2.0 for pause in pauses[-4:])
     patience.replied(Send([]))
-    assert patience.pause_s(BLOCK, GONE) >= 1.0  # a look that succeeds is no block that does
+    assert patience.pause_s(BLOCK, GONE) >= 1.0  # only a blocking request that succeeds begins anew
     patience.replied(BLOCK)
     assert patience.pause_s(BLOCK, GONE) <= 0.2
     clock[0] += AWAY_SEC

@@ -265,7 +265,7 @@ def test_the_first_apply_without_an_answer_stays() -> None:
     assert not RECORD.applied_for_all_we_know
 
 
-def test_a_plan_that_is_put_off_has_not_begun_and_waits_no_longer_than_before() -> None:
+def test_a_plan_that_is_deferred_has_not_begun_and_waits_no_longer_than_before() -> None:
     begun = RECORD._replace(started_ms=5, attempts=1, failure=DOWN)
     assert begun.put_off("why", 9_000) == RECORD._replace(cause="why", expires_ms=9_000)
     assert begun._replace(expires_ms=8_000).put_off("why", 9_000).expires_ms == 8_000

@@ -231,7 +231,7 @@ def test_guarded_calls_that_take_too_long_are_slow(
     assert rejected(breaker.admit()).reason == "2 of 2 calls were slow"
 
 
-def test_an_answer_that_is_no_success_is_never_slow() -> None:
+def test_only_a_success_can_be_slow() -> None:
     given = rules(slow_call_s=2.0)
     slow = [Report(outcome, 2.0) for outcome in (Outcome.SUCCESS, Outcome.FAILURE, Outcome.NONE)]
     assert [given.slow(report) for report in slow] == [True, False, False]
@@ -292,7 +292,7 @@ def test_a_rate_that_is_just_reached_opens_it_and_one_below_does_not(rig: Shared
     assert rig.state() is BreakerState.OPEN
 
 
-def test_a_person_is_told_whether_a_switch_changed_anything(rig: SharedRig | LocalRig) -> None:
+def test_a_switch_says_whether_it_changed_anything(rig: SharedRig | LocalRig) -> None:
     breaker = rig.worker(RULES)
     assert not breaker.close()
     assert breaker.disable("x")
@@ -417,7 +417,7 @@ def test_redis_is_left_alone_for_a_second_at_a_time(
     assert shared._away_until > before_s + AWAY_S
 
 
-def test_what_was_admitted_without_redis_counts_in_this_process_alone(
+def test_what_was_admitted_without_redis_counts_only_in_this_process(
     shared: SharedBreaker, server: fakeredis.FakeServer
 ) -> None:
     server.connected = False

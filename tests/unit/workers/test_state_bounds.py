@@ -294,7 +294,7 @@ def test_a_plan_that_must_wait_waits_as_long_as_the_rejection_says(
     assert decision.record.cause == rejection.message("default")
 
 
-def test_a_plan_that_is_put_off_waits_for_the_longest_deferral_or_until_it_expires(
+def test_a_plan_that_is_deferred_waits_for_the_longest_deferral_or_until_it_expires(
     driver: FakeDriver,
 ) -> None:
     options: dict[str, Any] = {"circuit_breaker_on_open": "defer", "circuit_breaker_max_defer_sec": 60}
