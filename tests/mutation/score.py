@@ -72,7 +72,8 @@ def mutmut(*arguments: str, quiet: bool = True) -> str:
     program = Path(sys.executable).with_name("mutmut")
     command = ["nice", "-n", "19", str(program), *arguments]
     output = subprocess.PIPE if quiet else None
-    return subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=output).stdout or ""
+    printed: str | None = subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=output).stdout
+    return printed or ""
 
 
 def parts_of(results: str) -> dict[str, Part]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import fakeredis
 import pytest
@@ -34,7 +34,7 @@ from dispatcher.ledger.scripts import Call, Script, Scripts, calling, trying
 from dispatcher.ledger.submission import outcome_of, target_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 PLAN = abort_plan()
 ORDER = Order(plan=PLAN, timeout_ms=30_000)
@@ -92,7 +92,7 @@ def test_keys_begin_with_the_prefix_and_name_what_they_hold(client: redis.Redis)
 
 def test_a_submission_is_stored_with_all_that_it_says(ledger: Ledger, client: redis.Redis) -> None:
     submit(ledger, "p1", batch="b", traceparent="00-x", tags=("red", "blue"), expires_after_ms=5_000)
-    fields = client.hgetall("{dispatcher}:plan:p1")
+    fields = cast("dict[str, str]", client.hgetall("{dispatcher}:plan:p1"))
     assert fields["target"] == f"default:p1:{PLAN.api}"
     assert Order.model_validate_json(fields["order"]).plan.service == "p1"
     assert (fields["batch"].split()[0], fields["tags"], fields["traceparent"]) == ("b", "red blue", "00-x")
@@ -243,7 +243,7 @@ def test_a_redis_that_is_gone_is_a_typed_error_for_each_method(
     ledger.ping()
     ledger.try_to_write()
     server.connected = False
-    for call in (
+    calls: list[Callable[[], object]] = [
         ledger.ping,
         ledger.try_to_write,
         ledger.server_info,
@@ -260,7 +260,8 @@ def test_a_redis_that_is_gone_is_a_typed_error_for_each_method(
         lambda: leases.renew({"p1": "t"}),
         lambda: leases.announce_apply(lease),
         lambda: leases.fetch([], 0),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(LedgerUnavailableError, match="did not answer"):
             call()
 

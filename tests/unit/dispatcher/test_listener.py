@@ -251,17 +251,16 @@ def test_what_does_not_pass_ends_all_watches() -> None:
     run(scenario())
 
 
+def broken(_: str) -> str:
+    raise ZeroDivisionError
+
+
 def test_a_defect_ends_all_watches_with_its_name() -> None:
     async def scenario() -> None:
         async with place() as here:
             here.submit("p1")
-            listener = Listener(
-                here.subscriber,
-                AsyncWaiter(here.line, QUICK),
-                here.ledger,
-                lambda _: 1 / 0,
-                QUICK,  # type: ignore[arg-type, return-value]
-            )
+            asyncs = AsyncWaiter(here.line, QUICK)
+            listener = Listener(here.subscriber, asyncs, here.ledger, broken, QUICK)
             with (
                 listener.watch(["p1"]) as watch,
                 pytest.raises(ExecutorClientError, match="waiting for plans failed: ZeroDivisionError"),
@@ -344,7 +343,7 @@ def test_trouble_is_waited_out_in_growing_pauses_until_redis_has_been_away_for_a
     assert 0.1 <= pauses[0] <= 0.2
     assert all(1.0 <= pause <= 2.0 for pause in pauses[-4:])
     patience.replied(Send([]))
-    assert patience.pause_s(BLOCK, GONE) >= 1.0  # only a blocking request that succeeds begins anew
+    assert patience.pause_s(BLOCK, GONE) >= 1.0  # only a blocking request that succeeds ends the trouble
     patience.replied(BLOCK)
     assert patience.pause_s(BLOCK, GONE) <= 0.2
     clock[0] += AWAY_SEC

@@ -63,9 +63,8 @@ class Answers:
         self.meanwhile()
         self.meanwhile = lambda: None
         if self.blocks[-1][0] == "XREAD":
-            return self._client.execute_command(
-                *[each for each in self.blocks[-1] if each not in {"BLOCK", 2000}]
-            )
+            words = [each for each in self.blocks[-1] if each not in {"BLOCK", 2000}]
+            return self._client.execute_command(*words)  # type: ignore[no-untyped-call]
         return None
 
 

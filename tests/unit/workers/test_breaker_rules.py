@@ -46,7 +46,7 @@ from workers.breaker.rules import (
 from workers.breaker.shared import AWAY_S, BreakerStatus, SharedBreaker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 RULES = rules()
 COUNTS_ONLY_ROWS = rules(failure_threshold=1000)
@@ -457,7 +457,8 @@ def test_a_switched_off_breaker_asks_redis_only_for_retries(server: fakeredis.Fa
 
 def test_a_person_learns_that_redis_is_gone(shared: SharedBreaker, server: fakeredis.FakeServer) -> None:
     server.connected = False
-    for act in (shared.reset, shared.status, lambda: shared.open("x")):
+    acts: list[Callable[[], object]] = [shared.reset, shared.status, lambda: shared.open("x")]
+    for act in acts:
         with pytest.raises(redis.RedisError):
             act()
 
