@@ -21,8 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mutmut.mutation.diff_apply import get_diff_for_mutant
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -89,7 +87,7 @@ def parts_of(results: str) -> dict[str, Part]:
 
 def change_of(mutant: str) -> Change:
     """The change that a mutant makes to its function."""
-    diff = get_diff_for_mutant(mutant).splitlines()
+    diff = mutmut("show", mutant).splitlines()
     was = [line[1:].strip() for line in diff if line.startswith("-") and not line.startswith("---")]
     is_now = [line[1:].strip() for line in diff if line.startswith("+") and not line.startswith("+++")]
     function = mutant.rpartition("__mutmut_")[0].replace("xǁ", "").replace("ǁ", ".").replace(".x_", ".")
