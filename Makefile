@@ -38,7 +38,7 @@ help:
 	@echo "make budget    what each part of a plan costs a worker in processor time: half a minute"
 	@echo "make guard     what a plan costs in round trips, calls and messages, within bounds"
 	@echo "make fuzz      100,000 answers that are none"
-	@echo "make mutants   small changes of ledger, state machine and breaker: tests must notice 90 %. An hour on 2 cores"
+	@echo "make mutants   small changes of ledger, state machine and breaker: tests must notice 90 %"
 	@echo "make docs      write anew what is made from code: openapi.yaml, errors, settings, commands, pictures"
 	@echo "make site      the pages in docs/ as a site: open site/index.html"
 	@echo "make wheel     build wheel and source package into dist/, and check both"
