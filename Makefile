@@ -14,7 +14,7 @@ UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour history
-.PHONY: awaiting dead-man executor-load bench budget bench-growth bench-breaker bench-transport fuzz docs site wheel
+.PHONY: awaiting dead-man executor-load bench budget bench-growth bench-breaker bench-transport fuzz mutants docs site wheel
 .PHONY: format lock upgrade clean
 
 help:
@@ -38,6 +38,7 @@ help:
 	@echo "make budget    what each part of a plan costs a worker in processor time: half a minute"
 	@echo "make guard     what a plan costs in round trips, calls and messages, within bounds"
 	@echo "make fuzz      100,000 answers that are none"
+	@echo "make mutants   small changes of ledger, state machine and breaker: tests must notice 90 %"
 	@echo "make docs      write anew what is made from code: openapi.yaml, errors, settings, commands, pictures"
 	@echo "make site      the pages in docs/ as a site: open site/index.html"
 	@echo "make wheel     build wheel and source package into dist/, and check both"
@@ -132,6 +133,10 @@ guard: $(VENV)/.ready
 
 fuzz: $(VENV)/.ready
 	@PYTHONPATH=tests $(BIN)/python -m fuzz.responses
+
+# A part alone: make mutants PARTS=breaker. On with a run that was broken off: make mutants PARTS=--keep
+mutants: $(VENV)/.ready
+	@PYTHONHASHSEED=0 PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m mutation.score $(PARTS)
 
 budget: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.budget

@@ -108,11 +108,12 @@ def real_redis(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture(params=["fake", *versions()])
-def redis_client(request: pytest.FixtureRequest, redis_servers: RedisServers) -> Iterator[redis.Redis]:
+def redis_client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     """A fake Redis, and a real one of each version, one after the other."""
     if request.param == "fake":
         yield request.getfixturevalue("fake_redis")
         return
+    redis_servers: RedisServers = request.getfixturevalue("redis_servers")
     with (
         redis_servers.emptied(request.param) as server,
         redis.Redis.from_url(server.url, decode_responses=True) as client,

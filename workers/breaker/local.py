@@ -132,8 +132,8 @@ class LocalBreaker(Breaker):
             self._enter(BreakerState.CLOSED, reason)
             self._changes.clear()
 
-    def _granted(self, name: str = "") -> Admission:
-        return Admission(name or uuid.uuid4().hex, str(self._epoch), local=True)
+    def _granted(self) -> Admission:
+        return Admission(uuid.uuid4().hex, str(self._epoch), local=True)
 
     def _rejected(self, now_ms: float, after_ms: float, *, in_line: bool) -> Rejection:
         earliest_ms = now_ms + after_ms

@@ -69,12 +69,13 @@ def shared(redis_client: redis.Redis) -> SharedRig:
 
 
 @pytest.fixture(params=["fake", *versions(), "local"])
-def rig(request: pytest.FixtureRequest, redis_servers: RedisServers) -> Iterator[Rig]:
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     if request.param == "local":
         yield LocalRig()
     elif request.param == "fake":
         yield SharedRig(request.getfixturevalue("fake_redis"))
     else:
+        redis_servers: RedisServers = request.getfixturevalue("redis_servers")
         with (
             redis_servers.emptied(request.param) as server,
             redis.Redis.from_url(server.url, decode_responses=True) as client,

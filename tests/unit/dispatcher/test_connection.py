@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import pytest
 import redis
+import redis.asyncio
+from pydantic import SecretStr
 from redis.exceptions import BusyLoadingError, MasterDownError, MovedError, NoPermissionError
 
-from dispatcher import LedgerRefusedError, LedgerUnavailableError
-from dispatcher.ledger.connection import RedisErrors, is_trouble, reply_of
+from dispatcher import LedgerRefusedError, LedgerUnavailableError, Settings
+from dispatcher.ledger.connection import (
+    RedisErrors,
+    advice_on,
+    async_client,
+    impatient_client,
+    impatient_timeout_s,
+    is_other_server,
+    is_trouble,
+    patient_client,
+    replies_of,
+    reply_of,
+    subscribing_client,
+    worker_client,
+)
+from dispatcher.settings.settings import WorkerSettings
 
 SHA = "f" * 40
 
@@ -87,3 +103,112 @@ def test_silence_is_called_silence(error: redis.RedisError) -> None:
     assert type(told) is LedgerUnavailableError
     assert told.message.startswith("Redis at redis://here did not answer: ")
     assert told.message.endswith("Is it running, and is redis_url right?")
+
+
+def test_advice_is_for_the_reply_and_ends_the_message() -> None:
+    errors = RedisErrors("redis://here")
+    full = errors.translate(redis.ResponseError("OOM command not allowed."))
+    assert full.message == (
+        "Redis at redis://here refused a command: OOM command not allowed. "
+        "Its memory is full: raise maxmemory, or keep results for a shorter time (result_expires_sec)"
+    )
+    gone = errors.translate(redis.ConnectionError("Connection refused."))
+    assert gone.message == (
+        "Redis at redis://here did not answer: Connection refused. Is it running, and is redis_url right?"
+    )
+    assert advice_on(redis.AuthenticationError("x")) == "Does redis_url have the right user and password?"
+    assert advice_on(NoPermissionError("x")) == "Give the user in redis_url the permission"
+    assert advice_on(redis.ResponseError("ODD x")) == (
+        "Another program may use the same key_prefix; otherwise report the defect"
+    )
+
+
+def test_only_a_reply_names_another_server() -> None:
+    assert is_other_server(redis.ResponseError("UNBLOCKED force unblock"))
+    assert not is_other_server(redis.ResponseError("OOM x"))
+    assert not is_other_server("UNBLOCKED was stored like this")
+    assert not is_trouble(redis.AuthenticationError("x"))
+    assert not is_trouble(redis.RedisError("x"))
+
+
+def test_the_first_error_among_replies_is_raised() -> None:
+    assert replies_of([1, None, "x"]) == [1, None, "x"]
+    with pytest.raises(redis.ResponseError, match="first"):
+        replies_of([1, redis.ResponseError("first"), redis.ResponseError("second")])
+
+
+def test_a_block_translates_errors_of_redis_and_lets_others_through() -> None:
+    errors = RedisErrors("redis://here")
+    cause = redis.TimeoutError("slow")
+    with pytest.raises(LedgerUnavailableError) as caught, errors:
+        raise cause
+    assert caught.value.__cause__ is cause
+    with pytest.raises(ZeroDivisionError), errors:
+        raise ZeroDivisionError
+    with pytest.raises(LedgerUnavailableError) as forked, errors:
+        raise redis.ChildDeadlockedError
+    assert forked.value.message == (
+        "Redis at redis://here cannot be asked from this process: it was forked while a connection was made"
+    )
+
+
+SETTINGS = Settings(
+    redis_url=SecretStr("redis://:pw@127.0.0.1:7777/3"),
+    redis_timeout_sec=9.0,
+    worker=WorkerSettings(lease_sec=6.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("client", "timeout_s", "retries"),
+    [
+        (patient_client(SETTINGS), 9.0, 3),
+        (impatient_client(SETTINGS), 0.5, 1),
+        (worker_client(SETTINGS), 2.0, 0),
+        (async_client(SETTINGS), 9.0, 3),
+        (subscribing_client(SETTINGS), 9.0, 0),
+    ],
+    ids=["patient", "impatient", "of a worker", "of asyncio", "for subscriptions"],
+)
+def test_each_client_gives_up_in_its_own_time(
+    client: redis.Redis | redis.asyncio.Redis, timeout_s: float, retries: int
+) -> None:
+    options = client.get_connection_kwargs()
+    assert (options["host"], options["port"], options["db"], options["password"]) == (
+        "127.0.0.1",
+        7777,
+        3,
+        "pw",
+    )
+    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (timeout_s, timeout_s)
+    assert options["decode_responses"] is True
+    assert options["retry"].get_retries() == retries
+    assert redis.ReadOnlyError in options["retry_on_error"]
+    assert MasterDownError in options["retry_on_error"]
+    assert client.connection_pool.max_connections == 10_000
+
+
+def test_a_short_timeout_is_the_shortest_of_all() -> None:
+    hasty = SETTINGS.model_copy(update={"redis_timeout_sec": 0.4})
+    assert impatient_timeout_s(hasty) == 0.2
+    assert impatient_timeout_s(SETTINGS) == 0.5
+    assert worker_client(hasty).get_connection_kwargs()["socket_timeout"] == 0.4
+
+
+def test_only_a_connection_of_a_worker_is_named() -> None:
+    assert "redis_connect_func" not in patient_client(SETTINGS).get_connection_kwargs()
+    named = worker_client(SETTINGS, "w1").get_connection_kwargs()["redis_connect_func"]
+    sent: list[tuple[str, ...]] = []
+
+    class Connection:
+        def on_connect(self) -> None:
+            sent.append(("connected",))
+
+        def send_command(self, *words: str) -> None:
+            sent.append(words)
+
+        def read_response(self) -> None:
+            raise redis.ResponseError("unknown command")
+
+    named(Connection())
+    assert sent == [("connected",), ("CLIENT", "SETNAME", "w1")]

@@ -1,0 +1,51 @@
+"""A plugin of pytest for runs over mutants: the quick tests, in the order in which they are likely to kill.
+
+Tests that need a real Redis, a process or many threads are left out. Properties have the same few examples
+in each run and come last. One that fails is not simplified: only that it fails is of interest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import hypothesis
+from hypothesis import Phase
+from support.redis_server import SOURCES
+
+if TYPE_CHECKING:
+    import pytest
+
+EXAMPLES = 30
+REAL_SERVERS = {"redis_server", "own_redis", "redis_url"}
+REAL_VERSIONS = tuple(SOURCES)
+MANY_THREADS = ("fifty_workers", "many_workers", "all_under_way", "probes_than_allowed")
+
+
+def pytest_configure() -> None:
+    """Examples do not depend on chance or on earlier runs."""
+    hypothesis.settings.register_profile(
+        "mutants",
+        hypothesis.settings.get_profile("any machine"),
+        database=None,
+        derandomize=True,
+        max_examples=EXAMPLES,
+        phases=(Phase.explicit, Phase.generate),
+    )
+    hypothesis.settings.load_profile("mutants")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the quick tests, and have properties come last."""
+    slow = [item for item in items if _is_slow(item)]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = sorted(
+        (item for item in items if not _is_slow(item)),
+        key=lambda item: (item.get_closest_marker("hypothesis") is not None, item.nodeid),
+    )
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    call = getattr(item, "callspec", None)
+    versions = [] if call is None else [each for each in call.params.values() if each in REAL_VERSIONS]
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return bool(versions or fixtures & REAL_SERVERS) or any(name in item.name for name in MANY_THREADS)

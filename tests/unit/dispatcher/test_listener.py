@@ -1,0 +1,437 @@
+"""How threads and event loops wait for plans, on a fake Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import fakeredis
+import pytest
+import redis
+from pydantic import SecretStr
+from support.eventually import eventually
+from support.plans import abort_plan
+from support.steps import finished
+
+from dispatcher import (
+    DispatcherClosedError,
+    ExecutorClientError,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+    Settings,
+)
+from dispatcher.errors import RecordUnreadableError
+from dispatcher.ledger.exchanges import Send
+from dispatcher.ledger.leases import Lease, Leases, Named
+from dispatcher.ledger.ledger import Ledger, Submission
+from dispatcher.ledger.line import AsyncLine
+from dispatcher.ledger.listener import Listener
+from dispatcher.ledger.record import Order
+from dispatcher.ledger.subscription import Subscription
+from dispatcher.ledger.waiters import (
+    ASK_AGAIN_SEC,
+    AWAY_SEC,
+    SHORTEST_BLOCK_SEC,
+    AsyncWaiter,
+    Waiter,
+    _Patience,
+    longest_slice_s,
+)
+from dispatcher.ledger.waits import Block, values_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+WITHIN_S = 30.0
+SETTINGS = Settings(redis_timeout_sec=5)
+QUICK = Settings(redis_timeout_sec=1)
+"""Checks every half second."""
+
+BLOCK = Block(lambda seconds: ["BLMOVE", "a", "a", "LEFT", "LEFT", seconds])
+OOM = redis.ResponseError("OOM command not allowed")
+GONE = redis.ConnectionError("gone")
+
+
+def result_key(plan_id: str) -> str:
+    return f"result-{plan_id}"
+
+
+class Place:
+    """A fake Redis with a ledger and a listener on it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.server = fakeredis.FakeServer()
+        self.client = fakeredis.FakeRedis(decode_responses=True, server=self.server)
+        self.ledger = Ledger(self.client, settings)
+        self.line = AsyncLine(self._async_client())
+        self.subscriber = self._async_client()
+        waiter = AsyncWaiter(self.line, settings)
+        self.listener = Listener(self.subscriber, waiter, self.ledger, result_key, settings)
+
+    def _async_client(self) -> fakeredis.FakeAsyncRedis:
+        return fakeredis.FakeAsyncRedis(decode_responses=True, server=self.server)
+
+    def submit(self, *plan_ids: str) -> None:
+        for plan_id in plan_ids:
+            order = Order(plan=abort_plan(service=plan_id), timeout_ms=30_000)
+            assert self.ledger.submit([Submission(plan_id, order)]) == [True]
+
+    def end(self, plan_id: str) -> None:
+        leases = Leases(self.client, Settings())
+        [lease] = leases.fetch([Named(plan_id, 0)], 0).named
+        assert isinstance(lease, Lease)
+        finished(leases, lease)
+
+
+@asynccontextmanager
+async def place(settings: Settings = SETTINGS) -> AsyncIterator[Place]:
+    made = Place(settings)
+    try:
+        yield made
+    finally:
+        await made.listener.aclose()
+        await made.line.aclose()
+        await made.subscriber.aclose()
+        made.client.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    await asyncio.to_thread(eventually, condition)
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(scenario)
+
+
+def test_each_watch_gets_the_ends_of_its_plans() -> None:
+    async def scenario() -> None:
+        async with place() as here:
+            here.submit("p1", "p2")
+            with here.listener.watch(["p1", "p2"]) as both, here.listener.watch(["p1"]) as one:
+                await until(lambda: here.listener._subscription.plan_ids)
+                here.end("p1")
+                assert await both.ends(WITHIN_S) == {"p1": "the result"}
+                assert await one.ends(WITHIN_S) == {"p1": "the result"}
+                here.end("p2")
+                assert await both.ends(WITHIN_S) == {"p2": "the result"}
+                assert await both.ends(0.01) == {}
+                assert here.listener._watches == {}
+
+    run(scenario())
+
+
+def test_what_ended_before_is_found_at_once_and_what_is_unknown_has_no_result() -> None:
+    async def scenario() -> None:
+        async with place() as here:
+            here.submit("p1", "p2", "p3")
+            here.end("p1")
+            here.end("p2")
+            here.client.delete(result_key("p2"))
+            here.client.hset(here.ledger.plan_key("p4"), "state", "odd")
+            found: dict[str, object] = {}
+            with here.listener.watch(["p1", "p2", "p3", "p4", "p5"]) as watch:
+                while len(found) < 4:
+                    found |= await watch.ends(WITHIN_S)
+            assert isinstance(found.pop("p4"), RecordUnreadableError)
+            assert found == {"p1": "the result", "p2": None, "p5": None}
+
+    run(scenario())
+
+
+def test_plans_that_redis_lost_are_noticed_by_a_check() -> None:
+    async def scenario() -> None:
+        async with place(QUICK) as here:
+            here.submit("p1")
+            with here.listener.watch(["p1"]) as watch:
+                await until(lambda: here.listener._subscription.plan_ids)
+                here.client.delete(here.ledger.plan_key("p1"))
+                assert await watch.ends(math.inf) == {"p1": None}
+
+    run(scenario())
+
+
+def test_a_watch_that_ends_frees_only_its_own_place() -> None:
+    async def scenario() -> None:
+        async with place() as here:
+            here.submit("p1", "p2")
+            with here.listener.watch(["p1"]) as stays:
+                with here.listener.watch(["p1", "p2"]):
+                    assert {each: len(of) for each, of in here.listener._watches.items()} == {
+                        "p1": 2,
+                        "p2": 1,
+                    }
+                assert here.listener._watches == {"p1": [stays]}
+                here.end("p1")
+                assert await stays.ends(WITHIN_S) == {"p1": "the result"}
+
+    run(scenario())
+
+
+def test_closing_ends_each_watch_and_keeps_doing_so() -> None:
+    async def scenario() -> None:
+        async with place() as here:
+            here.submit("p1")
+            with here.listener.watch(["p1"]) as watch:
+                await here.listener.aclose()
+                for _ in range(2):
+                    with pytest.raises(DispatcherClosedError, match="closed"):
+                        await watch.ends(WITHIN_S)
+
+    run(scenario())
+
+
+def test_what_arrived_before_an_error_is_not_lost() -> None:
+    async def scenario() -> None:
+        async with place() as here:
+            watch = here.listener.watch(["p1", "p2"])
+            watch.on_end("p1", "x")
+            watch.on_error(LedgerUnavailableError("gone"))
+            assert await watch.ends(WITHIN_S) == {"p1": "x"}
+            with pytest.raises(LedgerUnavailableError, match="gone"):
+                await watch.ends(WITHIN_S)
+
+    run(scenario())
+
+
+class Refusing:
+    """A connection for subscriptions that fails with the given errors, one a subscription."""
+
+    def __init__(self, client: Any, *errors: redis.RedisError) -> None:
+        self._pubsub = client.pubsub()
+        self.errors = list(errors)
+
+    def pubsub(self) -> Refusing:
+        return self
+
+    async def subscribe(self, *channels: str) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        await self._pubsub.subscribe(*channels)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pubsub, name)
+
+
+def refusing(here: Place, *errors: redis.RedisError) -> Listener:
+    client: Any = Refusing(here.subscriber, *errors)
+    return Listener(client, AsyncWaiter(here.line, QUICK), here.ledger, result_key, QUICK)
+
+
+def test_trouble_with_a_subscription_only_delays_an_end(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with place(QUICK) as here:
+            here.submit("p1", "p2")
+            listener = refusing(here, GONE, GONE)
+            with listener.watch(["p1", "p2"]) as watch:
+                here.end("p1")
+                assert await watch.ends(WITHIN_S) == {"p1": "the result"}
+            await listener.aclose()
+
+    caplog.set_level("INFO")
+    run(scenario())
+    told = [record.getMessage() for record in caplog.records if "subscribes" in record.getMessage()]
+    assert told == ["subscribes again to the results of 2 plans: gone"] * 2
+
+
+def test_what_does_not_pass_ends_all_watches() -> None:
+    async def scenario() -> None:
+        async with place(QUICK) as here:
+            here.submit("p1")
+            listener = refusing(here, redis.AuthenticationError("no"))
+            with (
+                listener.watch(["p1"]) as watch,
+                pytest.raises(LedgerRefusedError, match="right user and password"),
+            ):
+                await watch.ends(WITHIN_S)
+            await listener.aclose()
+
+    run(scenario())
+
+
+def broken(_: str) -> str:
+    raise ZeroDivisionError
+
+
+def test_a_defect_ends_all_watches_with_its_name() -> None:
+    async def scenario() -> None:
+        async with place() as here:
+            here.submit("p1")
+            asyncs = AsyncWaiter(here.line, QUICK)
+            listener = Listener(here.subscriber, asyncs, here.ledger, broken, QUICK)
+            with (
+                listener.watch(["p1"]) as watch,
+                pytest.raises(ExecutorClientError, match="waiting for plans failed: ZeroDivisionError"),
+            ):
+                await watch.ends(WITHIN_S)
+            await listener.aclose()
+
+    run(scenario())
+
+
+def test_a_subscription_names_what_is_confirmed_and_settled() -> None:
+    async def scenario() -> None:
+        async with place() as here:
+            heard: list[tuple[str, str]] = []
+            woken = asyncio.Event()
+            subscription = Subscription(here.subscriber, lambda *each: heard.append(each), woken.set)
+            await subscription.add({"r1": "p1", "r2": "p2"})
+            assert subscription.settled() == frozenset()
+            await asyncio.wait_for(woken.wait(), WITHIN_S)
+            assert subscription.take_confirmed() == {"p1", "p2"}
+            assert subscription.take_confirmed() == set()
+            assert subscription.settled() == frozenset()
+            assert subscription.settled() == {"p1", "p2"}
+            here.client.publish("r1", "x")
+            here.client.publish("r3", "y")
+            await until(lambda: heard)
+            assert heard == [("p1", "x")]
+            subscription.raise_error()
+            await subscription.rest(2)
+            assert subscription.plan_ids == ["p1", "p2"]
+            await subscription.rest(1)
+            assert (subscription.plan_ids, subscription.settled()) == ([], frozenset())
+            await subscription.aclose()
+
+    run(scenario())
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The monotonic clock, which moves by hand."""
+    now_s = [1_000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    return now_s
+
+
+def test_a_slice_is_two_seconds_or_half_of_what_redis_may_take() -> None:
+    assert longest_slice_s(SETTINGS) == 2.0
+    assert longest_slice_s(QUICK) == 0.5
+
+
+def test_a_wait_blocks_for_a_slice_and_in_a_hurry_for_less(clock: list[float]) -> None:
+    def seconds(timeout_s: float | None) -> float:
+        return float(_Patience(SETTINGS, timeout_s).words(BLOCK)[-1])
+
+    assert seconds(None) == 2.0
+    assert seconds(100.0) == 2.0
+    assert seconds(12.0) == 2.0  # twice the timeout of Redis and a slice
+    assert seconds(11.9) == 0.25
+    assert seconds(0.125) == 0.125
+    assert seconds(0.0) == SHORTEST_BLOCK_SEC
+
+
+def test_a_reply_may_take_as_long_as_the_wait_and_a_little_longer(clock: list[float]) -> None:
+    assert _Patience(SETTINGS, None).reply_within_s is None
+    patience = _Patience(SETTINGS, 3.0)
+    clock[0] += 1.0
+    assert (patience.left_s, patience.reply_within_s) == (2.0, 2.5)
+    clock[0] += 9.0
+    assert patience.left_s == 0.0
+
+
+def test_trouble_is_waited_out_in_growing_pauses_until_redis_has_been_away_for_a_minute(
+    clock: list[float],
+) -> None:
+    patience = _Patience(SETTINGS, None)
+    pauses = []
+    for _ in range(10):
+        pauses.append(patience.pause_s(BLOCK, GONE))
+        clock[0] += AWAY_SEC / 10 - 0.001
+    assert 0.1 <= pauses[0] <= 0.2
+    assert all(1.0 <= pause <= 2.0 for pause in pauses[-4:])
+    patience.replied(Send([]))
+    assert patience.pause_s(BLOCK, GONE) >= 1.0  # only a blocking request that succeeds ends the trouble
+    patience.replied(BLOCK)
+    assert patience.pause_s(BLOCK, GONE) <= 0.2
+    clock[0] += AWAY_SEC
+    with pytest.raises(LedgerUnavailableError, match="did not answer: gone"):
+        patience.pause_s(BLOCK, GONE)
+
+
+def test_a_wait_that_is_over_or_that_nothing_helps_ends(clock: list[float]) -> None:
+    patience = _Patience(SETTINGS, 0.15)
+    assert patience.pause_s(BLOCK, GONE) <= 0.15
+    clock[0] += 0.15
+    with pytest.raises(LedgerUnavailableError):
+        patience.pause_s(BLOCK, GONE)
+    with pytest.raises(LedgerRefusedError):
+        _Patience(SETTINGS, None).pause_s(BLOCK, redis.ResponseError("WRONGTYPE x"))
+
+
+def test_a_redis_that_only_does_not_block_is_looked_at_for_as_long_as_the_wait(clock: list[float]) -> None:
+    patience = _Patience(SETTINGS, None)
+    for _ in range(3):
+        assert patience.pause_s(BLOCK, OOM) > 0
+        clock[0] += AWAY_SEC
+    patience.pause_s(Send([]), OOM)
+    clock[0] += AWAY_SEC
+    with pytest.raises(LedgerUnavailableError, match="OOM"):
+        patience.pause_s(Send([]), OOM)
+
+
+class Line:
+    """Answers with what it was given, one after the other."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.sent: list[Send] = []
+
+    async def send(self, send: Send) -> list[Any]:
+        self.sent.append(send)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is asyncio.sleep:
+            await asyncio.sleep(WITHIN_S)
+        return list(answer)
+
+
+def waiter(*answers: Any) -> AsyncWaiter:
+    line: Any = Line(*answers)
+    return AsyncWaiter(line, QUICK)
+
+
+def test_in_asyncio_trouble_is_waited_out_and_the_rest_is_the_callers() -> None:
+    async def scenario() -> None:
+        wrong = redis.ResponseError("WRONGTYPE x")
+        assert await waiter([OOM], GONE, [["x"]]).wait(values_of(["a"]), None) == ["x"]
+        with pytest.raises(LedgerRefusedError, match="WRONGTYPE"):
+            await waiter([wrong]).wait(values_of(["a"]), None)
+        with pytest.raises(LedgerUnavailableError, match="gone"):
+            await waiter(GONE).wait(values_of(["a"]))
+        with pytest.raises(LedgerUnavailableError, match="no reply in time"):
+            await waiter(asyncio.sleep).wait(values_of(["a"]))
+
+    run(scenario())
+
+
+def test_in_asyncio_nothing_blocks() -> None:
+    async def scenario() -> None:
+        def wait() -> Any:
+            return (yield BLOCK)
+
+        began_s = time.monotonic()
+        assert await waiter().wait(wait(), None) is None
+        assert time.monotonic() - began_s >= ASK_AGAIN_SEC - 0.01
+        async with asyncio.timeout(WITHIN_S):
+            assert await waiter().wait(wait(), 0) is None
+
+    run(scenario())
+
+
+def test_a_thread_learns_that_redis_is_gone_or_that_it_is_closed(free_tcp_port: int) -> None:
+    settings = Settings(redis_url=SecretStr(f"redis://127.0.0.1:{free_tcp_port}/0"), redis_timeout_sec=1)
+    waiter = Waiter(settings)
+    with pytest.raises(LedgerUnavailableError, match="did not answer"):
+        waiter.wait(values_of(["a"]))
+
+    def closing() -> Any:
+        waiter.close()
+        yield from values_of(["a"])
+
+    with pytest.raises(DispatcherClosedError):
+        waiter.wait(closing(), None)
+    waiter.close()
