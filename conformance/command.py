@@ -12,7 +12,7 @@ from conformance.measure import ProbedPath, checked, measured
 from conformance.run import run
 from conformance.subject import Subject
 from dispatcher.cli.json_lines import json_option, print_json
-from dispatcher.cli.terminal import echo
+from dispatcher.cli.lines import echo
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.settings.executors import Endpoint, ExecutorClientConfig
 from workers.drivers.transport import HttpTransport

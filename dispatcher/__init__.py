@@ -1,7 +1,12 @@
-"""Submit fault plans, and get what was observed. See `Dispatcher`."""
+"""Submit fault plans, and get what was observed. See `Dispatcher`.
 
-from dispatcher.client import Dispatcher
-from dispatcher.effects import Effect, effect_of, wilson_interval
+All but the errors are imported when they are first used, so that a program loads only what it needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from dispatcher.errors import (
     CircuitOpenError,
     DispatcherClosedError,
@@ -30,15 +35,28 @@ from dispatcher.errors import (
     RecordUnreadableError,
     ResultTimeoutError,
 )
-from dispatcher.handles import PlanHandle
-from dispatcher.history import Filters, HistoryPage
-from dispatcher.interface import ExecutorClient
-from dispatcher.models import ActiveFault, ConflictPolicy, FaultPlan, FaultType, Health, PlanState, PlanStatus
-from dispatcher.observations import Doubt, Figures, RawObservation
-from dispatcher.plan_batch import PlanBatch
-from dispatcher.settings.executors import ExecutorClientConfig, OnDoubt, OnOpen, RetryStrategy
-from dispatcher.settings.settings import Settings, load_settings
-from dispatcher.telemetry.metrics import ExecutorClientMetrics
+from dispatcher.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from dispatcher.client import Dispatcher
+    from dispatcher.effects import Effect, effect_of, wilson_interval
+    from dispatcher.handles import PlanHandle
+    from dispatcher.history import Filters, HistoryPage
+    from dispatcher.interface import ExecutorClient
+    from dispatcher.models import (
+        ActiveFault,
+        ConflictPolicy,
+        FaultPlan,
+        FaultType,
+        Health,
+        PlanState,
+        PlanStatus,
+    )
+    from dispatcher.observations import Doubt, Figures, RawObservation
+    from dispatcher.plan_batch import PlanBatch
+    from dispatcher.settings.executors import ExecutorClientConfig, OnDoubt, OnOpen, RetryStrategy
+    from dispatcher.settings.settings import Settings, load_settings
+    from dispatcher.telemetry.metrics import ExecutorClientMetrics
 
 __all__ = [
     "ActiveFault",
@@ -94,3 +112,29 @@ __all__ = [
     "load_settings",
     "wilson_interval",
 ]
+
+if not TYPE_CHECKING:  # type checkers would take any name for one that exists
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "client": ("Dispatcher",),
+            "effects": ("Effect", "effect_of", "wilson_interval"),
+            "handles": ("PlanHandle",),
+            "history": ("Filters", "HistoryPage"),
+            "interface": ("ExecutorClient",),
+            "models": (
+                "ActiveFault",
+                "ConflictPolicy",
+                "FaultPlan",
+                "FaultType",
+                "Health",
+                "PlanState",
+                "PlanStatus",
+            ),
+            "observations": ("Doubt", "Figures", "RawObservation"),
+            "plan_batch": ("PlanBatch",),
+            "settings.executors": ("ExecutorClientConfig", "OnDoubt", "OnOpen", "RetryStrategy"),
+            "settings.settings": ("Settings", "load_settings"),
+            "telemetry.metrics": ("ExecutorClientMetrics",),
+        },
+    )

@@ -12,9 +12,10 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from dispatcher import errors
-from dispatcher.errors import ExecutorClientError, PlanCancelledError, RecordUnreadableError, restore
+from dispatcher.errors import ExecutorClientError, PlanCancelledError, RecordUnreadableError
 from dispatcher.observations import RawObservation
 from dispatcher.settings.validation import in_words
+from dispatcher.stored_errors import restore
 
 if TYPE_CHECKING:
     from celery import Celery
