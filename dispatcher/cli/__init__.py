@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import traceback
+from functools import partial
 from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-__all__ = ["app", "main", "whole_app"]
+__all__ = ["OWN", "app", "main", "whole_app"]
 
 OWN = {
     "demo": Listed(
@@ -89,8 +90,8 @@ class _Commands(TyperGroup):
 
 
 def _commands() -> Iterator[LazyCommand]:
-    for name, listed in OWN.items():
-        yield LazyCommand(name, lambda listed=listed: listed)
+    for name in OWN:
+        yield LazyCommand(name, partial(OWN.__getitem__, name))
     import_own("workers")  # and not a folder of PYTHONPATH that has this name
     import_own("conformance")
     for command in entry_points(group="fault_dispatcher.commands"):

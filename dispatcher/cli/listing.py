@@ -40,9 +40,7 @@ class LazyCommand(TyperCommand):
         found = self._find()
         return found.summary if isinstance(found, Listed) else self._loaded().get_short_help_str(limit)
 
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: typer.Context | None = None, **extra: Any
-    ) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """The context of the real command, to which all that follows belongs."""
         return self._loaded().make_context(info_name, args, parent, **extra)
 
