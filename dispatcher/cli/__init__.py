@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from functools import partial
-from importlib.metadata import entry_points, version
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -16,7 +16,6 @@ from typer.core import TyperGroup
 from dispatcher.cli.lines import echo
 from dispatcher.cli.listing import LazyCommand, Listed
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, InvalidSettingsError
-from dispatcher.own_packages import import_own
 from dispatcher.printable import OneLine
 from dispatcher.telemetry.trace_export import export_traces
 
@@ -80,27 +79,46 @@ OWN = {
 """The commands of this package, in the order in which they are listed."""
 
 
+PACKAGES = "dispatcher.cli.packages"
+"""Imported if a command is not one of `OWN`: to look for entry points takes as long as to import Typer."""
+
+
 class _Commands(TyperGroup):
     """All commands, none of them imported yet."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        for command in _commands():
+        for command in _own():
+            self.add_command(command)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """See Typer."""
+        if cmd_name not in self.commands:
+            self._add_those_of_packages()
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """See Typer."""
+        self._add_those_of_packages()
+        return super().list_commands(ctx)
+
+    def _add_those_of_packages(self) -> None:
+        for command in _of_packages():
             self.add_command(command)
 
 
-def _commands() -> Iterator[LazyCommand]:
-    for name in OWN:
-        yield LazyCommand(name, partial(OWN.__getitem__, name))
-    import_own("workers")  # and not a folder of PYTHONPATH that has this name
-    import_own("conformance")
-    for command in entry_points(group="fault_dispatcher.commands"):
-        yield LazyCommand(command.name, command.load)
+def _own() -> Iterator[LazyCommand]:
+    return (LazyCommand(name, partial(OWN.__getitem__, name)) for name in OWN)
+
+
+def _of_packages() -> Iterator[LazyCommand]:
+    found: Iterator[LazyCommand] = import_module(PACKAGES).commands()
+    return found
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 (typer calls it)
     if wanted:
-        typer.echo(version("fault-dispatcher"))
+        typer.echo(import_module(PACKAGES).version())
         raise typer.Exit
 
 
@@ -136,7 +154,7 @@ app = _app(_Commands)
 def whole_app() -> typer.Typer:
     """The same command line with every command imported, for what describes or checks all of them."""
     whole = _app(TyperGroup)
-    for command in _commands():
+    for command in (*_own(), *_of_packages()):
         command.add_to(whole)
     return whole
 
