@@ -14,7 +14,7 @@ from dispatcher.sessions import Session, Sessions
 from dispatcher.settings.settings import Settings, load_settings
 from dispatcher.submissions import Door
 from dispatcher.tasks.publishing import PublishingThread
-from dispatcher.tasks.stored_results import StoredResults
+from dispatcher.tasks.stored_results import StoredResults, global_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ class Access:
         self.settings = settings
         self.door = Door(settings)
         self.ledger = connect(settings)
-        self.results = StoredResults()
+        self.results = StoredResults(global_prefix(settings.key_prefix))
         self.waiter = Waiter(settings)
         self._made: dict[str, Any] = {}
         self._publishing = PublishingThread(self._publish)

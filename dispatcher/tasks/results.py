@@ -32,11 +32,8 @@ class ResultCodec(StoredResults):
     """Writes and reads what `AsyncResult(plan_id)` sees, by the backend's own methods."""
 
     def __init__(self, app: Celery) -> None:
+        super().__init__(app.conf["result_backend_transport_options"]["global_keyprefix"])
         self._backend = cast("celery.backends.redis.RedisBackend", app.backend)
-
-    def key(self, plan_id: str) -> str:
-        """See `StoredResults`."""
-        return cast("bytes", self._backend.get_key_for_task(plan_id)).decode()
 
     def encode(self, plan_id: str, outcome: RawObservation | Exception) -> str:
         """The outcome of a plan as the backend's JSON."""

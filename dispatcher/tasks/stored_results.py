@@ -12,22 +12,31 @@ from dispatcher.observations import RawObservation
 from dispatcher.settings.validation import in_words
 from dispatcher.stored_errors import restore
 
-__all__ = ["StoredResults"]
+__all__ = ["StoredResults", "global_prefix"]
 
 LONGEST_FOREIGN_ERROR = 1_000
 KEY = "celery-task-meta-"
-"""What Celery's backends put before the id of a task."""
+"""What Celery's backends put before the id of a task, behind the prefix that is configured."""
 
 SUCCESS, FAILURE, REVOKED = "SUCCESS", "FAILURE", "REVOKED"
 """The states in which Celery's backends store a result."""
 
 
+def global_prefix(key_prefix: str) -> str:
+    """What the keys of a fleet's results begin with. `key_prefix` is the setting."""
+    return f"{{{key_prefix}}}:"
+
+
 class StoredResults:
     """Reads what Celery's Redis backend has stored of a plan."""
 
+    def __init__(self, prefix: str) -> None:
+        """`prefix` is what `global_prefix` returns."""
+        self._key = prefix + KEY
+
     def key(self, plan_id: str) -> str:
         """The Redis key of a plan's result."""
-        return KEY + plan_id
+        return self._key + plan_id
 
     def decode(self, plan_id: str, stored: str) -> RawObservation:
         """The observation in a stored result. Raises the error that is stored in its place.
