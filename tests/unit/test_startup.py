@@ -30,8 +30,8 @@ REPORT = (
 )
 COMMAND = f"{REPORT}; from dispatcher.cli import main; main()"
 WORKER = (
-    f"{REPORT}; from dispatcher.own_packages import import_own; import_own('workers'); import workers.app; "
-    "import celery.apps.worker, celery.worker.consumer, celery.concurrency.thread"
+    f"{REPORT}; import runpy; from celery.apps.worker import Worker; import celery.worker.consumer; "
+    "sys.argv += ['worker', '--help']; runpy.run_module('dispatcher.celery_command', run_name='__main__')"
 )
 NO_REDIS = {"DISPATCHER_REDIS_URL": "redis://127.0.0.1:1"}
 
