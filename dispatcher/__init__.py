@@ -1,9 +1,7 @@
 """Submit fault plans, and get what was observed. See `Dispatcher`.
 
-All but the errors are imported when they are first used, so that a program loads only what it needs.
+All names except the errors are imported with their first use: a program loads only what it needs.
 """
-
-from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
@@ -35,7 +33,7 @@ from dispatcher.errors import (
     RecordUnreadableError,
     ResultTimeoutError,
 )
-from dispatcher.lazy import lazy_names
+from dispatcher.lazy import lazy_names as _lazy_names
 
 if TYPE_CHECKING:
     from dispatcher.client import Dispatcher
@@ -114,7 +112,7 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # type checkers would take any name for one that exists
-    __getattr__, __dir__ = lazy_names(
+    __getattr__, __dir__ = _lazy_names(
         __name__,
         {
             "client": ("Dispatcher",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dispatcher.lazy import lazy_names
+from dispatcher.lazy import lazy_names as _lazy_names
 
 if TYPE_CHECKING:
     from dispatcher.tasks.app import make_celery
@@ -13,4 +13,4 @@ if TYPE_CHECKING:
 __all__ = ["Publisher", "make_celery"]
 
 if not TYPE_CHECKING:  # type checkers would take any name for one that exists
-    __getattr__, __dir__ = lazy_names(__name__, {"app": ("make_celery",), "messages": ("Publisher",)})
+    __getattr__, __dir__ = _lazy_names(__name__, {"app": ("make_celery",), "messages": ("Publisher",)})

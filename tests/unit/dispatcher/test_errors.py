@@ -63,7 +63,7 @@ def test_every_error_is_a_public_name() -> None:
 
 
 def test_every_public_name_exists_and_none_is_left_out() -> None:
-    public = {name for name, value in vars(dispatcher).items() if hasattr(value, "__module__")}
+    public = {name for name in dir(dispatcher) if hasattr(getattr(dispatcher, name), "__module__")}
     assert {name for name in public if not name.startswith("_")} == set(dispatcher.__all__)
 
 
