@@ -15,7 +15,7 @@ from conformance.run import run
 from conformance.subject import AT_ONCE, Subject
 from conformance.table import header, rows
 from dispatcher.cli.json_lines import json_option, print_json
-from dispatcher.cli.terminal import echo
+from dispatcher.cli.lines import echo
 from dispatcher.errors import InvalidSettingsError
 from dispatcher.settings.executors import Endpoint, ExecutorClientConfig
 from workers.drivers.transport import HttpTransport

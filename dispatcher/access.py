@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakSet
 
+from dispatcher import tasks
 from dispatcher.ledger.ledger import connect
 from dispatcher.ledger.waiters import Waiter
 from dispatcher.sessions import Session, Sessions
 from dispatcher.settings.settings import Settings, load_settings
 from dispatcher.submissions import Door
-from dispatcher.tasks.app import make_celery
-from dispatcher.tasks.messages import Publisher
 from dispatcher.tasks.publishing import PublishingThread
-from dispatcher.tasks.results import ResultCodec
+from dispatcher.tasks.stored_results import StoredResults, global_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from celery import Celery
+
+    from dispatcher.tasks.messages import Publisher
 
 __all__ = ["Access"]
+
+T = TypeVar("T")
 
 _open: WeakSet[Access] = WeakSet()
 """Those of this process that are not closed."""
@@ -38,11 +43,10 @@ class Access:
         self.settings = settings
         self.door = Door(settings)
         self.ledger = connect(settings)
-        self.celery = make_celery(settings)
-        self.results = ResultCodec(self.celery)
+        self.results = StoredResults(global_prefix(settings.key_prefix))
         self.waiter = Waiter(settings)
-        self.publisher = Publisher(self.celery)
-        self._publishing = PublishingThread(self.publisher)
+        self._made: dict[str, Any] = {}
+        self._publishing = PublishingThread(self._publish)
         self._sessions = Sessions(self._new_session)
         self._name = settings.redis_address, settings.key_prefix
         _open.add(self)
@@ -55,6 +59,24 @@ class Access:
 
     def __reduce__(self) -> tuple[Callable[[str, str], Access], tuple[str, str]]:
         return _found, self._name
+
+    @property
+    def celery(self) -> Celery:
+        """The application, made when it is first needed: most programs that read plans submit none."""
+        return self._once("celery", lambda: tasks.make_celery(self.settings))
+
+    @property
+    def publisher(self) -> Publisher:
+        """Sends the messages of plans."""
+        return self._once("publisher", lambda: tasks.Publisher(self.celery))
+
+    def _publish(self, plans: Sequence[tuple[str, str]]) -> bool:
+        return self.publisher.send(plans)
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        """What is made under this name. Threads that come together get the same."""
+        found: T | None = self._made.get(name)
+        return self._made.setdefault(name, make()) if found is None else found
 
     async def session(self) -> Session:
         """What the tasks of the running event loop share."""
@@ -75,8 +97,9 @@ class Access:
         self.waiter.close()
         self.ledger.close()
         self._publishing.close()
-        self.publisher.close()
-        self.celery.close()
+        for made in ("publisher", "celery"):
+            if made in self._made:
+                self._made[made].close()
 
     def _new_session(self) -> Session:
         return Session(self.settings, self.ledger, self.door, self._publishing, self.results.key)

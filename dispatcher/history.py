@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dispatcher.ledger.exchanges import Exchange
     from dispatcher.ledger.ledger import Ledger
-    from dispatcher.tasks.results import ResultCodec
+    from dispatcher.tasks.stored_results import StoredResults
 
 __all__ = ["Filters", "HistoryPage", "all_pages", "page_of", "wanted_by"]
 
@@ -70,7 +70,7 @@ class HistoryPage:
 
 
 def page_of(
-    ledger: Ledger, results: ResultCodec, filters: Filters, cursor: str | None, limit: int
+    ledger: Ledger, results: StoredResults, filters: Filters, cursor: str | None, limit: int
 ) -> Exchange[HistoryPage]:
     """The page behind the cursor. Raises `InvalidSettingsError` for a wrong filter, cursor or limit."""
     if not 1 <= limit <= MOST_ON_A_PAGE:
@@ -96,7 +96,7 @@ def _plans(read: Callable[..., HistoryPage], page: HistoryPage, filters: Filters
         page = read(cursor=page.cursor, limit=PAGE, **filters)
 
 
-def wanted_by(filters: Filters, results: ResultCodec) -> Wanted:
+def wanted_by(filters: Filters, results: StoredResults) -> Wanted:
     """The filters, checked. Raises `InvalidSettingsError`."""
     unknown = set(filters) - set(Filters.__annotations__)
     if unknown:
@@ -149,7 +149,7 @@ def _error(given: Any) -> type[ExecutorClientError] | None:
     return kind
 
 
-def _ended_with(kind: type[ExecutorClientError], results: ResultCodec) -> Callable[[str, str], bool]:
+def _ended_with(kind: type[ExecutorClientError], results: StoredResults) -> Callable[[str, str], bool]:
     def ended_with(plan_id: str, stored: str) -> bool:
         try:
             results.decode(plan_id, stored)

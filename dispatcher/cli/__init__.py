@@ -6,56 +6,157 @@ import logging
 import signal
 import sys
 import traceback
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, NoReturn
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from pydantic import ValidationError
+from typer.core import TyperGroup
 
-from dispatcher.cli.check import plan
-from dispatcher.cli.config import config
-from dispatcher.cli.demo import demo
-from dispatcher.cli.history import export, list_plans
-from dispatcher.cli.metrics import metrics
-from dispatcher.cli.operate import cancel, halt, health, release, resume
-from dispatcher.cli.plans import result, run, status, submit
-from dispatcher.cli.terminal import echo
-from dispatcher.cli.up import up
-from dispatcher.cli.watch import watch
+from dispatcher.cli.lines import echo
+from dispatcher.cli.listing import LazyCommand, Listed
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, InvalidSettingsError
-from dispatcher.own_packages import import_own
 from dispatcher.printable import OneLine
-from dispatcher.settings.validation import problems_of
 from dispatcher.telemetry.trace_export import export_traces
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
-__all__ = ["add_commands_of_packages", "app", "main"]
+__all__ = ["OWN", "app", "main", "whole_app"]
 
-app = typer.Typer(
-    name="dispatcher",
-    help="Sends fault plans to a fleet of workers, and brings back what was observed.",
-    epilog="An error is a line or two on standard error, and has an exit code of its own: 2 for input that "
-    "breaks a rule, 3 if Redis does not answer, the others as in docs/errors.md.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",  # fills the lines of a help text
-)
+OWN = {
+    "demo": Listed(
+        "dispatcher.cli.demo:demo",
+        "Start the whole system on this machine, send fault plans through it, and show what came back.",
+    ),
+    "up": Listed("dispatcher.cli.up:up", "Start the whole system on this machine, and keep it until Ctrl-C."),
+    "run": Listed(
+        "dispatcher.cli.plans:run",
+        "Send the plans in FILE through the running system, and wait for their observations.",
+    ),
+    "submit": Listed("dispatcher.cli.plans:submit", "Hand the plans in FILE over, and print their ids."),
+    "result": Listed(
+        "dispatcher.cli.plans:result",
+        "Print what was observed of plans that were submitted, waiting for those that have not ended.",
+    ),
+    "status": Listed(
+        "dispatcher.cli.plans:status",
+        "Show the life of plans, step by step: times, failed attempts, and why each ended or waits.",
+    ),
+    "watch": Listed(
+        "dispatcher.cli.watch:watch",
+        "Show the plans in flight, those that are due soonest first, until Ctrl-C.",
+    ),
+    "cancel": Listed("dispatcher.cli.operate:cancel", "Stop the faults of plans, and end the plans."),
+    "halt": Listed(
+        "dispatcher.cli.operate:halt",
+        "Stop everything: cancel all plans in flight, and refuse new ones until resume.",
+    ),
+    "resume": Listed("dispatcher.cli.operate:resume", "Take plans again after halt."),
+    "release": Listed(
+        "dispatcher.cli.operate:release",
+        "Free a target that is in doubt, because you know that its fault is over.",
+    ),
+    "health": Listed(
+        "dispatcher.cli.operate:health", "Say whether an Executor is up, as a worker has found."
+    ),
+    "metrics": Listed(
+        "dispatcher.cli.metrics:metrics",
+        "Show what all workers have counted so far, or serve it to Prometheus until Ctrl-C.",
+    ),
+    "list": Listed(
+        "dispatcher.cli.history:list_plans",
+        "List plans, ended ones and those in flight, the newest first.",
+    ),
+    "export": Listed(
+        "dispatcher.cli.history:export",
+        "Write plans and what was observed as a table, the newest first.",
+    ),
+    "plan": Listed("dispatcher.cli.check:plan", "Look at plan files before they are sent."),
+    "config": Listed("dispatcher.cli.config:config", "Settings: what is in force, and what can be set."),
+}
+"""The commands of this package, in the order in which they are listed."""
 
 
-@app.callback()
-def _traces(context: typer.Context) -> None:
+PACKAGES = "dispatcher.cli.packages"
+"""Imported if a command is not one of `OWN`: to look for entry points takes as long as to import Typer."""
+
+
+class _Commands(TyperGroup):
+    """All commands, none of them imported yet."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for command in _own():
+            self.add_command(command)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """See Typer."""
+        if cmd_name not in self.commands:
+            self._add_those_of_packages()
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """See Typer."""
+        self._add_those_of_packages()
+        return super().list_commands(ctx)
+
+    def _add_those_of_packages(self) -> None:
+        for command in _of_packages():
+            self.add_command(command)
+
+
+def _own() -> Iterator[LazyCommand]:
+    return (LazyCommand(name, partial(OWN.__getitem__, name)) for name in OWN)
+
+
+def _of_packages() -> Iterator[LazyCommand]:
+    found: Iterator[LazyCommand] = import_module(PACKAGES).commands()
+    return found
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 (typer calls it)
+    if wanted:
+        typer.echo(import_module(PACKAGES).version())
+        raise typer.Exit
+
+
+def _begin(
+    context: typer.Context,
+    *,
+    version: Annotated[  # noqa: ARG001 (its callback does it all)
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
     if context.invoked_subcommand != "worker":  # whose processes see to theirs
         context.call_on_close(export_traces("fault-dispatcher"))
 
 
-app.add_typer(plan, name="plan")
-for own in (demo, up, run, submit, result, status, watch, cancel, halt, resume, release, health, metrics):
-    app.command()(own)
-app.command("list")(list_plans)
-app.command()(export)
-app.add_typer(config)
+def _app(kind: type[TyperGroup]) -> typer.Typer:
+    return typer.Typer(
+        cls=kind,
+        callback=_begin,
+        name="dispatcher",
+        help="Sends fault plans to a fleet of workers, and brings back what was observed.",
+        epilog="An error is a line or two on standard error, and has an exit code of its own: 2 for input "
+        "that breaks a rule, 3 if Redis does not answer, the others as in docs/errors.md.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain text, which costs half the time until it is shown
+    )
+
+
+app = _app(_Commands)
+
+
+def whole_app() -> typer.Typer:
+    """The same command line with every command imported, for what describes or checks all of them."""
+    whole = _app(TyperGroup)
+    for command in (*_own(), *_of_packages()):
+        command.add_to(whole)
+    return whole
 
 
 def main() -> NoReturn:
@@ -66,15 +167,11 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
     try:
-        add_commands_of_packages()
         app()
     except (InvalidPlanError, InvalidSettingsError) as exc:
         sys.exit(_print_error(exc.lines, exc.exit_code))
     except ExecutorClientError as exc:
         sys.exit(_print_error([exc.message], exc.exit_code))
-    except ValidationError as exc:
-        lines = [f"{field}: {problem}" for field, problem in problems_of(exc)]
-        sys.exit(_print_error(lines, InvalidSettingsError.exit_code))
     except OSError as exc:
         if exc.filename is None:
             sys.exit(_print_error([_defect(exc)], ExecutorClientError.exit_code))
@@ -82,18 +179,6 @@ def main() -> NoReturn:
     except Exception as exc:  # noqa: BLE001 (a person is at the other end: no traceback, and no values)
         sys.exit(_print_error([_defect(exc)], ExecutorClientError.exit_code))
     sys.exit(0)
-
-
-def add_commands_of_packages() -> None:
-    """Add the commands that this package does not know."""
-    import_own("workers")  # and not a folder of PYTHONPATH that has this name
-    import_own("conformance")
-    for command in entry_points(group="fault_dispatcher.commands"):
-        loaded = command.load()
-        if isinstance(loaded, typer.Typer):
-            app.add_typer(loaded, name=command.name)
-        else:
-            app.command(command.name)(loaded)
 
 
 def _print_error(lines: list[str], exit_code: int) -> int:

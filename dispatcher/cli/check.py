@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dispatcher.cli.json_lines import json_option, print_json
+from dispatcher.cli.lines import echo
 from dispatcher.cli.options import Executor, Headers, check_executor
 from dispatcher.cli.plan_files import FileEntry, read_entries
-from dispatcher.cli.terminal import echo
 from dispatcher.errors import InvalidPlanError
 from dispatcher.protocols import Protocol
 from dispatcher.settings.settings import load_settings

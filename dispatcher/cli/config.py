@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli.json_lines import json_option, print_json
-from dispatcher.cli.terminal import echo
+from dispatcher.cli.lines import echo
 from dispatcher.settings.effective import Effective, effective
 from dispatcher.settings.schema import json_schema
 from dispatcher.settings.settings import Settings, load_settings

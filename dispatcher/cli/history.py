@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+import dispatcher
 from dispatcher.cli.filters import (
     Batch,
     Error,
@@ -24,8 +25,8 @@ from dispatcher.cli.filters import (
     chosen,
 )
 from dispatcher.cli.json_lines import json_option, print_json
-from dispatcher.cli.terminal import echo, stdout
-from dispatcher.client import Dispatcher
+from dispatcher.cli.lines import echo
+from dispatcher.cli.terminal import stdout
 from dispatcher.errors import ExecutorClientError, InvalidSettingsError
 from dispatcher.export.files import Format, writer
 from dispatcher.export.rows import AT_ONCE
@@ -62,10 +63,10 @@ def list_plans(  # noqa: PLR0913 (each is an option of the command)
 
     Ended plans are kept for result_expires_sec, a day by default.
     """
-    with Dispatcher() as dispatcher:
+    with dispatcher.Dispatcher() as client:
         others = {"target": target, "executor": executor, "tag": tag, "batch": batch, "error": error}
-        filters = chosen(dispatcher, states=state, since=since, until=until, **others)
-        page = dispatcher.history_page(cursor=cursor, limit=limit, **filters)
+        filters = chosen(client, states=state, since=since, until=until, **others)
+        page = client.history_page(cursor=cursor, limit=limit, **filters)
     if as_json:
         _print_rows(page)
         return
@@ -98,10 +99,10 @@ def export(  # noqa: PLR0913 (each is an option of the command)
     if kind is Format.PARQUET and output is None and sys.stdout.isatty():
         problem = "must name a file: a terminal cannot show parquet"
         raise InvalidSettingsError(f"invalid option: --output {problem}", [["--output", problem]])
-    with Dispatcher() as dispatcher:
+    with dispatcher.Dispatcher() as client:
         others = {"target": target, "executor": executor, "tag": tag, "batch": batch, "error": error}
-        filters = chosen(dispatcher, states=state, since=since, until=until, **others)
-        rows, count = dispatcher.history_rows(limit=limit, **filters), 0
+        filters = chosen(client, states=state, since=since, until=until, **others)
+        rows, count = client.history_rows(limit=limit, **filters), 0
         with _opened(output) as stream, contextlib.closing(writer(kind, stream, traces=traces)) as table:
             while page := list(itertools.islice(rows, AT_ONCE)):
                 table.write(page)

@@ -6,15 +6,15 @@ Each line is an object. Its first field is `version`; docs/json.md names the oth
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
-from pydantic import BaseModel
 
 from dispatcher.printable import printable_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pydantic import BaseModel
 
 __all__ = ["JSON_VERSION", "json_option", "print_json"]
 
@@ -32,6 +32,6 @@ def print_json(thing: BaseModel | Mapping[str, object]) -> None:
 
     The line begins with `version`, which is `JSON_VERSION`.
     """
-    fields = thing.model_dump(mode="json", exclude_none=True) if isinstance(thing, BaseModel) else thing
+    fields = thing if isinstance(thing, Mapping) else thing.model_dump(mode="json", exclude_none=True)
     line = {"version": JSON_VERSION, **fields}
     typer.echo(printable_json(json.dumps(line, ensure_ascii=False)))

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+import dispatcher
 from dispatcher.cli.json_lines import json_option, print_json
+from dispatcher.cli.lines import echo
 from dispatcher.cli.options import Executor, Ids, number_option
 from dispatcher.cli.plans import handles_of
-from dispatcher.cli.terminal import echo
-from dispatcher.client import Dispatcher
 
 __all__ = ["cancel", "halt", "health", "release", "resume"]
 
@@ -26,8 +26,8 @@ def cancel(
     ] = False,
 ) -> None:
     """Stop the faults of plans, and end the plans. Nothing is cancelled unless all of them are known."""
-    with Dispatcher() as dispatcher:
-        for handle in handles_of(dispatcher, ids):
+    with dispatcher.Dispatcher() as client:
+        for handle in handles_of(client, ids):
             cancelled = handle.cancel(reason)
             if as_json:
                 print_json({"id": handle.id, "cancelled": cancelled})
@@ -45,9 +45,9 @@ def halt(
     ] = False,
 ) -> None:
     """Stop everything: cancel all plans in flight, and refuse new ones until resume."""
-    with Dispatcher() as dispatcher:
-        cancelled = dispatcher.halt(reason)
-        unreadable = dispatcher.unreadable()
+    with dispatcher.Dispatcher() as client:
+        cancelled = client.halt(reason)
+        unreadable = client.unreadable()
     if as_json:
         ids = [error.plan_id for error in unreadable]
         print_json({"halted": True, "reason": reason, "cancelled": cancelled, "unreadable": ids})
@@ -62,8 +62,8 @@ def resume(
     as_json: Annotated[bool, json_option("with halted, resumed (false if it was not halted)")] = False,
 ) -> None:
     """Take plans again after halt."""
-    with Dispatcher() as dispatcher:
-        resumed = dispatcher.resume()
+    with dispatcher.Dispatcher() as client:
+        resumed = client.resume()
     if as_json:
         print_json({"halted": False, "resumed": resumed})
     else:
@@ -79,8 +79,8 @@ def release(
     as_json: Annotated[bool, json_option("with released (ids of the plans that held the target)")] = False,
 ) -> None:
     """Free a target that is in doubt, because you know that its fault is over. Exits with 1 if none was."""
-    with Dispatcher() as dispatcher:
-        released = dispatcher.release(service, path, reason, executor)
+    with dispatcher.Dispatcher() as client:
+        released = client.release(service, path, reason, executor)
     if as_json:
         print_json({"released": released})
     elif released:
@@ -97,8 +97,8 @@ def health(
     as_json: Annotated[bool, json_option("with executor, healthy, cause, checked_at")] = False,
 ) -> None:
     """Say whether an Executor is up, as a worker has found. Exits with 1 if it is not."""
-    with Dispatcher() as dispatcher:
-        found = dispatcher.health(executor, timeout_sec)
+    with dispatcher.Dispatcher() as client:
+        found = client.health(executor, timeout_sec)
     if as_json:
         print_json({"executor": executor, **found.model_dump(mode="json")})
     else:

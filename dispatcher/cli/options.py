@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import dispatcher
 from dispatcher.errors import ExecutorClientError, InvalidSettingsError
 from dispatcher.headers import headers_of_lines
-from dispatcher.ledger.record import PLAN_ID
-from dispatcher.settings.executors import MAX_SECONDS
-from dispatcher.settings.settings import load_settings
+from dispatcher.limits import MAX_SECONDS, PLAN_ID
 
 if TYPE_CHECKING:
     from dispatcher.settings.settings import Settings
@@ -60,7 +59,7 @@ def check_executor(settings: Settings, executor: str) -> None:
 def executor_names(incomplete: str) -> list[str]:
     """The configured Executors that begin like this, for a shell that completes a word. Never raises."""
     try:
-        names = load_settings().executors
+        names = dispatcher.load_settings().executors
     except (ExecutorClientError, OSError):  # who presses the tab key wants no error in the middle of the line
         return []
     return sorted(name for name in names if name.startswith(incomplete))

@@ -18,7 +18,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from dispatcher.cli.terminal import echo, stderr, stdout
+from dispatcher.cli.lines import echo
+from dispatcher.cli.terminal import stderr, stdout
 from dispatcher.errors import (
     ExecutorClientError,
     LedgerRefusedError,

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import dispatcher
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.life import life_of
+from dispatcher.cli.lines import echo
 from dispatcher.cli.options import Executor, Headers, Ids, number_option
 from dispatcher.cli.outcomes import collect, exit_code, fields_of, show
 from dispatcher.cli.plan_files import read_plans
-from dispatcher.cli.terminal import echo, stderr, stdout
-from dispatcher.client import Dispatcher
+from dispatcher.cli.terminal import stderr, stdout
 from dispatcher.errors import ExecutorClientError
 from dispatcher.models import ConflictPolicy, PlanState
 
@@ -61,9 +62,9 @@ def run(
     otherwise with the code of the first error.
     """
     plans = read_plans(files, header or ())
-    with Dispatcher() as dispatcher:
+    with dispatcher.Dispatcher() as client:
         options = {"executor": executor, "timeout_sec": timeout_sec, "expires": expires}
-        batch = dispatcher.submit_many(plans, conflict_policy=conflict_policy, **options)  # type: ignore[arg-type]
+        batch = client.submit_many(plans, conflict_policy=conflict_policy, **options)  # type: ignore[arg-type]
         try:
             outcomes = collect(list(zip(batch, plans, strict=True)))
         except KeyboardInterrupt:
@@ -93,9 +94,9 @@ def submit(
     with the code of the first refusal.
     """
     plans = read_plans(files, header or ())
-    with Dispatcher() as dispatcher:
+    with dispatcher.Dispatcher() as client:
         options = {"executor": executor, "timeout_sec": timeout_sec, "expires": expires}
-        batch = dispatcher.submit_many(plans, conflict_policy=conflict_policy, **options)  # type: ignore[arg-type]
+        batch = client.submit_many(plans, conflict_policy=conflict_policy, **options)  # type: ignore[arg-type]
     refusals = [handle.refusal for handle in batch]
     for handle, plan, refusal in zip(batch, plans, refusals, strict=True):
         if as_json:
@@ -119,8 +120,8 @@ def result(
 
     Exits with 0 if every plan has its observation, otherwise with the code of the first error.
     """
-    with Dispatcher() as dispatcher:
-        handles = [dispatcher.handle(plan_id) for plan_id in ids]
+    with dispatcher.Dispatcher() as client:
+        handles = [client.handle(plan_id) for plan_id in ids]
         outcomes = collect([(handle, handle.status().plan) for handle in handles], timeout_sec=timeout_sec)
     if as_json:
         for outcome in outcomes:
@@ -132,11 +133,11 @@ def result(
 
 def status(ids: Ids, *, as_json: States = False) -> None:
     """Show the life of plans, step by step: times, failed attempts, and why each ended or waits."""
-    with Dispatcher() as dispatcher:
-        handles = [dispatcher.handle(plan_id) for plan_id in ids]
+    with dispatcher.Dispatcher() as client:
+        handles = [client.handle(plan_id) for plan_id in ids]
         found = [handle.status() for handle in handles]
         if not as_json:
-            now = dispatcher.server_time()
+            now = client.server_time()
             for number, (handle, each) in enumerate(zip(handles, found, strict=True)):
                 stdout.print(*[""] * bool(number), life_of(each, now, _observation_of(handle, each)))
     if as_json:
@@ -154,9 +155,9 @@ def _observation_of(handle: PlanHandle, status: PlanStatus) -> RawObservation | 
         return None
 
 
-def handles_of(dispatcher: Dispatcher, ids: list[str]) -> list[PlanHandle]:
+def handles_of(client: dispatcher.Dispatcher, ids: list[str]) -> list[PlanHandle]:
     """Handles on plans that are known. Raises `PlanUnknownError`."""
-    handles = [dispatcher.handle(plan_id) for plan_id in ids]
+    handles = [client.handle(plan_id) for plan_id in ids]
     for handle in handles:
         handle.status()
     return handles

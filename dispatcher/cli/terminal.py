@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 
 from dispatcher.printable import printable
@@ -12,7 +11,7 @@ from dispatcher.printable import printable
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["echo", "stderr", "stdout"]
+__all__ = ["stderr", "stdout"]
 
 
 class _PlainConsole(Console):
@@ -25,8 +24,3 @@ class _PlainConsole(Console):
 
 stdout = _PlainConsole(markup=False, emoji=False)
 stderr = _PlainConsole(markup=False, emoji=False, stderr=True)
-
-
-def echo(line: str, *, error: bool = False) -> None:
-    """Print one line as it is, even if the terminal is narrower."""
-    typer.echo(printable(line), err=error)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dispatcher.ledger.exchanges import Exchange
     from dispatcher.ledger.ledger import Ledger
     from dispatcher.models import PlanStatus
-    from dispatcher.tasks.results import ResultCodec
+    from dispatcher.tasks.stored_results import StoredResults
 
 __all__ = ["AT_ONCE", "Ended", "Row", "ended", "row_of", "rows_of"]
 
@@ -56,7 +56,7 @@ class Ended:
 
 def rows_of(
     ledger: Ledger,
-    results: ResultCodec,
+    results: StoredResults,
     plan_ids: Sequence[str],
     refused: Mapping[str, ExecutorClientError],
 ) -> Exchange[list[Row]]:
@@ -73,7 +73,7 @@ def rows_of(
     return [rows[each] for each in plan_ids]
 
 
-def ended(results: ResultCodec, plans: Sequence[PlanStatus]) -> Exchange[list[Ended]]:
+def ended(results: StoredResults, plans: Sequence[PlanStatus]) -> Exchange[list[Ended]]:
     """The plans with their results."""
     final = [plan for plan in plans if plan.state.final]
     keys = [results.key(plan.id) for plan in final]
@@ -135,7 +135,9 @@ def _figures(prefix: str, figures: Figures | None) -> Iterator[tuple[str, object
         yield f"{prefix}_{name}", value
 
 
-def _outcome(results: ResultCodec, plan_id: str, stored: str | None) -> RawObservation | ExecutorClientError:
+def _outcome(
+    results: StoredResults, plan_id: str, stored: str | None
+) -> RawObservation | ExecutorClientError:
     if stored is None:
         return PlanUnknownError(f"the result of plan {plan_id} is unknown: it has expired")
     try:

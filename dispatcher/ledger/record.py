@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict
 from dispatcher import errors
 from dispatcher.ledger.failures import failed_attempts, with_failure
 from dispatcher.ledger.moments import LATEST_MS, moment_of
+from dispatcher.limits import PLAN_ID
 from dispatcher.models import MAX_TAKES_EFFECT_SEC, ConflictPolicy, FaultPlan, PlanState, PlanStatus
 from dispatcher.settings.validation import in_words
+from dispatcher.stored_errors import from_json, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from dispatcher.errors import ExecutorClientError
 
 __all__ = ["PLAN_ID", "TAG", "Order", "PlanRecord", "budget_ms", "read_record"]
-
-PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-"""What a whole plan id must match."""
 
 TAG = re.compile(r"[A-Za-z0-9._:=-]{1,64}")
 """What a whole tag must match."""
@@ -206,10 +205,10 @@ class PlanRecord(NamedTuple):
             retries=int(fields.get("retries", 0)),
             apply_id=fields.get("apply_id"),
             cause=fields.get("cause") or None,
-            failure=errors.from_json(fields["failure"]) if "failure" in fields else None,
+            failure=from_json(fields["failure"]) if "failure" in fields else None,
             failures=fields.get("failures", ""),
             cancelled=fields.get("cancelled"),
-            error=errors.from_json(fields["error"]) if "error" in fields else None,
+            error=from_json(fields["error"]) if "error" in fields else None,
             takes_effect_ms=int(fields.get("takes_effect_ms", 0)),
             overlapped="overlapped" in fields,
             doubt=fields.get("doubt"),
@@ -303,7 +302,7 @@ class PlanRecord(NamedTuple):
         """The fields that a step has changed, as in the ledger's hash. Empty: absent."""
         pairs = zip(STEP_FIELDS, _of_step(self), _of_step(before), strict=True)
         return {
-            name: errors.to_json(value) if isinstance(value, errors.ExecutorClientError) else value or ""
+            name: to_json(value) if isinstance(value, errors.ExecutorClientError) else value or ""
             for name, value, earlier in pairs
             if value is not earlier and value != earlier
         }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core import core_schema
 
+from dispatcher.limits import MAX_SECONDS
 from dispatcher.settings.urls import split_url
 from dispatcher.settings.validation import outermost
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 __all__ = ["MAX_SECONDS", "Endpoint", "Seconds", "Section"]
-
-MAX_SECONDS = 31_536_000
-"""A year. Longer waits do not fit into every clock and socket."""
 
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 

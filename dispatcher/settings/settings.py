@@ -22,7 +22,6 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
-from redis.connection import parse_url
 
 from dispatcher.capabilities import CAPABILITIES_OF_DRIVERS, refusal
 from dispatcher.settings.executors import (
@@ -35,7 +34,7 @@ from dispatcher.settings.executors import (
 )
 from dispatcher.settings.files import config_file
 from dispatcher.settings.sources import Sources
-from dispatcher.settings.urls import address_of, split_url
+from dispatcher.settings.urls import address_of, redis_options, split_url
 from dispatcher.settings.validation import as_a_part, invalid_settings, outermost
 from dispatcher.settings.variables import PREFIX, KnownVariables, warn_of_unknown_variables
 
@@ -184,7 +183,7 @@ class Settings(BaseSettings):
         url = split_url(value.get_secret_value())
         if url.scheme not in {"redis", "rediss"} or not url.hostname:
             raise ValueError("must be a URL such as redis://127.0.0.1:6379/0")
-        if parse_url(value.get_secret_value()).get("ssl_cert_reqs", "required") not in CERTIFICATE_CHECKS:  # type: ignore[no-untyped-call]
+        if redis_options(value.get_secret_value()).get("ssl_cert_reqs", "required") not in CERTIFICATE_CHECKS:
             raise ValueError("must have required, optional or none as its ssl_cert_reqs, if any")
         return value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["HIDDEN", "address_of", "shown_url", "split_url"]
+__all__ = ["HIDDEN", "address_of", "redis_options", "shown_url", "split_url"]
 
 HIDDEN = "***"
 """What is shown in the place of a secret."""
@@ -42,3 +42,12 @@ def address_of(url: str, default_port: int) -> str:
     parts = split_url(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}:{parts.port or default_port}{parts.path}"
+
+
+def redis_options(url: str) -> dict[str, object]:
+    """The options in the query of a Redis URL, as redis-py reads them. Raises `ValueError`."""
+    if not split_url(url).query:
+        return {}
+    from redis.connection import parse_url  # noqa: PLC0415 (takes longer to import than the settings do)
+
+    return dict(parse_url(url))  # type: ignore[no-untyped-call]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 from redis.connection import parse_url
 
+from dispatcher.tasks.stored_results import global_prefix
+
 if TYPE_CHECKING:
     from dispatcher.settings.settings import Settings
 
@@ -72,7 +74,7 @@ def _settings(settings: Settings) -> dict[str, Any]:
         "redis_backend_use_ssl": tls,
         # The prefix separates fleets on one Redis: queue, results, control commands and events.
         "task_default_queue": settings.queue,
-        "result_backend_transport_options": {"global_keyprefix": f"{{{settings.key_prefix}}}:"},
+        "result_backend_transport_options": {"global_keyprefix": global_prefix(settings.key_prefix)},
         "control_exchange": settings.key_prefix,
         "event_exchange": f"{settings.key_prefix}.events",
         # A message may be lost, because the ledger begins its plan later. Without unacked messages a worker

@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING, Any, cast
 import celery.backends.redis
 import kombu.transport.redis  # noqa: F401 (now, so that it does not hold up the event loop that makes a Dispatcher)
 from celery import states
-from pydantic import BaseModel
 from pydantic_core import to_json
 
-from dispatcher import errors
-from dispatcher.errors import ExecutorClientError, PlanCancelledError, RecordUnreadableError, restore
-from dispatcher.observations import RawObservation
-from dispatcher.settings.validation import in_words
+from dispatcher.errors import PlanCancelledError
+from dispatcher.tasks.stored_results import StoredResults
 
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["ResultCodec"]
+    from dispatcher.observations import RawObservation
 
-LONGEST_FOREIGN_ERROR = 1_000
+__all__ = ["ResultCodec"]
 
 
 def _state(outcome: object) -> str:
@@ -31,15 +28,12 @@ def _state(outcome: object) -> str:
     return cast("str", states.FAILURE if isinstance(outcome, Exception) else states.SUCCESS)
 
 
-class ResultCodec:
-    """Writes and reads what `AsyncResult(plan_id)` sees."""
+class ResultCodec(StoredResults):
+    """Writes and reads what `AsyncResult(plan_id)` sees, by the backend's own methods."""
 
     def __init__(self, app: Celery) -> None:
+        super().__init__(app.conf["result_backend_transport_options"]["global_keyprefix"])
         self._backend = cast("celery.backends.redis.RedisBackend", app.backend)
-
-    def key(self, plan_id: str) -> str:
-        """The Redis key of a plan's result."""
-        return cast("bytes", self._backend.get_key_for_task(plan_id)).decode()
 
     def encode(self, plan_id: str, outcome: RawObservation | Exception) -> str:
         """The outcome of a plan as the backend's JSON."""
@@ -54,48 +48,3 @@ class ResultCodec:
             error = self._backend.encode_result(outcome, meta["status"])
             return cast("str", self._backend.encode(meta | {"result": error}))
         return f'{to_json(meta).decode()[:-1]},"result":{outcome.model_dump_json()}}}'
-
-    def decode(self, plan_id: str, stored: str) -> RawObservation:
-        """The observation in a stored result. Raises the error that is stored in its place.
-
-        What is stored is data: nothing that it names is imported or called, and only errors of
-        `dispatcher.errors` are raised. Raises `RecordUnreadableError` if it cannot be read.
-        """
-        try:
-            meta = _Meta.model_validate_json(stored)
-            succeeded = meta.status == states.SUCCESS
-            outcome = RawObservation.model_validate(meta.result) if succeeded else _error(plan_id, meta)
-        except ValueError as exc:
-            message = f"the result of plan {plan_id} cannot be read: {in_words(exc)}"
-            raise RecordUnreadableError(message, plan_id) from exc
-        if isinstance(outcome, ExecutorClientError):
-            raise outcome
-        return outcome
-
-
-class _Meta(BaseModel):
-    """What Celery's backends store of a task, as far as it is wanted here."""
-
-    status: str
-    result: Any
-
-
-class _StoredError(BaseModel):
-    """What they store of an exception."""
-
-    exc_type: str
-    exc_module: str | None
-    exc_message: list[Any]
-
-
-def _error(plan_id: str, meta: _Meta) -> ExecutorClientError:
-    """Raises `ValueError` if there is none."""
-    if meta.status not in {states.FAILURE, states.REVOKED}:
-        raise ValueError(f"its state is {meta.status!r}")
-    stored = _StoredError.model_validate(meta.result)
-    if stored.exc_module == errors.__name__:
-        return restore(stored.exc_type, stored.exc_message)
-    arguments = ", ".join(map(repr, stored.exc_message))
-    text = f"{stored.exc_module}.{stored.exc_type}({arguments})"[:LONGEST_FOREIGN_ERROR]
-    shown = text if text.isprintable() else repr(text)
-    return ExecutorClientError(f"plan {plan_id} ended with an error of another program: {shown}")

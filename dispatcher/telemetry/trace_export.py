@@ -8,8 +8,6 @@ import threading
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from opentelemetry import trace
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,10 +29,12 @@ def export_traces(service: str) -> Callable[[], None]:
     `service` is the name of the process if the environment has none. Nothing is done without a collector, if
     tracing is switched off, and in a process that has a tracer provider already.
     """
-    foreign = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-    if foreign or not _setting("ENDPOINT") or _switched_off():
+    if not _setting("ENDPOINT") or _switched_off():
         return _nothing
-    provider = _provider(service)
+    from opentelemetry import trace  # noqa: PLC0415 (few processes export traces)
+
+    foreign = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    provider = None if foreign else _provider(service)
     if provider is None:
         return _nothing
     trace.set_tracer_provider(provider)

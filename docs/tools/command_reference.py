@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from dispatcher.cli import add_commands_of_packages, app
+from dispatcher.cli import whole_app
 
 __all__ = ["app", "document"]
 
@@ -18,7 +18,8 @@ Made by `make docs` from the commands themselves. `--help` prints the same in th
 """
 
 MODULE = "docs.tools.command_reference"
-add_commands_of_packages()  # Typer reads `app` from this module
+app = whole_app()
+"""Typer reads it from this module."""
 
 
 def document() -> str:

@@ -16,7 +16,7 @@ from conformance.check import Grade
 from conformance.checks import ABILITIES
 from conformance.effect import Effect, Round
 from conformance.report import Finding, Report, Result
-from dispatcher.cli import add_commands_of_packages, app
+from dispatcher.cli import whole_app
 from dispatcher.cli.json_lines import JSON_VERSION
 
 if TYPE_CHECKING:
@@ -106,13 +106,12 @@ def as_printed(fields: dict[str, object]) -> dict[str, Any]:
 
 
 def test_every_command_with_json_has_a_section() -> None:
-    add_commands_of_packages()
     assert set(commands_with_json()) - set(sections()) == set()
 
 
 def commands_with_json(group: Any = None, before: str = "") -> Iterator[str]:
     """Names of all commands that take --json, those in groups with the group's name in front."""
-    command = group or typer.main.get_command(app)
+    command = group or typer.main.get_command(whole_app())
     if not hasattr(command, "commands"):
         if any("--json" in option.opts for option in command.params):
             yield before.strip()

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from support.fuzz_server import FuzzServer
 from support.plans import abort_plan
 
-from dispatcher import ExecutorClientConfig, ExecutorClientError, RawObservation, Settings, errors
+from dispatcher import ExecutorClientConfig, ExecutorClientError, RawObservation, Settings, stored_errors
 from dispatcher.ledger.record import PlanRecord
 from dispatcher.settings.executors import PrometheusSettings
 from dispatcher.tasks.app import make_celery
@@ -233,7 +233,7 @@ def check_value(value: object) -> object:
 
 def check_error(error: ExecutorClientError) -> ExecutorClientError:
     """Raises where it is another one after its way through the ledger, or through the backend."""
-    assert errors.from_json(errors.to_json(error)).args == error.args
+    assert stored_errors.from_json(stored_errors.to_json(error)).args == error.args
     again = _raised(lambda: CODEC.decode("p1", CODEC.encode("p1", error)))
     assert (type(again), again.args) == (type(error), error.args), (again, error)
     assert error.message.isprintable(), error.message

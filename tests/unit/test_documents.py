@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from dispatcher import Dispatcher, ExecutorClientConfig, FaultPlan, Settings
-from dispatcher.cli import app
+from dispatcher.cli import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -125,12 +125,7 @@ def test_every_environment_variable_that_is_named_is_a_setting(page: Path) -> No
 
 @every_page
 def test_every_command_that_is_named_exists(page: Path) -> None:
-    own = {
-        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
-    }
-    own |= {group.name for group in app.registered_groups if group.name}
-    own |= {str(group.typer_instance.info.name) for group in app.registered_groups if group.typer_instance}
-    known = own | entry_points(group="fault_dispatcher.commands").names | {"COMMAND"}
+    known = set(OWN) | entry_points(group="fault_dispatcher.commands").names | {"COMMAND"}
     text = page.read_text("utf-8")
     lines = [line for _, block in BLOCK.findall(text) for line in block.splitlines()]
     for line in [*lines, *inline_codes(page)]:

@@ -20,7 +20,7 @@ from celery.bin.celery import celery
 from support.pages import ALL_PAGES, ROOT, Block, blocks_of, commands_of, inline_commands, name_of
 
 from dispatcher import FaultPlan
-from dispatcher.cli import add_commands_of_packages, app
+from dispatcher.cli import whole_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +62,7 @@ class Command(Protocol):
 @cache
 def command_line() -> Command:
     """Ours, with commands that read their arguments and do nothing."""
-    add_commands_of_packages()
-    group = cast("Command", typer.main.get_command(app))
+    group = cast("Command", typer.main.get_command(whole_app()))
     silence(group)
     return group
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dispatcher.cli.json_lines import json_option, print_json
+from dispatcher.cli.lines import echo
 from dispatcher.cli.options import Executor, check_executor
-from dispatcher.cli.terminal import echo
 from dispatcher.ledger.connection import RedisErrors, impatient_client
 from dispatcher.settings.settings import load_settings
 from workers.breaker.rules import BreakerRules, BreakerState

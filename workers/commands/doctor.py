@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dispatcher.cli.json_lines import json_option, print_json
-from dispatcher.cli.terminal import echo, stdout
+from dispatcher.cli.lines import echo
+from dispatcher.cli.terminal import stdout
 from dispatcher.errors import (
     ExecutorClientError,
     FaultLostError,

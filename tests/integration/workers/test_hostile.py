@@ -10,7 +10,7 @@ import pytest
 from support.hostile import CALLS, FINE, KINDS, HostileExecutor
 from support.plans import abort_plan
 
-from dispatcher import ExecutorClientConfig, ExecutorClientError, errors
+from dispatcher import ExecutorClientConfig, ExecutorClientError, errors, stored_errors
 from workers.drivers.base import FaultState, StopOutcome
 from workers.drivers.faults_api import FaultsApiDriver
 
@@ -102,4 +102,4 @@ def assert_tells(error: ExecutorClientError, expected: str, url: str) -> None:
     assert f"{url}/v1/faults/" in error.message
     assert error.message.isprintable()
     assert len(error.message) < 1_000
-    assert errors.from_json(errors.to_json(error)).args == error.args
+    assert stored_errors.from_json(stored_errors.to_json(error)).args == error.args

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 import dispatcher
-from dispatcher import ExecutorClientError, Settings, errors
+from dispatcher import ExecutorClientError, Settings, errors, stored_errors
 from dispatcher.cli.error_reference import document
 from dispatcher.devstack.child import StackError
 from dispatcher.tasks.app import make_celery
@@ -50,7 +50,7 @@ def test_every_error_survives_the_result_backend(error: ExecutorClientError, cod
 
 @pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: type(error).__name__)
 def test_every_error_survives_the_ledger(error: ExecutorClientError) -> None:
-    assert same(errors.from_json(errors.to_json(error)), error)
+    assert same(stored_errors.from_json(stored_errors.to_json(error)), error)
 
 
 def test_every_error_is_in_the_tree_at_the_top() -> None:
@@ -63,7 +63,7 @@ def test_every_error_is_a_public_name() -> None:
 
 
 def test_every_public_name_exists_and_none_is_left_out() -> None:
-    public = {name for name, value in vars(dispatcher).items() if hasattr(value, "__module__")}
+    public = {name for name in dir(dispatcher) if hasattr(getattr(dispatcher, name), "__module__")}
     assert {name for name in public if not name.startswith("_")} == set(dispatcher.__all__)
 
 

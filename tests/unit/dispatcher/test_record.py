@@ -19,7 +19,7 @@ from dispatcher import (
     PlanExpiredError,
     PlanState,
 )
-from dispatcher.errors import RecordUnreadableError, to_json
+from dispatcher.errors import RecordUnreadableError
 from dispatcher.ledger.failures import with_failure
 from dispatcher.ledger.moments import LATEST_MS
 from dispatcher.ledger.record import (
@@ -33,6 +33,7 @@ from dispatcher.ledger.record import (
     read_record,
 )
 from dispatcher.models import MAX_TAKES_EFFECT_SEC, FailedAttempt, PlanStatus
+from dispatcher.stored_errors import to_json
 
 ORDER = Order(plan=abort_plan(duration_seconds=10), executor="west", timeout_ms=30_000)
 FEWEST = {

@@ -15,7 +15,7 @@ from support.fake_driver import FakeDriver
 from support.machine import NOW, QUEUED, RUNNING
 
 from dispatcher import ExecutorClientConfig, ExecutorRejectedError, ExecutorServerError, Settings
-from dispatcher.errors import from_json, to_json
+from dispatcher.stored_errors import from_json, to_json
 from dispatcher.tasks.messages import RUN_PLAN
 from workers.drivers.answers import parse_json
 from workers.engine.decisions import Fail, Retry
