@@ -89,6 +89,11 @@ def main() -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="20 plans through us and Taskiq: does it all work?"
     )
+    parser.add_argument(
+        "--only", choices=list(ROUNDS), help="one measurement of us and Taskiq, not published"
+    )
+    parser.add_argument("--rounds", type=int, default=None, help="how often; 2 are A B B A")
+    parser.add_argument("--threads", type=int, default=None, help="of each worker of ours")
     parser.add_argument("--output", type=Path, default=None, help="a folder for the raw figures, as JSON")
     options = parser.parse_args()
     scale, rounds = Scale(), ROUNDS
@@ -96,16 +101,25 @@ def main() -> None:
         scale, rounds = QUICK, dict.fromkeys(ROUNDS, 1)
     if options.smoke:
         scale, rounds = SMOKE, {"throughput": 1}
+    if options.only:
+        rounds = {options.only: options.rounds or 2}
+    if options.threads:
+        OURS.threads = options.threads
     stub = apart(measurements.executor_rate, scale.stub_calls)
     print(f"stub Executor: {stub['per_s']:,.0f} calls/s, {stub['cpu_us']:.0f} µs of CPU a call", flush=True)
-    runs = measure(scale, rounds, [each for each in CONTENDERS if each.swift or not options.smoke])
+    few = options.smoke or options.only
+    runs = measure(scale, rounds, [each for each in CONTENDERS if each.swift or not few])
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         raw = {"stub": stub, **runs.figures}
         (options.output / "queues.json").write_text(json.dumps(raw, indent=1), "utf-8")
     show(runs)
-    if not options.quick and not options.smoke:
+    if not options.quick and not options.smoke and not options.only:
         publish(runs, stub)
+    if options.only:
+        ours, theirs = (runs.median(options.only, name, "cpu_ms") for name in runs.names)
+        print(f"throughput_ratio={runs.ratio('throughput', 'per_s'):.2f} cpu_ratio={ours / theirs:.2f}")
+        return
     sys.exit(judge(runs))
 
 

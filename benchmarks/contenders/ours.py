@@ -56,6 +56,10 @@ class OurClient(Client):
         return Ended(status.apply_id, status.ended_at.timestamp())
 
 
+THREADS = 8
+"""Of each worker process."""
+
+
 class Ours(Contender):
     """The dispatcher with its default settings."""
 
@@ -66,13 +70,16 @@ class Ours(Contender):
         """`options` are more options of each worker's command line."""
         self._workers = workers
         self._options = options
+        self.threads = THREADS
 
     def plan(self, number: int, wait_s: int) -> FaultPlan:
         return plan(number, wait_s)
 
     def worker_commands(self, stage: Stage, in_flight: int) -> list[Command]:  # noqa: ARG002 (no limit)
         return [
-            celery_worker("workers.app", number, stage.environment, *self._options)
+            celery_worker(
+                "workers.app", number, stage.environment, "--concurrency", str(self.threads), *self._options
+            )
             for number in range(self._workers)
         ]
 
