@@ -10,7 +10,7 @@ from uuid import uuid4
 from benchmarks.contenders.base import Base, Ended
 from benchmarks.plans import plan
 from benchmarks.stage import celery_worker
-from dispatcher import Dispatcher, PlanBatch, RawObservation, ResultTimeoutError
+from dispatcher import Dispatcher, ExecutorClientError, PlanBatch, RawObservation, ResultTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,10 +57,18 @@ class Contender(Base):
         return [_ending(handle) for handle in submitted]
 
     def wait(self, submitted: Sequence[Any], timeout_s: float) -> int:
-        if isinstance(submitted, PlanBatch):
-            with suppress(ResultTimeoutError):
+        with suppress(ResultTimeoutError):
+            if isinstance(submitted, PlanBatch):
                 return sum(isinstance(result, RawObservation) for result in submitted.results(timeout_s))
+            return sum(_observed(handle, timeout_s) for handle in submitted)
         return sum(ended is not None for ended in self.endings(submitted))
+
+
+def _observed(handle: PlanHandle, timeout_s: float) -> bool:
+    with suppress(ExecutorClientError):
+        handle.result(timeout_s)
+        return True
+    return False
 
 
 def _ending(handle: PlanHandle) -> Ended | None:
