@@ -31,7 +31,7 @@ class Command:
 
 @dataclass
 class Process:
-    """A process, all of its session of the operating system, and their children with sessions of their own."""
+    """A process, all of its session of the operating system, and their children in other sessions."""
 
     command: Command
     log: Path

@@ -103,5 +103,5 @@ def fetch(
 
 
 def program(name: str) -> str | None:
-    """Where the command is: with this Python, or on the path. None if it is in neither."""
+    """Path of the command: next to this Python, or on `PATH`. None if it is in neither."""
     return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
-import psycopg
 from dbos import DBOS, DBOSClient, DBOSConfig
 
 from benchmarks.contenders.base import LOOK_AGAIN_S, PAGE, Base, Ended
@@ -70,9 +69,8 @@ class Contender(Base):
             [Command([sys.executable, "-m", "benchmarks.contenders.postgres", folder, str(port)])]
         )
         os.environ["PEER_POSTGRES"] = url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        until(lambda: _answers(url))
+        until(lambda: _migrated(url))
         self._threads = ThreadPoolExecutor(SUBMITTERS)
-        DBOS.migrate(url)
         self._client = DBOSClient(system_database_url=url, system_database_pool_size=SUBMITTERS)
         return self
 
@@ -102,8 +100,10 @@ class Contender(Base):
         return [found.get(each) for each in submitted]
 
 
-def _answers(url: str) -> bool:
-    with suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=1):
+def _migrated(url: str) -> bool:
+    """Make DBOS's tables. False while Postgres does not answer."""
+    with suppress(Exception):
+        DBOS.migrate(url)
         return True
     return False
 
