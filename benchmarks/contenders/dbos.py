@@ -7,6 +7,7 @@ Client and workers have larger pools than the defaults, which a queue needs to s
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -69,7 +70,7 @@ class Contender(Base):
             [Command([sys.executable, "-m", "benchmarks.contenders.postgres", folder, str(port)])]
         )
         os.environ["PEER_POSTGRES"] = url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        until(lambda: _migrated(url))
+        until(lambda: _migrated(url, port))
         self._threads = ThreadPoolExecutor(SUBMITTERS)
         self._client = DBOSClient(system_database_url=url, system_database_pool_size=SUBMITTERS)
         return self
@@ -100,9 +101,10 @@ class Contender(Base):
         return [found.get(each) for each in submitted]
 
 
-def _migrated(url: str) -> bool:
+def _migrated(url: str, port: int) -> bool:
     """Make DBOS's tables. False while Postgres does not answer."""
     with suppress(Exception):
+        socket.create_connection(("127.0.0.1", port), 1).close()
         DBOS.migrate(url)
         return True
     return False
