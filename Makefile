@@ -30,12 +30,12 @@ help:
 	@echo "make executor-load  what the reference Executor does with 1,000 faults at once"
 	@echo "make calibrate  40 plans through Envoy with real traffic: what was observed beside what was counted"
 	@echo "make misbehaviour  200 plans and an Executor that does something wrong with each"
-	@echo "make in-flight  what many plans in flight cost, and how long a killed worker or Redis delays them"
+	@echo "make in-flight  how long a killed worker or Redis delays plans, and what idle and small workers do: 2 minutes"
 	@echo "make awaiting  what 1,000 plans awaited in one asyncio process cost: connections, blocks of its loop, memory"
 	@echo "make retries   how late retries begin, and what 6,000 of them leave in a worker's memory"
 	@echo "make history   how fast the first page of 100,000 plans is, and what their index costs"
-	@echo "make bench     side by side with Taskiq, Dramatiq and plain Celery: 20 minutes, writes docs/performance.md"
-	@echo "make bench-growth  what more plans in flight, more workers and larger observations cost: 12 minutes"
+	@echo "make bench     side by side with other queues and durable engines: 9 minutes, writes docs/performance.md"
+	@echo "make bench-growth  what more plans in flight, more workers and larger observations cost: 8 minutes"
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
 	@echo "make bench-transport  what a call to an Executor costs, beside requests.Session"
 	@echo "make budget    what each part of a plan costs a worker in processor time: half a minute"
@@ -110,8 +110,7 @@ misbehaviour: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.misbehaviour
 
 in-flight: $(VENV)/.ready
-	@$(BIN)/python -m benchmarks.in_flight
-	@$(BIN)/python -m benchmarks.small_worker
+	@$(BIN)/python -m benchmarks.queues --only endurance
 
 history: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.history
@@ -126,7 +125,7 @@ bench: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.queues
 
 bench-growth: $(VENV)/.ready
-	@$(BIN)/python -m benchmarks.growth
+	@$(BIN)/python -m benchmarks.queues --only growth
 
 bench-breaker: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.breaker

@@ -21,11 +21,11 @@ LOOK_EVERY_S = 0.5
 
 
 class Usage:
-    """Processor time from now on, by what uses it."""
+    """Processor time and traffic of Redis from now on, by what uses it."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._before = stage.cpu_s()
+        self._before, self._traffic = stage.cpu_s(), stage.redis_traffic()
         self._machine_s, self._begun = machine_s(), time.monotonic()
 
     def figures(self, plans: int) -> Figures:
@@ -36,8 +36,9 @@ class Usage:
         each = {f"cpu_ms_{part}": spent_s / plans * 1000 for part, spent_s in used.items()}
         shares = {f"share_{part}": spent_s / cores_s for part, spent_s in used.items()}
         shares["share_others"] = max(0.0, machine - sum(used.values())) / cores_s
-        ours = used["workers"] + used["redis"] + used["submitter"]
-        return {**each, **shares, "cpu_ms": ours / plans * 1000}
+        ours = used["workers"] + used["store"] + used["submitter"]
+        traffic = self._stage.redis_traffic() - self._traffic
+        return {**each, **shares, "cpu_ms": ours / plans * 1000, "redis_bytes": traffic / plans}
 
 
 class Memory:

@@ -31,7 +31,7 @@ class Command:
 
 @dataclass
 class Process:
-    """A process and all that descend from it, which are one session of the operating system."""
+    """A process, all of its session of the operating system, and their children in other sessions."""
 
     command: Command
     log: Path
@@ -87,7 +87,9 @@ class Process:
             return []
         leader = self._child.pid
         pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-        return sorted((pid for pid in pids if _session_of(pid) == leader), key=lambda pid: pid != leader)
+        session = [pid for pid in pids if _session_of(pid) == leader]
+        found = {*session, *(child for pid in session for child in _children_of(pid))}
+        return sorted(found, key=lambda pid: pid != leader)
 
     def cpu_s(self) -> float:
         """Processor time that it has used so far, that of children that have ended included."""
@@ -115,6 +117,14 @@ def _session_of(pid: int) -> int:
         return os.getsid(pid)
     except OSError:
         return 0
+
+
+def _children_of(pid: int) -> list[int]:
+    """Those that its first thread has started, such as the backends of Postgres."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split()]
+    except OSError:
+        return []
 
 
 def _cpu_s(pid: int) -> float:

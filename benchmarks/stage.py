@@ -77,6 +77,9 @@ class Stage:
     """
 
     workers: list[Process] = field(default_factory=list)
+    servers: list[Process] = field(default_factory=list)
+    """What a peer needs next to Redis or instead of it."""
+
     redis: Process = field(init=False)
     executor: Process = field(init=False)
 
@@ -99,7 +102,7 @@ class Stage:
     @property
     def parts(self) -> list[Process]:
         """All processes, Redis first."""
-        return [self.redis, self.executor, *self.workers]
+        return [self.redis, self.executor, *self.servers, *self.workers]
 
     @property
     def settings(self) -> Settings:
@@ -125,6 +128,12 @@ class Stage:
         for command in commands:
             self.workers.append(self._process(f"worker{len(self.workers)}", command))
             self.workers[-1].start()
+
+    def add_servers(self, commands: Sequence[Command]) -> None:
+        """Start servers of a peer."""
+        for command in commands:
+            self.servers.append(self._process(f"server{len(self.servers)}", command))
+            self.servers[-1].start()
 
     def wait_for_workers(self, app: Celery) -> None:
         """Return once all workers answer. `app` is theirs."""
@@ -177,7 +186,7 @@ class Stage:
         """Processor time used so far, by what used it. This process is the submitter."""
         return {
             "workers": sum(worker.cpu_s() for worker in self.workers),
-            "redis": self.redis.cpu_s(),
+            "store": sum(each.cpu_s() for each in (self.redis, *self.servers)),
             "executor": self.executor.cpu_s(),
             "submitter": time.process_time(),
         }
@@ -185,6 +194,12 @@ class Stage:
     def worker_memory_kb(self) -> int:
         """Memory of all workers."""
         return sum(worker.memory_kb() for worker in self.workers)
+
+    def redis_traffic(self) -> int:
+        """Bytes that Redis has received and sent so far."""
+        with self.redis_client() as client:
+            stats = client.info("stats")
+        return int(stats["total_net_input_bytes"]) + int(stats["total_net_output_bytes"])
 
     def redis_memory(self) -> int:
         """Bytes that Redis's data take."""

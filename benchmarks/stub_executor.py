@@ -1,11 +1,11 @@
 """An Executor that is never the limit: it injects nothing, and answers from templates.
 
-`python -m benchmarks.stub_executor PORT [TRACE_BYTES]`. It has no clock for faults: each is completed as soon
-as it is asked for. The time at which a target's first apply arrived is part of the `apply_id`, which every
-observation carries, so that a measurement needs no journal. The same key has the same fault. With TRACE_BYTES
-each observation carries traces of about that size. The first apply of a target whose path begins with
-`/fails-once` is answered with 503; `GET /retries` lists when each such answer was sent and when the next
-apply arrived.
+`python -m benchmarks.stub_executor PORT [TRACE_BYTES [DELAY_MS]]`. It has no clock for faults: each is
+completed as soon as it is asked for. The time at which a target's first apply arrived is part of the
+`apply_id`, which every observation carries, so that a measurement needs no journal. The same key has the
+same fault. With TRACE_BYTES each observation carries traces of about that size. With DELAY_MS each answer
+takes that long. The first apply of a target whose path begins with `/fails-once` is answered with 503. `GET
+/retries` lists when each such answer was sent and when the next apply arrived.
 """
 
 from __future__ import annotations
@@ -88,8 +88,9 @@ class StubExecutor:
 class Connection(asyncio.Protocol):
     """One kept-alive connection."""
 
-    def __init__(self, executor: StubExecutor) -> None:
+    def __init__(self, executor: StubExecutor, delay_s: float) -> None:
         self._executor = executor
+        self._delay_s = delay_s
         self._unread = b""
         self._transport: asyncio.Transport
 
@@ -107,9 +108,15 @@ class Connection(asyncio.Protocol):
             if len(unread) < whole:
                 break
             status, answer = self._executor.answer(head, unread[end:whole])
-            self._transport.write(HEAD % (status, len(answer), answer))
+            self._send(HEAD % (status, len(answer), answer))
             unread = unread[whole:]
         self._unread = unread
+
+    def _send(self, answer: bytes) -> None:
+        if self._delay_s:
+            asyncio.get_running_loop().call_later(self._delay_s, self._transport.write, answer)
+        else:
+            self._transport.write(answer)
 
 
 def header(head: bytes, name: bytes) -> bytes:
@@ -123,14 +130,15 @@ def traces(size: int) -> bytes:
     return b"[%s]" % b", ".join([SPAN] * max(1, size // (len(SPAN) + 2))) if size else b"null"
 
 
-async def serve(port: int, trace_bytes: int) -> None:
+async def serve(port: int, trace_bytes: int, delay_ms: float) -> None:
     """Serve until killed."""
     executor = StubExecutor(trace_bytes)
     server = await asyncio.get_running_loop().create_server(
-        lambda: Connection(executor), "127.0.0.1", port, backlog=1024
+        lambda: Connection(executor, delay_ms / 1000), "127.0.0.1", port, backlog=1024
     )
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0))
+    port, trace_bytes, delay_ms, *_ = [*map(int, sys.argv[1:]), 0, 0]
+    asyncio.run(serve(port, trace_bytes, delay_ms))

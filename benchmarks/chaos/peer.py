@@ -21,14 +21,19 @@ if TYPE_CHECKING:
 
 __all__ = ["start", "submit_all", "tally"]
 
-APP = "benchmarks.peers.plain_celery"
+VISIBILITY_TIMEOUT_S = 10
+APP = "benchmarks.contenders.celery_retry"
 
 
 def start(stage: Stage, count: int) -> Task:
     """Start so many workers. Returns the task that carries plans out."""
-    environment = {"PEER_REDIS": stage.redis_url, "PEER_EXECUTOR": stage.executor_url}
+    environment = {
+        "PEER_REDIS": stage.redis_url,
+        "PEER_EXECUTOR": stage.executor_url,
+        "PEER_VISIBILITY_TIMEOUT_S": str(VISIBILITY_TIMEOUT_S),
+    }
     os.environ.update(environment)
-    from benchmarks.peers.plain_celery import app, carry_out  # noqa: PLC0415 (it reads the environment)
+    from benchmarks.contenders.celery_retry import app, carry_out  # noqa: PLC0415 (it reads the environment)
 
     stage.add_workers([celery_worker(APP, number, environment) for number in range(count)])
     stage.wait_for_workers(app)

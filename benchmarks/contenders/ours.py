@@ -1,92 +1,79 @@
-"""This project with its default settings."""
+"""This project with its default settings, except for the number of threads."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+import itertools
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
 
-from benchmarks.contenders.base import WORKERS, Client, Contender, Ended
+from benchmarks.contenders.base import Base, Ended
 from benchmarks.plans import plan
 from benchmarks.stage import celery_worker
-from dispatcher import (
-    Dispatcher,
-    ExecutorClientError,
-    PlanBatch,
-    RawObservation,
-    ResultTimeoutError,
-)
+from dispatcher import Dispatcher, ExecutorClientError, PlanBatch, RawObservation, ResultTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from benchmarks.processes import Command
-    from benchmarks.stage import Stage
     from dispatcher import FaultPlan, PlanHandle
 
-__all__ = ["Ours"]
+__all__ = ["THREADS", "Contender"]
+
+THREADS = 8
+"""Of each worker process: enough for an Executor that answers at once, on a small machine."""
 
 
-class OurClient(Client):
-    """A `Dispatcher`."""
+class Contender(Base):
+    """A `Dispatcher` and Celery workers."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
+    def plan(self, number: int, duration_s: int) -> FaultPlan:
+        return plan(number, duration_s)
+
+    def workers(self, count: int, in_flight: int) -> list[Command]:
+        del in_flight  # there is no limit
+        threads = ["--concurrency", str(self.threads or THREADS)]
+        return [
+            celery_worker("workers.app", number, self.stage.environment, *threads) for number in range(count)
+        ]
+
+    def __enter__(self) -> Self:
+        self._dispatcher = Dispatcher(self.stage.settings).__enter__()
+        self._ids = (f"{uuid4().hex}-{number}" for number in itertools.count())
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._dispatcher.close()
 
     def submit(self, plan: Any) -> PlanHandle:
         return self._dispatcher.submit(plan)
 
-    def submit_many(self, plans: Sequence[Any]) -> Sequence[Any]:
-        return self._dispatcher.submit_many(plans)  # type: ignore[return-value]  # as much of one as is needed
+    def submit_many(self, plans: Sequence[Any]) -> Any:
+        return self._dispatcher.submit_many(plans, plan_ids=list(itertools.islice(self._ids, len(plans))))
+
+    def endings(self, submitted: Sequence[Any], timeout_s: float = 0) -> list[Ended | None]:
+        if timeout_s:
+            self.wait(submitted, timeout_s)
+        return [_ending(handle) for handle in submitted]
 
     def wait(self, submitted: Sequence[Any], timeout_s: float) -> int:
         with suppress(ResultTimeoutError):
             if isinstance(submitted, PlanBatch):
-                return sum(isinstance(outcome, RawObservation) for outcome in submitted.results(timeout_s))
+                return sum(isinstance(result, RawObservation) for result in submitted.results(timeout_s))
             return sum(_observed(handle, timeout_s) for handle in submitted)
         return sum(ended is not None for ended in self.endings(submitted))
 
-    def endings(self, submitted: Sequence[Any]) -> list[Ended | None]:
-        return [self._ending(handle) for handle in submitted]
-
-    def _ending(self, handle: PlanHandle) -> Ended | None:
-        """Its times are those of Redis, which runs on this machine."""
-        status = handle.status()
-        if status.state != "observed" or status.apply_id is None or status.ended_at is None:
-            return None
-        return Ended(status.apply_id, status.ended_at.timestamp())
-
-
-class Ours(Contender):
-    """The dispatcher with its default settings."""
-
-    name = "this project"
-    swift = True
-
-    def __init__(self, workers: int = WORKERS, *options: str) -> None:
-        """`options` are more options of each worker's command line."""
-        self._workers = workers
-        self._options = options
-
-    def plan(self, number: int, wait_s: int) -> FaultPlan:
-        return plan(number, wait_s)
-
-    def worker_commands(self, stage: Stage, in_flight: int) -> list[Command]:  # noqa: ARG002 (no limit)
-        return [
-            celery_worker("workers.app", number, stage.environment, *self._options)
-            for number in range(self._workers)
-        ]
-
-    @contextmanager
-    def client(self, stage: Stage) -> Iterator[OurClient]:
-        with Dispatcher(stage.settings) as dispatcher:
-            yield OurClient(dispatcher)
-
 
 def _observed(handle: PlanHandle, timeout_s: float) -> bool:
-    try:
+    with suppress(ExecutorClientError):
         handle.result(timeout_s)
-    except ResultTimeoutError:
-        raise
-    except ExecutorClientError:
-        return False
-    return True
+        return True
+    return False
+
+
+def _ending(handle: PlanHandle) -> Ended | None:
+    """Its times are those of Redis, which runs on this machine."""
+    status = handle.status()
+    if status.state != "observed" or status.apply_id is None or status.ended_at is None:
+        return None
+    return Ended(status.apply_id, status.ended_at.timestamp())
