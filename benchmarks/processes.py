@@ -27,6 +27,8 @@ class Command:
 
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    core: int | None = None
+    """The core that it is bound to, as by `taskset`. None: it may use all."""
 
 
 @dataclass
@@ -56,6 +58,8 @@ class Process:
                     stderr=out,
                     start_new_session=True,
                 )
+            if self.command.core is not None:
+                os.sched_setaffinity(self._child.pid, {self.command.core})  # before it has threads
 
     @property
     def runs(self) -> bool:
