@@ -566,7 +566,7 @@ def test_a_stop_that_fails_says_so(stub: StubExecutor, driver: FaultsApiDriver) 
 @pytest.mark.parametrize("name", ODD)
 def test_odd_metrics_of_5_mb_cost_seconds_of_cpu_at_most(stub: StubExecutor, name: str, field: str) -> None:
     written = json.dumps({key: value for key, value in METRICS.items() if key != field}).encode()
-    stub.answers.append((200, written[:-1] + b', "%b": %b}' % (field.encode(), ODD[name])))
+    stub.answers.append((200, written[:-1] + b', "%b": %b}' % (field.encode(), ODD[name]())))
     config = ExecutorClientConfig(base_url=stub.url, max_response_bytes=5_100_000)
     with closing(FaultsApiDriver(config, connections=1)) as driver:
         begun_s = time.thread_time()
