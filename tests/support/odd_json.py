@@ -50,9 +50,9 @@ ODD: dict[str, Callable[[], bytes]] = {
     "escaped quotes": lambda: b'"' + b'\\"' * (SIZE // 2) + b'"',
     "escaped quotes without end": lambda: b'"' + b'\\"' * (SIZE // 2),
     "short names": lambda: b"{" + b",".join(b'"%x":0' % number for number in range(MAX_NAMES)) + b"}",
-    "short names, the last one twice": lambda: b"{"
-    + b"".join(b'"%x":0,' % n for n in range(MAX_NAMES - 1))
-    + b'"0":0}',
+    "short names, the last one twice": lambda: (
+        b"{" + b"".join(b'"%x":0,' % n for n in range(MAX_NAMES - 1)) + b'"0":0}'
+    ),
     "blanks": lambda: b" " * SIZE,
     "text that ends badly": lambda: b'"' + b"x" * SIZE + b"\xff",
 }

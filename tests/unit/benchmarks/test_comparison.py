@@ -11,7 +11,6 @@ from benchmarks.comparison import ROWS, Row, Runs
 from benchmarks.contenders import CONTENDERS
 from benchmarks.curves import Curve
 from benchmarks.page import markdown_table, rewrite
-from benchmarks.plots import draw, draw_growth
 from benchmarks.queues import order
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ def test_a_row_takes_another_measurement_for_those_without_the_first(runs: Runs)
 
 
 def test_the_plots_are_drawn_of_what_there_is(runs: Runs, tmp_path: Path) -> None:
+    from benchmarks.plots import draw, draw_growth  # noqa: PLC0415 (other tests need no matplotlib)
+
     draw(runs, tmp_path / "queues.png")
     curve = Curve("Growth", "plans", {"a": ("a", 1), "b": ("b", 0)}, ("a", "b"), [(1, {"a": 1.0, "b": 2.0})])
     draw_growth([curve], tmp_path / "growth.png")
