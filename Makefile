@@ -12,6 +12,11 @@ QUIETLY = sh -c 'said=$$("$$@" 2>&1) || { echo "$$said"; exit 1; }' --
 # Finds imports of packages that are in none but the named extras.
 UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
+# What else pytest is to be given, such as OPTIONS="-k breaker".
+OPTIONS ?=
+# Unit tests compute, and have a process for each core. The others wait for programs most of the time.
+PYTEST = $(BIN)/pytest --quiet --dist worksteal --numprocesses
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour history
 .PHONY: awaiting dead-man executor-load bench budget bench-growth bench-breaker bench-transport fuzz docs site wheel
@@ -20,7 +25,7 @@ UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
 	@echo "make test      set up, then lint, type-check and run every test"
-	@echo "make test-fast  the same with the unit tests alone, in less than 90 s"
+	@echo "make test-fast  the same with the unit tests alone, in less than 60 s"
 	@echo "make check     lint and type-check only"
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
 	@echo "make dead-man  20 times everything that could end a fault is killed at once, with traffic: 12 minutes"
@@ -71,12 +76,12 @@ demo: $(VENV)/.ready
 	@$(BIN)/dispatcher demo
 
 test: check
-	@$(BIN)/pytest --quiet --numprocesses 6 --dist worksteal
+	@$(PYTEST) 6 $(OPTIONS)
 
 test-fast: check unit
 
 unit: $(VENV)/.ready
-	@$(BIN)/pytest --quiet --numprocesses 6 --dist worksteal tests/unit
+	@$(PYTEST) auto $(OPTIONS) tests/unit
 
 check: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet .
