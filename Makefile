@@ -18,7 +18,7 @@ OPTIONS ?=
 PYTEST = $(BIN)/pytest --quiet --dist worksteal --numprocesses
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour history
+.PHONY: help demo test test-fast unit coverage check guard campaign in-flight retries calibrate misbehaviour history
 .PHONY: awaiting dead-man executor-load bench budget bench-growth bench-breaker bench-transport fuzz docs site wheel
 .PHONY: format lock upgrade clean
 
@@ -26,6 +26,7 @@ help:
 	@echo "make demo      set up, then send fault plans through the whole system"
 	@echo "make test      set up, then lint, type-check and run every test"
 	@echo "make test-fast  the same with the unit tests alone, in less than 60 s"
+	@echo "make coverage  how much of the product the unit tests run, within a bound"
 	@echo "make check     lint and type-check only"
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
 	@echo "make dead-man  20 times everything that could end a fault is killed at once, with traffic: 12 minutes"
@@ -82,6 +83,13 @@ test-fast: check unit
 
 unit: $(VENV)/.ready
 	@$(PYTEST) auto $(OPTIONS) tests/unit
+
+# Of lines and branches, in this process and those that tests start.
+coverage: $(VENV)/.ready
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest --quiet --dist worksteal --numprocesses auto $(OPTIONS) tests/unit
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 check: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet .

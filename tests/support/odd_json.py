@@ -9,7 +9,7 @@ from workers.drivers.answers import MAX_CONTAINERS, MAX_NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ODD", "SIZE"]
+__all__ = ["ODD", "READ", "SIZE"]
 
 SIZE = 5_000_000
 
@@ -57,3 +57,21 @@ ODD: dict[str, Callable[[], bytes]] = {
     "text that ends badly": lambda: b'"' + b"x" * SIZE + b"\xff",
 }
 """Each is made when it is needed: together they take 100 MB."""
+
+READ = {
+    "deep lists",
+    "deep objects",
+    "digits behind a point",
+    "empty lists",
+    "empty objects",
+    "empty texts",
+    "escaped quotes",
+    "escapes",
+    "fractions",
+    "lists in lists",
+    "long integers",
+    "short names",
+    "single digits",
+    "small objects",
+}
+"""Those that are read. The others are refused before anything looks at what is in them."""

@@ -1,4 +1,4 @@
-"""Editors and type checkers see the whole public API. Another test checks the ten uses with mypy and pyright."""
+"""Editors and type checkers see the whole public API. The integration tests check its ten uses with both."""
 
 from __future__ import annotations
 
