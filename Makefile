@@ -15,8 +15,13 @@ UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 # A program that may keep what it has compiled starts in a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
+# What else pytest is to be given, such as OPTIONS="-k breaker".
+OPTIONS ?=
+# Unit tests compute, and have a process for each core. The others wait for programs most of the time.
+PYTEST = $(BIN)/pytest --quiet --dist worksteal --numprocesses
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast unit check guard campaign in-flight retries calibrate misbehaviour history
+.PHONY: help demo test test-fast unit coverage check guard campaign in-flight retries calibrate misbehaviour history
 .PHONY: awaiting dead-man executor-load bench budget bench-growth bench-breaker bench-transport fuzz mutants docs site wheel
 .PHONY: format lock upgrade clean
 
@@ -24,6 +29,7 @@ help:
 	@echo "make demo      set up, then send fault plans through the whole system"
 	@echo "make test      set up, then lint, type-check and run every test"
 	@echo "make test-fast  the same with the unit tests alone, in less than 90 s"
+	@echo "make coverage  how much of the product the unit tests run, within a bound"
 	@echo "make check     lint and type-check only"
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
 	@echo "make dead-man  20 times everything that could end a fault is killed at once, with traffic: 12 minutes"
@@ -75,12 +81,19 @@ demo: $(VENV)/.ready
 	@$(BIN)/dispatcher demo
 
 test: check
-	@$(BIN)/pytest --quiet --numprocesses 6 --dist worksteal
+	@$(PYTEST) 6 $(OPTIONS)
 
 test-fast: check unit
 
 unit: $(VENV)/.ready
-	@$(BIN)/pytest --quiet --numprocesses 6 --dist worksteal tests/unit
+	@$(PYTEST) auto $(OPTIONS) tests/unit
+
+# Of lines and branches, in this process and those that tests start.
+coverage: $(VENV)/.ready
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest --quiet --dist worksteal --numprocesses auto $(OPTIONS) tests/unit
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 check: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet .

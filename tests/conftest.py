@@ -39,7 +39,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
-pytest_plugins = ["support.leftovers", "support.skips"]
+pytest_plugins = ["support.leftovers", "support.passed", "support.skips"]
 
 
 @pytest.fixture(autouse=True)

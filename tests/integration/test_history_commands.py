@@ -9,8 +9,8 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-import polars as pl
 import pytest
+from pyarrow import parquet
 from support.command_line import DISPATCHER
 from support.command_line import dispatcher as run
 from support.plans import abort_plan
@@ -128,7 +128,7 @@ def test_an_export_has_the_plans_that_a_list_has(submitted: str, redis_url: str,
     file.write_text("an older file")
     done = run("export", "--format", "parquet", "--output", str(file), "--limit", "2", **address)
     assert done.stderr == f"2 plans written to {file}\n"
-    assert pl.read_parquet(file)["id"].to_list() == ["queued", "refused"]
+    assert parquet.read_table(file)["id"].to_pylist() == ["queued", "refused"]
     assert list(tmp_path.iterdir()) == [file]
 
 

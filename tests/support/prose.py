@@ -10,12 +10,13 @@ import tokenize
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
 __all__ = [
     "LONGEST_SENTENCE",
     "READERS",
+    "awkward",
     "long_sentences",
     "names_in",
     "of_a_module",
@@ -85,6 +86,7 @@ REFUSED = {
 }
 """What is refused and what to write instead, with its pattern."""
 
+TEST = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)
 ALLOWED = re.compile(
     r"\b(left|leaves?|leaving|let) ([\w ]+ )?alone\b"  # means: not disturbed
     r"|\bstand-?alone\b"
@@ -182,18 +184,33 @@ READERS: dict[str, Callable[[str], Iterator[str]]] = {
 
 def names_in(source: str) -> Iterator[str]:
     """The names of a module's tests as words: `test_a_plan_ends` is `test a plan ends`."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-            yield node.name.replace("_", " ")
+    for name in TEST.findall(source):
+        yield name.replace("_", " ")
 
 
-def refused(text: str) -> list[str]:
+def awkward(texts: Collection[str]) -> list[tuple[str, str]]:
+    """What is wrong with the words of these texts of one line each, and with which.
+
+    A pattern that matches nothing in all lines together matches nothing in one of them.
+    """
+    lines = "\n".join(ALLOWED.sub("x", text) for text in texts)
+    found = {
+        what: pattern
+        for what, pattern in REFUSED.items()
+        if re.search(pattern, lines, re.IGNORECASE | re.MULTILINE)
+    }
+    return [(what, text) for text in texts for what in refused(text, found)]
+
+
+def refused(text: str, patterns: Mapping[str, str] = REFUSED) -> list[str]:
     """What is wrong with the words of a text."""
     text = ALLOWED.sub("x", text)
-    return [what for what, pattern in REFUSED.items() if re.search(pattern, text, re.IGNORECASE)]
+    return [what for what, pattern in patterns.items() if re.search(pattern, text, re.IGNORECASE)]
 
 
 def long_sentences(text: str) -> list[str]:
     """The sentences of more than `LONGEST_SENTENCE` words."""
+    if len(text.split()) <= LONGEST_SENTENCE:
+        return []
     sentences = re.split(r"(?<=[.:;!?])\s+", text)
     return [each for each in sentences if len(re.findall(r"\S*\w\S*", each)) > LONGEST_SENTENCE]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from workers.engine.gateway import Gateway
 
 MOST_DUE = 1000
-LOOK_AGAIN_MS = 1000
+LOOK_AGAIN_MS = 600_000
 
 
 class Steps:

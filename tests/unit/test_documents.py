@@ -9,7 +9,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-import pytest
 from pydantic import BaseModel
 
 from dispatcher import Dispatcher, ExecutorClientConfig, FaultPlan, Settings
@@ -27,8 +26,6 @@ VARIABLE = re.compile(r"(?<![A-Z_])DISPATCHER_[A-Z0-9_]+")
 ASSIGNMENT = re.compile(r"([a-z_]+) = .+")
 NAME_WITH_A_UNIT = re.compile(r"[a-z_]+_(sec|bytes)")
 FILE = re.compile(r"(?:[\w-]+/)+(?:[\w-]+\.(?:lua|md|py|sh|toml|txt|yaml|yml))?")
-
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -80,54 +77,54 @@ def is_a_setting(model: type[BaseModel], path: list[str]) -> bool:
     return not rest or any(is_a_setting(each, rest) for each in inner)
 
 
-@every_page
-def test_every_link_leads_somewhere(page: Path) -> None:
-    for link in LINK.findall(BLOCK.sub("", page.read_text("utf-8"))):
-        if re.match(r"https?://", link):
-            continue
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        assert target.exists(), link
-        assert target.is_relative_to(ROOT), link
-        assert not anchor or anchor in headings(target), link
+def test_every_link_leads_somewhere() -> None:
+    for page in PAGES:
+        for link in LINK.findall(BLOCK.sub("", page.read_text("utf-8"))):
+            if re.match(r"https?://", link):
+                continue
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), (page, link)
+            assert target.is_relative_to(ROOT), (page, link)
+            assert not anchor or anchor in headings(target), (page, link)
 
 
-@every_page
-def test_every_file_that_is_named_exists(page: Path) -> None:
-    for code in inline_codes(page):
-        if FILE.fullmatch(code):
-            assert (ROOT / code).exists() or (page.parent / code).exists(), code
+def test_every_file_that_is_named_exists() -> None:
+    for page in PAGES:
+        for code in inline_codes(page):
+            if FILE.fullmatch(code):
+                assert (ROOT / code).exists() or (page.parent / code).exists(), (page, code)
 
 
-@every_page
-def test_every_block_of_settings_is_valid(page: Path) -> None:
-    for block in blocks(page, "toml"):
-        Settings(**tomllib.loads(block))
+def test_every_block_of_settings_is_valid() -> None:
+    for page in PAGES:
+        for block in blocks(page, "toml"):
+            Settings(**tomllib.loads(block))
 
 
-@every_page
-def test_every_setting_that_is_named_exists(page: Path) -> None:
-    for code in inline_codes(page):
-        if found := ASSIGNMENT.fullmatch(code):
-            assert found[1] in SETTINGS, code
-            if found[1] in ExecutorClientConfig.model_fields:
-                ExecutorClientConfig(**tomllib.loads(code))
-        if NAME_WITH_A_UNIT.fullmatch(code):
-            assert code in SETTINGS | PARAMETERS, code
+def test_every_setting_that_is_named_exists() -> None:
+    for page in PAGES:
+        for code in inline_codes(page):
+            if found := ASSIGNMENT.fullmatch(code):
+                assert found[1] in SETTINGS, (page, code)
+                if found[1] in ExecutorClientConfig.model_fields:
+                    ExecutorClientConfig(**tomllib.loads(code))
+            if NAME_WITH_A_UNIT.fullmatch(code):
+                assert code in SETTINGS | PARAMETERS, (page, code)
 
 
-@every_page
-def test_every_environment_variable_that_is_named_is_a_setting(page: Path) -> None:
-    for variable in set(VARIABLE.findall(page.read_text("utf-8"))) - {"DISPATCHER_CONFIG"}:
-        path = variable.removeprefix("DISPATCHER_").lower().split("__")
-        assert is_a_setting(Settings, path), variable
+def test_every_environment_variable_that_is_named_is_a_setting() -> None:
+    for page in PAGES:
+        for variable in set(VARIABLE.findall(page.read_text("utf-8"))) - {"DISPATCHER_CONFIG"}:
+            path = variable.removeprefix("DISPATCHER_").lower().split("__")
+            assert is_a_setting(Settings, path), (page, variable)
 
 
-@every_page
-def test_every_command_that_is_named_exists(page: Path) -> None:
+def test_every_command_that_is_named_exists() -> None:
     known = set(OWN) | entry_points(group="fault_dispatcher.commands").names | {"COMMAND"}
-    text = page.read_text("utf-8")
-    lines = [line for _, block in BLOCK.findall(text) for line in block.splitlines()]
-    for line in [*lines, *inline_codes(page)]:
-        if found := re.match(r"dispatcher (\w+)", line):
-            assert found[1] in known, line
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        lines = [line for _, block in BLOCK.findall(text) for line in block.splitlines()]
+        for line in [*lines, *inline_codes(page)]:
+            if found := re.match(r"dispatcher (\w+)", line):
+                assert found[1] in known, (page, line)

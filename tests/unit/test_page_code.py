@@ -17,7 +17,7 @@ import pytest
 import typer
 import yaml
 from celery.bin.celery import celery
-from support.pages import ALL_PAGES, ROOT, Block, blocks_of, commands_of, inline_commands, name_of
+from support.pages import ALL_PAGES, ROOT, Block, blocks_of, commands_of, inline_commands
 
 from dispatcher import FaultPlan
 from dispatcher.cli import whole_app
@@ -46,8 +46,6 @@ PROFILES = {profile for service in COMPOSE.values() for profile in service.get("
 OMITTED = re.compile(
     r"Missing (argument|option|parameter|command)|requires an argument|^Usage: \S+( \w+)? \[OPTIONS\] COMMAND"
 )
-
-every_page = pytest.mark.parametrize("page", ALL_PAGES, ids=name_of)
 
 
 class Command(Protocol):
@@ -142,23 +140,24 @@ def _of_docker(rest: list[str]) -> str:
 OWN = {"celery": _of_celery, "make": _of_make, "pip": _of_pip, "python": _of_python}
 
 
-@every_page
-def test_each_block_is_of_a_kind_that_is_checked_or_says_why_it_is_not(page: Path) -> None:
-    for block in blocks_of(page):
-        assert block.language in CHECKED | SHOWN, (block.line, block.language)
-        assert block.reason is None or len(block.reason.split()) >= SHORTEST_REASON, block.line
+@cache
+def every_block() -> list[tuple[Path, Block]]:
+    return [(page, block) for page in ALL_PAGES for block in blocks_of(page)]
 
 
-@every_page
-def test_each_command_on_a_page_exists_with_its_options(
-    page: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if page.name == "cli.md":
-        return  # synopses, made from the commands themselves
-    for block in blocks_of(page):
+def test_each_block_is_of_a_kind_that_is_checked_or_says_why_it_is_not() -> None:
+    for page, block in every_block():
+        assert block.language in CHECKED | SHOWN, (page, block.line, block.language)
+        assert block.reason is None or len(block.reason.split()) >= SHORTEST_REASON, (page, block.line)
+
+
+def test_each_command_on_a_page_exists_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for page, block in every_block():
+        if page.name == "cli.md":
+            continue  # synopses, made from the commands themselves
         commands = commands_of(block) if block.language in SHELL else calls_among_output(block)
         for words in commands if block.reason is None else []:
-            assert problem_with(words, page, capsys) == "", (block.line, words)
+            assert problem_with(words, page, capsys) == "", (page, block.line, words)
 
 
 def calls_among_output(block: Block) -> list[list[str]]:
@@ -169,21 +168,18 @@ def calls_among_output(block: Block) -> list[list[str]]:
     return commands_of(Block("console", "\n".join(lines), None, block.line))
 
 
-@every_page
-def test_each_call_in_a_sentence_exists_with_its_options(
-    page: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for words in inline_commands(page, "dispatcher"):
-        if words[1:2] != ["COMMAND"]:
-            said = parsed(words[1:], capsys)
-            assert not said or OMITTED.search(said), (words, said)
-    for words in inline_commands(page, "make"):
-        assert _of_make(words[1:], page) == "", words
+def test_each_call_in_a_sentence_exists_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for page in ALL_PAGES:
+        for words in inline_commands(page, "dispatcher"):
+            if words[1:2] != ["COMMAND"]:
+                said = parsed(words[1:], capsys)
+                assert not said or OMITTED.search(said), (page, words, said)
+        for words in inline_commands(page, "make"):
+            assert _of_make(words[1:], page) == "", (page, words)
 
 
-@every_page
-def test_each_block_of_data_can_be_read(page: Path) -> None:
-    for block in blocks_of(page):
+def test_each_block_of_data_can_be_read() -> None:
+    for _, block in every_block():
         if block.reason is not None:
             continue
         if block.language == "json":

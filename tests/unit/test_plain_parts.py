@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,8 @@ from support.scan import OWN, names_defined, private_names, python_files, shared
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "executor" / "xds_pb2.py"
-FILES = [path for path in python_files(ROOT) if path != GENERATED]
 CONTROL = ROOT / "workers" / "tasks" / "control.py"
 """The one exception: it replaces `revoke` and `terminate` as a worker starts, only for our app."""
-
-OWN_NAMES = names_defined(path.read_text() for path in FILES)
 
 PRIVATE = {
     "an attribute": "app._pool.release()",
@@ -49,15 +47,25 @@ SHARED = {
 }
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_private_name_of_another_package_is_used(path: Path) -> None:
-    assert list(private_names(path.read_text(), OWN_NAMES)) == []
+@cache
+def sources() -> dict[Path, str]:
+    """All modules of the product."""
+    return {path: path.read_text() for path in python_files(ROOT) if path != GENERATED}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_that_others_share_is_changed(path: Path) -> None:
-    found = list(shared_state(path.read_text()))
-    assert found == [] or path == CONTROL
+@cache
+def own_names() -> set[str]:
+    return names_defined(sources().values())
+
+
+def test_no_private_name_of_another_package_is_used() -> None:
+    found = {path: list(private_names(source, own_names())) for path, source in sources().items()}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+def test_nothing_that_others_share_is_changed() -> None:
+    found = {path: list(shared_state(source)) for path, source in sources().items()}
+    assert [path for path, lines in found.items() if lines] == [CONTROL], found
 
 
 def test_the_one_exception_is_revoke_terminate_and_a_command_of_our_own() -> None:
@@ -69,7 +77,7 @@ def test_the_one_exception_is_revoke_terminate_and_a_command_of_our_own() -> Non
 
 @pytest.mark.parametrize("source", PRIVATE.values(), ids=PRIVATE)
 def test_the_scan_finds_a_private_name(source: str) -> None:
-    assert list(private_names(source, OWN_NAMES)) != []
+    assert list(private_names(source, own_names())) != []
 
 
 @pytest.mark.parametrize("source", SHARED.values(), ids=SHARED)

@@ -8,6 +8,7 @@ import pytest
 from support.prose import (
     LONGEST_SENTENCE,
     READERS,
+    awkward,
     long_sentences,
     names_in,
     of_a_module,
@@ -42,15 +43,14 @@ SOURCES = [ROOT / "docker-compose.yml"] + [
 MODULES = [file for file in SOURCES if file.suffix == ".py"]
 
 
-def name(file: Path) -> str:
-    return str(file.relative_to(ROOT))
-
-
-@pytest.mark.parametrize("file", [*PAGES, *SOURCES], ids=name)
-def test_prose_has_no_refused_phrase_and_no_long_sentence(file: Path) -> None:
-    texts = sorted(set(paragraphs(file)))
-    assert [(what, text) for text in texts for what in refused(text)] == []
-    assert [sentence for text in texts for sentence in long_sentences(text)] == []
+@pytest.mark.parametrize("folder", ["", *FOLDERS], ids=lambda folder: folder or "the top")
+def test_prose_has_no_refused_phrase_and_no_long_sentence(folder: str) -> None:
+    files = [file for file in (*PAGES, *SOURCES) if file.is_relative_to(ROOT / folder)]
+    files = files if folder else [file for file in files if file.parent == ROOT]
+    assert files, f"no file in {folder}"
+    texts = {text: file for file in files for text in paragraphs(file)}
+    assert [(texts[text], what, text) for what, text in awkward(texts)] == []
+    assert [(texts[text], sentence) for text in texts for sentence in long_sentences(text)] == []
 
 
 def test_names_of_tests_are_plain_english() -> None:

@@ -104,22 +104,52 @@ def test_the_terms_are_as_many_as_the_specification_has() -> None:
     }
 
 
-@pytest.mark.parametrize("name", sorted(set(OUR_NAME.findall(PAGE))))
-def test_a_name_of_ours_exists(name: str) -> None:
+def exists(name: str) -> bool:
+    """Whether a module, or what is in one, has this name."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:
             found = importlib.import_module(".".join(parts[:length]))
+            functools.reduce(getattr, parts[length:], found)
         except ModuleNotFoundError:
             continue
-        functools.reduce(getattr, parts[length:], found)
-        return
+        except AttributeError:
+            return False
+        return True
+    return False
 
 
-@pytest.mark.parametrize(("file", "test"), sorted(set(TEST.findall(PAGE))))
-def test_a_test_that_the_page_names_exists(file: str, test: str) -> None:
-    files = [path for path in TESTS.rglob(Path(file).name) if path.as_posix().endswith(f"/{file}")]
-    assert any(test in functions(path) for path in files), f"no {test} in {file}"
+def test_every_name_of_ours_exists() -> None:
+    names = set(OUR_NAME.findall(PAGE))
+    assert names
+    assert {name for name in names if not exists(name)} == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("dispatcher.Dispatcher.no_such_method", False),
+        ("dispatcher.Dispatcher.submit", True),
+        ("workers.breaker", True),
+        ("workers.no_such_module", False),
+        ("nowhere.at_all", False),
+    ],
+)
+def test_a_wrong_name_is_found_and_a_right_one_is_not(name: str, known: bool) -> None:  # noqa: FBT001
+    assert exists(name) is known
+
+
+def test_every_test_that_the_page_names_exists() -> None:
+    names = set(TEST.findall(PAGE))
+    assert names
+    files = {
+        name: [path for path in TESTS.rglob("*.py") if path.as_posix().endswith(f"/{name}")]
+        for name, _ in names
+    }
+    missing = {
+        (name, test) for name, test in names if not any(test in functions(path) for path in files[name])
+    }
+    assert missing == set()
 
 
 def test_every_row_names_the_test_that_shows_it() -> None:

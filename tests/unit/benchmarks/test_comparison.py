@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.contenders import CONTENDERS, DURABLE, OURS, RIVAL
-from benchmarks.plots import draw, draw_growth
 from benchmarks.queues import steps, tables
 from benchmarks.report import Line, Runs, markdown_table, rewrite
 from benchmarks.rows import ROWS, order
@@ -106,6 +105,8 @@ def test_figures_of_steps_become_columns() -> None:
 
 
 def test_the_plots_are_drawn_of_what_there_is(runs: Runs, tmp_path: Path) -> None:
+    from benchmarks.plots import draw, draw_growth  # noqa: PLC0415 (other tests need no matplotlib)
+
     for row in ("in_flight", "processes", "traces"):
         runs.add(row, "1", {"cpu_ms": 2.0})
         runs.add(row, "1,000", {"cpu_ms": 3.0})

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import polars as pl
 import pytest
 from pyarrow import parquet
 from support.plans import abort_plan
@@ -143,6 +141,9 @@ def test_parquet_has_the_same_rows_with_types_meanings_and_units(rows: list[Row]
 
 
 def test_data_frames_have_the_rows_of_the_arrow_table(rows: list[Row]) -> None:
+    import pandas as pd  # noqa: PLC0415 (a second, which other tests need not wait)
+    import polars as pl  # noqa: PLC0415 (the same)
+
     table = arrow_table(rows, traces=False)
     frame = data_frame(rows, None, traces=False)
     assert isinstance(frame, pl.DataFrame)

@@ -9,7 +9,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.odd_json import ODD
+from support.odd_json import ODD, READ
 
 from workers.drivers.answers import MAX_CONTAINERS, MAX_NAMES, parse_json
 
@@ -79,7 +79,14 @@ def test_a_byte_order_mark_is_passed_over() -> None:
 
 @pytest.mark.parametrize("name", ODD)
 def test_no_text_of_5_mb_holds_the_interpreter_for_a_second(name: str) -> None:
-    assert any(seconds_of_cpu(ODD[name]) < 1 for _ in range(3))
+    text = ODD[name]()
+    assert any(seconds_of_cpu(text) < 1 for _ in range(3))
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_text_is_read_or_refused(name: str) -> None:
+    with contextlib.nullcontext() if name in READ else pytest.raises(ValueError, match=r".+"):
+        parse_json(ODD[name]())
 
 
 def seconds_of_cpu(text: bytes) -> float:
