@@ -33,7 +33,7 @@ class Command:
 
 @dataclass
 class Process:
-    """A process, all of its session of the operating system, and their children in other sessions."""
+    """A process and all of its session of the operating system."""
 
     command: Command
     log: Path
@@ -91,9 +91,12 @@ class Process:
             return []
         leader = self._child.pid
         pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-        session = [pid for pid in pids if _session_of(pid) == leader]
-        found = {*session, *(child for pid in session for child in _children_of(pid))}
-        return sorted(found, key=lambda pid: pid != leader)
+        return sorted((pid for pid in pids if _session_of(pid) == leader), key=lambda pid: pid != leader)
+
+    def family(self) -> list[int]:
+        """Its processes, and their children in sessions of their own, such as the backends of Postgres."""
+        members = self.members()
+        return sorted({*members, *(child for pid in members for child in _children_of(pid))})
 
     def cpu_s(self) -> float:
         """Processor time that it has used so far, that of children that have ended included."""
@@ -101,11 +104,11 @@ class Process:
 
     def cpu_s_by_process(self) -> dict[int, float]:
         """Processor time by the id of the process that has used it."""
-        return {pid: _cpu_s(pid) for pid in self.members()}
+        return {pid: _cpu_s(pid) for pid in self.family()}
 
     def memory_kb(self) -> int:
         """Its memory; pages that processes share are counted once."""
-        return sum(memory_kb(pid) for pid in self.members())
+        return sum(memory_kb(pid) for pid in self.family())
 
 
 def free_port() -> int:

@@ -164,7 +164,8 @@ def calls_among_output(block: Block) -> list[list[str]]:
     """Lines of an unmarked block that begin with a call of ours."""
     if block.language not in SHOWN:
         return []
-    lines = [line for line in block.text.splitlines() if re.match(r"\$? ?(dispatcher|make) [a-z]", line)]
+    whole = block.text.replace("\\\n", " ").splitlines()
+    lines = [line for line in whole if re.match(r"\$? ?(dispatcher|make) [a-z]", line)]
     return commands_of(Block("console", "\n".join(lines), None, block.line))
 
 

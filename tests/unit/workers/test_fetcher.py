@@ -65,7 +65,7 @@ def test_messages_that_keep_arriving_are_claimed_together(
     assert [fetcher.collect(Named(f"p{number}", 0)) for number in range(2, 5)] == [Denial.UNKNOWN] * 3
 
 
-def test_messages_that_arrive_for_ever_do_not_hold_the_first_one_up(
+def test_messages_that_never_stop_arriving_do_not_hold_the_first_one_up(
     fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.count(0.0, LONGEST_GROUP_S / 10)
