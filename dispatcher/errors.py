@@ -21,7 +21,7 @@
     │   │   └── LedgerRefusedError  Redis refused a command, and will again
     │   └── ExecutorConnectionError no connection to the Executor
     │       └── CircuitOpenError    the circuit breaker lets no call through; nothing was sent
-    ├── CapabilityMissingError      the Executor cannot do what the plan asks for; nothing was applied
+    ├── CapabilityMissingError      the Executor cannot do what the plan asks for; no apply was sent
     ├── ExecutorRejectedError       the Executor refused the request      (4xx)
     ├── ExecutorServerError         the Executor is overloaded or broken  (408, 429, 5xx)
     ├── ExecutorProtocolError       the answer is not what the contract says
@@ -341,8 +341,8 @@ class CircuitOpenError(ExecutorConnectionError):
 
 
 class CapabilityMissingError(ExecutorClientError):
-    """The Executor cannot do what the plan asks for: match headers, or abort gRPC calls as such. Nothing was
-    applied."""
+    """The Executor cannot do what the plan asks for: match headers, or abort gRPC calls as such. No apply
+    was sent."""
 
     advice = (
         "Choose an Executor that has what `missing` names (`dispatcher doctor` lists it), or leave out the "

@@ -49,6 +49,7 @@ class Connections:
             if connection is None:
                 await app(scope, receive, send)
                 return
+            connection.requests += 1
             self._has_request(ends, connection)
 
             async def send_in_time(message: Message) -> None:
@@ -59,7 +60,9 @@ class Connections:
             try:
                 await app(scope, receive, send_in_time)
             finally:
-                self._waits(ends, connection)
+                connection.requests -= 1
+                if not connection.requests:
+                    self._waits(ends, connection)
 
         return watched
 
@@ -101,6 +104,8 @@ class _Connection(asyncio.Protocol):
         self._ends: _Ends = (None, None)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.requests = 0
+        """How many are being served: the next one may come before the one before it is done with."""
 
     def expect_within(self, seconds: float | None) -> None:
         """Cut the connection after this many seconds. None: cut it no longer."""

@@ -56,16 +56,18 @@ class Store:
     """One SQLite file (write-ahead log). Each method is one transaction."""
 
     def __init__(self, file: Path) -> None:
-        """Raises `ValueError`, which names the file, if it is damaged or of another version."""
+        """Raises `ValueError` with the file's name if it is damaged, out of reach, or of another version."""
         self._file = file
         if file.exists() and not file.stat().st_size:
-            raise self._damaged("it is empty")
-        self._db = sqlite3.connect(file, isolation_level=None)
+            raise self._damaged("it is empty: what it held is lost, or was never written")
         try:
+            self._db = sqlite3.connect(file, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(SCHEMA)
             [(found,), *_] = self._db.execute("PRAGMA quick_check(1)").fetchall()
+        except sqlite3.OperationalError as exc:
+            raise self._unusable(exc) from exc
         except sqlite3.DatabaseError as exc:
             raise self._damaged(str(exc)) from exc
         if found != "ok":
@@ -73,7 +75,10 @@ class Store:
         version = self._value("version") or VERSION
         if version != VERSION:
             raise ValueError(f"{file}: it has version {version}, and this Executor reads {VERSION}")
-        self._put("version", VERSION)
+        try:
+            self._put("version", VERSION)
+        except sqlite3.OperationalError as exc:
+            raise self._unusable(exc) from exc
 
     def read(self) -> Stored:
         """All of it. Raises `ValueError`, which names the file, if a part cannot be read."""
@@ -83,6 +88,8 @@ class Store:
             renewed = self._value("renewed_at")
             position = Position(*(self._value("position") or ()))
             return Stored(faults, position, None if renewed is None else datetime.fromisoformat(renewed))
+        except sqlite3.OperationalError as exc:
+            raise self._unusable(exc) from exc
         except (sqlite3.DatabaseError, ValueError, TypeError, LookupError, AttributeError) as exc:
             raise self._damaged(f"{type(exc).__name__} in a record") from exc
 
@@ -115,6 +122,11 @@ class Store:
 
     def _damaged(self, why: str) -> ValueError:
         return ValueError(f"{self._file} is damaged ({why}): {WHAT_TO_DO}")
+
+    def _unusable(self, exc: sqlite3.OperationalError) -> ValueError:
+        return ValueError(
+            f"{self._file} cannot be used ({exc}). Check its owner and the disk; it is not damaged"
+        )
 
     def _value(self, name: str) -> Any:
         row = self._db.execute("SELECT value FROM executor WHERE name = ?", [name]).fetchone()

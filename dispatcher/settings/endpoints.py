@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -21,8 +22,8 @@ __all__ = ["MAX_SECONDS", "Endpoint", "Seconds", "Section"]
 
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
-FITS = r"[!-~]*"
-"""What a token may be made of."""
+VISIBLE = r"[!-~]*"
+"""What a token consists of: visible ASCII."""
 
 
 class Section(BaseModel):
@@ -89,15 +90,15 @@ class Endpoint(Section):
     @field_validator("token")
     @classmethod
     def _fits_into_a_header(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not re.fullmatch(FITS, value.get_secret_value()):
+        if value is not None and not re.fullmatch(VISIBLE, value.get_secret_value()):
             raise ValueError("must be printable ASCII without spaces; does it end with a line break?")
         return value
 
     @field_validator("ca_file", "client_cert_file", "client_key_file", "token_file")
     @classmethod
     def _is_a_file(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_file():
-            raise ValueError(f"must be a file; there is none at {value}")
+        if value is not None and not os.path.isfile(value):  # noqa: PTH113 (`Path` raises if a folder is closed)
+            raise ValueError(f"must be a file that this user can reach; there is none at {value}")
         return value
 
     @model_validator(mode="after")
@@ -137,6 +138,6 @@ def _token_in(file: Path) -> SecretStr:
         raise ValueError(f"cannot be read: {exc.strerror}") from exc
     if not token:
         raise ValueError(f"holds no token: {file} is empty")
-    if not re.fullmatch(FITS, token):
+    if not re.fullmatch(VISIBLE, token):
         raise ValueError("must be printable ASCII without spaces")
     return SecretStr(token)

@@ -134,7 +134,6 @@ class StepCalls:
             for name, count in measured(kind, error, took_s, retry=retry).items():
                 self.counts[name] = self.counts.get(name, 0) + count
         impatient = isinstance(error, ExecutorTimeoutError) and within_s < self._patience_s
-        if (
-            kind is not CallKind.STOP and not impatient
-        ):  # a plan's own short timeout says nothing of the Executor
+        # A plan's own short timeout says nothing of the Executor.
+        if kind is not CallKind.STOP and not impatient:
             self.report = self.report.and_then(Report.of(error, took_s))

@@ -37,11 +37,13 @@ if TYPE_CHECKING:
 __all__ = ["Completer"]
 
 GROUP_COMMIT_S = 0.01
+"""How long the completer waits for more decisions."""
+
 BUSY_COMMIT_S = 0.1
-"""The same while the worker holds `MANY_HELD` leases, unless a thread waits for an answer."""
+"""How long if the worker holds `MANY_HELD` leases, and no thread waits for an answer."""
 
 RESTING_COMMIT_S = 0.05
-"""The same while the group has only plans that rest for longer than `RESTS_MS`: nothing waits for them."""
+"""How long if the group has only plans that rest for `RESTS_MS` or longer: nothing waits for them."""
 
 RESTS_MS = 500
 
@@ -112,7 +114,9 @@ class Completer(Loop):
 
     def release(self, lease: Lease) -> Future[Standing]:
         """Give back a lease whose step was not begun: the plan is due at once."""
-        return self._put(_Item(Settlement(lease.plan_id, lease.token, "release", [int(lease.first_step)])))
+        answer = self._put(_Item(Settlement(lease.plan_id, lease.token, "release", [int(lease.first_step)])))
+        self._pressing.set()
+        return answer
 
     def snooze(self, lease: Lease, after_ms: int) -> Future[Standing]:
         """Give back a lease whose step was not begun: the plan is due after a while."""
@@ -205,6 +209,8 @@ class Completer(Loop):
 
     def _await_group(self) -> None:
         """Let more decisions come: the more of them share an exchange, the less each costs."""
+        if self._queue.qsize() >= MOST_AT_ONCE - 1:
+            return  # a whole group is there; what waits for an answer may be in the next one
         self._pressing.wait(RESTING_COMMIT_S - GROUP_COMMIT_S)
         time.sleep(GROUP_COMMIT_S)
         if len(self._keeper) >= MANY_HELD:

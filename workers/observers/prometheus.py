@@ -138,7 +138,7 @@ class PrometheusObserver:
                 doubt
                 for doubt, applies in (
                     (Doubt.COUNT_UNKNOWN, during.requests is None),
-                    (Doubt.DILUTED, record.plan.headers is not None),
+                    (Doubt.DILUTED, bool(record.plan.needs)),
                     (Doubt.BASELINE_UNHEALTHY, baseline is not None and bool(baseline.error_rate)),
                 )
                 if applies

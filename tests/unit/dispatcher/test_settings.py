@@ -99,7 +99,7 @@ def test_a_token_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "token_file must be a file; there is none at "),
+        (None, "token_file must be a file that this user can reach; there is none at "),
         (b"", "token_file holds no token: "),
         (b"two pa55words", "token_file must be printable ASCII without spaces"),
         (b"pa55\xff", "token_file must be printable ASCII without spaces"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import BackgroundTasks, FastAPI, Request
 
 from executor.connections import Connections
 from executor.limits import BodyLimit
@@ -42,6 +42,11 @@ def application() -> FastAPI:
     @app.get("/slow")
     async def slow() -> str:
         await asyncio.sleep(WITHIN_S * 2)
+        return "done"
+
+    @app.get("/lingers")
+    async def lingers(background: BackgroundTasks) -> str:
+        background.add_task(asyncio.sleep, OFTEN_S)
         return "done"
 
     @app.get("/large")
@@ -181,6 +186,15 @@ def test_a_client_that_never_reads_its_answers_is_cut_off() -> None:
 def test_the_time_that_an_answer_takes_to_make_does_not_count() -> None:
     async def scenario(port: int) -> None:
         async with Client.to(port) as client:
+            assert await client.ask(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n") == (200, "done")
+
+    within_a_while(scenario)
+
+
+def test_a_request_that_came_before_the_end_of_the_one_before_it_has_its_time_too() -> None:
+    async def scenario(port: int) -> None:
+        async with Client.to(port) as client:
+            assert await client.ask(b"GET /lingers HTTP/1.1\r\nHost: x\r\n\r\n") == (200, "done")
             assert await client.ask(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n") == (200, "done")
 
     within_a_while(scenario)

@@ -95,7 +95,13 @@ def test_a_file_that_is_not_a_store_is_an_error(tmp_path: Path) -> None:
 
 def test_a_file_that_was_emptied_does_not_pass_for_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "faults").touch()
-    with pytest.raises(ValueError, match=r"faults is damaged \(it is empty\)"):
+    with pytest.raises(ValueError, match=r"faults is damaged \(it is empty: "):
+        Store(tmp_path / "faults")
+
+
+def test_a_file_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "faults").mkdir()
+    with pytest.raises(ValueError, match=r"faults cannot be used \(.*\).* it is not damaged"):
         Store(tmp_path / "faults")
 
 

@@ -17,7 +17,7 @@ from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.results import ResultCodec
 from workers.breaker.rules import UNCOUNTED, Admission, Outcome, Report
 from workers.engine import completer
-from workers.engine.completer import RESTS_MS, Completer
+from workers.engine.completer import MOST_AT_ONCE, RESTS_MS, Completer
 from workers.engine.decisions import Fail, Retry, Snooze
 from workers.engine.execution import Execution
 from workers.engine.lease_keeper import MANY_HELD, LeaseKeeper
@@ -126,17 +126,28 @@ def test_a_busy_workers_groups_wait_for_more_unless_a_thread_waits(
     assert answer.result(0).due_ms == 1000
 
 
-@pytest.mark.parametrize("press", ["ends", "has its next step soon"])
+@pytest.mark.parametrize("press", ["ends", "has its next step soon", "is given back"])
 def test_a_plan_that_rests_is_stored_at_once_together_with_one_that(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, press: str
 ) -> None:
     monkeypatch.setattr(completer, "RESTING_COMMIT_S", 3600.0)
     other = parts.another_lease()
     rests = parts.completer.settle(parts.lease, Execution(Snooze(parts.lease.record, RESTS_MS)))
-    pressing = _ended(other) if press == "ends" else Snooze(other.record, RESTS_MS - 1)
-    parts.completer.settle(other, Execution(pressing))
+    if press == "is given back":
+        parts.completer.release(other)
+    else:
+        pressing = _ended(other) if press == "ends" else Snooze(other.record, RESTS_MS - 1)
+        parts.completer.settle(other, Execution(pressing))
     parts.completer.turn()
     assert rests.result(0).due_ms == RESTS_MS
+
+
+def test_a_whole_group_waits_for_no_more(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completer, "RESTING_COMMIT_S", 3600.0)
+    rest = Execution(Snooze(parts.lease.record, RESTS_MS))
+    first, *_ = [parts.completer.settle(parts.lease, rest) for _ in range(MOST_AT_ONCE)]
+    parts.completer.turn()
+    assert first.result(0).due_ms == RESTS_MS
 
 
 def test_decisions_that_redis_never_took_are_answered_when_the_worker_ends(
