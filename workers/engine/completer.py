@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ GROUP_COMMIT_S = 0.01
 """How long the completer waits for more decisions."""
 
 BUSY_COMMIT_S = 0.1
-"""How long if the worker holds `MANY_HELD` leases, and no thread waits for an answer."""
+"""How long if `MANY_HELD` leases have steps that are not done, and no thread waits for an answer."""
 
 RESTING_COMMIT_S = 0.05
 """How long if the group has only plans that rest for `RESTS_MS` or longer: nothing waits for them."""
@@ -68,6 +68,16 @@ class _Item:
     executor: str = ""
     execution: Execution | None = None
     answer: Future[Standing] = field(default_factory=Future)
+    made_at: float = 0.0
+    """When it was handed over, by the monotonic clock."""
+
+    def at(self, now: float) -> Settlement:
+        """The settlement at this moment of the monotonic clock: a plan rests from its decision on."""
+        if self.settlement.kind != "snooze":
+            return self.settlement
+        after_ms, *fields = self.settlement.args
+        left_ms = int(after_ms) - round((now - self.made_at) * 1000)
+        return replace(self.settlement, args=[max(0, left_ms), *fields])
 
 
 class Completer(Loop):
@@ -173,6 +183,7 @@ class Completer(Loop):
             logger.exception("plan %s: what follows its decision broke off", item.settlement.plan_id)
 
     def _put(self, item: _Item) -> Future[Standing]:
+        item.made_at = time.monotonic()
         with self._counting:
             if self._ended:
                 item.answer.set_result(LOST)
@@ -213,7 +224,7 @@ class Completer(Loop):
             return  # a whole group is there; what waits for an answer may be in the next one
         self._pressing.wait(RESTING_COMMIT_S - GROUP_COMMIT_S)
         time.sleep(GROUP_COMMIT_S)
-        if len(self._keeper) >= MANY_HELD:
+        if len(self._keeper) - self._unanswered >= MANY_HELD:
             self._awaited.wait(BUSY_COMMIT_S - GROUP_COMMIT_S)
         self._awaited.clear()
         self._pressing.clear()
@@ -223,7 +234,8 @@ class Completer(Loop):
         if not batch:
             return []
         try:
-            return self._leases.settle([item.settlement for item in batch], piggyback)
+            now = time.monotonic()
+            return self._leases.settle([item.at(now) for item in batch], piggyback)
         except LedgerRefusedError:
             if len(batch) == 1:
                 logger.exception("plan %s: its decision cannot be written", batch[0].settlement.plan_id)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["MANY_HELD", "LeaseKeeper"]
 
 MANY_HELD = 16
-"""A worker that holds so many leases has work for more than the time of a group."""
+"""A worker with so many steps to do is busy: what becomes of those that are done can wait a little."""
 
 logger = logging.getLogger(__name__)
 
