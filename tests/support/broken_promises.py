@@ -481,7 +481,7 @@ EVERYTHING = [
 
 SURVIVAL = [
     broken(
-        "takes effect after so long that a kill comes first",
+        "takes effect 20 s late",
         "a fault is in force when its apply is answered",
         "a fault ends soon if the Executor is killed",
         "a fault ends soon if the Executor hangs",

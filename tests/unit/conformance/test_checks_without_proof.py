@@ -54,9 +54,7 @@ def test_a_hang_of_the_data_plane_proves_nothing_of_the_faults_end() -> None:
 
 def test_a_few_requests_prove_nothing_of_a_percentage() -> None:
     executor = FakeExecutor(Ways(hits_always=True))
-    with pytest.raises(
-        SkippedError, match=r"only \d+ requests were sent in time: at least 50 are needed"
-    ):
+    with pytest.raises(SkippedError, match=r"only \d+ requests were sent in time: at least 50 are needed"):
         a_percentage_hits_its_share.verify(executor.subject(traffic=SlowTraffic(executor)))
 
 

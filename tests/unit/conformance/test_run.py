@@ -1,4 +1,4 @@
-"""A run ends what it began and has a finding for each check, whatever happens to it."""
+"""A run ends what it began and has a finding for each check, even if one breaks."""
 
 from __future__ import annotations
 
