@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -126,6 +126,11 @@ def conformance(  # noqa: PLR0913 (each is an option of the command line)
         max_active_faults=max_active_faults,
     )
     report = _report(subject, url, show)
+    _end(report, as_json=as_json, junit_file=junit_file)
+
+
+def _end(report: Report, *, as_json: bool, junit_file: Path | None) -> NoReturn:
+    """Print the report, write the file, and exit."""
     if as_json:
         print_json(report.fields)
     else:

@@ -28,13 +28,17 @@ def run(
 ) -> Report:
     """Make these checks, or as many as there is time for before the interruption, and end what they began.
 
-    `report` gets each finding as it comes.
+    `report` gets each finding as it comes. If it raises an error, the faults are ended nevertheless.
     """
     findings: dict[str, Finding] = {}
-    for check in [*checks, nothing_is_left_behind]:
-        if check is nothing_is_left_behind or not interrupted.is_set():
-            findings[check.name] = _make(check, subject, findings)
-            report(findings[check.name])
+    try:
+        for check in [*checks, nothing_is_left_behind]:
+            if check is nothing_is_left_behind or not interrupted.is_set():
+                findings[check.name] = _make(check, subject, findings)
+                report(findings[check.name])
+    except BaseException:
+        subject.clean_up()
+        raise
     abilities = {name: _passed(check, findings) for name, check in ABILITIES.items()}
     return Report(executor, abilities, list(findings.values()))
 
@@ -51,6 +55,8 @@ def _make(check: Check, subject: Subject, findings: Mapping[str, Finding]) -> Fi
         result, seen = Result.SKIPPED, str(exc)
     except (FailedError, ExecutorClientError) as exc:
         result, seen = Result.FAILED, str(exc)
+    except Exception as exc:  # noqa: BLE001 (a bug of one check must not end the others, nor leave faults)
+        result, seen = Result.FAILED, f"the check broke: {type(exc).__name__}: {exc}"
     seconds = round(subject.clock.steady_s() - begun_s, 3)
     return Finding(check.name, check.grade, result, check.promise, seen, check.advice, seconds)
 

@@ -97,9 +97,9 @@ class Subject:
             raise found
         return cast("T", found)
 
-    def apply(self, body: object, headers: dict[str, str] | None = None) -> Answer:
-        """`POST /v1/faults/apply`. What is applied is remembered."""
-        answer = self.api.call("POST", "/v1/faults/apply", body, headers)
+    def apply(self, body: object, headers: dict[str, str] | None = None, api: Api | None = None) -> Answer:
+        """`POST /v1/faults/apply`, through another `api` if one is given. What is applied is remembered."""
+        answer = (api or self.api).call("POST", "/v1/faults/apply", body, headers)
         fields = loose_fields(answer) if answer.ok else None
         apply_id = fields.get("apply_id") if fields else None
         if isinstance(apply_id, str) and apply_id:

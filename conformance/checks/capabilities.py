@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from conformance.check import Checks, Grade
 from conformance.checks.basics import each_fault_has_an_id_of_its_own
-from conformance.checks.hits import ABORT_STATUS, LEAST_HIT, SENT, an_abort_hits_the_traffic, during_a_fault
+from conformance.checks.hits import LEAST_HIT, an_abort_hits_the_traffic
 from conformance.checks.stops import a_stopped_fault_has_metrics
 from conformance.checks.truth import metrics_count_requests
 from conformance.errors import SkippedError
 from conformance.reading import held, loose_fields, read_as, shown, with_status
 from conformance.stories import settled_metrics
+from conformance.traffic_stories import ABORT_STATUS, SENT, during_a_fault
 from workers.drivers.fault_answers import MetricsAnswer
 
 if TYPE_CHECKING:

@@ -48,13 +48,14 @@ def an_unknown_path_is_not_found(subject: Subject) -> str:
 
 @REFUSALS.add(
     required,
-    "JSON with error or message, a text",
+    "a refusal in JSON with error or message, a text",
     "Say in error and message what is wrong: the plan's error quotes it",
 )
 def a_refusal_says_why(subject: Subject) -> str:
     fields = loose_fields(answer := subject.apply(subject.body(service=None))) or {}
     texts = [fields.get(name) for name in ("error", "message")]
-    return held(any(isinstance(each, str) and each for each in texts), shown(answer))
+    says_why = any(isinstance(each, str) and each for each in texts)
+    return held(not answer.ok and says_why, shown(answer))
 
 
 @REFUSALS.add(
@@ -127,6 +128,7 @@ def applies_beyond_the_limit_are_refused(subject: Subject) -> str:
         refused = [answer for answer in answers if not answer.ok]
         held(refused, f"{len(answers)} applies, and no refusal")
         all_with_status(refused, TOO_MANY)
+        held(ours, f"{shown(refused[0])} to each of {len(answers)} applies")
         subject.stop(ours[0])
         again = subject.applied()
     finally:
@@ -198,7 +200,7 @@ def _guarded(subject: Subject, api: Api, headers: dict[str, str] | None) -> list
     _needs_token(subject)
     fault = f"/v1/faults/{subject.applied()}"
     answers = [
-        api.call("POST", "/v1/faults/apply", subject.body(), headers),
+        subject.apply(subject.body(), headers, api),
         api.call("GET", f"{fault}/status", headers=headers),
         api.call("GET", f"{fault}/metrics", headers=headers),
         api.call("DELETE", fault, headers=headers),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from conformance.check import Checks, Grade
 from conformance.checks.basics import an_ended_fault_has_a_status, an_ended_fault_has_metrics
-from conformance.checks.hits import ABORT_STATUS, an_abort_hits_the_traffic
+from conformance.checks.hits import an_abort_hits_the_traffic
 from conformance.checks.keys import a_key_outlives_its_fault
 from conformance.checks.stops import a_stopped_fault_is_over
 from conformance.checks.truth import a_status_and_metrics_have_a_doubt
@@ -15,6 +15,7 @@ from conformance.errors import SkippedError
 from conformance.reading import fields_of, held, shown
 from conformance.stories import a_fault_that_ends, settled_metrics
 from conformance.subject import LONGEST_S, SOON_S, needed
+from conformance.traffic_stories import ABORT_STATUS, SENT
 from dispatcher.errors import ExecutorClientError
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SURVIVAL"]
 
-SENT = 20
 AWAY_S = 5.0
 """How long the Executor is away, and how long a fault may outlive it, in seconds."""
 
+IN_FORCE_WITHIN_S = LONGEST_S / 2
 PROBE_EVERY_S = 0.05
 BACK_WITHIN_S = 60.0
 OK, FIRST_FAILURE = 200, 500
@@ -42,10 +43,16 @@ class Away:
     apply_id: str
     """The fault that was in force at that moment."""
 
+    in_force: bool
+    """Whether a response had met it before. Otherwise its end was not observed."""
+
     outlived_s: float
     """From the kill, or the hang, until the last response with the fault."""
 
     sent: int
+    answered: int
+    """Of these requests, those that got any response."""
+
     failed: int
     """Of these requests, those that failed after the fault's last response."""
 
@@ -71,8 +78,9 @@ def _away(subject: Subject, outage: Outage) -> Away:
     apply_id = subject.applied_once_free(
         subject.body(**{"percentage": 100, "duration_seconds": LONGEST_S} | on_traffic)
     )
-    if traffic is not None:
-        subject.until(lambda: traffic.send().status == ABORT_STATUS, LONGEST_S / 2)
+    in_force = traffic is not None and subject.until(
+        lambda: traffic.send().status == ABORT_STATUS, IN_FORCE_WITHIN_S
+    )
     try:
         outage.begin()
     except SkippedError:
@@ -86,8 +94,9 @@ def _away(subject: Subject, outage: Outage) -> Away:
     back = subject.until(lambda: _healthy(subject), BACK_WITHIN_S)
     hit = [at_s for at_s, status in responses if status == ABORT_STATUS]
     last_s = hit[-1] if hit else left_s
+    answered = [status for _, status in responses if status != 0]
     failed = [status for at_s, status in responses if at_s > last_s and not 0 < status < FIRST_FAILURE]
-    return Away(apply_id, last_s - left_s, len(responses), len(failed), back)
+    return Away(apply_id, in_force, last_s - left_s, len(responses), len(answered), len(failed), back)
 
 
 def _until_back(subject: Subject, traffic: Traffic | None, left_s: float) -> list[tuple[float, int]]:
@@ -99,6 +108,12 @@ def _until_back(subject: Subject, traffic: Traffic | None, left_s: float) -> lis
             responses.append((at_s, traffic.send().status))
         subject.clock.sleep(PROBE_EVERY_S)
     return responses
+
+
+def _with_a_fault_in_force(away: Away) -> Away:
+    """The same. Raises `FailedError` if there was no fault whose end could be observed."""
+    held(away.in_force, f"no response met the fault within {IN_FORCE_WITHIN_S:g} s of its apply")
+    return away
 
 
 def _healthy(subject: Subject) -> bool:
@@ -115,7 +130,7 @@ def _healthy(subject: Subject) -> bool:
     an_abort_hits_the_traffic,
 )
 def a_fault_ends_soon_if_the_executor_is_killed(subject: Subject) -> str:
-    away = subject.once(the_executor_is_killed)
+    away = _with_a_fault_in_force(subject.once(the_executor_is_killed))
     return held(away.outlived_s <= AWAY_S, f"the last one {away.outlived_s:.1f} s after the kill")
 
 
@@ -197,7 +212,11 @@ def a_key_is_known_after_a_restart(subject: Subject) -> str:
     an_abort_hits_the_traffic,
 )
 def a_fault_ends_soon_if_the_executor_hangs(subject: Subject) -> str:
-    away = subject.once(the_executor_hangs)
+    away = _with_a_fault_in_force(subject.once(the_executor_hangs))
+    if away.answered == 0:
+        raise SkippedError(
+            "no request was answered while the Executor hung: hang its process, not its data plane"
+        )
     return held(away.outlived_s <= AWAY_S, f"the last one {away.outlived_s:.1f} s after the hang")
 
 

@@ -67,6 +67,10 @@ dispatcher conformance http://executor:8000 --service PaymentService \\
     --hang "docker pause executor" --resume "docker unpause executor"
 ```
 
+`docker pause` must not suspend the data plane: without any answer to requests, the check of a hang is skipped. If both
+share a container, as with the reference Executor, `--hang` must send `kill -STOP` to the Executor's process, and
+`--resume` must send `kill -CONT`.
+
 The Executor is away for 6 seconds each time. Do this in a test environment. With the reference Executor, give it a
 `--state-dir` and a service of your own, because its `--sample` services end with it.
 

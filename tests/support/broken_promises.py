@@ -202,6 +202,12 @@ def counts_more_if_there_are_headers(call: Call, reply: Reply, executor: FakeExe
     return replace(reply, body=reply.body | more | {"error_rate": None})
 
 
+def takes_applies_without_a_service(call: Call, reply: Reply, _: FakeExecutor) -> Reply:
+    """Any other body is refused as it should be."""
+    wrong = call.kind == "apply" and isinstance(call.body, dict) and "service" not in call.body
+    return Reply(200, {"message": "ok"}) if wrong else reply
+
+
 BASICS = [
     broken("names another major version", "the Executor is healthy", meddle=says("health", contract="2.0")),
     broken(
@@ -380,6 +386,12 @@ REFUSALS = [
     broken(
         "refuses in plain text", "a refusal says why", meddle=answers("apply", 400, "bad", instead_of=400)
     ),
+    broken(
+        "says that all is well instead of a refusal",
+        "an apply without service is refused",
+        "a refusal says why",
+        meddle=takes_applies_without_a_service,
+    ),
     broken("has one error for all", "a refusal names its kind", meddle=one_error_for_all),
     broken("takes a body of any size", "a body of more than 1 MB is refused", largest=10**9),
     broken("puts two faults on a target", "a second fault on a target is refused", refuses_conflicts=False),
@@ -468,6 +480,13 @@ EVERYTHING = [
 ]
 
 SURVIVAL = [
+    broken(
+        "takes effect 20 s late",
+        "a fault is in force when its apply is answered",
+        "a fault ends soon if the Executor is killed",
+        "a fault ends soon if the Executor hangs",
+        late_s=20,
+    ),
     broken(
         "has faults that outlive it", "a fault ends soon if the Executor is killed", lapses_if_killed=False
     ),

@@ -100,7 +100,7 @@ class FakeExecutor:
 
     def hang(self) -> None:
         self._away = ExecutorTimeoutError
-        self.plane.leave(lapses=self.ways.lapses_if_it_hangs, answers=True)
+        self.plane.leave(lapses=self.ways.lapses_if_it_hangs, answers=self.ways.goes_on_if_it_hangs)
 
     def start(self) -> None:
         self._away = None

@@ -81,6 +81,8 @@ class Ways:
     goes_on_without_executor: bool = True
     """Whether requests are answered while the Executor is killed."""
 
+    goes_on_if_it_hangs: bool = True
+
     keeps_state: bool = True
     keeps_keys: bool = True
     doubts_restored: bool = True
