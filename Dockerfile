@@ -14,10 +14,10 @@ COPY workers workers
 COPY executor executor
 COPY conformance conformance
 COPY config config
-# A clone made under a strict umask is for its owner alone, who is nobody in here.
+# A strict umask makes a clone readable for its owner only, who has no account in the image.
 RUN chmod -R a+rX . && pip install --no-deps --no-build-isolation .
 
-# Nobody needs to be root to wait for HTTP.
+# Waiting for HTTP needs no root.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dispatcher && \
     install --directory --owner dispatcher --mode 0700 /var/lib/executor-token
 USER dispatcher

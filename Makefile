@@ -9,50 +9,50 @@ UV     := $(BIN)/uv --system-certs pip
 COMPILE = $(UV) compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 # Prints what a command says only if it fails.
 QUIETLY = sh -c 'said=$$("$$@" 2>&1) || { echo "$$said"; exit 1; }' --
-# Finds imports of packages that are in none but the named extras.
+# Finds imports of packages that are only in extras other than the named ones.
 UNDECLARED = $(BIN)/deptry --ignore DEP002 --optional-dependencies-dev-groups
 
 # A program that may keep what it has compiled starts in a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-# What else pytest is to be given, such as OPTIONS="-k breaker".
+# More options for pytest, such as OPTIONS="-k breaker".
 OPTIONS ?=
 # Unit tests compute, and have a process for each core. The others wait for programs most of the time.
 PYTEST = $(BIN)/pytest --quiet --dist worksteal --numprocesses
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast unit coverage check guard campaign in-flight retries calibrate misbehaviour history
+.PHONY: help demo test test-fast unit coverage check guard campaign endurance retries calibrate misbehaviour history
 .PHONY: awaiting dead-man executor-load bench budget bench-growth bench-breaker bench-transport fuzz mutants docs site wheel
 .PHONY: format lock upgrade clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
 	@echo "make test      set up, then lint, type-check and run every test"
-	@echo "make test-fast  the same with the unit tests alone, in less than 90 s"
+	@echo "make test-fast  the same with only the unit tests, in less than 90 s"
 	@echo "make coverage  how much of the product the unit tests run, within a bound"
 	@echo "make check     lint and type-check only"
 	@echo "make campaign  2,000 plans while workers, Redis and the Executor are killed at random"
 	@echo "make dead-man  20 times everything that could end a fault is killed at once, with traffic: 12 minutes"
 	@echo "make executor-load  what the reference Executor does with 1,000 faults at once"
-	@echo "make calibrate  40 plans through Envoy with real traffic: what was observed beside what was counted"
+	@echo "make calibrate  40 plans through Envoy with real traffic: what was observed, next to what was counted"
 	@echo "make misbehaviour  200 plans and an Executor that does something wrong with each"
-	@echo "make in-flight  how long a killed worker or Redis delays plans, and what idle and small workers do: 2 minutes"
+	@echo "make endurance  how long a killed worker or Redis delays plans, and what idle and small workers do: 2 minutes"
 	@echo "make awaiting  what 1,000 plans awaited in one asyncio process cost: connections, blocks of its loop, memory"
 	@echo "make retries   how late retries begin, and what 6,000 of them leave in a worker's memory"
 	@echo "make history   how fast the first page of 100,000 plans is, and what their index costs"
 	@echo "make bench     side by side with other queues and durable engines: 9 minutes, writes docs/performance.md"
 	@echo "make bench-growth  what more plans in flight, more workers and larger observations cost: 8 minutes"
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
-	@echo "make bench-transport  what a call to an Executor costs, beside requests.Session"
+	@echo "make bench-transport  what a call to an Executor costs, next to requests.Session"
 	@echo "make budget    what each part of a plan costs a worker in processor time: half a minute"
 	@echo "make guard     what a plan costs in round trips, calls and messages, within bounds"
-	@echo "make fuzz      100,000 answers that are none"
-	@echo "make mutants   small changes of ledger, state machine and breaker: tests must notice 90 %"
-	@echo "make docs      write anew what is made from code: openapi.yaml, errors, settings, commands, pictures"
+	@echo "make fuzz      100,000 malformed answers"
+	@echo "make mutants   small changes of ledger, state machine and breaker: tests must notice 90 %, and each survivor needs a reason"
+	@echo "make docs      write again what is made from code: openapi.yaml, errors, settings, commands, pictures"
 	@echo "make site      the pages in docs/ as a site: open site/index.html"
 	@echo "make wheel     build wheel and source package into dist/, and check both"
 	@echo "make format    format the code"
-	@echo "make lock      write requirements/ anew after a change of pyproject.toml"
+	@echo "make lock      write requirements/ again after a change of pyproject.toml"
 	@echo "make upgrade   the same with the newest version of everything"
 	@echo "make clean     remove the virtual environment and caches"
 
@@ -67,7 +67,7 @@ $(VENV)/.ready: pyproject.toml requirements/uv.txt $(LOCK)
 	@$(UV) install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Both write requirements/ anew. `lock` changes only what pyproject.toml asks for; `upgrade` takes the newest versions.
+# Both write requirements/ again. `lock` changes only what pyproject.toml asks for; `upgrade` takes the newest versions.
 lock upgrade: $(VENV)/.ready
 	@$(COMPILE) --group installer --output-file requirements/uv.txt
 	@$(COMPILE) pyproject.toml --all-extras --group build --output-file requirements/development.txt
@@ -122,7 +122,7 @@ calibrate: $(VENV)/.ready
 misbehaviour: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.misbehaviour
 
-in-flight: $(VENV)/.ready
+endurance: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.queues --only endurance
 
 history: $(VENV)/.ready
@@ -149,7 +149,7 @@ guard: $(VENV)/.ready
 fuzz: $(VENV)/.ready
 	@PYTHONPATH=tests $(BIN)/python -m fuzz.responses
 
-# A part alone: make mutants PARTS=breaker. On with a run that was broken off: make mutants PARTS=--keep
+# Only one part: make mutants PARTS=breaker. To continue a run that was interrupted: make mutants PARTS=--keep
 mutants: $(VENV)/.ready
 	@PYTHONHASHSEED=0 PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m mutation.score $(PARTS)
 
@@ -168,7 +168,7 @@ docs: $(VENV)/.ready
 	@$(BIN)/python -m docs.tools.check_reference > docs/conformance.md
 	@$(BIN)/python -m docs.tools.pictures
 
-# Warnings are errors. The theme's own, about another product, is no concern of these pages.
+# Warnings are errors. The theme's own warning is about another product, so it is switched off.
 site: $(VENV)/.ready
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "site/index.html"

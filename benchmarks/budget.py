@@ -49,7 +49,7 @@ PLANS = 1_000
 WITHIN_S = 120.0
 FAULT_S = 1.1
 NOTHING = "benchmarks.nothing"
-EMPTY_TASK = "benchmarks.peers.empty_task"
+EMPTY_TASK = "benchmarks.empty_task"
 NUMBERS = itertools.count()
 
 

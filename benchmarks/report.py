@@ -9,7 +9,7 @@ import re
 import statistics
 import subprocess
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,7 +98,10 @@ def rewrite(part: str, text: str, page: Path = DOCS / "performance.md") -> None:
 
 
 def description(packages: Sequence[str]) -> str:
-    """What it was measured on, as readers need it: nothing that names one particular machine."""
+    """What it was measured on, as readers need it: nothing that names one particular machine.
+
+    Packages that are not installed are left out.
+    """
     server = subprocess.run([redis_server(), "--version"], capture_output=True, text=True, check=True)  # noqa: S603 (ours)
     found = re.search(r"(\w+) server v=([0-9.]+)", server.stdout)
     redis = f"{found[1]} {found[2]}" if found else "an unknown Redis"
@@ -109,8 +112,16 @@ def description(packages: Sequence[str]) -> str:
         f"Python {platform.python_version()}",
         f"{redis} (append-only file, synced every second)",
     ]
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    return f"Measured on {', '.join(parts)}. Packages: {versions}."
+    versions = [f"{name} {installed}" for name in packages if (installed := _version(name))]
+    return f"Measured on {', '.join(parts)}. Packages: {', '.join(versions)}."
+
+
+def _version(package: str) -> str:
+    """Of an installed package. Empty if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _field(path: str, name: str) -> str:

@@ -272,5 +272,5 @@ def until(reached: Callable[[], bool], within_s: float = REACHED_WITHIN_S) -> No
     give_up_at = time.monotonic() + within_s
     while not reached():
         if time.monotonic() > give_up_at:
-            raise RuntimeError(f"a benchmark has waited in vain for {within_s:.0f} s")
+            raise RuntimeError(f"a condition was not met within {within_s:.0f} s")
         time.sleep(LOOK_EVERY_S)

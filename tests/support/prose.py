@@ -19,6 +19,7 @@ __all__ = [
     "awkward",
     "long_sentences",
     "names_in",
+    "of_a_makefile",
     "of_a_module",
     "of_a_page",
     "of_comments",
@@ -101,7 +102,7 @@ ALLOWED = re.compile(
 def paragraphs(file: Path) -> Iterator[str]:
     """What people read of a file, on one line each. Inline code becomes `x`."""
     text = file.read_text("utf-8")
-    for paragraph in READERS[file.suffix](text):
+    for paragraph in READERS[file.suffix or file.name](text):
         yield re.sub(r"`[^`]+`", "`x`", " ".join(paragraph.split()))
 
 
@@ -173,7 +174,16 @@ def of_comments(mark: str) -> Callable[[str], Iterator[str]]:
     return read
 
 
+def of_a_makefile(text: str) -> Iterator[str]:
+    """Comments, and what it prints."""
+    yield from of_comments("#")(text)
+    yield from re.findall(r'\becho "([^"$]*)', text)
+
+
 READERS: dict[str, Callable[[str], Iterator[str]]] = {
+    "Dockerfile": of_comments("#"),
+    "Makefile": of_a_makefile,
+    ".example": of_comments("#"),
     ".md": of_a_page,
     ".py": of_a_module,
     ".lua": of_comments("--"),

@@ -11,6 +11,7 @@ from support.prose import (
     awkward,
     long_sentences,
     names_in,
+    of_a_makefile,
     of_a_module,
     of_a_page,
     of_comments,
@@ -34,7 +35,8 @@ FOLDERS = (
     "tests",
 )
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SOURCES = [ROOT / "docker-compose.yml"] + [
+AT_THE_TOP = ("docker-compose.yml", "Dockerfile", "Makefile", ".env.example")
+SOURCES = [ROOT / name for name in AT_THE_TOP] + [
     file
     for folder in FOLDERS
     for file in sorted((ROOT / folder).rglob("*"))
@@ -148,6 +150,12 @@ def test_comments_on_lines_of_their_own_are_one_text_and_those_after_code_are_no
     assert [text for text in texts if text] == ["One text.", "one", "two", "c = 3 # three"]
     module = "# One\n# text.\na = 1  # one\nb = 2  # two\n"
     assert [text for text in of_a_module(module) if text] == ["One text.", "one", "two"]
+
+
+def test_a_makefile_is_read_with_what_it_prints() -> None:
+    makefile = '# One\n# text.\nhelp:\n\t@echo "make demo  set up"\n\t@echo $(told)\n'
+    texts = [" ".join(text.split()) for text in of_a_makefile(makefile)]
+    assert [text for text in texts if text] == ["One text.", "make demo set up"]
 
 
 def test_names_of_tests_are_read_as_words() -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.contenders import CONTENDERS, DURABLE, OURS, RIVAL
-from benchmarks.queues import steps, tables
-from benchmarks.report import Line, Runs, markdown_table, rewrite
+from benchmarks.queues import comparison, steps, tables
+from benchmarks.report import Line, Runs, description, markdown_table, rewrite
 from benchmarks.rows import ROWS, order
-from benchmarks.verdict import Bound, fastest_durable, judge, ratios
+from benchmarks.verdict import Bound, conclusion, fastest_durable, judge, ratios
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +92,64 @@ def test_only_bounds_of_what_was_measured_count(figures: Figures, code: int) -> 
     assert judge(runs) == code
 
 
+@pytest.mark.parametrize(
+    ("missing", "code"), [(0.0, 0), (1.0, 1)], ids=["all plans have observations", "one plan has none"]
+)
+def test_a_plan_lost_at_any_size_breaks_a_bound(missing: float, code: int) -> None:
+    runs = Runs()
+    for size in ("1,000", "2,000,000"):
+        runs.add("traces", size, {"per_s": 100.0, "missing": missing if size == "2,000,000" else 0.0})
+    assert judge(runs) == code
+
+
+def test_a_plan_lost_by_another_contender_breaks_no_bound() -> None:
+    runs = Runs()
+    runs.add("kill", OURS, {"lost": 0.0, "doubled": 0.0})
+    runs.add("kill", RIVAL, {"lost": 200.0, "doubled": 3.0})
+    assert judge(runs) == 0
+
+
+def test_without_taskiq_no_bound_is_against_it(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = Runs()
+    runs.add("throughput", OURS, {"per_s": 100.0})
+    runs.add("makespan", OURS, {"took_s": 12.0})
+    assert judge(runs) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "Taskiq was not measured"
+    assert conclusion(runs) == "Taskiq was not measured. No durable peer was measured."
+
+
+def test_a_taskiq_that_broke_down_breaks_its_bound(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = Runs()
+    runs.add("throughput", OURS, {"per_s": 100.0})
+    runs.add("throughput", RIVAL, {})
+    assert judge(runs) == 1
+    assert "BOUND BROKEN: throughput over Taskiq's: nan" in capsys.readouterr().out
+
+
+def test_without_this_project_no_bound_counts() -> None:
+    runs = Runs()
+    runs.add("lag", RIVAL, {"p95_ms": 5.0})
+    assert judge(runs) == 0
+
+
+def test_a_late_plan_after_a_kill_breaks_a_bound() -> None:
+    runs = Runs()
+    runs.add("redis_killed", OURS, {"late_max_s": 10.5, "lost": 0.0})
+    assert judge(runs) == 1
+
+
+def test_the_page_has_the_conclusion_once(runs: Runs) -> None:
+    assert comparison(runs, "noted").count(conclusion(runs)) == 1
+    assert conclusion(runs) == (
+        "This project carries out 1.75 times as many plans a second as Taskiq. "
+        "This project carries out 4.00 times as many plans a second as Restate, the fastest durable peer."
+    )
+
+
+def test_packages_that_are_not_installed_are_left_out() -> None:
+    assert description(["no-such-package", "pytest"]).endswith(f"Packages: pytest {pytest.__version__}.")
+
+
 def test_a_figure_that_is_missing_breaks_its_bound() -> None:
     assert not Bound("lag", math.nan, at_most=30).held
     assert str(Bound("lag", 31.0, at_most=30)) == "lag: 31, at most 30"
@@ -110,6 +168,8 @@ def test_the_plots_are_drawn_of_what_there_is(runs: Runs, tmp_path: Path) -> Non
     for row in ("in_flight", "processes", "traces"):
         runs.add(row, "1", {"cpu_ms": 2.0})
         runs.add(row, "1,000", {"cpu_ms": 3.0})
+    runs.add("kill", OURS, {"lost_percent": 0.0})
+    runs.add("kill", RIVAL, {"lost_percent": 52.0})
     draw(runs, tmp_path / "queues.png")
     draw_growth(runs, tmp_path / "growth.png")
     assert all((tmp_path / name).stat().st_size > 1000 for name in ("queues.png", "growth.png"))

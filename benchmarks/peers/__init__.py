@@ -1,1 +1,0 @@
-"""What measurements need of other task queues next to the contenders."""
