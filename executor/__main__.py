@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import fcntl
 import logging
 import os
 import sqlite3
 import sys
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from executor.access import refuse_an_open_door, token_of
 from executor.control_plane import EnvoyError
 from executor.faults import MAX_ACTIVE
+from executor.folder import folder_of
 from executor.server import Options, serve
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PORTS = range(65_536)
 
@@ -31,7 +25,7 @@ def main() -> int:
     try:
         options = _options()
         refuse_an_open_door(options.api[0], options.token)
-        with _folder(options.state_dir) as folder:
+        with folder_of(options.state_dir) as folder:
             asyncio.run(serve(options, folder))
     except (EnvoyError, OSError, TimeoutError, ValueError, sqlite3.Error) as exc:
         message = f"error: the Executor does not start: {exc or 'Envoy took too long'}"
@@ -114,22 +108,6 @@ def _options() -> Options:
         max_active_faults=given.max_active_faults,
         state_dir=given.state_dir,
     )
-
-
-@contextlib.contextmanager
-def _folder(state_dir: Path | None) -> Iterator[Path]:
-    """The folder that only this Executor uses. Raises `OSError` if another Executor has it."""
-    if state_dir is None:
-        with tempfile.TemporaryDirectory(prefix="executor-") as folder:
-            yield Path(folder)
-        return
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (state_dir / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise OSError(f"another Executor uses the folder {state_dir}") from exc
-        yield state_dir.resolve()
 
 
 def _port(text: str) -> int:
