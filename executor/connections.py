@@ -105,7 +105,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.requests = 0
-        """How many are being served: the next one may come before the one before it is done with."""
+        """How many requests it serves. A client can send the next one early."""
 
     def expect_within(self, seconds: float | None) -> None:
         """Cut the connection after this many seconds. None: cut it no longer."""
