@@ -40,7 +40,7 @@ MEANINGS = {
     Doubt.WINDOW_UNKNOWN: "the Executor does not say exactly when the fault began, or when it ended",
     Doubt.FEW_REQUESTS: "so few requests came that the interval of the error rate is wider than 0.2",
     Doubt.COUNT_UNKNOWN: "the Executor does not say how many requests it saw",
-    Doubt.DILUTED: "the figures may include requests that the plan's headers leave alone",
+    Doubt.DILUTED: "the figures may include requests that the plan's headers or protocol leave alone",
     Doubt.WRONG_DOSE: "the fault hit far fewer requests, or far more, than its percentage says",
     Doubt.OVERLAPPED: "another plan's fault was on the same target meanwhile",
     Doubt.TRUNCATED: "traces or log lines were too long, and a part of them is missing",

@@ -68,13 +68,14 @@ class _Item:
     executor: str = ""
     execution: Execution | None = None
     answer: Future[Standing] = field(default_factory=Future)
+    rests: bool = False
+    """Whether the plan rests: from its decision on, not from when that is stored."""
+
     made_at: float = 0.0
     """When it was handed over, by the monotonic clock."""
 
     def at(self, now: float) -> Settlement:
-        """The settlement at this moment of the monotonic clock: a plan rests from its decision on."""
-        if self.settlement.kind != "snooze":
-            return self.settlement
+        """The settlement of a plan that rests, at this moment of the monotonic clock."""
         after_ms, *fields = self.settlement.args
         left_ms = int(after_ms) - round((now - self.made_at) * 1000)
         return replace(self.settlement, args=[max(0, left_ms), *fields])
@@ -183,7 +184,7 @@ class Completer(Loop):
             logger.exception("plan %s: what follows its decision broke off", item.settlement.plan_id)
 
     def _put(self, item: _Item) -> Future[Standing]:
-        item.made_at = time.monotonic()
+        item.made_at, item.rests = time.monotonic(), item.settlement.kind == "snooze"
         with self._counting:
             if self._ended:
                 item.answer.set_result(LOST)
@@ -215,7 +216,7 @@ class Completer(Loop):
                 break
             if item is not None:
                 batch.append(item)
-                size += item.settlement.size
+                size += 0 if item.rests else item.settlement.size  # only results are large
         return batch
 
     def _await_group(self) -> None:
@@ -235,7 +236,8 @@ class Completer(Loop):
             return []
         try:
             now = time.monotonic()
-            return self._leases.settle([item.at(now) for item in batch], piggyback)
+            settlements = [item.at(now) if item.rests else item.settlement for item in batch]
+            return self._leases.settle(settlements, piggyback)
         except LedgerRefusedError:
             if len(batch) == 1:
                 logger.exception("plan %s: its decision cannot be written", batch[0].settlement.plan_id)

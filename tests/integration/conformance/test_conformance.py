@@ -64,6 +64,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[], ExecutorProcess]]:
                 os.kill(executor.envoy_pid, signal.SIGKILL)
 
 
+@pytest.mark.lasts_a_minute
 def test_the_reference_executor_passes_all_checks(
     start: Callable[[], ExecutorProcess], tmp_path: Path
 ) -> None:
@@ -73,7 +74,7 @@ def test_the_reference_executor_passes_all_checks(
         "probe": f"{first.proxy}/api/v1/pay",
         "probe-host": "PaymentService",
         "max-active-faults": str(LIMIT),
-        "kill": f"kill -9 {first.pid}",
+        "kill": shlex.join(["sh", "-c", f"kill -9 {first.pid}"]),
         "start": f"touch {killed}",
         "hang": shlex.join(["sh", "-c", signal_it % "STOP"]),
         "resume": shlex.join(["sh", "-c", signal_it % "CONT"]),

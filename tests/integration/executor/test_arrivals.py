@@ -88,9 +88,13 @@ class Stage:
         return requests.request(method, url, json=body, headers=headers, timeout=60)
 
     def stop(self, apply_id: str) -> dict[str, Any]:
+        return eventually(lambda: self._stopped(apply_id))
+
+    def _stopped(self, apply_id: str) -> dict[str, Any]:
+        """Nothing while Envoy has not confirmed it."""
         answer = self.call("DELETE", f"/{apply_id}")
         assert answer.ok, answer.text
-        return dict(answer.json())
+        return dict(answer.json()) if answer.status_code == 200 else {}
 
     def metrics(self, apply_id: str) -> dict[str, Any]:
         return eventually(lambda: self._settled(apply_id))

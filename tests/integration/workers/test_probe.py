@@ -127,8 +127,10 @@ def test_a_request_without_an_answer_counts_for_as_long_as_it_was_held(
     service.let_go.clear()
     what = looked(observer, record(), Phase.DURING, BEGIN_MS)
     observation = observer.observation(what, END_MS, PATIENT_S)
-    sent = len(service.calls)  # at most 80: a busy machine sends fewer
-    assert (observation.requests, observation.unanswered, observation.error_count) == (sent, sent, sent)
+    sent = observation.requests
+    assert (observation.unanswered, observation.error_count) == (sent, sent)
+    assert sent is not None
+    assert len(service.calls) <= sent <= 80  # a busy machine sends fewer, and reads some too late
     assert (observation.error_rate, observation.status_code) == (1.0, None)
     assert observation.latency_ms is not None
     assert observation.latency_ms >= 299
