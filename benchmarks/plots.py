@@ -37,10 +37,13 @@ CURVES = {
 
 
 def draw(runs: Runs, path: Path) -> None:
-    """Draw what matters most, as bars."""
+    """Draw what matters most, as bars. What was not measured has no place."""
     figure, axes = plt.subplots(2, 2, figsize=(11, 6.5), layout="constrained")
     for each, (row, name, title) in zip(axes.flat, PANELS, strict=True):
-        _bars(each, runs, row, name, title)
+        if row in runs.figures:
+            _bars(each, runs, row, name, title)
+        else:
+            each.set_axis_off()
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
