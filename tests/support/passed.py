@@ -1,6 +1,6 @@
 """A pytest plugin for runs on several machines: what has passed on one need not run on the next.
 
-`--passed-to FILE` lists the tests that passed. `--passed-in FILE` leaves those out, unless they use a program
+`--passed-to=FILE` lists the tests that passed. `--passed-in=FILE` leaves those out, unless they use a program
 that may be another one here: acceptance tests, and those that use the server of Redis that the product finds.
 """
 
