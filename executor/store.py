@@ -62,26 +62,33 @@ class Store:
             raise self._damaged("it is empty: what it held is lost, or was never written")
         try:
             self._db = sqlite3.connect(file, isolation_level=None)
+        except sqlite3.OperationalError as exc:
+            raise self._unusable(exc) from exc
+        try:
+            self._begin()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _begin(self) -> None:
+        try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(SCHEMA)
             [(found,), *_] = self._db.execute("PRAGMA quick_check(1)").fetchall()
+            if found != "ok":
+                raise self._damaged(" ".join(found.split()))
+            version = self._value("version") or VERSION
+            if version != VERSION:
+                raise ValueError(f"{self._file}: it has version {version}, and this Executor reads {VERSION}")
+            self._put("version", VERSION)
         except sqlite3.OperationalError as exc:
             raise self._unusable(exc) from exc
         except sqlite3.DatabaseError as exc:
             raise self._damaged(str(exc)) from exc
-        if found != "ok":
-            raise self._damaged(" ".join(found.split()))
-        version = self._value("version") or VERSION
-        if version != VERSION:
-            raise ValueError(f"{file}: it has version {version}, and this Executor reads {VERSION}")
-        try:
-            self._put("version", VERSION)
-        except sqlite3.OperationalError as exc:
-            raise self._unusable(exc) from exc
 
     def read(self) -> Stored:
-        """All of it. Raises `ValueError`, which names the file, if a part cannot be read."""
+        """All of it. Raises `ValueError` with the file's name, and closes it, if a part cannot be read."""
         try:
             rows = self._db.execute("SELECT fault FROM faults").fetchall()
             faults = sorted((_fault_of(json.loads(row[0])) for row in rows), key=lambda each: each.start_time)
@@ -89,8 +96,10 @@ class Store:
             position = Position(*(self._value("position") or ()))
             return Stored(faults, position, None if renewed is None else datetime.fromisoformat(renewed))
         except sqlite3.OperationalError as exc:
+            self._db.close()
             raise self._unusable(exc) from exc
         except (sqlite3.DatabaseError, ValueError, TypeError, LookupError, AttributeError) as exc:
+            self._db.close()
             raise self._damaged(f"{type(exc).__name__} in a record") from exc
 
     def save(

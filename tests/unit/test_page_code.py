@@ -45,6 +45,7 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["serv
 PROFILES = {profile for service in COMPOSE.values() for profile in service.get("profiles", ())}
 OMITTED = re.compile(
     r"Missing (argument|option|parameter|command)|requires an argument|^Usage: \S+( \w+)? \[OPTIONS\] COMMAND"
+    r"|^Shell \w+ is not supported"
 )
 
 

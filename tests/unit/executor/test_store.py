@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 from executor.contract import FaultApply, FaultConfig
 from executor.faults import Fault
 from executor.observations import Arrival, End
-from executor.store import Position, Store
+from executor.store import Position, Store, Stored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,8 +39,13 @@ def read(file: Path) -> list[Fault]:
     return faults
 
 
+def whole(file: Path) -> Stored:
+    with closing(Store(file)) as store:
+        return store.read()
+
+
 def test_a_store_that_is_new_has_nothing(tmp_path: Path) -> None:
-    stored = Store(tmp_path / "new").read()
+    stored = whole(tmp_path / "new")
     assert (stored.faults, stored.position, stored.renewed_at) == ([], Position(), None)
 
 
@@ -52,7 +58,7 @@ def test_a_fault_is_read_as_it_was_saved(tmp_path: Path) -> None:
     store = Store(tmp_path / "faults")
     store.save([kept], position=Position(7, 1234), renewed_at=NOW)
     store.close()
-    again = Store(tmp_path / "faults").read()
+    again = whole(tmp_path / "faults")
     [found] = again.faults
     assert (again.position, again.renewed_at) == (Position(7, 1234), NOW)
     assert found.tally.to_json() == kept.tally.to_json()
@@ -73,6 +79,7 @@ def test_the_last_state_counts_and_faults_come_in_the_order_of_their_starts(tmp_
         ("/a", "it failed"),
         ("/b", ""),
     ]
+    store.close()
 
 
 def test_what_is_gone_is_not_read(tmp_path: Path) -> None:
@@ -80,10 +87,12 @@ def test_what_is_gone_is_not_read(tmp_path: Path) -> None:
     store.save([kept])
     store.save(gone=[kept])
     assert store.read().faults == []
+    store.close()
 
 
 def test_two_stores_see_what_the_other_has_saved(tmp_path: Path) -> None:
-    Store(tmp_path / "faults").save([fault()])
+    with closing(Store(tmp_path / "faults")) as store:
+        store.save([fault()])
     assert len(read(tmp_path / "faults")) == 1
 
 
