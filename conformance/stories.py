@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from conformance.errors import FailedError
-from conformance.reading import read_as
+from conformance.reading import held, read_as
 from conformance.subject import LOOK_EVERY_S, SOON_S, Subject
 from workers.drivers.fault_answers import MetricsAnswer, StatusAnswer
 
@@ -72,6 +72,13 @@ def a_fault_that_ends(subject: Subject) -> Ended:
     took_s = subject.clock.steady_s() - begun_s
     status = subject.about(apply_id, "status")
     return Ended(apply_id, body, headers, took_s, status, settled_metrics(subject, apply_id))
+
+
+def the_same_fault_again(subject: Subject) -> str:
+    """Its id, if the apply of a fault that has ended is sent again. Raises `FailedError` if it is another."""
+    ended = subject.once(a_fault_that_ends)
+    again = subject.applied(ended.body, ended.headers)
+    return held(again == ended.apply_id, f"{again} instead of {ended.apply_id}")
 
 
 def a_fault_that_is_stopped(subject: Subject) -> Stopped:

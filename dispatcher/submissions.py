@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dispatcher.errors import ExecutorClientError, InvalidPlanError
-from dispatcher.ledger.record import PLAN_ID, TAG, Order
+from dispatcher.ledger.record import TAG, Order
 from dispatcher.ledger.submission import Submission
 from dispatcher.ledger.waits import PAGE
+from dispatcher.limits import MAX_SECONDS, PLAN_ID
 from dispatcher.models import ConflictPolicy, FaultPlan
 from dispatcher.protocols import Protocol
-from dispatcher.settings.executors import MAX_SECONDS
 from dispatcher.telemetry.traces import traceparent
 
 if TYPE_CHECKING:

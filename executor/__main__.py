@@ -34,7 +34,7 @@ def main() -> int:
     return 0
 
 
-def _options() -> Options:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m executor",
         description="A reference Executor. It injects faults into the HTTP traffic that goes through its "
@@ -93,6 +93,11 @@ def _options() -> Options:
         help="keep faults and their figures here: an Executor that is started with the same folder later "
         "knows them, and takes over Envoy, which goes on meanwhile. Without it Envoy ends with the Executor",
     )
+    return parser
+
+
+def _options() -> Options:
+    parser = _parser()
     given = parser.parse_args()
     if not (given.service or given.sample):
         parser.error("there is nothing that faults could hit: give --service or --sample")

@@ -16,7 +16,8 @@ from dispatcher.errors import InvalidPlanError
 from dispatcher.interface import ExecutorClient
 from dispatcher.ledger.connection import impatient_client
 from dispatcher.ledger.record import PlanRecord
-from dispatcher.settings.executors import MAX_SECONDS, ExecutorClientConfig
+from dispatcher.limits import MAX_SECONDS
+from dispatcher.settings.executors import ExecutorClientConfig
 from dispatcher.settings.settings import Settings
 from dispatcher.telemetry.metrics import ExecutorClientMetrics, ExecutorCounts
 from dispatcher.telemetry.traces import TRACER, traceparent

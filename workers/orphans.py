@@ -10,7 +10,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from dispatcher.errors import ExecutorClientError, LedgerUnavailableError
-from dispatcher.ledger.record import PLAN_ID, PlanRecord
+from dispatcher.ledger.record import PlanRecord
+from dispatcher.limits import PLAN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

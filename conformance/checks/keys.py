@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from conformance.check import Checks, Grade
 from conformance.checks.basics import a_fault_ends_by_itself, each_fault_has_an_id_of_its_own
 from conformance.reading import fields_of, held, read_as, shown, with_status
-from conformance.stories import a_fault_that_ends
+from conformance.stories import a_fault_that_ends, the_same_fault_again
 from conformance.subject import AT_ONCE, SOON_S
 from workers.drivers.fault_answers import FaultsAnswer
 from workers.drivers.moments import rfc3339
@@ -78,9 +78,7 @@ def a_key_of_another_fault_is_refused(subject: Subject) -> str:
     a_fault_ends_by_itself,
 )
 def a_key_outlives_its_fault(subject: Subject) -> str:
-    ended = subject.once(a_fault_that_ends)
-    again = subject.applied(ended.body, ended.headers)
-    return held(again == ended.apply_id, f"{again} instead of {ended.apply_id}")
+    return the_same_fault_again(subject)
 
 
 @KEYS.add(

@@ -13,7 +13,7 @@ from conformance.checks.stops import a_stopped_fault_is_over
 from conformance.checks.truth import a_status_and_metrics_have_a_doubt
 from conformance.errors import SkippedError
 from conformance.reading import fields_of, held, shown
-from conformance.stories import a_fault_that_ends, settled_metrics
+from conformance.stories import a_fault_that_ends, settled_metrics, the_same_fault_again
 from conformance.subject import LONGEST_S, SOON_S, needed
 from conformance.traffic_stories import ABORT_STATUS, SENT
 from dispatcher.errors import ExecutorClientError
@@ -200,9 +200,7 @@ def a_fault_that_a_restart_met_has_a_doubt(subject: Subject) -> str:
     a_key_outlives_its_fault,
 )
 def a_key_is_known_after_a_restart(subject: Subject) -> str:
-    ended = subject.once(a_fault_that_ends)
-    again = subject.applied(ended.body, ended.headers)
-    return held(again == ended.apply_id, f"{again} instead of {ended.apply_id}")
+    return the_same_fault_again(subject)
 
 
 @SURVIVAL.add(

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 from dispatcher import errors
 from dispatcher.ledger.failures import failed_attempts, with_failure
 from dispatcher.ledger.moments import LATEST_MS, moment_of
-from dispatcher.limits import PLAN_ID
 from dispatcher.models import MAX_TAKES_EFFECT_SEC, ConflictPolicy, FaultPlan, PlanState, PlanStatus
 from dispatcher.settings.validation import in_words
 from dispatcher.stored_errors import from_json, to_json
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from dispatcher.errors import ExecutorClientError
 
-__all__ = ["PLAN_ID", "TAG", "Order", "PlanRecord", "budget_ms", "read_record"]
+__all__ = ["TAG", "Order", "PlanRecord", "budget_ms", "read_record"]
 
 TAG = re.compile(r"[A-Za-z0-9._:=-]{1,64}")
 """What a whole tag must match."""

@@ -8,12 +8,12 @@ from typing import Self
 from pydantic import Field, JsonValue, model_validator
 
 from dispatcher.capabilities import Capability
+from dispatcher.limits import MAX_SECONDS
 from dispatcher.observations import Doubt
-from dispatcher.settings.endpoints import MAX_SECONDS, Endpoint, Seconds, Section
+from dispatcher.settings.endpoints import Endpoint, Seconds, Section
 from dispatcher.settings.observers import Observer, ProbeSettings, PrometheusSettings, ServiceSettings
 
 __all__ = [
-    "MAX_SECONDS",
     "Endpoint",
     "ExecutorClientConfig",
     "OnDoubt",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
-from dispatcher.settings.executors import MAX_SECONDS, ExecutorClientConfig
+from dispatcher.limits import MAX_SECONDS
+from dispatcher.settings.executors import ExecutorClientConfig
 from dispatcher.settings.observers import (
     ApiSettings,
     ProbeSettings,

@@ -24,8 +24,8 @@ from pydantic_settings import (
 )
 
 from dispatcher.capabilities import CAPABILITIES_OF_DRIVERS, refusal
+from dispatcher.limits import MAX_SECONDS
 from dispatcher.settings.executors import (
-    MAX_SECONDS,
     ExecutorClientConfig,
     ProbeSettings,
     Seconds,

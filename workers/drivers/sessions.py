@@ -116,7 +116,7 @@ class _Adapter(HTTPAdapter):
         The headers are urllib3's own. They ignore case as those of requests do, which would be a copy.
         """
         response = requests.Response()
-        response.status_code, response.headers = resp.status, resp.headers  # type: ignore[assignment]
+        response.status_code, response.headers = resp.status, resp.headers  # type: ignore[assignment]  # see above
         response.raw, response.request, response.connection = resp, req, self
         return response
 

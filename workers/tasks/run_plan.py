@@ -12,7 +12,7 @@ from celery.worker.request import Request
 
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, PlanCancelledError, PlanUnknownError
 from dispatcher.ledger.leases import Denial, Lease, Named
-from dispatcher.ledger.record import PLAN_ID
+from dispatcher.limits import PLAN_ID
 from dispatcher.tasks.messages import RUN_PLAN
 from workers.engine.decisions import Fail, Retry
 
