@@ -90,11 +90,11 @@ def test_plans_that_wait_for_an_executor_go_one_after_the_other_once_it_is_back(
                 circuit_breaker_recovery_per_sec=PER_SEC,
             ),
         )
-    batch = submit(dispatcher)
+    batch = submit(dispatcher, timeout_sec=120)  # a busy machine takes its time
     eventually(lambda: int(redis_server.client.hget(BREAKER, "opens") or 0) >= 3)
     while_down = len(stub.calls)
     stub.down = False
-    outcomes = batch.results(60)
+    outcomes = batch.results(120)
     after = stub.called_at[while_down:]
     calls = zip(stub.calls[while_down:], after, strict=True)
     applied_at = [at for (method, _), at in calls if method == "POST"]
@@ -104,7 +104,7 @@ def test_plans_that_wait_for_an_executor_go_one_after_the_other_once_it_is_back(
         f"{sum(at < begun + 1 for at in applied_at)} applies, {sum(at < begun + 1 for at in after)} calls; "
         f"in the fullest {most_in_a_second(applied_at)}"
     )
-    assert all(isinstance(outcome, RawObservation) for outcome in outcomes)
+    assert [outcome for outcome in outcomes if not isinstance(outcome, RawObservation)] == []
     assert set(stub.applied.values()) == {1}
     assert while_down <= 1.1 * PLANS
     assert sum(at < begun + 1 for at in after) <= PER_SEC * 1.2
