@@ -44,7 +44,7 @@ help:
 	@echo "make bench-growth  what more plans in flight, more workers and larger observations cost: 8 minutes"
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
 	@echo "make bench-transport  what a call to an Executor costs, next to requests.Session"
-	@echo "make budget    what each part of a plan costs a worker in processor time: half a minute"
+	@echo "make budget    what each part of a plan costs a worker in processor time: 3 minutes, writes docs/performance.md"
 	@echo "make guard     what a plan costs in round trips, calls and messages, within bounds"
 	@echo "make fuzz      100,000 malformed answers"
 	@echo "make mutants   small changes of ledger, state machine and breaker: tests must notice 90 %, and each survivor needs a reason"
@@ -154,7 +154,7 @@ mutants: $(VENV)/.ready
 	@PYTHONHASHSEED=0 PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m mutation.score $(PARTS)
 
 budget: $(VENV)/.ready
-	@$(BIN)/python -m benchmarks.budget
+	@$(BIN)/python -m benchmarks.budget --publish
 
 bench-transport: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.transport

@@ -1,56 +1,60 @@
 """What a plan costs a worker in processor time, part by part, next to the least that each part can cost.
 
-`python -m benchmarks.budget`. Takes about a minute. Each part is measured by itself, in one thread. Their sum
-is compared with what a whole worker uses for a plan. Blocks of calls take turns, and the least of all counts,
-because other programs only add to it.
+`python -m benchmarks.budget`. Takes three minutes. Workers that do more and more of a plan are measured while
+they carry out the same number of plans. A part's cost is what they use more with it than without it, so that
+caches, threads and the interpreter's lock are in it as in any worker:
 
-    message   floor: a Celery task that does nothing, in a worker with the same settings
-              today: a message for a plan that has ended, which a worker looks up in vain
-    http      floor: copies of prepared requests over `requests.Session.send`, one after the other
-              today: the driver's apply, status and metrics, with checks of what the Executor answers
-    steps     floor: the same calls of scripts, from one connection; today: both steps of a plan, claimed and
-              settled in groups, with a driver that answers at once
+    message      floor: a Celery task that does nothing; today: a message for a plan that has ended
+    both steps   floor: the round trips that a group shares; today: workers with a driver that makes no calls
+    three calls  floor: copies of prepared requests by `requests.Session`, unchecked; today: the driver
+
+Their sum is compared with whole workers, measured apart from these. Rounds alternate, and medians count.
+What both steps consist of is measured besides, in one thread that does nothing else. `--publish` writes the
+table into `docs/performance.md`.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import statistics
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import requests
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.contenders.ours import CORES, THREADS
+from benchmarks.measured_drivers import install
 from benchmarks.measurements import settle
-from benchmarks.plans import body, plan
+from benchmarks.plans import plan
+from benchmarks.report import description, markdown_table, rewrite
 from benchmarks.stage import celery_worker, stage, until
 from benchmarks.steps import ScriptedDriver, Steps
 from dispatcher import Dispatcher, ExecutorClientConfig
 from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.messages import RUN_PLAN
-from workers.drivers.faults_api import FaultsApiDriver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from celery import Celery
-
+    from benchmarks.processes import Command
     from benchmarks.stage import Stage
 
-BLOCKS = 9
-CALLS = 60
-GROUP = 32
-GROUPS = 8
+ROUNDS = 4
+PLANS = 2_000
 WARM = 200
-PLANS = 1_000
 WITHIN_S = 120.0
 FAULT_S = 1.1
+GROUP = 32
+GROUPS = 20
 NOTHING = "benchmarks.nothing"
 EMPTY_TASK = "benchmarks.empty_task"
+OURS = "workers.app"
 NUMBERS = itertools.count()
+PACKAGES = ["celery", "redis", "requests"]
 
 
 @dataclass(frozen=True)
@@ -62,44 +66,123 @@ class Part:
     today_us: float
 
     @property
-    def distance_us(self) -> float:
-        """By how much today's cost exceeds the floor."""
-        return self.today_us - self.floor_us
+    def cells(self) -> list[str]:
+        """Name, floor, today, and by how much today's cost exceeds the floor."""
+        figures = (self.floor_us, self.today_us, self.today_us - self.floor_us)
+        return [self.name, *(f"{figure:,.0f}" for figure in figures)]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, publish."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.budget",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--publish", action="store_true", help="write docs/performance.md")
+    publish = parser.parse_args().publish
     with stage() as made:
-        message, whole_us = messages(made)
-        parts = [message, http(made.executor_url), steps(made)]
-    alone = Part("sum of the parts", sum(p.floor_us for p in parts), sum(p.today_us for p in parts))
-    table = Table("µs of a worker for each plan", "floor", "today", "distance")
-    for part in (*parts, alone):
-        figures = (part.floor_us, part.today_us, part.distance_us)
-        table.add_row(part.name, *(f"{figure:,.0f}" for figure in figures))
-    table.add_row("more, because threads take turns", "", f"{whole_us - alone.today_us:,.0f}", "")
-    table.add_row("a whole plan", "", f"{whole_us:,.0f}", "")
-    Console(width=100).print(table)
+        install(made.folder)
+        costs = measured(made)
+        alone, trip_us = steps(made)
+    parts = parts_of(costs, 4 * trip_us / GROUP)
+    total = Part("sum of the parts", sum(p.floor_us for p in parts), sum(p.today_us for p in parts))
+    rows = [part.cells for part in (*parts, total)]
+    rows.append(["a whole plan, measured apart", "", f"{costs['whole']:,.0f}", ""])
+    rows += [["", "", "", ""]] + [[f"alone: {name}", "", f"{cost:,.0f}", ""] for name, cost in alone.items()]
+    header = ["Of a plan, µs of processor time of workers", "floor", "today", "distance"]
+    show(header, rows)
+    if publish:
+        table = markdown_table(header, [row for row in rows if row[0]])
+        rewrite("budget", f"{description(PACKAGES)}\n\n{table}")
     print(
-        f"budget: sum_us={alone.today_us:.0f} floor_us={alone.floor_us:.0f} whole_us={whole_us:.0f} "
-        f"share={alone.today_us / whole_us:.2f}"
+        f"budget: sum_us={total.today_us:.0f} floor_us={total.floor_us:.0f} whole_us={costs['whole']:.0f} "
+        f"share={total.today_us / costs['whole']:.2f}"
     )
 
 
-def messages(made: Stage) -> tuple[Part, float]:
-    """A message that begins nothing; and whole plans, in a worker that has carried out some."""
-    with Dispatcher(made.settings) as dispatcher, make_celery(made.settings) as app:
-        made.add_workers([celery_worker("workers.app", 0, made.environment)])
+def parts_of(costs: Mapping[str, float], trips_us: float) -> list[Part]:
+    """The parts, from what workers use that do more and more. `trips_us` is the floor of both steps."""
+    return [
+        Part("a Celery message", costs["empty"], costs["ended"]),
+        Part("both steps", trips_us, costs["no_calls"] - costs["ended"]),
+        Part(
+            "three HTTP calls",
+            costs["plain_calls"] - costs["no_calls"],
+            costs["faults_api"] - costs["no_calls"],
+        ),
+    ]
+
+
+def measured(made: Stage) -> dict[str, float]:
+    """The cost of a plan, or of a message, in workers that do more and more. Medians of all rounds."""
+    found: dict[str, list[float]] = defaultdict(list)
+    kinds: dict[str, Callable[[], float]] = {
+        "empty": lambda: messages(made, EMPTY_TASK, NOTHING),
+        "ended": lambda: messages(made, OURS, RUN_PLAN),
+        "no_calls": lambda: plans(made, "no_calls"),
+        "plain_calls": lambda: plans(made, "plain_calls"),
+        "faults_api": lambda: plans(made, "faults_api"),
+        "whole": lambda: plans(made, "faults_api"),
+    }
+    for number in range(ROUNDS):
+        for kind in list(kinds)[:: 1 if number % 2 == 0 else -1]:
+            found[kind].append(kinds[kind]())
+            print(f"{kind}: {found[kind][-1]:.0f} us", flush=True)
+    return {kind: statistics.median(costs) for kind, costs in found.items()}
+
+
+def plans(made: Stage, driver: str) -> float:
+    """Of a plan, in workers with this driver."""
+    made.add_workers(workers(made, OURS, driver))
+    with Dispatcher(made.settings) as dispatcher:
         carry_out(dispatcher, WARM)
-        ids: list[str] = []
-        whole_us = _cpu_us(made, lambda: ids.extend(carry_out(dispatcher, PLANS)))
-        today_us = _cpu_us(made, lambda: send(made, app, RUN_PLAN, ids))
+        return without_workers(made, lambda: carry_out(dispatcher, PLANS))
+
+
+def messages(made: Stage, app: str, task: str) -> float:
+    """Of a message for a task that has nothing to do."""
+    with Dispatcher(made.settings) as dispatcher, make_celery(made.settings) as client:
+        made.add_workers(workers(made, OURS, "no_calls"))
+        ended = carry_out(dispatcher, WARM)
+        settle(made)
+        if app != OURS:
+            stop_workers(made)
+            made.add_workers(workers(made, app, "no_calls"))
+
+        def send(count: int) -> None:
+            for task_id in itertools.islice(itertools.cycle(ended), count):
+                client.send_task(task, args=[task_id], task_id=task_id, ignore_result=True)
+            with made.redis_client() as redis:
+                until(lambda: redis.llen(made.settings.queue) == 0)
+
+        send(WARM)
+        return without_workers(made, lambda: send(PLANS))
+
+
+def without_workers(made: Stage, act: Callable[[], object]) -> float:
+    """Processor time of all workers for one of `PLANS`. They are gone afterwards."""
+    settle(made)
+    before_s = made.cpu_s()["workers"]
+    act()
+    settle(made)
+    used_s = made.cpu_s()["workers"] - before_s
+    stop_workers(made)
+    return used_s / PLANS * 1e6
+
+
+def workers(made: Stage, app: str, driver: str) -> list[Command]:
+    """One for each core, set up as for a comparison with other queues."""
+    more = {"DISPATCHER_EXECUTORS__DEFAULT__DRIVER": driver, "PYTHONPATH": str(made.folder)}
+    threads = ["--concurrency", str(THREADS)]
+    each = [celery_worker(app, number, made.environment | more, *threads) for number in range(len(CORES))]
+    return [replace(worker, core=core) for worker, core in zip(each, CORES, strict=True)]
+
+
+def stop_workers(made: Stage) -> None:
+    """End them at once; they have nothing to do."""
+    while made.workers:
         made.workers.pop().kill()
-        made.add_workers([celery_worker(EMPTY_TASK, 0, made.environment)])
-        send(made, app, NOTHING, ids[:WARM])
-        floor_us = _cpu_us(made, lambda: send(made, app, NOTHING, ids))
-        made.workers.pop().kill()
-    return Part("message", floor_us, today_us), whole_us
 
 
 def carry_out(dispatcher: Dispatcher, count: int) -> list[str]:
@@ -109,75 +192,42 @@ def carry_out(dispatcher: Dispatcher, count: int) -> list[str]:
     return [handle.id for handle in batch.handles]
 
 
-def send(made: Stage, app: Celery, name: str, ids: Sequence[str]) -> None:
-    """Send the task once for each id, and return when all have run."""
-    for task_id in ids:
-        app.send_task(name, args=[task_id], task_id=task_id, ignore_result=True)
-    with made.redis_client() as client:
-        until(lambda: client.llen(made.settings.queue) == 0)
-    settle(made)
-
-
-def http(url: str) -> Part:
-    """Three calls."""
-    driver, session = FaultsApiDriver(ExecutorClientConfig(base_url=url), 1), requests.Session()
-    session.trust_env = False
-    of_a_plan = [
-        requests.Request("POST", f"{url}/v1/faults/apply", json=body(1)),
-        *(requests.Request("GET", f"{url}/v1/faults/f1-1.0/{what}") for what in ("status", "metrics")),
-    ]
-    prepared = [request.prepare() for request in of_a_plan]
-
-    def theirs() -> None:
-        for request in prepared:
-            session.send(request.copy(), timeout=(5, 30))
-
-    def ours() -> None:
-        driver.apply(plan_of_one, "key", 30.0, datetime.now(UTC))
-        driver.status("f1-1.0", 30.0)
-        driver.metrics("f1-1.0", 30.0)
-
-    plan_of_one = plan(1)
-    pairs = [(_block_us(theirs), _block_us(ours)) for _ in range(BLOCKS)]
-    session.close()
-    driver.close()
-    return Part("http", *map(min, zip(*pairs, strict=True)))
-
-
-def steps(made: Stage) -> Part:
-    """Both steps, without HTTP; and the round trips behind them."""
+def steps(made: Stage) -> tuple[dict[str, float], float]:
+    """What both steps consist of, in one thread that does nothing else; and one round trip to Redis."""
     engine = Steps(made.settings, ExecutorClientConfig(), ScriptedDriver())
     engine.begin(engine.submit(1))
     groups = [engine.submit(GROUP) for _ in range(GROUPS)]
-    began_us = min(_once_us(lambda ids=ids: engine.begin(ids)) for ids in groups)  # type: ignore[misc]
+    began = [spent(engine, lambda ids=ids: engine.begin(ids)) for ids in groups]  # type: ignore[misc]
     time.sleep(FAULT_S)
-    ended_us = min(_once_us(lambda: engine.go_on(GROUP)) for _ in groups)
+    ended = [spent(engine, lambda: engine.go_on(GROUP)) for _ in groups]
     engine.close()
+    alone = {
+        name: sum(min(group[name] for group in turn) for turn in (began, ended)) / GROUP for name in began[0]
+    }
     with made.redis_client() as client:
-        trip_us = min(_once_us(lambda: client.eval("return {}", 0)) for _ in range(GROUP))
-    return Part("steps", 4 * trip_us / GROUP, (began_us + ended_us) / GROUP)
+        trip_us = min(once_us(lambda: client.eval("return {}", 0)) for _ in range(GROUP))
+    return alone, trip_us
 
 
-def _cpu_us(made: Stage, act: Callable[[], object]) -> float:
-    """Processor time of the workers for one of `PLANS` plans or messages."""
-    settle(made)
-    before_s = made.cpu_s()["workers"]
+def spent(engine: Steps, act: Callable[[], object]) -> dict[str, float]:
+    """What one group of steps consists of, in microseconds."""
     act()
-    settle(made)
-    return (made.cpu_s()["workers"] - before_s) / PLANS * 1e6
+    return dict(engine.spent_us)
 
 
-def _block_us(act: Callable[[], None]) -> float:
-    begun = time.process_time()
-    for _ in range(CALLS):
-        act()
-    return (time.process_time() - begun) / CALLS * 1e6
-
-
-def _once_us(act: Callable[[], object]) -> float:
-    begun = time.process_time()
+def once_us(act: Callable[[], object]) -> float:
+    """Processor time of this thread, in microseconds."""
+    begun_s = time.process_time()
     act()
-    return (time.process_time() - begun) * 1e6
+    return (time.process_time() - begun_s) * 1e6
+
+
+def show(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print the table."""
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=110).print(table)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,7 @@ from workers.engine.gateway import Gateway
 from workers.engine.lease_keeper import LeaseKeeper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from dispatcher import ExecutorClientConfig, FaultPlan, Settings
     from workers.engine.decisions import Decision
@@ -73,6 +75,9 @@ class Steps:
     """Carries out steps of plans for the Executor `default`."""
 
     def __init__(self, settings: Settings, config: ExecutorClientConfig, driver: Driver) -> None:
+        self.spent_us: dict[str, float] = {}
+        """Processor time of the last group of steps, in microseconds, by what they consist of."""
+
         self._ledger = connect(settings)
         self._client = worker_client(settings)
         self._quick_client = impatient_client(settings)
@@ -101,22 +106,33 @@ class Steps:
 
     def begin(self, plan_ids: Sequence[str]) -> list[Decision]:
         """Carry out the first step of each plan, as after its message."""
-        fetched = self._leases.fetch([Named(plan_id, 0) for plan_id in plan_ids], 0)
-        return self._carry_out([each for each in fetched.named if isinstance(each, Lease)])
+        with self._spending("claims"):
+            named = self._leases.fetch([Named(plan_id, 0) for plan_id in plan_ids], 0).named
+        return self._carry_out([each for each in named if isinstance(each, Lease)])
 
     def go_on(self, limit: int) -> list[Decision]:
         """Carry out the next step of this many due plans."""
-        return self._carry_out(self._leases.fetch([], limit).due)
+        with self._spending("claims"):
+            due = self._leases.fetch([], limit).due
+        return self._carry_out(due)
 
     def _carry_out(self, leases: Sequence[Lease]) -> list[Decision]:
-        decisions = []
-        for lease in leases:
-            self._breaker.note_at(lease.granted_at, *lease.breaker)
-            execution = self._executor.execute(lease)
-            self._completer.settle(lease, execution)
-            decisions.append(execution.decision)
-        self._completer.turn()
-        return decisions
+        with self._spending("decisions"):
+            for lease in leases:
+                self._breaker.note_at(lease.granted_at, *lease.breaker)
+            executions = [self._executor.execute(lease) for lease in leases]
+        with self._spending("results, encoded"):
+            for lease, execution in zip(leases, executions, strict=True):
+                self._completer.settle(lease, execution)
+        with self._spending("settlements"):
+            self._completer.turn()
+        return [execution.decision for execution in executions]
+
+    @contextmanager
+    def _spending(self, what: str) -> Iterator[None]:
+        begun_s = time.process_time()
+        yield
+        self.spent_us[what] = (time.process_time() - begun_s) * 1e6
 
 
 def _nothing(*_: Any) -> None:
