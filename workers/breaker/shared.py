@@ -140,7 +140,7 @@ class SharedBreaker(Breaker):
             self.note("" if text == BreakerState.CLOSED else text.rstrip("!"), number)
             if text.endswith("!"):
                 self._entered(BreakerState.HALF_OPEN, "its time is over, a probe goes out")
-            return Admission(name, number)
+            return Admission(name, number if rules.enabled else UNCOUNTED)
         return Rejection(int(number) / 1000, text, budget_spent=what == "spent", by_hand=what == "by hand")
 
     def note(self, state: str, epoch: str) -> None:

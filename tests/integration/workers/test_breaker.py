@@ -425,6 +425,14 @@ def test_a_breaker_that_is_switched_off_lets_all_calls_through(rig: Rig) -> None
     assert rig.state() is CLOSED
 
 
+def test_a_breaker_that_is_switched_off_counts_no_retry(rig: Rig) -> None:
+    breaker = rig.worker(rules(circuit_breaker_enabled=False, retry_budget_reserve=MANY))
+    for _ in range(MANY):
+        breaker.record(admitted(breaker.admit(retry=True)), FAILED)
+    assert rig.state() is CLOSED
+    assert not any(int(number) for number in breaker.changes().values())
+
+
 def test_the_specifications_calls_drive_it(rig: Rig) -> None:
     breaker = rig.worker(RULES)
     for _ in range(5):
