@@ -55,6 +55,8 @@ def config_file() -> ConfigFile | None:
         problem = [named, f"is not valid TOML: {exc}"]
     except UnicodeDecodeError:
         problem = [named, "is not valid TOML: it is not in UTF-8"]
+    except RecursionError:
+        problem = [named, "has too many brackets inside each other"]
     except FileNotFoundError:
         problem = [CONFIG, f"names {named}, which does not exist"]
     except OSError as exc:

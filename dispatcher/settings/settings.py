@@ -34,7 +34,7 @@ from dispatcher.settings.executors import (
 )
 from dispatcher.settings.files import config_file
 from dispatcher.settings.sources import Sources
-from dispatcher.settings.urls import address_of, redis_options, split_url
+from dispatcher.settings.urls import address_of, check_redis_url, redis_options, split_url
 from dispatcher.settings.validation import as_a_part, invalid_settings, outermost
 from dispatcher.settings.variables import PREFIX, KnownVariables, warn_of_unknown_variables
 
@@ -54,9 +54,7 @@ WITHOUT_METRICS = {"policy_api"}
 
 NOT_GRPC = "observes by a probe, which sends no gRPC calls"
 REDIS_PORT = 6379
-CERTIFICATE_CHECKS = {"required", "optional", "none"}
-"""How far the certificate of a Redis is checked, in redis-py's words."""
-
+OVER_REDIS = ("redis", "rediss")
 ExecutorName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
 
 
@@ -180,20 +178,20 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_a_redis_url(cls, value: SecretStr) -> SecretStr:
-        url = split_url(value.get_secret_value())
-        if url.scheme not in {"redis", "rediss"} or not url.hostname:
-            raise ValueError("must be a URL such as redis://127.0.0.1:6379/0")
-        if redis_options(value.get_secret_value()).get("ssl_cert_reqs", "required") not in CERTIFICATE_CHECKS:
-            raise ValueError("must have required, optional or none as its ssl_cert_reqs, if any")
+        check_redis_url(value.get_secret_value())
         return value
 
     @field_validator("broker_url")
     @classmethod
     def _is_a_url(cls, value: SecretStr | None) -> SecretStr | None:
         urls = value.get_secret_value().split(";") if value else []
-        if not all(split_url(url).scheme for url in urls):
+        schemes = [split_url(url).scheme for url in urls]
+        if not all(schemes):
             raise ValueError("must be a URL such as amqp://127.0.0.1:5672//, or several with ; between them")
-        return value
+        for url, scheme in zip(urls, schemes, strict=True):
+            if scheme in OVER_REDIS:
+                check_redis_url(url)
+        return value or None
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -208,7 +206,9 @@ class Settings(BaseSettings):
     @property
     def redis_address(self) -> str:
         """Redis's address without its password: `redis://127.0.0.1:6379/0`."""
-        return address_of(self.redis_url.get_secret_value(), REDIS_PORT)
+        url = self.redis_url.get_secret_value()
+        address, database = address_of(url, REDIS_PORT), redis_options(url).get("db")
+        return address if database is None else f"{address[: -len(split_url(url).path) or None]}/{database}"
 
     @classmethod
     def settings_customise_sources(

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
-from urllib.parse import SplitResult, urlsplit
+import re
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
-__all__ = ["HIDDEN", "address_of", "redis_options", "shown_url", "split_url"]
+__all__ = ["HIDDEN", "address_of", "check_redis_url", "redis_options", "shown_url", "split_url"]
 
 HIDDEN = "***"
 """What is shown in the place of a secret."""
+
+OF_REDIS = {
+    "username",
+    "password",
+    "db",
+    "protocol",
+    "client_name",
+    "health_check_interval",
+    "max_connections",
+    "retry_on_timeout",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "socket_timeout",
+}
+"""The options of a Redis URL that make sense here. At others redis-py raises a TypeError when it connects."""
+
+OF_TLS = {
+    "ssl_ca_certs",
+    "ssl_ca_data",
+    "ssl_ca_path",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_check_hostname",
+    "ssl_ciphers",
+    "ssl_keyfile",
+    "ssl_min_version",
+    "ssl_password",
+}
+"""Those of a `rediss://` URL."""
+
+CERTIFICATE_CHECKS = {"required", "optional", "none"}
+"""How far the certificate of a Redis is checked, in redis-py's words."""
 
 INVALID = "must be a valid URL; in a user's name or password write special characters as in %2F"
 
@@ -20,9 +53,10 @@ def split_url(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")  # as any socket does
     except ValueError:
         port, parts = None, SplitResult("", "", "@", "", "")
-    if "@" in parts.path + parts.query + parts.fragment or port == 0:
+    if "@" in parts.path + parts.query + parts.fragment or port == 0 or re.search(r"\s", url):
         raise ValueError(INVALID)
     return parts
 
@@ -42,6 +76,23 @@ def address_of(url: str, default_port: int) -> str:
     parts = split_url(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}:{parts.port or default_port}{parts.path}"
+
+
+def check_redis_url(url: str) -> None:
+    """Raises `ValueError`, whose message shows nothing of the URL."""
+    parts = split_url(url)
+    if not url.startswith(("redis://", "rediss://")) or not parts.hostname:
+        raise ValueError("must be a URL such as redis://127.0.0.1:6379/0")
+    if not re.fullmatch(r"/?\d*/?", parts.path, re.ASCII):
+        raise ValueError("must have the number of a database as its path, if any")
+    known = OF_REDIS | (OF_TLS if parts.scheme == "rediss" else set())
+    if not set(parse_qs(parts.query)) <= known:
+        raise ValueError(f"may have as options in its query: {', '.join(sorted(known))}")
+    found = redis_options(url)
+    if found.get("ssl_cert_reqs", "required") not in CERTIFICATE_CHECKS:
+        raise ValueError("must have required, optional or none as its ssl_cert_reqs, if any")
+    if found.get("protocol", 3) not in {2, 3}:
+        raise ValueError("must have 2 or 3 as its protocol, if any")
 
 
 def redis_options(url: str) -> dict[str, object]:

@@ -59,7 +59,7 @@ class KnownVariables(EnvSettingsSource):
         """The values by field. Raises `InvalidSettingsError` for a section that is not JSON."""
         try:
             values = super().__call__()
-        except SettingsError as exc:
+        except (SettingsError, RecursionError) as exc:
             field = re.search(r'field "(\w+)"', str(exc))
             name = "(whole)" if field is None else PREFIX + field[1].upper()
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from celery import Celery
 from redis.connection import parse_url
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IsolatedCelery", "make_celery"]
 
+REDIS_PORT = 6379
 LOADER = "celery.loaders.app:AppLoader"
 """Celery's own default, unless CELERY_LOADER names another one."""
 
@@ -62,12 +64,12 @@ def make_celery(settings: Settings) -> Celery:
 
 def _settings(settings: Settings) -> dict[str, Any]:
     redis_url = settings.redis_url.get_secret_value()
-    address, tls = redis_url.partition("?")[0], _tls(redis_url)
+    address, tls = _without_options(redis_url), _tls(redis_url)
     timeout = settings.redis_timeout_sec
     broker = (settings.broker_url or settings.redis_url).get_secret_value()
     over_redis = broker.startswith(("redis://", "rediss://"))
     return {
-        "broker_url": broker.partition("?")[0] if over_redis else broker,
+        "broker_url": ";".join(map(_without_options, broker.split(";"))) if over_redis else broker,
         "result_backend": address,
         # Without these Celery would not check the certificate of a broker, and refuse a result backend.
         "broker_use_ssl": _tls(broker),
@@ -112,6 +114,17 @@ def _settings(settings: Settings) -> dict[str, Any]:
         # Flower turns events on while it watches.
         "worker_send_task_events": False,
     }
+
+
+def _without_options(redis_url: str) -> str:
+    """The same Redis, user and database in a URL that has no query: Celery would ignore these there."""
+    found: dict[str, Any] = dict(parse_url(redis_url))  # type: ignore[no-untyped-call]
+    user, password = (quote(str(found.get(name) or ""), safe="") for name in ("username", "password"))
+    host = str(found.get("host", "localhost"))
+    host = f"[{host}]" if ":" in host else host
+    login = f"{user}:{password}@" if user or password else ""
+    scheme = redis_url.partition(":")[0]
+    return f"{scheme}://{login}{host}:{found.get('port', REDIS_PORT)}/{found.get('db', 0)}"
 
 
 def _tls(redis_url: str) -> dict[str, Any] | None:

@@ -10,13 +10,14 @@
 -- now_ms; {field, value, ...}; {field, value that this call changed, ...}}.
 -- A due plan whose first message is still awaited is deferred by `patience_ms` while the queue holds messages. But if
 -- messages that were sent well after its own have arrived, its own is lost. So it is, too, if the queue is empty
--- LATE_MS after the plan could begin.
+-- LATE_MS after the plan could begin. A plan that has expired waits for no message: the queue may never empty.
 local due_key = KEYS[1]
 local prefix, queue, token_prefix = ARGV[1], ARGV[2], ARGV[3]
 local lease_ms, recheck_ms, patience_ms, limit = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local FIRST_NAMED = 8
 local OVERTAKEN_MS = 10000
 local ASIDE_MS = 60000
+local NUMBERS = {'due_ms', 'submitted_ms', 'expires_ms'}
 local LATE_MS, LOOK_BACK_MS, MOST_LOOKED_AT = 5000, 20000, 300
 local MOST_FORGOTTEN, EXPIRES_LATE_MS = 100, 1000
 
@@ -59,8 +60,13 @@ local function problem_of(plan)
     return plan.problem
   elseif plan.v ~= VERSION then
     return 'schema version ' .. (plan.v or 'unknown')
-  elseif not (plan.target and plan.lease and tonumber(plan.due_ms) and tonumber(plan.submitted_ms)) then
+  elseif not (plan.target and plan.lease and plan.due_ms and plan.submitted_ms) then
     return 'fields are missing'
+  end
+  for _, name in ipairs(NUMBERS) do
+    if plan[name] and not string.find(plan[name], '^%d+$') then
+      return name .. ' is no number'
+    end
   end
 end
 
@@ -164,6 +170,15 @@ local function lease(id, fields, plan)
   return {id, token, first_step and 1 or 0, in_the_way, state, epoch, now, fields, changed}
 end
 
+-- The lease; or 'unreadable', if a key of its target is another program's, say: that must spoil no other plan.
+local function lease_or_aside(id, fields, plan)
+  local done, found = pcall(lease, id, fields, plan)
+  if done then
+    return found
+  end
+  return set_aside(id, type(found) == 'table' and found.err or tostring(found))
+end
+
 local function answer(id, retries)
   local fields, plan = read(id)
   if not plan.state then
@@ -184,7 +199,7 @@ local function answer(id, retries)
     redis.call('HSET', prefix .. 'plan:' .. id, 'lease', 'parked')
     return 'waits'
   end
-  return lease(id, fields, plan)
+  return lease_or_aside(id, fields, plan)
 end
 
 local named, due = {}, {}
@@ -195,9 +210,15 @@ if reached_ms > reached_before_ms then
   redis.call('SET', reached_key, whole(reached_ms))
 end
 
+local function has_expired(plan)
+  return tonumber(plan.expires_ms or math.huge) <= now
+end
+
 local backlog
 local function message_may_come(plan)
-  if plan.lease ~= 'message 0' or tonumber(plan.submitted_ms) + OVERTAKEN_MS < reached_ms then
+  if has_expired(plan) then
+    return false
+  elseif plan.lease ~= 'message 0' or tonumber(plan.submitted_ms) + OVERTAKEN_MS < reached_ms then
     return false
   end
   if backlog == nil then
@@ -224,8 +245,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', whole(now), 'LI
     redis.call('ZADD', due_key, whole(now + patience_ms), id)
   else
     local awaited = string.sub(plan.lease, 1, 8) == 'message ' and tonumber(plan.due_ms) < now
-    local found = lease(id, fields, plan)
-    if found ~= 'waits' then
+    awaited = awaited and not has_expired(plan)
+    local found = lease_or_aside(id, fields, plan)
+    if type(found) == 'table' then
       messages_lost = messages_lost + (awaited and 1 or 0)
       table.insert(due, found)
     end
@@ -265,10 +287,11 @@ if queue ~= '' and (leases_lost > 0 or (#named == 0 and #due == 0)) then
   local last = now + patience_ms - LATE_MS
   local range = {whole(last - LOOK_BACK_MS), whole(last), 'LIMIT', 0, MOST_LOOKED_AT}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', due_key, unpack(range))) do
-    local known = redis.pcall('HMGET', prefix .. 'plan:' .. id, 'lease', 'submitted_ms', 'due_ms')
-    local plan = {lease = known[1], submitted_ms = known[2], due_ms = known[3]}
-    local started = tonumber(plan.due_ms or now) + LATE_MS <= now
-    if plan.lease == 'message 0' and started and not message_may_come(plan) then
+    local known = redis.pcall('HMGET', prefix .. 'plan:' .. id, 'lease', 'submitted_ms', 'due_ms', 'expires_ms')
+    local plan = {v = VERSION, target = '', lease = known[1], submitted_ms = known[2], due_ms = known[3]}
+    plan.expires_ms = known[4] or nil
+    local started = not problem_of(plan) and tonumber(plan.due_ms) + LATE_MS <= now
+    if started and plan.lease == 'message 0' and not message_may_come(plan) then
       redis.call('ZADD', due_key, whole(now), id)
     end
   end

@@ -91,7 +91,7 @@ local function first_in_line(prefix, target, now, own)
       return id
     end
     local known = redis.pcall('HMGET', prefix .. 'plan:' .. id, 'state', 'released_ms')
-    local released_ms = tonumber(known[2] or 0)
+    local released_ms = tonumber(known[2]) or 0
     if known[1] and not FINAL[known[1]] then
       return id
     elseif released_ms > now then

@@ -187,6 +187,19 @@ def test_a_message_that_still_queues_is_not_taken_for_lost(
     assert leases.fetch([], 10).next_due_s == pytest.approx(54, abs=2)
 
 
+def test_a_plan_that_has_expired_does_not_wait_for_its_message_in_a_queue_that_nothing_empties(
+    ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    submit(ledger, expires_after_ms=5_000)
+    submit(ledger, "p2", abort_plan(api="/2"), expires_after_ms=70_000)
+    redis_client.lpush(QUEUE, "its message", "the other's message")
+    pass_time(redis_client, "p1", 6_000)
+    pass_time(redis_client, "p2", 61_000)
+    assert leases.fetch([], 10).due == []  # but p1 is due now
+    begin_due(leases)
+    assert counted(redis_client, "messages_lost") == 0
+
+
 def test_a_plan_with_a_start_time_is_not_taken_for_lost_before_it(
     ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
@@ -645,6 +658,38 @@ def test_a_plan_whose_record_is_damaged_is_set_aside_and_spoils_no_other(
     begin_due(leases, "p2")
     assert set(redis_client.hgetall("{dispatcher}:aside")) == {"p1"}
     assert ledger.cancel(["p1", "p2"], "why not")[1] is True
+
+
+@pytest.mark.parametrize("field", ["due_ms", "submitted_ms", "expires_ms"])
+@pytest.mark.parametrize("text", ["soon", "-1e999", "nan"])
+def test_a_time_that_is_no_number_spoils_only_its_own_plan(
+    field: str, text: str, ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    for plan_id in ("p1", "p2"):
+        submit(ledger, plan_id, abort_plan(api=f"/{plan_id}"))
+    redis_client.hset("{dispatcher}:plan:p1", field, text)
+    redis_client.lpush(QUEUE, "message")
+    redis_client.zincrby(DUE, -10_000, "p1")
+    leases.fetch([], 10)  # looks for messages that were lost
+    assert named(leases) is Denial.UNREADABLE
+    redis_client.zadd(DUE, {"p1": 0})
+    assert leases.fetch([], 10).due == []
+    begin(leases, "p2")
+
+
+@pytest.mark.parametrize("key", ["line:default:PaymentService:/p1", "beside:default:PaymentService:/p1"])
+def test_another_programs_key_in_the_place_of_a_targets_spoils_only_plans_of_that_target(
+    key: str, ledger: Ledger, leases: Leases, redis_client: redis.Redis
+) -> None:
+    for plan_id in ("p1", "p2"):
+        submit(ledger, plan_id, abort_plan(api=f"/{plan_id}"))
+        redis_client.zadd(DUE, {plan_id: 0})
+    redis_client.delete(f"{{dispatcher}}:{key}")
+    redis_client.set(f"{{dispatcher}}:{key}", "text")
+    assert named(leases) is Denial.UNREADABLE
+    redis_client.zadd(DUE, {"p1": 0})
+    begin_due(leases, "p2")
+    assert "WRONGTYPE" in redis_client.hgetall("{dispatcher}:aside")["p1"]
 
 
 def test_a_plan_that_is_gone_is_no_longer_aside(

@@ -6,9 +6,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from dispatcher import ExecutorClientConfig, InvalidSettingsError, RetryStrategy, load_settings
+from dispatcher import ExecutorClientConfig, InvalidSettingsError, RetryStrategy, Settings, load_settings
 from dispatcher.settings import variables
+from dispatcher.tasks.app import make_celery
 
 ROOT = Path(__file__).parents[3]
 ABSENT = {
@@ -228,6 +230,19 @@ def test_an_executor_is_found_by_host_and_port_or_by_url(monkeypatch: pytest.Mon
         ("DISPATCHER_REDIS_URL", "http://:pa55@here", "redis_url"),
         ("DISPATCHER_REDIS_URL", "rediss://:pa55@here?ssl_cert_reqs=never", "ssl_cert_reqs"),
         ("DISPATCHER_REDIS_URL", "redis://:pa55@here?socket_timeout=soon", "socket_timeout"),
+        ("DISPATCHER_REDIS_URL", "redis://:pa55@here?pa55word=1", "may have as options in its query"),
+        ("DISPATCHER_REDIS_URL", "redis://:pa55@here?connection_class=pa55", "options in its query"),
+        ("DISPATCHER_REDIS_URL", "redis://:pa55@here?ssl_ca_certs=/pa55", "options in its query"),
+        ("DISPATCHER_REDIS_URL", "redis://:pa55@here?protocol=7", "must have 2 or 3 as its protocol"),
+        ("DISPATCHER_REDIS_URL", "redis://:pa55@here/pa55", "the number of a database as its path"),
+        ("DISPATCHER_REDIS_URL", "REDIS://:pa55@here", "must be a URL such as redis://"),
+        ("DISPATCHER_REDIS_URL", " redis://:pa55@here", "redis_url must be a valid URL"),
+        ("DISPATCHER_REDIS_URL", "redis://:pa55@here/0\n", "redis_url must be a valid URL"),
+        ("DISPATCHER_REDIS_URL", "redis://:pa55@..", "redis_url must be a valid URL"),
+        ("DISPATCHER_REDIS_URL", "redis://:pa55@" + "a" * 64, "redis_url must be a valid URL"),
+        ("DISPATCHER_BROKER_URL", "rediss://:pa55@here?ssl_cert_reqs=never", "ssl_cert_reqs"),
+        ("DISPATCHER_BROKER_URL", "amqp://here;redis://:pa55@here?pa55word=1", "options in its query"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__BASE_URL", "http://..", "executors.default.base_url"),
         ("DISPATCHER_KEY_PREFIX", "a{b}", "key_prefix"),
         ("DISPATCHER_RESULT_EXPIRES_SEC", "0", "result_expires_sec"),
         ("DISPATCHER_REDIS_TIMEOUT_SEC", "0.09", "redis_timeout_sec"),
@@ -248,6 +263,7 @@ def test_an_executor_is_found_by_host_and_port_or_by_url(monkeypatch: pytest.Mon
         ("DISPATCHER_EXECUTORS__DEFAULT__HEALTH_CHECK_INTERVAL_SEC", "0", "health_check_interval_sec"),
         ("DISPATCHER_WORKER", '{"color": "red"}', "worker.color"),
         ("DISPATCHER_WORKER", "{", "DISPATCHER_WORKER must be JSON"),
+        ("DISPATCHER_WORKER", "[" * 20_000, "must be JSON"),
         ("DISPATCHER_CONFIG", "nowhere.toml", "nowhere.toml"),
     ],
 )
@@ -261,10 +277,34 @@ def test_what_is_wrong_is_named(
     assert "pa55" not in repr(caught.value)
 
 
+@pytest.mark.parametrize("url", ["redis://u:pa55@here:7/1", "redis://here:7?db=1&username=u&password=pa55"])
+def test_user_and_database_may_be_in_the_path_or_in_the_query_of_a_redis_url(url: str) -> None:
+    settings = Settings(redis_url=SecretStr(url))
+    celery = make_celery(settings)
+    connection = celery.connection()
+    assert (connection.userid, connection.password, connection.virtual_host) == ("u", "pa55", "1")
+    assert celery.backend.connparams.items() >= {"username": "u", "password": "pa55", "db": 1}.items()
+    assert settings.redis_address == "redis://here:7/1"
+
+
+def test_an_empty_broker_url_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPATCHER_BROKER_URL", "")
+    assert load_settings().broker_shares_redis
+
+
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.toml").write_text("queue = ")
     monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
     with pytest.raises(InvalidSettingsError, match=r"mine\.toml is not valid TOML"):
+        load_settings()
+
+
+def test_a_file_whose_brackets_no_parser_follows_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.toml").write_text("queue = " + "[" * 20_000)
+    monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
+    with pytest.raises(InvalidSettingsError, match=r"mine\.toml has too many brackets"):
         load_settings()
 
 
