@@ -169,11 +169,13 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
             plan = handler(value)
         except ValidationError as exc:
             problems = problems_of(exc)
-            raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems) from exc
-        if plan.protocol is Protocol.GRPC and plan.fault_type is FaultType.ABORT and plan.grpc_status is None:
+        else:
+            grpc_abort = plan.protocol is Protocol.GRPC and plan.fault_type is FaultType.ABORT
+            if not grpc_abort or plan.grpc_status is not None:
+                return plan
             problems = [["grpc_status", "is required for abort faults of protocol grpc"]]
-            raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems)
-        return plan
+        # Not from pydantic's error: a traceback would show both, and the values, one of which may be a secret.
+        raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems)
 
     def starting_at(self, start_time: datetime | str | None) -> Self:
         """The same plan with another `start_time` (RFC 3339). None changes nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import sys
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = ["OWN", "app", "main", "whole_app"]
+
+OUTPUT_FAILED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""How a command fails whose output goes to a full disk, for example."""
 
 OWN = {
     "demo": Listed(
@@ -173,6 +177,8 @@ def main() -> NoReturn:
     except ExecutorClientError as exc:
         sys.exit(_print_error([exc.message], exc.exit_code))
     except OSError as exc:
+        if exc.errno in OUTPUT_FAILED and exc.filename is None:
+            sys.exit(_print_error([f"the output cannot be written: {exc.strerror}"], ExecutorClientError.exit_code))
         if exc.filename is None:
             sys.exit(_print_error([_defect(exc)], ExecutorClientError.exit_code))
         sys.exit(_print_error([f"{exc.filename}: {exc.strerror}"], InvalidSettingsError.exit_code))

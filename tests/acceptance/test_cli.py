@@ -102,6 +102,15 @@ def test_what_is_wrong_outside_is_one_line(environment: dict[str, str], code: in
     assert "pa55" not in line
 
 
+def test_a_full_disk_behind_the_output_is_one_line_and_no_defect() -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 (of no folder)
+        done = subprocess.run(
+            [*DISPATCHER, "config", "show"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: the output cannot be written: No space left on device\n"
+
+
 def test_an_executor_out_of_reach_is_one_line(start: Workers, redis_url: str, free_tcp_port: int) -> None:
     start(f"http://127.0.0.1:{free_tcp_port}", DISPATCHER_EXECUTORS__DEFAULT__RETRY_STRATEGY="none")
     done = dispatcher("run", "-", text=json.dumps(PLAN), DISPATCHER_REDIS_URL=redis_url)

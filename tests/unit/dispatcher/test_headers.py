@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from traceback import format_exception
 from typing import Any
 
 import pytest
@@ -84,6 +85,16 @@ def test_credentials_are_refused_under_any_name(value: str) -> None:
     problem = problem_of(headers={"x-user": value})
     assert "credentials" in problem
     assert "pa55word" not in problem
+
+
+@pytest.mark.parametrize(
+    "headers", [{"authorization": "pa55word"}, {"x-user": ["pa55word"]}, {"x-user": "pa55word\n"}, "pa55word"]
+)
+def test_no_traceback_shows_the_value_of_a_header(headers: object) -> None:
+    with pytest.raises(InvalidPlanError) as caught:
+        abort_plan(headers=headers)
+    assert "headers" in str(caught.value)
+    assert "pa55word" not in "".join(format_exception(caught.value))
 
 
 @given(st.dictionaries(NAMES, VALUES, min_size=1, max_size=MAX_HEADERS))
