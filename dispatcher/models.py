@@ -174,7 +174,7 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
             if not grpc_abort or plan.grpc_status is not None:
                 return plan
             problems = [["grpc_status", "is required for abort faults of protocol grpc"]]
-        # Not from pydantic's error: a traceback would show both, and the values, one of which may be a secret.
+        # Not from pydantic's error: a traceback would show both, and a value may be a secret.
         raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems)
 
     def starting_at(self, start_time: datetime | str | None) -> Self:

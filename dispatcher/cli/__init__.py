@@ -178,7 +178,8 @@ def main() -> NoReturn:
         sys.exit(_print_error([exc.message], exc.exit_code))
     except OSError as exc:
         if exc.errno in OUTPUT_FAILED and exc.filename is None:
-            sys.exit(_print_error([f"the output cannot be written: {exc.strerror}"], ExecutorClientError.exit_code))
+            lines = [f"the output cannot be written: {exc.strerror}"]
+            sys.exit(_print_error(lines, ExecutorClientError.exit_code))
         if exc.filename is None:
             sys.exit(_print_error([_defect(exc)], ExecutorClientError.exit_code))
         sys.exit(_print_error([f"{exc.filename}: {exc.strerror}"], InvalidSettingsError.exit_code))

@@ -105,7 +105,7 @@ def test_what_is_wrong_outside_is_one_line(environment: dict[str, str], code: in
 def test_a_full_disk_behind_the_output_is_one_line_and_no_defect() -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123 (of no folder)
         done = subprocess.run(
-            [*DISPATCHER, "config", "show"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [DISPATCHER, "config", "show"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert done.returncode == 1
     assert done.stderr == "error: the output cannot be written: No space left on device\n"
