@@ -11,6 +11,7 @@ import pytest
 from celery.result import GroupResult
 from support.eventually import eventually
 from support.fleet import Fleet
+from support.plans import abort_plan
 
 from dispatcher import PlanCancelledError, PlanState
 
@@ -173,3 +174,11 @@ def test_revoking_twice_is_revoking_once(fleet: Fleet) -> None:
     assert handle.id in asked(fleet, "revoke", task_id=handle.id)
     assert_cancelled(fleet, handle)
     assert [path for method, path in fleet.stub.calls if method == "DELETE" and handle.id in path] != []
+
+
+def test_an_id_that_is_revoked_before_its_plan_is_submitted_cancels_the_plan(fleet: Fleet) -> None:
+    assert "other tasks revoked: too-late" in asked(fleet, "revoke", task_id="too-late")
+    handle = fleet.dispatcher.submit(abort_plan(api=fleet.target()), plan_id="too-late")
+    assert_cancelled(fleet, handle)
+    assert handle.status().state is PlanState.CANCELLED
+    assert handle.id not in fleet.stub.running

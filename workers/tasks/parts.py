@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
+from celery.worker import state
 
+from dispatcher.errors import LedgerUnavailableError
 from dispatcher.ledger.connection import impatient_client, worker_client
 from dispatcher.ledger.leases import Leases
 from dispatcher.ledger.ledger import connect
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from workers.engine.engine import Load
 
 __all__ = ["WorkerParts"]
+
+logger = logging.getLogger(__name__)
 
 
 class WorkerParts:
@@ -76,9 +81,18 @@ class WorkerParts:
         """A message has arrived: have the lease ready for the task's body. A retry waits for its time."""
         if request.task is not self._task:
             return
+        if request.id in state.revoked:
+            self._cancel(request.id)
         request.send_received()
         if request.named is not None:
             self._engine.fetcher.name(request.named)
+
+    def _cancel(self, plan_id: str) -> None:
+        """Cancel a plan that was revoked before it was submitted."""
+        try:
+            self.ledger.cancel([plan_id], "revoked")
+        except LedgerUnavailableError as exc:
+            logger.warning("plan %s goes on, although it was revoked before: %s", plan_id, exc)
 
     def _open(self, name: str) -> Gateway:
         return open_gateway(

@@ -63,6 +63,10 @@ class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
             return Named(self.id, self.retries)
         return None
 
+    def revoked(self) -> bool:
+        """False, because the ledger has what is cancelled. Celery would call a plan REVOKED that goes on."""
+        return False
+
     def send_received(self) -> None:
         """Send `task-received`, except for a retry: it would hide the state RETRY while the retry waits."""
         if self.retries == 0:
