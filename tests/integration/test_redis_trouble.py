@@ -203,6 +203,25 @@ def test_the_doctor_says_why_redis_takes_no_writes(
         assert reply in str(findings[what])
 
 
+def test_a_redis_user_without_the_right_to_info_is_a_warning_and_the_doctor_looks_at_the_rest(
+    server: RedisServer, free_tcp_port: int
+) -> None:
+    server.client.execute_command("ACL", "SETUSER", "default", "-info")  # type: ignore[no-untyped-call]
+    executor = f"http://127.0.0.1:{free_tcp_port}"
+    settings = {"DISPATCHER_REDIS_URL": server.url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": executor}
+    ran = subprocess.run(
+        [Path(sys.executable).with_name("dispatcher"), "doctor", "--json"],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    levels = {each["what"]: each["level"] for each in map(json.loads, ran.stdout.splitlines())}
+    assert (levels["redis server"], levels["clock"]) == ("warning", "ok")
+    assert "redis latency" in levels
+
+
 SPOILT = {
     "another version": {"order": json.dumps({"version": 99, "plan": {"wave": 1}})},
     "no JSON": {"order": "x"},

@@ -47,7 +47,16 @@ from workers.commands.diagnostics import (
     redis_server,
     worker_fleet,
 )
-from workers.commands.stalls import applies, busy, hanging, leases, longest_step_s, retention, unreadable
+from workers.commands.stalls import (
+    applies,
+    busy,
+    hanging,
+    leases,
+    longest_step_s,
+    retention,
+    unreadable,
+    unreceived,
+)
 from workers.drivers.registry import open_driver
 from workers.drivers.transport import HttpTransport
 from workers.orphans import unknown_faults
@@ -157,7 +166,11 @@ def _all_that_can_be_asked(settings: Settings, ledger: Ledger) -> Iterator[Findi
 
 
 def _by_redis(ledger: Ledger) -> Iterator[Finding]:
-    yield from redis_server(ledger.server_info())
+    try:
+        yield from redis_server(ledger.server_info())
+    except LedgerRefusedError:
+        fix = "Permit INFO to have its persistence, its eviction policy and its memory looked at"
+        yield Finding("redis server", Level.WARNING, "its user may not ask for its state", fix)
     yield from fsync(_fsync_policy(ledger))
     yield latency(statistics.median(_took_ms(ledger.ping) for _ in range(PINGS)))
     yield clock(time.time() - ledger.now_ms() / 1000)
@@ -209,7 +222,7 @@ def _writes(ledger: Ledger) -> Finding:
 
 
 def _workers(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
-    began, lost_before = time.monotonic(), _leases_lost(ledger)
+    began, lost_before, queued_before = time.monotonic(), _leases_lost(ledger), _queued(settings, ledger)
     try:
         with RedisErrors(settings.redis_address), closing(make_celery(settings)) as app:
             replies = _replies(app, WORKERS_WITHIN_SEC)
@@ -226,7 +239,19 @@ def _workers(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     yield from worker_fleet(replies, settings.queue, version("fault-dispatcher"), ledger.count_in_flight())
     yield from hanging(silent)
     yield from busy(replies, longest_step_s(settings.executors.values()))
-    yield from leases(_leases_lost(ledger) - lost_before, time.monotonic() - began)
+    took_s, queued = time.monotonic() - began, _queued(settings, ledger)
+    if replies and queued >= queued_before:
+        plans = ledger.try_read(ledger.in_flight(MOST_READ))
+        yield from unreceived(queued, plans, ledger.now_ms(), took_s)
+    yield from leases(_leases_lost(ledger) - lost_before, took_s)
+
+
+def _queued(settings: Settings, ledger: Ledger) -> int:
+    """How many messages wait in the queue, if it is in the same Redis and may be asked."""
+    try:
+        return int(ledger.execute_all([["LLEN", settings.queue]])[0]) if settings.broker_shares_redis else 0
+    except LedgerRefusedError:
+        return 0
 
 
 def _silent(settings: Settings, ledger: Ledger, replies: Mapping[str, Any]) -> dict[str, float]:

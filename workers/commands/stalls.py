@@ -12,6 +12,7 @@ from dispatcher.errors import (
     RecordUnreadableError,
 )
 from dispatcher.ledger.record import PlanRecord, budget_ms
+from dispatcher.models import PlanState
 from workers.commands.diagnostics import LATE_S, Finding, Level
 
 if TYPE_CHECKING:
@@ -19,12 +20,22 @@ if TYPE_CHECKING:
 
     from dispatcher.settings.executors import ExecutorClientConfig
 
-__all__ = ["applies", "busy", "hanging", "leases", "longest_step_s", "retention", "unreadable"]
+__all__ = [
+    "applies",
+    "busy",
+    "hanging",
+    "leases",
+    "longest_step_s",
+    "retention",
+    "unreadable",
+    "unreceived",
+]
 
 MOST_NAMED = 5
 SETTLED_AFTER_S = 10.0
 """A worker that has been connected for this long has started, and answers."""
 
+QUEUES_LONG_S = 60.0
 CALLS_A_STEP = 3
 STEP_MARGIN_S = 30.0
 DOWN = (ExecutorConnectionError, ExecutorServerError, ExecutorTimeoutError)
@@ -57,6 +68,18 @@ def busy(replies: Mapping[str, Mapping[str, Any]], longest_s: float) -> Iterator
             "Start more workers, or give them more threads (worker.threads); is the Executor slow to answer?"
         )
         yield Finding("waiting plans", Level.ERROR, message, fix)
+
+
+def unreceived(
+    messages: int, plans: Sequence[PlanRecord | RecordUnreadableError | None], now_ms: int, within_s: float
+) -> Iterator[Finding]:
+    """Messages that wait in the queue, and of which workers received none within `within_s` seconds."""
+    queued = [plan for plan in plans if isinstance(plan, PlanRecord) and plan.state is PlanState.QUEUED]
+    waits_s = max((now_ms - plan.due_ms for plan in queued if plan.cause is None), default=0) / 1000
+    if messages and waits_s > QUEUES_LONG_S:
+        message = f"{messages} in the queue, none received within {within_s:.1f} s; a plan waits for its own "
+        fix = "Are all threads busy? Did Celery's rate_limit or cancel_consumer stop the workers?"
+        yield Finding("messages", Level.ERROR, f"{message}for {duration(waits_s)}", fix)
 
 
 def leases(lost: int, within_s: float) -> Iterator[Finding]:

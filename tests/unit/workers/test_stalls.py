@@ -12,7 +12,16 @@ from dispatcher.ledger.record import Order, PlanRecord
 from workers.breaker.rules import BreakerState
 from workers.breaker.shared import BreakerStatus
 from workers.commands.diagnostics import Finding, Level, breaker, fsync, worker_fleet
-from workers.commands.stalls import applies, busy, hanging, leases, longest_step_s, retention, unreadable
+from workers.commands.stalls import (
+    applies,
+    busy,
+    hanging,
+    leases,
+    longest_step_s,
+    retention,
+    unreadable,
+    unreceived,
+)
 
 ORDER = Order(plan=abort_plan(duration_seconds=30), timeout_ms=30_000)
 NOW = 1_800_000_000_000
@@ -54,6 +63,25 @@ def test_a_step_may_take_as_long_as_its_calls() -> None:
         ExecutorClientConfig(connection_timeout_sec=5, read_timeout_sec=seconds) for seconds in (10, 60)
     ]
     assert longest_step_s(configs) == 3 * 65 + 30
+
+
+@pytest.mark.parametrize(
+    ("messages", "plan", "found"),
+    [
+        pytest.param(3, QUEUED._replace(due_ms=NOW - 90_000), 1, id="a plan waits for its message"),
+        pytest.param(0, QUEUED._replace(due_ms=NOW - 90_000), 0, id="no message waits"),
+        pytest.param(3, QUEUED._replace(due_ms=NOW - 30_000), 0, id="it has not waited for long"),
+        pytest.param(3, QUEUED._replace(due_ms=NOW - 90_000, cause="its target"), 0, id="it waits for more"),
+        pytest.param(3, RUNNING._replace(due_ms=NOW - 90_000), 0, id="it has begun"),
+        pytest.param(3, RecordUnreadableError("p9"), 0, id="it cannot be read"),
+    ],
+)
+def test_messages_that_no_worker_receives_are_an_error(
+    messages: int, plan: PlanRecord | RecordUnreadableError, found: int
+) -> None:
+    findings = list(unreceived(messages, [plan], NOW, 1.5))
+    assert [finding.level for finding in findings] == [Level.ERROR] * found
+    assert all("3 in the queue" in each.message and "rate_limit" in each.fix for each in findings)
 
 
 def test_leases_that_are_lost_meanwhile_are_a_warning() -> None:
