@@ -37,7 +37,7 @@ class ApplyAnswer(BaseModel):
 
     apply_id: str = ""
     status: Literal["applied", "failed"]
-    message: str = ""
+    message: str | None = None
 
 
 class _Window(BaseModel):
@@ -74,7 +74,7 @@ class StatusAnswer(_Window):
 
     apply_id: str | None = None
     status: Literal["running", "completed", "failed"]
-    error_msg: str = ""
+    error_msg: str | None = None
 
 
 class StopAnswer(BaseModel):

@@ -151,6 +151,24 @@ def test_status_0_is_not_a_status(stub: StubExecutor, driver: FaultsApiDriver) -
     assert driver.metrics("f1", 5).status_code is None
 
 
+def test_a_part_of_a_list_does_not_say_that_a_fault_is_over(
+    stub: StubExecutor, driver: FaultsApiDriver
+) -> None:
+    stub.listings.append((206, b'{"faults": []}'))
+    with pytest.raises(ExecutorServerError, match="206 a part of an answer"):
+        driver.faults(5)
+
+
+def test_messages_may_be_null(stub: StubExecutor, driver: FaultsApiDriver) -> None:
+    stub.answers.append((200, {"apply_id": "f1", "status": "applied", "message": None}))
+    assert driver.apply(abort_plan(), "key-1", 5, SOON) == "f1"
+    stub.answers.append((200, {"apply_id": "f1", "status": "running", "error_msg": None}))
+    assert driver.status("f1", 5) == RUNNING
+    stub.answers.append((200, {"apply_id": "f1", "status": "failed", "error_msg": None}))
+    with pytest.raises(FaultFailedError, match="no reason given"):
+        driver.status("f1", 5)
+
+
 def test_nothing_but_zeros_and_no_count_was_not_seen(stub: StubExecutor, driver: FaultsApiDriver) -> None:
     stub.answers.append((200, METRICS | dict.fromkeys(["status_code", "latency_ms", "error_rate"], 0)))
     seen = driver.metrics("f1", 5)
