@@ -82,9 +82,10 @@ class _Window:
         hits = record.plan.percentage > 0
         held_ms = budget_ms(record.plan, 0) - record.plan.duration_seconds * 1000 if hits else 0
         if end_ms <= begin_ms + held_ms:
+            lasted_s, held_s = (end_ms - begin_ms) / 1000, held_ms / 1000
             raise FaultUnobservedError(
-                f"the target was not observed: the fault was in force for {(end_ms - begin_ms) / 1000:g} s, and "
-                f"held each request for {held_ms / 1000:g} s; set duration_seconds to more than that"
+                f"the target was not observed: the fault was in force for {lasted_s:g} s, and held each request "
+                f"for {held_s:g} s; set duration_seconds to more than that"
             )
         return cls(end_ms, max(1, round((end_ms - begin_ms - held_ms) / 1000)))
 
