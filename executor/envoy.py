@@ -12,7 +12,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -69,7 +69,7 @@ class Envoy:
         False if there is none, or one with other services or ports, which is ended.
         """
         left = json.loads(_read(self._left_file) or "{}")
-        self._process = _Process.found(left.get("process", ""))
+        self._process = None if self._is_of_another(left) else _Process.found(left.get("process", ""))
         if self._process is None:
             await asyncio.to_thread(self._end_stray)
             return False
@@ -133,6 +133,12 @@ class Envoy:
             await asyncio.to_thread(self._process.end)
             self._left_file.unlink(missing_ok=True)
             self._process = None
+
+    def _is_of_another(self, left: dict[str, Any]) -> bool:
+        """Whether this folder is a copy of one that is still there, to whose Executor the Envoy belongs."""
+        address = left.get("config", {}).get("admin", {}).get("address", {})
+        admin = Path(address.get("pipe", {}).get("path", self.files.admin))
+        return admin != self.files.admin and admin.exists()
 
     def _end_stray(self) -> None:
         """End an Envoy of this folder whose Executor was killed before it could store its name."""

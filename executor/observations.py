@@ -202,9 +202,10 @@ def parse_line(fields: Mapping[str, Any]) -> Arrival | End | Mark | None:
         line = f"{fields['start_time']} {fields['method']} {fields['path']}"
         return Arrival(stream, fault_id, bool(fields["chosen"]), float(fields["arrived_at"]), line)
     status = int(fields["status"] or 0)
-    answered = _answered(status, set(str(fields["flags"] or "").split(",")))
-    latency_us = fields["answered_us"] if answered else None
-    latency_ms = float(fields["ended_ms"]) if latency_us is None else int(latency_us) / 1000
+    latency_us = fields["answered_us"]
+    flags = set(str(fields["flags"] or "").split(","))
+    answered = _answered(status, flags, complete=latency_us is not None)
+    latency_ms = int(latency_us) / 1000 if answered and latency_us is not None else float(fields["ended_ms"])
     grpc = _grpc_status(fields) if answered else None
     return End(stream, fault_id, bool(fields["hit"]), status if answered else None, latency_ms, grpc)
 
@@ -216,10 +217,13 @@ def _grpc_status(fields: Mapping[str, Any]) -> int | None:
     return int(fields["grpc"] or 0)
 
 
-def _answered(status: int, flags: set[str]) -> bool:
-    """Whether the client got a complete answer. Answers of Envoy itself (503, 504) have flags, too."""
-    if status == 0:
-        return False
+def _answered(status: int, flags: set[str], *, complete: bool) -> bool:
+    """Whether the client got a complete answer. Answers of Envoy itself (503, 504) have flags, too.
+
+    `complete`: whether Envoy has sent the end. An HTTP/2 client may reset its stream before, without a flag.
+    """
     if status == SWITCHING_PROTOCOLS:  # it ends as every connection does
         return True
+    if status == 0 or not complete:
+        return False
     return CLIENT_GAVE_UP not in flags and (status >= FIRST_ERROR_STATUS or not flags & BROKEN)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from ipaddress import AddressValueError, IPv6Address
 from typing import Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from dispatcher.capabilities import Capability
 from dispatcher.limits import MAX_SECONDS
@@ -79,7 +80,7 @@ class ExecutorClientConfig(Endpoint):
     """Whether the Executor takes a second apply with the same key for the first one. If not, an apply without
     an answer is never repeated."""
 
-    executor_host: str = Field(default="localhost", pattern=r"^[^\s/]+$")
+    executor_host: str = Field(default="localhost", pattern=r"^[^\s/?#@]+$")
     """Host name or address of the Executor."""
 
     executor_port: int = Field(default=8000, ge=1, le=65535)
@@ -195,11 +196,20 @@ class ExecutorClientConfig(Endpoint):
     max_log_bytes: int = Field(default=200_000, ge=0)
     """What an observation keeps of the log lines, as JSON."""
 
+    @field_validator("executor_host")
+    @classmethod
+    def _is_a_host(cls, value: str) -> str:
+        try:
+            return str(IPv6Address(value.strip("[]"))) if ":" in value else value
+        except AddressValueError as exc:
+            raise ValueError("must be a host name or an address, without a port") from exc
+
     @model_validator(mode="after")
     def _base_url_of_host_and_port(self) -> Self:
         """Not by assignment, because the model is frozen, and the field would count as set."""
         if self.base_url is None:
-            self.__dict__["base_url"] = f"http://{self.executor_host}:{self.executor_port}"
+            host = f"[{self.executor_host}]" if ":" in self.executor_host else self.executor_host
+            self.__dict__["base_url"] = f"http://{host}:{self.executor_port}"
         return self
 
     @model_validator(mode="after")

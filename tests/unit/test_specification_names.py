@@ -76,6 +76,17 @@ def test_a_configuration_builds_its_base_url_from_host_and_port() -> None:
     assert "base_url" not in ExecutorClientConfig(executor_host="h").model_fields_set
 
 
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_a_host_may_be_an_ipv6_address(host: str) -> None:
+    assert ExecutorClientConfig(executor_host=host, executor_port=1).base_url == "http://[::1]:1"
+
+
+@pytest.mark.parametrize("host", ["host:80", "me@host", "host?a", "host#a", "host/a", "", "a b"])
+def test_a_host_is_nothing_but_a_host(host: str) -> None:
+    with pytest.raises(InvalidSettingsError, match="executor_host"):
+        ExecutorClientConfig(executor_host=host)
+
+
 def test_what_is_wrong_with_a_configuration_is_said_without_its_values() -> None:
     with pytest.raises(InvalidSettingsError, match="printable ASCII") as caught:
         ExecutorClientConfig(token="pa55word\n")

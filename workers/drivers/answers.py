@@ -25,6 +25,9 @@ LONGEST_WORDS = 1_000
 """Characters of an Executor's own message that an error quotes."""
 
 SUCCESS = range(200, 300)
+PARTIAL = 206
+"""A part of an answer, which was not asked for. What it lacks says nothing."""
+
 LONGEST_RETRY_AFTER_S = 86_400.0
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -54,7 +57,7 @@ class Answer:
     @property
     def ok(self) -> bool:
         """Whether the status is one of success."""
-        return self.status in SUCCESS
+        return self.status in SUCCESS and self.status != PARTIAL
 
     def json(self) -> Any:
         """The body as JSON. Raises `ExecutorProtocolError`."""

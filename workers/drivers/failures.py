@@ -38,6 +38,7 @@ CONNECTION_ROWS = {
 """What can happen to a call that gets no answer."""
 
 STATUS_ROWS = {
+    206: Row("a part of an answer", ExecutorServerError, "does a proxy cut the Executor's answers?"),
     400: Row("bad request", ExecutorRejectedError, "correct the plan"),
     401: Row("unauthorized", ExecutorRejectedError, "check the Executor's token"),
     403: Row("forbidden", ExecutorRejectedError, "check what the Executor's token may do"),
@@ -60,8 +61,8 @@ _FIRST_REJECTION, _FIRST_SERVER_ERROR = 400, 500
 
 
 def status_row(status: int) -> Row:
-    """The row of an answer without success: any status outside of 200 to 299."""
+    """The row of an answer without success: any status outside of 200 to 299, and 206."""
     if status < _FIRST_REJECTION:
-        return _MOVED
+        return STATUS_ROWS.get(status, _MOVED)
     other = _OTHER_SERVER_ERROR if status >= _FIRST_SERVER_ERROR else _OTHER_REJECTION
     return STATUS_ROWS.get(status, other)

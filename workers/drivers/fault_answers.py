@@ -37,7 +37,7 @@ class ApplyAnswer(BaseModel):
 
     apply_id: str = ""
     status: Literal["applied", "failed"]
-    message: str = ""
+    message: str | None = None
 
 
 class _Window(BaseModel):
@@ -74,7 +74,7 @@ class StatusAnswer(_Window):
 
     apply_id: str | None = None
     status: Literal["running", "completed", "failed"]
-    error_msg: str = ""
+    error_msg: str | None = None
 
 
 class StopAnswer(BaseModel):
@@ -146,6 +146,15 @@ class MetricsAnswer(_Window):
         return self.success_count + self.error_count
 
     @model_validator(mode="after")
+    def _one_count_follows_from_two(self) -> Self:
+        if self.requests is not None:
+            if self.error_count is None and self.success_count is not None:
+                self.error_count = max(0, self.requests - self.success_count)
+            elif self.success_count is None and self.error_count is not None:
+                self.success_count = max(0, self.requests - self.error_count)
+        return self
+
+    @model_validator(mode="after")
     def _counts_fit(self) -> Self:
         for part in ("faulted", "unanswered", "success_count", "error_count"):
             _check_order(self, part, "requests", self.total)
@@ -161,11 +170,21 @@ class MetricsAnswer(_Window):
 
     @model_validator(mode="after")
     def _rate_fits_its_counts(self) -> Self:
-        if self.total and self.error_count is not None and self.error_rate is not None:
-            counted = self.error_count / self.total
-            if abs(counted - self.error_rate) > RATE_TOLERANCE:
-                shown = f"{self.error_count} of {self.total}"
-                raise ValueError(f"error_rate is {self.error_rate:g}, and error_count says {shown}")
+        """`unanswered` are errors. Without a total, a count of 0 still says which rate it must be."""
+        if self.error_rate is None:
+            return self
+        least, most, shown = 0.0, 1.0, ""
+        if self.total and self.error_count is not None:
+            least = most = self.error_count / self.total
+            shown = f"error_count says {self.error_count} of {self.total}"
+        elif self.total and self.unanswered:
+            least, shown = self.unanswered / self.total, f"unanswered says {self.unanswered} of {self.total}"
+        elif self.total is None and self.error_count == 0:
+            most, shown = 0.0, "error_count is 0"
+        elif self.total is None and self.success_count == 0:
+            least, shown = 1.0, "success_count is 0"
+        if not least - RATE_TOLERANCE <= self.error_rate <= most + RATE_TOLERANCE:
+            raise ValueError(f"error_rate is {self.error_rate:g}, and {shown}")
         return self
 
     @model_validator(mode="after")
@@ -177,7 +196,10 @@ class MetricsAnswer(_Window):
         return self
 
     def figures(self) -> dict[str, Any]:
-        """What an observation says of the requests. Without requests, there is no latency and no rate."""
+        """What an observation says of the requests. Without requests, there is no latency and no rate.
+
+        If there is no count either, nothing but zeros is how programs in Go say that they saw nothing.
+        """
         counts: dict[str, Any] = {
             "requests": self.total,
             "faulted": self.faulted,
@@ -185,11 +207,10 @@ class MetricsAnswer(_Window):
             "success_count": self.success_count,
             "error_count": self.error_count,
         }
-        if self.total == 0:
-            return counts
         names = ("latency_ms", "latency_sd_ms", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
         rates = {name: getattr(self, name) for name in ("status_code", "error_rate", *names)}
-        return counts | rates
+        nothing = self.total == 0 or (self.total is None and not any(rates.values()))
+        return counts if nothing else counts | rates
 
 
 def usable_id(apply_id: object) -> bool:

@@ -242,7 +242,7 @@ def _too_late(answer: Answer, not_after: str) -> ExecutorRejectedError:
     return ExecutorRejectedError(message, answer.status, answer.words)
 
 
-def _fault_failed(answer: Answer, reason: str) -> FaultFailedError:
+def _fault_failed(answer: Answer, reason: str | None) -> FaultFailedError:
     message = repr(reason[:LONGEST_REASON]) if reason else "no reason given"
     return FaultFailedError(f"{answer.call}: the fault failed: {message}")
 

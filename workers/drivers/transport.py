@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import requests
 from urllib3.exceptions import HTTPError
 
-from dispatcher.errors import ExecutorConnectionError, ExecutorProtocolError
+from dispatcher.errors import ExecutorConnectionError, ExecutorProtocolError, InvalidSettingsError
 from dispatcher.telemetry.traces import W3C
 from workers.drivers.answers import Answer, retry_after_s
 from workers.drivers.certificates import check_certificates
@@ -66,11 +66,11 @@ class HttpTransport:
     def __init__(self, config: Endpoint, connections: int) -> None:
         """`connections` is how many are kept for reuse, one for each thread that calls.
 
-        Raises `InvalidSettingsError` for certificate files or a proxy that cannot be used.
+        Raises `InvalidSettingsError` for a URL, certificate files or a proxy that cannot be used.
         """
         check_certificates(config)
         self._config = config
-        self._base_url = str(requests.Request("GET", config.url).prepare().url).rstrip("/")
+        self._base_url = _prepared(config.url)
         self._proxies = proxies_of(config)
         self._max_bytes = config.max_response_bytes
         self._timeouts = (config.connection_timeout_sec, config.read_timeout_sec)
@@ -194,6 +194,15 @@ class HttpTransport:
         except ValueError as exc:  # a chunk has a length below 0
             raise requests.ConnectionError(exc) from exc
         return body if self._token is None else self._token.sub(b"[token]", body)
+
+
+def _prepared(url: str) -> str:
+    """The base URL as requests sends it. Raises `InvalidSettingsError`, which does not show it."""
+    try:
+        return str(requests.Request("GET", url).prepare().url).rstrip("/")
+    except requests.RequestException as exc:
+        problem = "must be a URL with a host that can be, such as http://localhost:8000"
+        raise InvalidSettingsError(f"invalid settings: base_url {problem}", [["base_url", problem]]) from exc
 
 
 def _content(response: requests.Response, max_bytes: int) -> bytes:

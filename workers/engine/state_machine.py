@@ -24,7 +24,9 @@ from dispatcher.errors import (
     FaultUnobservedError,
     MetricsNotReadyError,
 )
+from dispatcher.ledger.moments import moment_of
 from dispatcher.models import PlanState
+from dispatcher.observations import Doubt
 from dispatcher.settings.executors import OnOpen
 from workers.drivers.base import FaultState
 from workers.engine.capabilities import ExecutorCapabilities
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from dispatcher.ledger.record import PlanRecord
+    from dispatcher.observations import RawObservation
     from dispatcher.settings.executors import ExecutorClientConfig
     from workers.breaker.rules import Rejection
     from workers.drivers.base import FaultStatus
@@ -229,6 +232,8 @@ class StateMachine:
                 if not calls.settled(record) and not _is_last(record, calls.now_ms):
                     return Snooze(record, self._watch_ms)
             observation = calls.metrics(record, apply_id, _left_s(record, calls.now_ms))
+            if self._config.observer is None:  # an observer's times are the server's
+                observation = on_our_clock(record, observation, calls.now_ms)
             observation = judge(record, observation, self._config, overlapped=record.overlapped)
         except MetricsNotReadyError as error:
             if _is_last(record, calls.now_ms):
@@ -314,10 +319,13 @@ class StateMachine:
         return self._stopper.end(record, error, calls)
 
 
-def told_window(record: PlanRecord, status: FaultStatus, now_ms: int) -> tuple[int | None, int | None]:
+def told_window(
+    record: PlanRecord, status: FaultStatus | RawObservation, now_ms: int
+) -> tuple[int | None, int | None]:
     """When the fault began and ended, as the Executor says, on the server's clock.
 
-    The Executor's clock may be wrong. Times that cannot be are moved, so that the fault begins as planned.
+    The Executor's clock may be wrong. Times that cannot be are moved, so that the fault begins as planned. A
+    window that is longer than the fault can have lasted has no end: it may be the planned one.
     """
     if status.started_at is None and status.ended_at is None:
         return None, None
@@ -328,8 +336,21 @@ def told_window(record: PlanRecord, status: FaultStatus, now_ms: int) -> tuple[i
         return began_ms, over_ms
     if began_ms is None or over_ms is None:
         return None, None
+    if over_ms - began_ms > latest_ms - earliest_ms:
+        return (began_ms if earliest_ms <= began_ms <= latest_ms else None), None
     begins_ms = applied_ms + record.takes_effect_ms
     return begins_ms, begins_ms + max(0, over_ms - began_ms)
+
+
+def on_our_clock(record: PlanRecord, observation: RawObservation, now_ms: int) -> RawObservation:
+    """The Executor's observation with the window of `told_window`, and a doubt if an end of it is lost."""
+    told = _ms(observation.started_at), _ms(observation.ended_at)
+    window = told_window(record, observation, now_ms)
+    if window == told:
+        return observation
+    began, over = map(moment_of, window)
+    doubts = observation.doubts if None not in window else (*observation.doubts, Doubt.WINDOW_UNKNOWN)
+    return observation.model_copy(update={"started_at": began, "ended_at": over, "doubts": doubts})
 
 
 def _ms(moment: datetime | None) -> int | None:

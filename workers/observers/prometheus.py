@@ -6,6 +6,7 @@ import math
 import re
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
@@ -19,6 +20,7 @@ from dispatcher.errors import (
     MetricsNotReadyError,
 )
 from dispatcher.ledger.moments import moment_of
+from dispatcher.ledger.record import budget_ms
 from dispatcher.observations import Doubt, Figures, RawObservation
 from workers.drivers.transport import HttpTransport
 from workers.observers.promql import filled
@@ -69,11 +71,23 @@ class _Window:
 
     @classmethod
     def of_fault(cls, record: PlanRecord) -> Self:
-        """When the fault was in force. Raises `FaultUnobservedError` if it never was."""
+        """When the fault was in force, and requests that it had hit were answered.
+
+        Services count a request once it is answered. Until the fault has held its first one to the end, only
+        those that it spares are counted. Raises `FaultUnobservedError` if there is no such time.
+        """
         begin_ms, end_ms = record.in_force_ms, record.over_ms or record.surely_until_ms
         if begin_ms is None or end_ms is None or end_ms <= begin_ms:
             raise FaultUnobservedError("the target was not observed: the fault was never in force")
-        return cls(end_ms, max(1, round((end_ms - begin_ms) / 1000)))
+        hits = record.plan.percentage > 0
+        held_ms = budget_ms(record.plan, 0) - record.plan.duration_seconds * 1000 if hits else 0
+        if end_ms <= begin_ms + held_ms:
+            lasted_s, held_s = (end_ms - begin_ms) / 1000, held_ms / 1000
+            raise FaultUnobservedError(
+                f"the target was not observed: the fault was in force for {lasted_s:g} s, and held each request "
+                f"for {held_s:g} s; set duration_seconds to more than that"
+            )
+        return cls(end_ms, max(1, round((end_ms - begin_ms - held_ms) / 1000)))
 
     def before(self, record: PlanRecord) -> _Window:
         """A window of the same length that ends as the fault is applied."""
@@ -203,6 +217,15 @@ class _Asking:
             raise FaultUnobservedError(f"{self._named(figure)} gave {value:g}, which no {figure} can be")
         return nearest
 
+    def check_order(self, percentiles: dict[str, float | None]) -> None:
+        """Raises `FaultUnobservedError` unless they rise: one of the queries has another unit or target."""
+        known = [(figure, value) for figure, value in percentiles.items() if value is not None]
+        for (figure, value), (next_figure, limit) in pairwise(known):
+            if value > limit:
+                raise FaultUnobservedError(
+                    f"{self._named(figure)} gave {value:g}, and {next_figure}_query only {limit:g}"
+                )
+
     def samples(self, figure: str) -> list[_Sample] | None:
         """The instant vector that the query for `figure` returns. None if there is no such query."""
         query = getattr(self.settings, f"{figure}_query")
@@ -248,6 +271,7 @@ def _figures(asking: _Asking) -> Figures:
         **{f"{each}_ms": asking.number(each, 0.0) for each in PERCENTILES},
         **asking.window.moments,
     }
+    asking.check_order({each: fields[f"{each}_ms"] for each in PERCENTILES})
     if requests and rate is not None:
         fields["error_rate_low"], fields["error_rate_high"] = wilson_interval(
             round(rate * requests), requests

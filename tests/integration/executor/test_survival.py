@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -204,6 +205,21 @@ def test_a_folder_has_one_executor_at_a_time(start: Callable[[], ExecutorProcess
     assert done.stderr == (
         f"error: the Executor does not start: another Executor uses the folder {tmp_path / 's'}\n"
     )
+
+
+def test_an_executor_with_a_copy_of_a_folder_leaves_the_envoy_of_that_folder_alone(
+    start: Callable[[], ExecutorProcess], service: Service, tmp_path: Path
+) -> None:
+    executor = start()
+    apply_id = apply(executor, "/api/x", 60)
+    shutil.copytree(tmp_path / "s", tmp_path / "copy", ignore=shutil.ignore_patterns("*.sock"))
+    options = ["--service", f"{SERVICE}=127.0.0.1:{service.port}", "--state-dir", str(tmp_path / "copy")]
+    with ExecutorProcess(tmp_path / "copy.log", *options, traffic_rps=0, sample=False) as other:
+        assert other.envoy_pid != executor.envoy_pid
+        other.stop()
+        os.kill(other.envoy_pid, signal.SIGKILL)
+    assert status_of(executor, "/api/x") == 503
+    assert about(executor, apply_id, "status")["status"] == "running"
 
 
 def test_a_folder_with_a_broken_file_is_a_line(tmp_path: Path) -> None:

@@ -151,9 +151,50 @@ def test_status_0_is_not_a_status(stub: StubExecutor, driver: FaultsApiDriver) -
     assert driver.metrics("f1", 5).status_code is None
 
 
+def test_a_part_of_a_list_does_not_say_that_a_fault_is_over(
+    stub: StubExecutor, driver: FaultsApiDriver
+) -> None:
+    stub.listings.append((206, b'{"faults": []}'))
+    with pytest.raises(ExecutorServerError, match="206 a part of an answer"):
+        driver.faults(5)
+
+
+def test_messages_may_be_null(stub: StubExecutor, driver: FaultsApiDriver) -> None:
+    stub.answers.append((200, {"apply_id": "f1", "status": "applied", "message": None}))
+    assert driver.apply(abort_plan(), "key-1", 5, SOON) == "f1"
+    stub.answers.append((200, {"apply_id": "f1", "status": "running", "error_msg": None}))
+    assert driver.status("f1", 5) == RUNNING
+    stub.answers.append((200, {"apply_id": "f1", "status": "failed", "error_msg": None}))
+    with pytest.raises(FaultFailedError, match="no reason given"):
+        driver.status("f1", 5)
+
+
+def test_nothing_but_zeros_and_no_count_was_not_seen(stub: StubExecutor, driver: FaultsApiDriver) -> None:
+    stub.answers.append((200, METRICS | dict.fromkeys(["status_code", "latency_ms", "error_rate"], 0)))
+    seen = driver.metrics("f1", 5)
+    assert (seen.status_code, seen.latency_ms, seen.error_rate) == (None, None, None)
+    assert seen.doubts == (Doubt.COUNT_UNKNOWN,)
+
+
+def test_a_count_that_follows_from_the_others_is_known(stub: StubExecutor, driver: FaultsApiDriver) -> None:
+    stub.answers.append((200, METRICS | {"error_rate": None, "requests": 5, "success_count": 2}))
+    stub.answers.append((200, METRICS | {"error_rate": None, "requests": 5, "error_count": 3}))
+    for _ in range(2):
+        seen = driver.metrics("f1", 5)
+        assert (seen.success_count, seen.error_count) == (2, 3)
+
+
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
+        ({"requests": 9, "success_count": 9}, "error_rate is 1, and error_count says 0 of 9"),
+        (
+            {"requests": 4, "unanswered": 2, "error_rate": 0.25},
+            "error_rate is 0.25, and unanswered says 2 of 4",
+        ),
+        ({"error_count": 0}, "error_rate is 1, and error_count is 0"),
+        ({"success_count": 0, "error_rate": 0}, "error_rate is 0, and success_count is 0"),
+        ({"requests": 5, "success_count": 6}, "success_count is 6, and requests is only 5"),
         ({"requests": 5, "faulted": 6}, "faulted is 6, and requests is only 5"),
         ({"requests": 5, "unanswered": 6}, "unanswered is 6"),
         ({"requests": 5, "error_count": 6}, "error_count is 6"),

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from support.eventually import eventually
 from support.loopback import LoopbackServer
-from support.plans import abort_plan, plan_record
+from support.plans import abort_plan, delay_plan, plan_record
 from support.prometheus import Prometheus
 from support.stub_executor import StubExecutor
 
@@ -251,6 +251,14 @@ def test_percentiles_are_asked_for_if_there_are_queries() -> None:
     assert seen == (10.0, 20.0, 30.0)
 
 
+def test_percentiles_that_do_not_rise_are_an_error() -> None:
+    percentiles = {f"latency_p{each}_query": f"p{each}" for each in (50, 99)}
+    with StubExecutor() as stub:
+        stub.answers.extend(answers(0, 40, 503, 10, 0.02))
+        with pytest.raises(FaultUnobservedError, match=r"p50_query .* gave 10, and latency_p99_query only 0.02"):
+            observed(observer(stub.url, **percentiles), over(PLAN))
+
+
 def test_warnings_of_prometheus_are_kept() -> None:
     with StubExecutor() as stub:
         stub.answers.extend(answers(0, 40, warnings=["a part is missing"]))
@@ -276,6 +284,27 @@ def test_the_window_is_the_real_one() -> None:
     assert asked(stub)[0] == {"query": ["x[8s]"], "time": ["1008.100"]}
     assert observation.started_at == datetime.fromtimestamp(1000.1, UTC)
     assert observation.ended_at == datetime.fromtimestamp(1008.1, UTC)
+
+
+def test_the_window_begins_once_requests_that_the_fault_holds_are_answered() -> None:
+    plan = delay_plan(duration_seconds=10, delay_seconds=2.5, start_delay_ms=1_500)
+    record = over(plan, began_ms=1_000_000, over_ms=1_010_000, applied_ms=1_000_000)
+    with StubExecutor() as stub:
+        stub.answers.extend(answers(0, 40, 0, 4))
+        asking = observer(stub.url, error_rate_query="x[{seconds}s]", status_query=None, baseline=True)
+        observation = asking.observation(record, 1_010_000, 5)
+    assert asked(stub)[0] == {"query": ["x[6s]"], "time": ["1010.000"]}
+    assert asked(stub)[2] == {"query": ["x[6s]"], "time": ["1000.000"]}
+    assert observation.started_at == datetime.fromtimestamp(1004, UTC)
+
+
+def test_a_fault_that_holds_requests_for_longer_than_it_lasts_is_not_observed() -> None:
+    with pytest.raises(FaultUnobservedError, match=r"in force for 3 s, and held each request for 3 s; set dur"):
+        observed(observer("http://localhost"), over(delay_plan(duration_seconds=3, delay_seconds=3.0)))
+    spared = delay_plan(duration_seconds=3, delay_seconds=3.0, percentage=0)
+    with StubExecutor() as stub:
+        stub.answers.extend(answers(0, 40))
+        assert observed(observer(stub.url, status_query=None), over(spared)).latency_ms == 40
 
 
 def test_a_fault_that_was_over_before_it_was_in_force_was_not_observed() -> None:

@@ -143,6 +143,12 @@ def test_a_proxy_that_cannot_be_used_is_refused_before_the_first_call(
     assert "pa55" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["http://.x", "http://*.x", "http://a b", "http://%zz"])
+def test_a_base_url_with_an_impossible_host_is_an_invalid_setting(url: str) -> None:
+    with pytest.raises(InvalidSettingsError, match="base_url must be a URL with a host that can be"):
+        HttpTransport(ExecutorClientConfig(base_url=url), connections=1)
+
+
 def test_a_proxy_is_taken_from_the_environment_where_that_is_configured(
     stub: StubExecutor, transport: Transports, monkeypatch: pytest.MonkeyPatch
 ) -> None:

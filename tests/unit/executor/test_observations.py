@@ -73,6 +73,9 @@ def test_a_mark_has_its_number() -> None:
         pytest.param({"status": 0, "flags": "DI,DC"}, id="the client gave up during the delay"),
         pytest.param({"status": 200, "flags": "DC"}, id="the client gave up in the middle of the answer"),
         pytest.param({"status": 200, "flags": "UPE"}, id="the service broke off its answer"),
+        pytest.param({"status": 200, "flags": "DR"}, id="an HTTP/2 client cancelled in the middle"),
+        pytest.param({"status": 200, "flags": "-"}, id="an HTTP/2 client cancelled without an error"),
+        pytest.param({"status": 404, "flags": "DR"}, id="an HTTP/2 client cancelled an error page"),
         pytest.param({"status": 0, "flags": "-"}, id="there was no answer"),
     ],
 )

@@ -28,6 +28,7 @@ def test_what_the_specification_retries_is_retried(failure: str | int, *, retrya
 @pytest.mark.parametrize(
     ("status", "error"),
     [
+        (206, ExecutorServerError),
         (301, ExecutorRejectedError),
         (402, ExecutorRejectedError),
         (418, ExecutorRejectedError),

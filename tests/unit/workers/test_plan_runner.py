@@ -180,6 +180,50 @@ def test_a_clock_of_the_executor_that_is_wrong_moves_no_window(driver: FakeDrive
     assert (seen.started_at, seen.ended_at, seen.doubts) == (at(NOW), at(END), ())
 
 
+@pytest.mark.parametrize("off_s", [-7200, -3, 3, 7200])
+def test_a_wrong_clock_of_the_executor_moves_no_window_of_its_figures(driver: FakeDriver, off_s: int) -> None:
+    driver.started_at, driver.ended_at = at(NOW + off_s * 1000), at(END + off_s * 1000)
+    driver.figures |= {"started_at": driver.started_at, "ended_at": driver.ended_at}
+    driver.end(FAULT)
+    decision = advance(driver, RUNNING, END)
+    assert isinstance(decision, Complete)
+    seen = decision.observation
+    assert (seen.started_at, seen.ended_at, seen.doubts) == (at(NOW), at(END), ())
+
+
+@pytest.mark.parametrize(
+    ("of_status", "of_figures", "doubts"),
+    [
+        pytest.param(True, False, (Doubt.SHORT,), id="by the status"),
+        pytest.param(False, True, (Doubt.SHORT, Doubt.WINDOW_UNKNOWN), id="by the figures"),
+        pytest.param(True, True, (Doubt.SHORT, Doubt.WINDOW_UNKNOWN), id="by both"),
+    ],
+)
+def test_a_fault_that_was_removed_by_hand_is_short_though_its_planned_end_is_given(
+    driver: FakeDriver, *, of_status: bool, of_figures: bool, doubts: tuple[Doubt, ...]
+) -> None:
+    window = {"started_at": at(NOW), "ended_at": at(NOW + 60_000)}
+    if of_status:
+        driver.started_at, driver.ended_at = window.values()
+    if of_figures:
+        driver.figures |= window
+    driver.end(FAULT)
+    decision = advance(driver, LONG, NOW + 20_000)
+    assert isinstance(decision, Complete)
+    assert decision.observation.ended_at == at(NOW + 20_000)
+    assert decision.observation.doubts == doubts
+
+
+def test_figures_of_a_longer_time_than_the_fault_can_have_lasted_are_in_doubt(driver: FakeDriver) -> None:
+    driver.started_at, driver.ended_at = at(NOW), at(END)
+    driver.figures |= {"started_at": at(NOW - 86_400_000), "ended_at": at(END)}
+    driver.end(FAULT)
+    decision = advance(driver, RUNNING, END)
+    assert isinstance(decision, Complete)
+    seen = decision.observation
+    assert (seen.started_at, seen.ended_at, seen.doubts) == (at(NOW), at(END), (Doubt.WINDOW_UNKNOWN,))
+
+
 def test_a_fault_that_an_apply_without_an_answer_began_has_its_real_window(driver: FakeDriver) -> None:
     driver.trouble([TIMED_OUT])
     decision = advance(driver, QUEUED)
