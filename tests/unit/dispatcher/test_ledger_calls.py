@@ -485,6 +485,7 @@ def test_workers_are_known_by_the_oldest_of_their_connections() -> None:
     settings = Settings(key_prefix="x")
     begins = connection_name(settings, "")
     assert begins == "x:worker:"
+    assert connection_name(settings, "one@hôst 1") == f"{begins}one@h?st?1"
     lines = [
         f"id=1 name={begins}one age=5 idle=0",
         f"id=2 name={begins}one age=9 idle=0",
@@ -493,6 +494,7 @@ def test_workers_are_known_by_the_oldest_of_their_connections() -> None:
         "id=4 name=y:worker:three age=5",
         f"id=5 name={begins}four age=odd",
         f"id=6 nickname={begins}five age=4",
+        f"id=7 name={begins}six",
     ]
 
     class Listing:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import fakeredis
 import pytest
@@ -23,7 +23,7 @@ from dispatcher import (
     LedgerUnavailableError,
     Settings,
 )
-from dispatcher.errors import RecordUnreadableError
+from dispatcher.errors import CLOSED, RecordUnreadableError
 from dispatcher.ledger.exchanges import Send
 from dispatcher.ledger.leases import Lease, Leases, Named
 from dispatcher.ledger.ledger import Ledger, Submission
@@ -427,11 +427,138 @@ def test_a_thread_learns_that_redis_is_gone_or_that_it_is_closed(free_tcp_port: 
     waiter = Waiter(settings)
     with pytest.raises(LedgerUnavailableError, match="did not answer"):
         waiter.wait(values_of(["a"]))
+    waiter.close()
+
+
+class Answering:
+    """A client whose round trips end with what was given, one after the other."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.sent: list[list[Any]] = []
+        self.dropped: list[bool] = []
+        self.connection_pool = self
+
+    def pipeline(self, *, transaction: bool) -> Answering:
+        assert not transaction
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Nothing is held."""
+
+    def execute_command(self, *words: Any) -> None:
+        self.sent.append(list(words))
+
+    def execute(self, *, raise_on_error: bool) -> list[Any]:
+        assert not raise_on_error
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return list(answer)
+
+    def disconnect(self, *, inuse_connections: bool) -> None:
+        self.dropped.append(inuse_connections)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def thread_waiter(patient: Any, hasty: Any) -> Waiter:
+    """A waiter of threads over these clients."""
+    made = Waiter(QUICK)
+    made.close()
+    made._client, made._hasty_client = patient, hasty
+    return made
+
+
+def block() -> Any:
+    """A wait for one answer of a command that blocks."""
+    return (yield BLOCK)
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """For how long threads have paused. No time passes meanwhile."""
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    return pauses
+
+
+def test_a_thread_blocks_with_patience_unless_the_wait_ends_soon() -> None:
+    patient, hasty = Answering(["x"], ["y", None]), Answering(["z"])
+    waiter = thread_waiter(patient, hasty)
+    assert waiter.wait(block(), None) == "x"
+    assert patient.sent == [["BLMOVE", "a", "a", "LEFT", "LEFT", 0.5]]
+    assert waiter.wait(_two(), None) == ["y", None]
+    assert waiter.wait(block(), 1.0) == "z"
+    assert hasty.sent == [["BLMOVE", "a", "a", "LEFT", "LEFT", 0.25]]
+
+
+def _two() -> Any:
+    return (yield Send([["GET", "a"], ["GET", "b"]]))
+
+
+def test_a_thread_waits_out_trouble_and_a_redis_that_answers_again_is_new_to_it(slept: list[float]) -> None:
+    def twice() -> Any:
+        return (yield BLOCK), (yield BLOCK)
+
+    answers = [*[GONE] * 5, ["x"], GONE, ["y"]]
+    assert thread_waiter(Answering(*answers), None).wait(twice(), None) == ("x", "y")
+    assert slept[4] >= 1.0
+    assert slept[5] <= 0.2
+
+
+def test_a_thread_whose_redis_does_not_block_goes_on_until_its_wait_ends(slept: list[float]) -> None:
+    for answer in (OOM, [OOM]):
+        assert thread_waiter(Answering(answer), None).wait(block(), None) is None
+        assert thread_waiter(None, Answering(answer)).wait(block(), 0.0) is None
+    assert [pause > 0 for pause in slept] == [True, False] * 2
+
+
+def test_a_thread_without_patience_learns_at_once_what_redis_says(slept: list[float]) -> None:
+    with pytest.raises(LedgerUnavailableError, match="gone"):
+        thread_waiter(None, Answering(GONE)).wait(block())
+    wrong = redis.ResponseError("WRONGTYPE x")
+    with pytest.raises(LedgerRefusedError, match=f"^Redis at {QUICK.redis_address} refused .*: WRONGTYPE x"):
+        thread_waiter(Answering([wrong]), None).wait(block(), None)
+    assert slept == []
+
+
+def test_each_close_ends_the_waits_of_threads_that_have_begun() -> None:
+    patient, hasty = Answering(), Answering()
+    waiter = thread_waiter(patient, hasty)
 
     def closing() -> Any:
         waiter.close()
-        yield from values_of(["a"])
+        yield BLOCK
 
-    with pytest.raises(DispatcherClosedError):
-        waiter.wait(closing(), None)
-    waiter.close()
+    for _ in range(2):
+        with pytest.raises(DispatcherClosedError, match=CLOSED):
+            waiter.wait(closing(), None)
+    assert patient.dropped == hasty.dropped == [False, False]
+    patient.answers.append(["x"])
+    assert waiter.wait(block(), None) == "x"
+
+
+def test_a_subscription_that_is_ended_delivers_no_more() -> None:
+    async def scenario() -> None:
+        async with place() as here:
+            heard: list[str] = []
+            subscription = Subscription(here.subscriber, lambda plan_id, _: heard.append(plan_id), _nothing)
+            await subscription.add({"r1": "p1", "r2": "p2"})
+            await until(lambda: len(here.client.pubsub_channels()) == 2)
+            await subscription.remove({"p1": "r1", "unknown": "r9"})
+            assert subscription.plan_ids == ["p2"]
+            await until(lambda: here.client.pubsub_channels() == ["r2"])
+            assert (here.client.publish("r1", "x"), here.client.publish("r2", "y")) == (0, 1)
+            await until(lambda: heard == ["p2"])
+            await subscription.aclose()
+
+    run(scenario())
+
+
+def _nothing() -> None:
+    """Nothing is woken."""

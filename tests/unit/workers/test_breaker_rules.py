@@ -239,8 +239,8 @@ def test_only_a_success_can_be_slow() -> None:
     assert not RULES.slow(Report(Outcome.SUCCESS, 1e9))
 
 
-def test_calls_that_are_never_reported_drop_out_the_oldest_first(rig: SharedRig | LocalRig) -> None:
-    breaker = rig.worker(RULES)
+def test_calls_that_are_never_reported_drop_out_the_oldest_first() -> None:
+    breaker = LocalRig().worker(RULES)
     for _ in range(MAX_ASKED + 5):
         assert breaker.can_attempt()
     for _ in range(MAX_ASKED):

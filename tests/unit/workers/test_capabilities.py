@@ -102,7 +102,7 @@ def machine(**config: Any) -> StateMachine:
 
 def test_an_answer_holds_for_all_plans_for_a_short_time() -> None:
     driver, runner = FakeDriver(can=ALL), machine()
-    for number, now_ms in enumerate((NOW, NOW + 1, NOW + KEPT_MS - 1, NOW + KEPT_MS)):
+    for number, now_ms in enumerate((NOW, NOW, NOW + KEPT_MS - 1, NOW + KEPT_MS)):
         record = HEADERS._replace(id=f"p{number}")
         runner.advance(record, StepCalls(driver, now_ms, clock=lambda: 0.0))
     assert driver.calls == ["capabilities", "apply", "apply", "apply", "capabilities", "apply"]

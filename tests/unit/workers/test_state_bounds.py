@@ -303,11 +303,13 @@ def test_a_plan_that_is_deferred_waits_for_the_longest_deferral_or_until_it_expi
 
 
 def test_a_refusal_says_when_to_submit_again(driver: FakeDriver) -> None:
-    for rejection, when, after_s in (
-        (Rejection(1.2, "down"), "in 2 s", 1.2),
-        (Rejection(1.2, "down", by_hand=True), "once it is closed", None),
+    failed_before = QUEUED.failed_once_more(ExecutorConnectionError("refused", "refused"), NOW)
+    for record, rejection, when, after_s in (
+        (QUEUED, Rejection(1.2, "down"), "in 2 s", 1.2),
+        (QUEUED, Rejection(1.2, "", budget_spent=True), "in 2 s", 1.2),
+        (failed_before, Rejection(1.2, "down", by_hand=True), "once it is closed", None),
     ):
-        decision = advance(driver, QUEUED, NOW, rejection, circuit_breaker_on_open="fail")
+        decision = advance(driver, record, NOW, rejection, circuit_breaker_on_open="fail")
         assert isinstance(decision, Fail)
         why = rejection.message("default")
         assert decision.error.message == f"plan p1 was not applied: {why}; submit it again {when}"
