@@ -234,6 +234,15 @@ def test_how_late_the_oldest_plan_is_is_in_seconds(ledger: Ledger, client: redis
     client.zadd("{dispatcher}:due", {"p2": ledger.now_ms() - 90_000})
     assert ledger.late_s() == pytest.approx(90, abs=30)
 
+    class Stopped(Ledger):
+        def now_ms(self) -> int:
+            return 9_000_000
+
+    stopped = Stopped(client, Settings())
+    for due_ms, late_s in ((1_000_000, 8_000.0), (8_999_999, 0.001), (9_000_000, None)):
+        client.zadd("{dispatcher}:due", {"p2": due_ms})
+        assert stopped.late_s() == late_s
+
 
 def test_a_redis_that_is_gone_is_a_typed_error_for_each_method(
     ledger: Ledger, leases: Leases, server: fakeredis.FakeServer

@@ -236,6 +236,34 @@ def test_trouble_with_a_subscription_only_delays_an_end(caplog: pytest.LogCaptur
     assert told == ["subscribes again to the results of 2 plans: gone"] * 2
 
 
+def test_trouble_that_lasts_is_asked_for_in_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    async def scenario() -> None:
+        async with place() as here:
+            here.submit("p1", "p2")
+            client: Any = Refusing(here.subscriber, *[GONE] * 23)
+            listener = Listener(client, AsyncWaiter(here.line, QUICK), here.ledger, result_key, QUICK)
+            with listener.watch(["p1"]) as watch:
+                here.end("p1")
+                assert await watch.ends(WITHIN_S) == {"p1": "the result"}
+                client.errors.append(GONE)
+                with listener.watch(["p2"]) as later:
+                    here.end("p2")
+                    assert await later.ends(WITHIN_S) == {"p2": "the result"}
+            await listener.aclose()
+
+    with monkeypatch.context() as here:
+        here.setattr(asyncio, "sleep", pause)
+        run(scenario())
+    assert pauses == pytest.approx([min(number / 10, 2.0) for number in range(23)] + [0.0])
+
+
 def test_what_does_not_pass_ends_all_watches() -> None:
     async def scenario() -> None:
         async with place(QUICK) as here:

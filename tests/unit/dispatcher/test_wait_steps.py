@@ -157,7 +157,7 @@ def test_entries_without_an_id_move_the_cursor_only(
 ) -> None:
     submit(ledger, "p1", batch="b")
     fake_redis.xadd(ledger.completions_key("b"), {"odd": "1"}, id="5-0")
-    assert answers.end_of(completions(ledger, "b", "0", ["p1"], 3.0)) == ("5-0", [])
+    assert answers.end_of(completions(ledger, "b", "0", ["p1"], 4.0)) == ("5-0", [])
     assert [words[-1] for words in answers.blocks] == ["0", "5-0"]
 
 

@@ -28,7 +28,7 @@ from workers.breaker.rules import Rejection
 from workers.drivers.base import FaultState, FaultStatus, StopOutcome
 from workers.engine.calls import StepCalls
 from workers.engine.decisions import Complete, Fail, Retry, Snooze
-from workers.engine.state_machine import StateMachine, told_window
+from workers.engine.state_machine import StateMachine, _until, told_window
 from workers.engine.terminal_errors import cancelled, defect, failed, given_up, has_passed, hindrance
 from workers.observers.base import Phase
 
@@ -292,6 +292,21 @@ def test_a_plan_that_must_wait_waits_as_long_as_the_rejection_says(
     decision = snoozed(advance(driver, record, NOW, rejection, circuit_breaker_on_open=on_open))
     assert decision.after_ms == after_ms
     assert decision.record.cause == rejection.message("default")
+
+
+@pytest.mark.parametrize(("draw", "after_ms"), [(0.0, 2_000), (0.25, 3_000), (1.0, 6_000)])
+def test_a_plan_without_a_retry_waits_for_about_the_longest_delay(
+    driver: FakeDriver, draw: float, after_ms: int
+) -> None:
+    config = ExecutorClientConfig(max_retry_delay_sec=4, circuit_breaker_on_open="defer")
+    machine = StateMachine(config, poll_ms=500, draw=lambda: draw)
+    calls = StepCalls(driver, NOW, clock=lambda: 0.0)
+    decision = snoozed(machine.advance(QUEUED, calls, Rejection(1.0, "", budget_spent=True)))
+    assert (decision.after_ms, decision.record.started_ms) == (after_ms, NOW)
+
+
+def test_a_pause_ends_with_the_moment_that_is_waited_for() -> None:
+    assert [_until(moment, 10, 5) for moment in (None, 16, 15, 14, 10, 9)] == [5, 5, 5, 4, 0, 0]
 
 
 def test_a_plan_that_is_deferred_waits_for_the_longest_deferral_or_until_it_expires(

@@ -371,6 +371,7 @@ def test_a_target_is_free_only_after_the_removal_of_a_fault_in_doubt_has_taken_e
     decision = advance(driver, in_doubt(RUNNING._replace(takes_effect_ms=5_000)), NOW + 500_000)
     assert isinstance(decision, Release)
     assert decision.gone_in_ms == 5_000
+    assert (decision.record.id, decision.record.apply_id) == ("p1", FAULT)
 
 
 def test_an_id_that_was_learned_is_kept_though_the_stop_fails(driver: FakeDriver) -> None:
