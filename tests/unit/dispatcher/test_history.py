@@ -357,3 +357,12 @@ def test_an_unreadable_ending_holds_up_no_other(plans: Plans) -> None:
     plans.client.rpush(f"{PREFIX}endings", "nonsense", "0 p1")
     plans.leases.fetch([], 0)
     assert not plans.client.exists(f"{PREFIX}endings", f"{PREFIX}history")
+
+
+def test_a_plan_is_wanted_by_each_part_of_its_target_and_none_without_its_fields() -> None:
+    target = "e:s:/v1/items:cancel"
+    assert Wanted(executor="e", service="s", api="/v1/items:cancel").has("queued", target, None)
+    for wanted in (Wanted(executor="s"), Wanted(service="e"), Wanted(api="cancel"), Wanted(tag="red")):
+        assert not wanted.has("queued", target, "blue")
+    for state, place in (("queued", None), (None, target), (None, None)):
+        assert not Wanted().has(state, place, None)

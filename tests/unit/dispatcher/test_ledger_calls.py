@@ -183,6 +183,9 @@ def test_faults_in_doubt_are_listed_until_their_target_is_freed(
     running = lease.record.applied("f1", lease.now_ms)
     finished(leases, lease, running.ended(RuntimeError("x")), alive_ms=60_000, doubt="who knows")
     assert ledger.in_doubt() == ["p1"]
+    client.zadd(ledger.doubts_key, {"p8": 8, "p9": 9})
+    assert set(ledger.in_doubt()) == {"p1", "p8", "p9"}
+    client.zrem(ledger.doubts_key, "p8", "p9")
     assert plan_counts(ledger).in_doubt == 1
     assert ledger.release("default:other:/", "sure") == []
     assert ledger.release(f"default:p1:{PLAN.api}", "sure") == ["p1"]

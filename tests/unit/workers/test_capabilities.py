@@ -85,14 +85,16 @@ def test_what_the_settings_declare_is_not_asked(declared: list[str]) -> None:
     assert driver.calls == (["apply"] if declared else [])
     assert isinstance(decision, Snooze if declared else Fail)
     if isinstance(decision, Fail):
-        assert "its settings do not list that" in decision.error.message
+        assert decision.error.message.endswith("lacks headers: its settings do not list that")
 
 
 def test_what_the_driver_cannot_express_is_refused_even_if_the_settings_declare_it() -> None:
     driver = FakeDriver(supports=frozenset({"headers"}), can=ALL)
     decision = advance(driver, GRPC, capabilities=["grpc_status"])
     assert isinstance(decision, Fail)
-    assert "its driver cannot express that" in decision.error.message
+    assert decision.error.message == (
+        "plan p1 asks for protocol grpc, and executor default lacks grpc_status: its driver cannot express that"
+    )
     assert driver.calls == []
 
 

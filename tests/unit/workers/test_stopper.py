@@ -13,6 +13,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from support.fake_driver import FakeDriver
 from support.machine import FAULT, NOW, QUEUED, RUNNING, UNANSWERED, advance
+from support.plans import abort_plan
 from support.unsteady import FOREVER_S, Manner, Stops, UnsteadyExecutor
 
 from dispatcher import (
@@ -192,6 +193,31 @@ def test_an_apply_without_an_answer_is_sent_once_more_to_learn_its_fault_which_i
     assert driver.calls == ["faults", "apply", "stop"]
     [not_after] = driver.not_after
     assert not_after < datetime.fromtimestamp(NOW / 1000, UTC)  # it must begin nothing
+
+
+def test_a_plan_waits_seconds_for_what_an_apply_without_an_answer_did_and_after_its_end_longer(
+    driver: FakeDriver,
+) -> None:
+    driver.can = driver.supports
+    doubtful = DOUBTFUL._replace(plan=abort_plan(duration_seconds=10, headers={"x-test-run": "42"}))
+    driver.trouble([None, None, TIMED_OUT, None, None, TIMED_OUT])
+    decision = advance(driver, doubtful)
+    assert driver.calls == ["faults", "capabilities", "apply"]
+    assert driver.within_s == [5.0, 5.0, 5.0]
+    advance(driver, decision.record, NOW + 1_000)
+    assert driver.within_s[3:] == [5.0, 5.0, driver.longest_call_s]
+
+
+def test_an_apply_that_an_executor_was_too_busy_for_is_sent_again_only_after_its_plan(
+    driver: FakeDriver,
+) -> None:
+    busy = ExecutorServerError("busy", 503, "")
+    decision = advance(driver, UNANSWERED._replace(error=busy))
+    assert isinstance(decision, Fail)
+    assert decision.doubt == "the last call failed: busy"
+    assert driver.calls == ["faults"]
+    assert isinstance(advance(driver, decision.record._replace(doubt="x"), NOW + 1_000), Release)
+    assert driver.calls == ["faults", "faults", "apply", "stop"]
 
 
 def test_what_is_sent_once_more_is_what_was_sent(driver: FakeDriver) -> None:
