@@ -93,7 +93,8 @@ def test_what_the_driver_cannot_express_is_refused_even_if_the_settings_declare_
     decision = advance(driver, GRPC, capabilities=["grpc_status"])
     assert isinstance(decision, Fail)
     assert decision.error.message == (
-        "plan p1 asks for protocol grpc, and executor default lacks grpc_status: its driver cannot express that"
+        "plan p1 asks for protocol grpc, and executor default lacks grpc_status: "
+        "its driver cannot express that"
     )
     assert driver.calls == []
 

@@ -12,6 +12,7 @@ from support.fake_driver import FakeDriver
 from support.machine import FAULT, NOW, QUEUED, RUNNING, UNANSWERED, advance
 
 from dispatcher import (
+    Doubt,
     ExecutorClientConfig,
     ExecutorClientError,
     ExecutorConnectionError,
@@ -64,7 +65,7 @@ class FakeObserver:
         return f"{record.seen}{phase[0]}"
 
     def settled(self, record: PlanRecord, now_ms: int) -> bool:
-        return self.is_settled
+        return self.is_settled and bool(record.seen)
 
     def observation(self, record: PlanRecord, now_ms: int, within_s: float) -> RawObservation:
         return RawObservation(execution_id=record.apply_id or "", timestamp=datetime.now(UTC), **FIGURES)
@@ -127,7 +128,10 @@ def test_a_target_that_has_not_settled_is_measured_until_the_last_second(driver:
     assert isinstance(observed(observer, over, DEADLINE - 1_001), Snooze)
     assert isinstance(observed(observer, over, DEADLINE - 1_000), Complete)
     observer.is_settled = True
-    assert isinstance(observed(observer, over, END), Complete)
+    for overlapped in (False, True):
+        settled = observed(observer, over._replace(overlapped=overlapped), END)
+        assert isinstance(settled, Complete)
+        assert (Doubt.OVERLAPPED in settled.observation.doubts) is overlapped
 
 
 def test_a_fault_that_ended_early_is_certain_until_the_check_before_or_the_last_measurement(
