@@ -94,6 +94,8 @@ def test_a_target_is_measured_before_its_fault_which_begins_after_that(driver: F
     assert decision.record.seen == "b"
     assert decision.record.applied_ms == NOW + 200
     assert decision.after_ms == 0  # it is in force at once, and measured then
+    later = snoozed(observed(FakeObserver(FakeDriver()), QUEUED, NOW, takes_effect_sec=3))
+    assert later.after_ms == 3_000
 
 
 def test_a_running_fault_is_measured_at_its_own_pace_without_a_check(driver: FakeDriver) -> None:
@@ -144,6 +146,9 @@ def test_a_fault_that_ended_early_is_certain_until_the_check_before_or_the_last_
     counted = observed(FakeObserver(driver), looked, NOW + 9_000, check_interval_sec=5)
     assert isinstance(counted, Complete)
     assert counted.record.over_ms == NOW + 3_000
+    for now_ms, over_ms in ((END - 1, END - 1), (END, None)):
+        in_time = advance(driver, RUNNING, now_ms, check_interval_sec=5)
+        assert in_time.record.over_ms == over_ms
 
 
 def driver_without_metrics(driver: FakeDriver) -> FakeDriver:
@@ -219,6 +224,9 @@ def test_a_check_that_fails_midway_is_logged_and_at_the_end_is_an_attempt(
     assert (decision.record.looked_ms, decision.after_ms) == (NOW + 5_000, 5_000)
     assert caplog.messages == ["plan p1: a check of its fault failed: busy"]
     assert isinstance(advance(driver, RUNNING, END), Retry)
+    driver.trouble([ExecutorServerError("busy", 503, "")])
+    measured = observed(FakeObserver(driver), RUNNING, NOW + 5_000, check_interval_sec=5)
+    assert snoozed(measured).after_ms == WATCH_MS
 
 
 def test_calls_get_what_is_left_of_the_budget_but_a_second_at_least(driver: FakeDriver) -> None:
@@ -468,3 +476,48 @@ def test_an_expired_and_a_failed_plan_end_in_their_states(driver: FakeDriver) ->
     assert isinstance(retry, Retry)
     assert retry.record.doubtful
     assert retry.record.sent_ms == NOW
+
+
+def retried(decision: Decision) -> PlanRecord:
+    assert isinstance(decision, Retry)
+    return decision.record
+
+
+REFUSED = ExecutorConnectionError("refused", "refused")
+TIMED_OUT = ExecutorTimeoutError("no answer")
+
+
+def test_an_apply_without_an_answer_may_begin_its_fault_until_the_time_that_it_was_sent_with() -> None:
+    driver = FakeDriver(calls_take_s=0.25)
+    driver.trouble([TIMED_OUT])
+    record = retried(advance(driver, QUEUED, apply_not_after_sec=20))
+    assert (record.not_after_ms, record.doubtful_ms, record.sent_ms) == (NOW + 20_000, NOW + 250, NOW)
+    [failure] = record.status().failures
+    assert (failure.at, failure.cause) == (datetime.fromtimestamp(NOW / 1000 + 0.25, UTC), "no answer")
+
+
+def test_an_apply_that_was_refused_was_not_sent_but_one_before_it_stays_in_doubt() -> None:
+    driver = FakeDriver()
+    driver.trouble([REFUSED] * 3)
+    first = retried(advance(driver, QUEUED))
+    assert (first.sent_ms, first.applying_ms, first.doubtful) == (None, None, False)
+    later = retried(advance(driver, UNANSWERED, NOW + 500))
+    assert (later.sent_ms, later.doubtful_ms, later.not_after_ms) == (NOW, NOW, NOW)
+    announced = QUEUED._replace(applying_ms=NOW)
+    assert retried(advance(driver, announced, idempotent_apply=False)).applying_ms is None
+
+
+def test_an_apply_that_must_not_be_repeated_ends_its_plan_with_that_reason() -> None:
+    driver = FakeDriver()
+    driver.trouble([TIMED_OUT])
+    decision = advance(driver, QUEUED, idempotent_apply=False)
+    assert isinstance(decision, Fail)
+    assert decision.error.message.startswith(
+        "plan p1: its apply has no answer (no answer) and must not be repeated (idempotent_apply = false)"
+    )
+
+
+def test_an_apply_is_repeated_with_the_duration_that_it_had(driver: FakeDriver) -> None:
+    driver.applied[FAULT] = QUEUED.plan.model_copy(update={"duration_seconds": 15})
+    decision = snoozed(advance(driver, UNANSWERED._replace(takes_effect_ms=5_000), takes_effect_sec=1))
+    assert (decision.record.apply_id, decision.record.takes_effect_ms) == (FAULT, 5_000)
