@@ -215,6 +215,17 @@ def test_a_fault_is_overdue_two_seconds_after_its_executor_should_have_ended_it(
     assert caplog.messages == ["plan p1: its fault lasts too long, and was not stopped: busy"]
 
 
+def test_a_fault_that_is_still_there_at_the_deadline_ends_its_plan_with_that_reason(
+    driver: FakeDriver,
+) -> None:
+    decision = advance(driver, RUNNING, DEADLINE)
+    assert isinstance(decision, Fail)
+    assert decision.error.message == (
+        "plan p1: its fault lasted longer than planned (30 s beyond its fault's own time)"
+    )
+    assert driver.calls == ["status", "stop"]
+
+
 def test_a_check_that_fails_midway_is_logged_and_at_the_end_is_an_attempt(
     driver: FakeDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -227,6 +238,8 @@ def test_a_check_that_fails_midway_is_logged_and_at_the_end_is_an_attempt(
     driver.trouble([ExecutorServerError("busy", 503, "")])
     measured = observed(FakeObserver(driver), RUNNING, NOW + 5_000, check_interval_sec=5)
     assert snoozed(measured).after_ms == WATCH_MS
+    measured = observed(FakeObserver(driver), RUNNING, NOW + 5_000, check_interval_sec=5)
+    assert snoozed(measured).after_ms == WATCH_MS  # the check succeeds
 
 
 def test_calls_get_what_is_left_of_the_budget_but_a_second_at_least(driver: FakeDriver) -> None:
@@ -406,7 +419,8 @@ def test_the_end_of_a_plan_names_it_once_and_says_what_is_unknown() -> None:
         "it is unknown whether its fault is over: who knows"
     )
     assert (doubtful.doubt, doubtful.look_again_ms, doubtful.gone_in_ms) == ("who knows", 1_000, 0)
-    over = failed(record, ExecutorTimeoutError("x: who knows"), NOW + 99_000, doubt="who knows")
+    assert "alive until" in failed(record, ExecutorTimeoutError("x"), NOW + 11_499, doubt="?").error.message
+    over = failed(record, ExecutorTimeoutError("x: who knows"), NOW + 11_500, doubt="who knows")
     assert over.error.message == "plan p1: x: who knows"
 
 
@@ -430,7 +444,9 @@ def test_a_stop_that_fails_is_logged_and_tried_again_after_its_pause(
     decision = advance(driver, RUNNING._replace(cancelled="enough"))
     assert isinstance(decision, Retry)
     assert (decision.after_s, decision.cause.message) == (0.4, "busy")
-    assert decision.record.attempts == 1
+    assert (decision.record.attempts, decision.record.failure) == (1, decision.cause)
+    [failure] = decision.record.status().failures
+    assert (failure.at, failure.cause) == (datetime.fromtimestamp(NOW / 1000, UTC), "busy")
     assert isinstance(decision.record.error, PlanCancelledError)
     assert caplog.messages == ["plan p1: its fault was not stopped: busy"]
 

@@ -190,6 +190,7 @@ def test_an_apply_without_an_answer_is_sent_once_more_to_learn_its_fault_which_i
     decision = advance(driver, DOUBTFUL)
     assert isinstance(decision, Fail)
     assert (decision.doubt, decision.record.apply_id) == ("", FAULT)
+    assert decision.record.applied_ms == NOW
     assert driver.calls == ["faults", "apply", "stop"]
     [not_after] = driver.not_after
     assert not_after < datetime.fromtimestamp(NOW / 1000, UTC)  # it must begin nothing
@@ -309,6 +310,10 @@ def test_a_fault_whose_id_is_known_beforehand_is_stopped_though_its_apply_may_st
     assert (decision.doubt, set(driver.calls)) == ("", {"stop"})
     assert now_ms >= NOW + 5_000
     assert len(pauses) == len(driver.calls) - 1
+    assert isinstance(advance(driver, DOUBTFUL, NOW + 4_999), Snooze)
+    assert isinstance(advance(driver, DOUBTFUL, NOW + 5_000), Fail)
+    decision, _, now_ms = stopped(driver, DOUBTFUL, stop_confirmation_sec=3)
+    assert (decision.doubt, now_ms) == ("its apply may still arrive", NOW + 3_000)
 
 
 def test_a_doubt_about_a_fault_whose_id_is_known_beforehand_names_it(driver: FakeDriver) -> None:
@@ -335,6 +340,18 @@ def test_a_fault_that_an_apply_answered_with_nonsense_names_is_stopped(
     assert decision.doubt == ""
     assert driver.calls == ["apply"] * applies + ["stop"] * (len(driver.calls) - applies)
     assert FAULT in driver.ended
+
+
+def test_a_stop_that_fails_does_not_make_a_worker_forget_the_fault_that_nonsense_named(
+    driver: FakeDriver,
+) -> None:
+    nonsense = ExecutorProtocolError("what?", FAULT)
+    driver.trouble([TIMED_OUT])
+    decision = advance(driver, DOUBTFUL.failed_once_more(nonsense, NOW))
+    assert isinstance(decision, Retry)
+    assert (decision.record.failure, decision.record.attempts) == (nonsense, 1)
+    assert isinstance(advance(driver, decision.record, NOW + 400), Fail)
+    assert driver.calls == ["stop", "stop"]
 
 
 def test_a_fault_that_nonsense_names_is_stopped_after_its_plan_too(driver: FakeDriver) -> None:
