@@ -197,7 +197,7 @@ def test_what_arrived_before_an_error_is_not_lost() -> None:
 
 
 class Refusing:
-    """A connection for subscriptions that fails with the given errors, one a subscription."""
+    """A connection for subscriptions that fails with the given errors, one a call."""
 
     def __init__(self, client: Any, *errors: redis.RedisError) -> None:
         self._pubsub = client.pubsub()
@@ -210,6 +210,11 @@ class Refusing:
         if self.errors:
             raise self.errors.pop(0)
         await self._pubsub.subscribe(*channels)
+
+    async def unsubscribe(self, *channels: str) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        await self._pubsub.unsubscribe(*channels)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pubsub, name)
@@ -398,6 +403,132 @@ def test_a_redis_that_only_does_not_block_is_looked_at_for_as_long_as_the_wait(c
     clock[0] += AWAY_SEC
     with pytest.raises(LedgerUnavailableError, match="OOM"):
         patience.pause_s(Send([]), OOM)
+
+
+class Shaky:
+    """A line over which the first calls fail with the given errors."""
+
+    def __init__(self, line: AsyncLine) -> None:
+        self._line = line
+        self.errors: list[redis.RedisError] = []
+
+    async def send(self, send: Send) -> list[Any]:
+        if self.errors:
+            raise self.errors.pop(0)
+        return await self._line.send(send)
+
+
+@asynccontextmanager
+async def checked(
+    *plan_ids: str, client: Callable[[Place], Any] = lambda here: here.subscriber
+) -> AsyncIterator[tuple[Place, Listener, Shaky]]:
+    """A place with these plans, a listener that checks only when the test says so, and its line."""
+    async with place() as here:
+        here.submit(*plan_ids)
+        shaky: Any = Shaky(here.line)
+        listener = Listener(client(here), AsyncWaiter(shaky, QUICK), here.ledger, result_key, QUICK)
+        listener._check_every_s = 3_600.0
+        try:
+            yield here, listener, shaky
+        finally:
+            await listener.aclose()
+
+
+async def confirmed(listener: Listener, *plan_ids: str) -> None:
+    """The subscriptions to these plans are confirmed."""
+    its = listener._subscription
+    await until(lambda: set(its.plan_ids) >= set(plan_ids) and not (its._asked or its._confirmed))
+
+
+async def subscribed(listener: Listener, *plan_ids: str) -> None:
+    """They are, and a check has seen that."""
+    await confirmed(listener, *plan_ids)
+    await listener._check_all()
+
+
+def deaf(listener: Listener) -> None:
+    """Have all messages lost from now on."""
+    listener._subscription._on_message = lambda *_: None
+
+
+def test_a_check_finds_what_no_message_said_and_subscribes_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with checked("p1", "p2", "p3") as (here, listener, shaky):
+            with listener.watch(["p1", "p2"]) as watch:
+                await subscribed(listener, "p1", "p2")
+                assert listener._check_at > time.monotonic() + 3_000
+                deaf(listener)
+                with listener.watch(["p3"]):
+                    await confirmed(listener, "p3")
+                    here.end("p3")  # whose subscription no check has seen
+                    here.end("p1")
+                    shaky.errors = [GONE]
+                    await listener._check_all()
+                    assert await watch.ends(WITHIN_S) == {"p1": "the result"}
+                    await until(lambda: listener._subscription.plan_ids == ["p2"])
+
+    caplog.set_level("INFO")
+    run(scenario())
+    assert [text for text in caplog.messages if "subscribes" in text] == [
+        "subscribes again to the results of 1 plans: its messages do not arrive"
+    ]
+
+
+def test_a_check_that_misses_nothing_leaves_the_subscriptions_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        async with checked("p1", "p2") as (here, listener, _):
+            with listener.watch(["p1"]):
+                await subscribed(listener, "p1")
+                deaf(listener)
+                with listener.watch(["p2"]) as later:
+                    await confirmed(listener, "p2")
+                    here.end("p2")
+                    await listener._check_all()
+                    assert await later.ends(WITHIN_S) == {"p2": "the result"}
+                await listener._check_all()
+                assert listener._subscription.plan_ids == ["p1", "p2"]
+
+    caplog.set_level("INFO")
+    run(scenario())
+    assert not [text for text in caplog.messages if "subscribes" in text]
+
+
+def test_subscriptions_that_are_left_over_are_ended_together(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dispatcher.ledger.listener.MOST_LEFT_OVER", 2)
+    refusing: list[Any] = []
+
+    def client(here: Place) -> Any:
+        refusing.append(Refusing(here.subscriber))
+        return refusing[0]
+
+    async def scenario() -> None:
+        async with checked("p1", "p2", "p3", client=client) as (here, listener, _):
+            with listener.watch(["p1", "p2", "p3"]) as watch:
+                await subscribed(listener, "p1", "p2", "p3")
+                for plan_id, left in (("p1", ["p1", "p2", "p3"]), ("p2", ["p3"])):
+                    here.end(plan_id)
+                    assert await watch.ends(WITHIN_S) == {plan_id: "the result"}
+                    await listener._check_all()
+                    assert listener._subscription.plan_ids == left
+            for number in range(4, 7):
+                here.submit(f"p{number}")
+            with listener.watch(["p4", "p5", "p6"]) as watch:
+                await subscribed(listener, "p4", "p5", "p6")
+                here.end("p4")
+                assert await watch.ends(WITHIN_S) == {"p4": "the result"}
+                refusing[0].errors = [GONE]
+                await listener._check_all()
+                await until(lambda: listener._subscription.plan_ids == ["p5", "p6"])
+
+    caplog.set_level("INFO")
+    run(scenario())
+    assert [text for text in caplog.messages if "subscribes" in text] == [
+        "subscribes again to the results of 2 plans: gone"
+    ]
 
 
 class Line:
