@@ -186,7 +186,8 @@ def test_metrics_that_are_not_ready_in_the_last_second_end_the_plan(driver: Fake
 def test_the_fleet_looks_at_no_more_than_fifty_faults_a_second(
     driver: FakeDriver, in_flight: int, after_ms: int
 ) -> None:
-    assert snoozed(advance(driver, QUEUED, in_flight=in_flight, check_interval_sec=5)).after_ms == after_ms
+    decision = snoozed(advance(driver, QUEUED, in_flight=in_flight, check_interval_sec=5))
+    assert (decision.after_ms, type(decision.after_ms)) == (after_ms, int)
 
 
 def test_a_check_is_due_exactly_after_its_interval(driver: FakeDriver) -> None:
@@ -199,6 +200,9 @@ def test_a_check_is_due_exactly_after_its_interval(driver: FakeDriver) -> None:
 def test_a_fault_that_may_have_begun_earlier_is_looked_at_when_it_is_surely_over(driver: FakeDriver) -> None:
     slow = RUNNING._replace(sent_ms=NOW - 1_001)
     assert snoozed(advance(driver, slow, NOW, check_interval_sec=60)).after_ms == 8_999
+    looked = slow._replace(looked_ms=NOW + 8_999)
+    assert snoozed(advance(driver, looked, NOW + 8_999, check_interval_sec=60)).after_ms == 1_001
+    assert driver.calls == []
     nearly = RUNNING._replace(sent_ms=NOW - 1_000)
     assert snoozed(advance(driver, nearly, NOW, check_interval_sec=60)).after_ms == 10_000
 
