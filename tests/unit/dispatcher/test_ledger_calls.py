@@ -173,6 +173,8 @@ def test_a_cancel_answers_for_each_plan(ledger: Ledger, leases: Leases) -> None:
     parked(leases, begin(leases, "p3"), 1_000)
     assert ledger.cancel(["p1", "p2", "p4"], "", only_begun=True) == [False, False, None]
     assert ledger.cancel(["p1", "p2", "p4"], "enough") == [True, False, None]
+    submit(ledger, "p5")
+    assert ledger.carry_out(ledger.cancelling(["p5"], "enough")) == [True]
 
 
 def test_faults_in_doubt_are_listed_until_their_target_is_freed(

@@ -20,6 +20,7 @@ from dispatcher import (
     RawObservation,
     wilson_interval,
 )
+from dispatcher.settings.observers import ProbeSettings
 from workers.engine.judgement import judge
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ def at(seconds: float) -> int:
 
 
 NO_WINDOW: dict[str, Any] = {"started_at": None, "ended_at": None}
+NO_COUNTS: dict[str, Any] = {"error_count": None, "success_count": None, "error_rate": None}
+INTERVAL: dict[str, Any] = {"error_rate_low": 0.3, "error_rate_high": 0.5}
+MANY: dict[str, Any] = {"requests": 40_000, "error_count": 20_000}
+TEN: dict[str, Any] = {"requests": 10, "error_count": None, "error_rate": None}
+ALL_OF_TEN: dict[str, Any] = {"plan": abort_plan(percentage=100, duration_seconds=DURATION_SECONDS)}
 
 
 def test_an_observation_that_went_as_planned_has_an_interval_and_no_doubts() -> None:
@@ -159,7 +165,28 @@ def test_an_observation_that_went_as_planned_has_an_interval_and_no_doubts() -> 
             {"faulted": 0},
             id="no request was hit, and 8 should have been",
         ),
+        pytest.param([], {}, {"faulted": 240}, id="40 of 400 hits too many are chance"),
+        pytest.param([Doubt.WRONG_DOSE], {}, {"faulted": 241}, id="41 of 400 hits too many are not"),
+        pytest.param([], {}, MANY | {"faulted": 21_000}, id="a twentieth of the hits too many is nothing"),
+        pytest.param(
+            [Doubt.WRONG_DOSE],
+            {},
+            MANY | {"faulted": 21_001},
+            id="more than a twentieth of them is something",
+        ),
+        pytest.param([], ALL_OF_TEN, {"faulted": 7} | TEN, id="three of ten were not hit"),
+        pytest.param([Doubt.WRONG_DOSE], ALL_OF_TEN, {"faulted": 6} | TEN, id="four of ten were not hit"),
         pytest.param([], {}, {"faulted": None}, id="the hits are unknown"),
+        pytest.param([], {}, NO_COUNTS | INTERVAL, id="the Executor's own interval is 0.2 wide"),
+        pytest.param(
+            [Doubt.FEW_REQUESTS],
+            {},
+            NO_COUNTS | INTERVAL | {"error_rate_high": 0.51},
+            id="the Executor's own interval is wider",
+        ),
+        pytest.param(
+            [], {}, NO_COUNTS | {"error_rate_low": 0.1}, id="the Executor sends half of an interval"
+        ),
         pytest.param(
             [],
             {"plan": abort_plan(percentage=0, duration_seconds=DURATION_SECONDS)},
@@ -207,6 +234,13 @@ def test_the_window_is_the_observations_or_the_records_or_the_planned_one(
 ) -> None:
     judged = judge(record(**of_record), observed(**of_observation), CONFIG)
     assert (judged.started_at, judged.ended_at) == (moment(window[0]), moment(window[1]))
+
+
+def test_the_window_of_an_observer_is_that_of_its_requests_and_says_nothing_of_the_fault() -> None:
+    config = ExecutorClientConfig(driver="policy_api", observer=ProbeSettings(kind="probe"))
+    seen = observed(started_at=moment(-2), ended_at=moment(13))
+    judged = judge(record(began_ms=at(0), over_ms=at(10)), seen, config)
+    assert (judged.started_at, judged.ended_at, judged.doubts) == (moment(-2), moment(13), ())
 
 
 def test_a_fault_that_was_never_known_to_be_applied_has_no_window() -> None:
@@ -296,6 +330,9 @@ def test_a_doubt_that_the_settings_do_not_keep_fails_the_plan() -> None:
     assert "on_doubt" in message
     assert "late (the fault began later than planned)" in message
     assert "short" not in message
+    strict = ExecutorClientConfig(on_doubt=dict.fromkeys((Doubt.LATE, Doubt.SHORT), OnDoubt.FAIL))
+    with pytest.raises(FaultUnobservedError, match=r"planned\); short \(the fault was in force for less"):
+        judge(record(), observed(started_at=moment(1)), strict)
 
 
 DOUBTS = st.lists(st.sampled_from(Doubt)).map(tuple)
