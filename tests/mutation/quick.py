@@ -6,6 +6,7 @@ in each run and come last. One that fails is not simplified: only that it fails 
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -22,7 +23,12 @@ MANY_THREADS = ("fifty_workers", "many_workers", "all_under_way", "probes_than_a
 
 
 def pytest_configure() -> None:
-    """Examples do not depend on chance or on earlier runs."""
+    """Examples do not depend on chance or on earlier runs.
+
+    The process of each mutant is a fork. It does not look for garbage in what was imported before: that takes
+    longer than most tests, and copies the memory.
+    """
+    gc.freeze()
     hypothesis.settings.register_profile(
         "mutants",
         hypothesis.settings.get_profile("any machine"),

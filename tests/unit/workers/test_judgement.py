@@ -172,7 +172,7 @@ def test_an_observation_that_went_as_planned_has_an_interval_and_no_doubts() -> 
             [Doubt.WRONG_DOSE],
             {},
             MANY | {"faulted": 21_001},
-            id="more than a twentieth of them is something",
+            id="more of them are something",
         ),
         pytest.param([], ALL_OF_TEN, {"faulted": 7} | TEN, id="three of ten were not hit"),
         pytest.param([Doubt.WRONG_DOSE], ALL_OF_TEN, {"faulted": 6} | TEN, id="four of ten were not hit"),
@@ -184,9 +184,7 @@ def test_an_observation_that_went_as_planned_has_an_interval_and_no_doubts() -> 
             NO_COUNTS | INTERVAL | {"error_rate_high": 0.51},
             id="the Executor's own interval is wider",
         ),
-        pytest.param(
-            [], {}, NO_COUNTS | {"error_rate_low": 0.1}, id="the Executor sends half of an interval"
-        ),
+        pytest.param([], {}, NO_COUNTS | {"error_rate_low": 0.1}, id="the Executor sends half an interval"),
         pytest.param(
             [],
             {"plan": abort_plan(percentage=0, duration_seconds=DURATION_SECONDS)},
@@ -260,8 +258,12 @@ def test_a_fault_that_was_never_known_to_be_applied_has_no_window() -> None:
 def test_a_fault_that_ended_before_it_was_in_force_was_not_observed(
     of_record: dict[str, Any], of_observation: dict[str, Any]
 ) -> None:
-    with pytest.raises(FaultUnobservedError, match=r"PaymentService \S+ ended before it was in force"):
+    with pytest.raises(FaultUnobservedError) as caught:
         judge(record(**of_record), observed(**of_observation), CONFIG)
+    assert caught.value.message == (
+        "plan p1: its fault on PaymentService /pay ended before it was in force; see the Executor's log, and "
+        "submit it as a new plan"
+    )
 
 
 @pytest.mark.parametrize(
@@ -300,6 +302,9 @@ def test_figures_of_no_request_are_none_even_if_the_executor_sends_some() -> Non
     assert (judged.error_rate, judged.latency_ms, judged.status_code) == (None, None, None)
     assert (judged.error_rate_low, judged.error_rate_high) == (None, None)
     assert judged.doubts == (Doubt.FEW_REQUESTS,)
+    uncounted = observed(requests=None, error_count=0, success_count=0, error_rate=0.0)
+    judged = judge(record(), uncounted, ExecutorClientConfig(min_requests=0))
+    assert (judged.requests, judged.error_rate) == (0, None)
 
 
 def test_baseline_and_recovery_get_their_intervals_too() -> None:
@@ -316,8 +321,15 @@ def test_an_error_rate_and_a_count_of_requests_make_an_interval() -> None:
 
 
 def test_more_errors_than_requests_break_the_contract() -> None:
-    with pytest.raises(ExecutorProtocolError, match="500 errors of 400 requests"):
-        judge(record(), observed(error_count=500), CONFIG)
+    wrong = Figures(requests=400, error_count=500)
+    for seen in (observed(error_count=500), observed(baseline=wrong), observed(recovery=wrong)):
+        for apply_id in ("f1", None):
+            with pytest.raises(ExecutorProtocolError) as caught:
+                judge(record(apply_id=apply_id), seen, CONFIG)
+            assert caught.value.message == (
+                "plan p1: 500 errors of 400 requests were observed, which cannot be"
+            )
+            assert caught.value.apply_id == (apply_id or "")
 
 
 def test_a_doubt_that_the_settings_do_not_keep_fails_the_plan() -> None:
