@@ -320,6 +320,16 @@ def test_an_error_rate_and_a_count_of_requests_make_an_interval() -> None:
     assert (judged.error_rate_low, judged.error_rate_high) == wilson_interval(100, 400)
 
 
+@pytest.mark.parametrize(("said", "rate"), [(None, 0.5), (0.49, 0.49)], ids=["unknown", "known"])
+def test_an_error_rate_that_the_executor_does_not_say_is_that_of_the_counts(
+    said: float | None, rate: float
+) -> None:
+    judged = judge(record(), observed(error_rate=said), CONFIG)
+    assert (judged.requests, judged.error_rate) == (400, rate)
+    unknown = judge(record(), observed(**NO_COUNTS), CONFIG)
+    assert (unknown.requests, unknown.error_rate) == (400, None)
+
+
 def test_more_errors_than_requests_break_the_contract() -> None:
     wrong = Figures(requests=400, error_count=500)
     for seen in (observed(error_count=500), observed(baseline=wrong), observed(recovery=wrong)):
