@@ -310,8 +310,46 @@ def test_a_budget_into_which_nothing_flows_names_no_time(rig: SharedRig | LocalR
     admitted(breaker.admit(retry=True))
     refusal = rejected(breaker.admit(retry=True))
     assert refusal.budget_spent
+    assert refusal.reason == ""
     assert refusal.retry_after_s < 0
     assert refusal.known_after_s == 0.0
+
+
+def test_a_local_budget_names_the_time_until_the_next_retry() -> None:
+    breaker = LocalRig().worker(rules(retry_budget_reserve=1, per_ms=0.01))
+    admitted(breaker.admit(retry=True))
+    assert rejected(breaker.admit(retry=True)).retry_after_s == 0.1
+
+
+def test_a_person_who_closes_it_ends_the_growth_of_its_times(rig: SharedRig | LocalRig) -> None:
+    breaker = rig.worker(RULES)
+    for _ in range(2):
+        while fails(breaker):
+            pass
+        assert 59 < rejected(breaker.admit()).retry_after_s <= 60
+        breaker.close()
+
+
+def test_callers_wait_in_line_for_the_end_of_a_probe_too(rig: SharedRig | LocalRig) -> None:
+    given = rules(slot_ms=100_000)
+    breaker = rig.worker(given)
+    while fails(breaker):
+        pass
+    rig.time_passes(60, given)
+    admitted(breaker.admit())
+    waits_s = [rejected(breaker.admit(in_line=True)).retry_after_s for _ in range(2)]
+    assert waits_s[0] == 1.0
+    assert 100 < waits_s[1] <= 101
+
+
+def test_slow_calls_open_it_only_if_they_are_enough_of_all(rig: SharedRig | LocalRig) -> None:
+    breaker = rig.worker(rules(slow_call_s=1.0, slow_rate=0.5, min_calls=4))
+    slow = Report(Outcome.SUCCESS, 1.0)
+    for report in (SUCCEEDED, SUCCEEDED, SUCCEEDED, slow, slow):
+        assert goes(breaker, report)
+    assert rig.state() is BreakerState.CLOSED
+    assert goes(breaker, slow)
+    assert rejected(breaker.admit()).reason == "3 of 6 calls were slow"
 
 
 def test_a_reset_gives_the_retries_back(rig: SharedRig | LocalRig) -> None:
