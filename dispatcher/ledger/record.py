@@ -392,7 +392,7 @@ class PlanRecord(NamedTuple):
             stopping_at=moment_of(self.stopping_ms),
             next_step_at=None if self.state.final else moment_of(self.due_ms),
             ended_at=moment_of(self.ended_ms),
-            failures=failed_attempts(self.failures) if self.failures else (),
+            failures=failed_attempts(self.failures),
             batch=self.batch,
             tags=self.tags,
         )

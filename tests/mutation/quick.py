@@ -6,6 +6,7 @@ in each run and come last. One that fails is not simplified: only that it fails 
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -18,11 +19,19 @@ if TYPE_CHECKING:
 EXAMPLES = 30
 REAL_SERVERS = {"redis_server", "own_redis", "redis_url"}
 REAL_VERSIONS = tuple(SOURCES)
+FOR_PROGRAMS = "_programs_begin_at_once"
+"""A fixture that fails in a fork. Each mutant would seem to be killed by that."""
+
 MANY_THREADS = ("fifty_workers", "many_workers", "all_under_way", "probes_than_allowed")
 
 
 def pytest_configure() -> None:
-    """Examples do not depend on chance or on earlier runs."""
+    """Examples do not depend on chance or on earlier runs.
+
+    The process of each mutant is a fork. It does not look for garbage in what was imported before: that takes
+    longer than most tests, and copies the memory.
+    """
+    gc.freeze()
     hypothesis.settings.register_profile(
         "mutants",
         hypothesis.settings.get_profile("any machine"),
@@ -35,9 +44,13 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the quick tests, and have properties come last."""
+    """Keep the quick tests, which start no program, and have properties come last."""
     slow = [item for item in items if _is_slow(item)]
     config.hook.pytest_deselected(items=slow)
+    for item in items:
+        names = getattr(item, "fixturenames", [])
+        if FOR_PROGRAMS in names:
+            names.remove(FOR_PROGRAMS)
     items[:] = sorted(
         (item for item in items if not _is_slow(item)),
         key=lambda item: (item.get_closest_marker("hypothesis") is not None, item.nodeid),

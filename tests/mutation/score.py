@@ -5,6 +5,8 @@ mutmut makes the mutants and runs the tests (`[tool.mutmut]` in pyproject.toml).
     killed, timeout, segfault         a test failed, hung or crashed: the mutant is killed
     survived, no tests, suspicious    a survivor, which needs a reason in survivors.toml
 
+A mutant that hung is tried a second time, because a busy machine may have been the cause.
+
 The score of a part is the share of its mutants that are killed. The exit code is 1 if a score is below
 `LEAST_SCORE`, or if a survivor has no reason. It is 2 if the run did not end.
 """
@@ -12,6 +14,7 @@ The score of a part is the share of its mutants that are killed. The exit code i
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -22,9 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
+MUTANTS = ROOT / "mutants"
+STATISTICS = MUTANTS / "mutmut-stats.json"
 REASONS = Path(__file__).with_name("survivors.toml")
 LEAST_SCORE = 0.90
 PARTS = {"ledger": "dispatcher.ledger.", "states": "workers.engine.", "breaker": "workers.breaker."}
@@ -42,6 +47,31 @@ class Change:
     is_now: str
 
 
+@dataclass(frozen=True)
+class Kind:
+    """Changes that are alike: without what `ignored` matches, a line is the same before and after."""
+
+    ignored: re.Pattern[str]
+    reason: str
+
+    def has(self, change: Change) -> bool:
+        """Whether the change is of this kind."""
+        return self.ignored.sub("", change.was) == self.ignored.sub("", change.is_now)
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why mutants may live, in survivors.toml."""
+
+    changes: Mapping[Change, str] = field(default_factory=dict)
+    kinds: Sequence[Kind] = ()
+
+    def of(self, change: Change) -> str:
+        """The reason for the change, or else for its kind. Empty if there is none."""
+        kinds = (kind.reason for kind in self.kinds if kind.has(change))
+        return self.changes.get(change) or next(kinds, "")
+
+
 @dataclass
 class Part:
     """The verdicts on the mutants of one part, by the mutants' names."""
@@ -52,6 +82,11 @@ class Part:
     def survivors(self) -> list[str]:
         """Names of the mutants that no test has killed."""
         return [name for name, verdict in self.verdicts.items() if verdict in SURVIVED]
+
+    @property
+    def hung(self) -> list[str]:
+        """Names of the mutants whose tests did not end in time."""
+        return [name for name, verdict in self.verdicts.items() if verdict == "timeout"]
 
     @property
     def unfinished(self) -> list[str]:
@@ -74,6 +109,17 @@ def mutmut(*arguments: str, quiet: bool = True) -> str:
     return printed or ""
 
 
+def run(mutants: Sequence[str]) -> None:
+    """Try these mutants. If there are none, all that have not been tried."""
+    mutmut("run", "--max-children", str(MOST_PROCESSES), *mutants, quiet=False)
+
+
+def verdicts(wanted: Sequence[str]) -> dict[str, Part]:
+    """The wanted parts, as mutmut has stored them."""
+    parts = parts_of(mutmut("results", "--all", "true"))
+    return {name: parts[name] for name in wanted}
+
+
 def parts_of(results: str) -> dict[str, Part]:
     """The verdicts by part, in what `mutmut results` prints."""
     parts = {name: Part() for name in PARTS}
@@ -94,10 +140,15 @@ def change_of(mutant: str) -> Change:
     return Change(function, " ".join(was), " ".join(is_now))
 
 
-def known_survivors(text: str) -> dict[Change, str]:
-    """The reason of each, in the text of survivors.toml. Raises `KeyError` for an incomplete entry."""
-    entries = tomllib.loads(text).get("survivor", [])
-    return {Change(each["function"], each["was"], each["is_now"]): each["reason"] for each in entries}
+def known_survivors(text: str) -> Reasons:
+    """The reasons in the text of survivors.toml. Raises `KeyError` for an incomplete entry."""
+    stored = tomllib.loads(text)
+    changes = {
+        Change(each["function"], each["was"], each["is_now"]): each["reason"]
+        for each in stored.get("survivor", [])
+    }
+    kinds = [Kind(re.compile(each["ignored"]), each["reason"]) for each in stored.get("kind", [])]
+    return Reasons(changes, kinds)
 
 
 def entry(change: Change) -> str:
@@ -107,7 +158,7 @@ def entry(change: Change) -> str:
 
 
 def report(
-    parts: Mapping[str, Part], reasons: Mapping[Change, str], change_of: Callable[[str], Change] = change_of
+    parts: Mapping[str, Part], reasons: Reasons, change_of: Callable[[str], Change] = change_of
 ) -> int:
     """Print what was found. The exit code of the program."""
     for name, part in parts.items():
@@ -118,7 +169,7 @@ def report(
         print(f"the run did not end: {unfinished} mutants were not tried; `--keep` goes on with it")
         return 2
     survivors = [change_of(mutant) for part in parts.values() for mutant in part.survivors]
-    without_reason = [change for change in survivors if not reasons.get(change)]
+    without_reason = [change for change in survivors if not reasons.of(change)]
     for change in without_reason:
         print(f"\nno reason in {REASONS.relative_to(ROOT)}:\n{entry(change)}")
     scores = " ".join(f"{name}={part.score:.2f}" for name, part in parts.items())
@@ -133,18 +184,26 @@ def main() -> int:
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them by default"
     )
-    parser.add_argument("--keep", action="store_true", help="go on with a run that was broken off")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--keep", action="store_true", help="go on with a run that was broken off")
+    how.add_argument(
+        "--again", action="store_true", help="try the survivors of the last run once more, with today's tests"
+    )
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    if not given.keep:
-        shutil.rmtree(ROOT / "mutants", ignore_errors=True)
     wanted = given.parts or list(PARTS)
-    patterns = [] if given.keep or not given.parts else [f"{PARTS[name]}*" for name in wanted]
-    mutmut("run", "--max-children", str(MOST_PROCESSES), *patterns, quiet=False)
-    parts = parts_of(mutmut("results", "--all", "true"))
-    reasons = known_survivors(REASONS.read_text("utf-8"))
-    return report({name: parts[name] for name in wanted}, reasons)
+    if given.again:
+        tested = [name for part in verdicts(wanted).values() for name in part.survivors]
+        STATISTICS.unlink(missing_ok=True)  # which tests execute which function may have changed
+        run(tested)
+    else:
+        if not given.keep:
+            shutil.rmtree(MUTANTS, ignore_errors=True)
+        run([] if given.keep or not given.parts else [f"{PARTS[name]}*" for name in wanted])
+    if hung := [name for part in verdicts(wanted).values() for name in part.hung]:
+        run(hung)
+    return report(verdicts(wanted), known_survivors(REASONS.read_text("utf-8")))
 
 
 if __name__ == "__main__":

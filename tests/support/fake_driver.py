@@ -89,7 +89,7 @@ class FakeDriver(Driver):
         return f"fault-{key}"
 
     def id_of(self, key: str) -> str | None:
-        return f"fault-{key}" if self.ids_known else None
+        return "fault-" + key if self.ids_known else None
 
     def status(self, apply_id: str, within_s: float) -> FaultStatus:
         self._called("status", within_s)

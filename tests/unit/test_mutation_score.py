@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mutation.score import Change, Part, entry, known_survivors, parts_of, report
+from mutation.score import Change, Part, Reasons, entry, known_survivors, parts_of, report
 
 RESULTS = """
     dispatcher.ledger.line.x_one__mutmut_1: killed
@@ -28,6 +28,7 @@ def test_a_mutant_that_hangs_or_crashes_is_killed_and_one_without_tests_survives
         "breaker": 0.5,
     }
     assert parts["breaker"].survivors == ["workers.breaker.rules.x_two__mutmut_1"]
+    assert parts["ledger"].hung == ["dispatcher.ledger.line.x_one__mutmut_2"]
 
 
 @pytest.mark.parametrize(
@@ -45,10 +46,24 @@ def test_a_mutant_that_hangs_or_crashes_is_killed_and_one_without_tests_survives
 def test_enough_must_be_killed_and_each_survivor_needs_a_reason(
     found: Part, reasons: dict[Change, str], code: int, last: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert report({"states": found}, reasons, lambda _: CHANGE) == code
+    assert report({"states": found}, Reasons(reasons), lambda _: CHANGE) == code
     assert capsys.readouterr().out.splitlines()[-1] == last
 
 
 def test_what_is_printed_for_a_survivor_is_what_the_list_takes() -> None:
-    assert known_survivors(entry(CHANGE) + '\nreason = "equivalent"\n') == {CHANGE: "equivalent"}
-    assert known_survivors("") == {}
+    assert known_survivors(entry(CHANGE) + '\nreason = "equivalent"\n').of(CHANGE) == "equivalent"
+    assert known_survivors("").of(CHANGE) == ""
+
+
+def test_a_kind_of_changes_has_one_reason_and_no_other_change_has_it() -> None:
+    reasons = known_survivors("""
+        [[kind]]
+        ignored = ', strict=(True|False)'
+        reason = "equally long"
+    """)
+    changes = {
+        "zip(a, b, strict=False)": "equally long",
+        "zip(a, b)": "equally long",
+        "zip(a, None, strict=True)": "",
+    }
+    assert {each: reasons.of(Change("f", "zip(a, b, strict=True)", each)) for each in changes} == changes

@@ -110,7 +110,7 @@ def _counted(record: PlanRecord, observation: RawObservation) -> RawObservation:
     if observation.recovery is not None:
         counts = _counts(record, observation.recovery)
         changes["recovery"] = observation.recovery.model_copy(update=counts)
-    return observation.model_copy(update=changes) if changes else observation
+    return observation.model_copy(update=changes)
 
 
 def _counts(record: PlanRecord, figures: Figures) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _counts(record: PlanRecord, figures: Figures) -> dict[str, Any]:
     if errors is None and figures.error_rate is not None:
         errors = round(figures.error_rate * requests)
     if errors is None:
-        return {"requests": requests}
+        return {}
     rate = errors / requests if figures.error_rate is None else figures.error_rate
     low, high = wilson_interval(errors, requests)
     return {"requests": requests, "error_rate": rate, "error_rate_low": low, "error_rate_high": high}

@@ -44,15 +44,13 @@ class RetryPolicy:
 
         `draw` is a random number from 0 to 1.
         """
-        if self.strategy is RetryStrategy.NONE or attempt > self.max_retries:
-            return None
-        delay = min(self._backoff_s(self.strategy, attempt), self.cap_s)
-        return delay * (1 - self.jitter * draw)
+        backoff_s = None if attempt > self.max_retries else self._backoff_s(self.strategy, attempt)
+        return None if backoff_s is None else min(backoff_s, self.cap_s) * (1 - self.jitter * draw)
 
-    def _backoff_s(self, strategy: RetryStrategy, attempt: int) -> float:
+    def _backoff_s(self, strategy: RetryStrategy, attempt: int) -> float | None:
         match strategy:
             case RetryStrategy.NONE:
-                return 0.0
+                return None
             case RetryStrategy.LINEAR_BACKOFF:
                 return self.initial_s * attempt
             case RetryStrategy.EXPONENTIAL_BACKOFF:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import pytest
 import redis
 import redis.asyncio
@@ -9,6 +11,7 @@ from pydantic import SecretStr
 from redis.exceptions import BusyLoadingError, MasterDownError, MovedError, NoPermissionError
 
 from dispatcher import LedgerRefusedError, LedgerUnavailableError, Settings
+from dispatcher.ledger import connection
 from dispatcher.ledger.connection import (
     RedisErrors,
     advice_on,
@@ -212,3 +215,14 @@ def test_only_a_connection_of_a_worker_is_named() -> None:
 
     named(Connection())
     assert sent == [("connected",), ("CLIENT", "SETNAME", "w1")]
+
+
+def test_after_a_fork_each_client_has_connections_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_new_pools", WeakKeyDictionary())
+    clients = patient_client(SETTINGS), worker_client(SETTINGS, "w1")
+    before = [client.connection_pool for client in clients]
+    connection._replace_pools()
+    for client, pool in zip(clients, before, strict=True):
+        assert client.connection_pool is not pool
+        assert isinstance(client.connection_pool, redis.ConnectionPool)
+        assert client.get_connection_kwargs()["socket_timeout"] == pool.connection_kwargs["socket_timeout"]

@@ -23,7 +23,7 @@ from dispatcher import (
 from dispatcher.history import Filters, HistoryPage, all_pages, page_of
 from dispatcher.ledger import index
 from dispatcher.ledger.exchanges import drive
-from dispatcher.ledger.index import Found, Wanted, found, members
+from dispatcher.ledger.index import Found, Place, Wanted, found, members
 from dispatcher.ledger.leases import Leases
 from dispatcher.ledger.ledger import Ledger, Submission
 from dispatcher.ledger.record import Order
@@ -204,10 +204,8 @@ def test_plans_that_are_submitted_between_two_pages_move_none(plans: Plans) -> N
 def test_pages_of_any_size_together_are_the_whole_history_in_order(
     moments: list[int], limit: int, scanned: int, tag: str | None, batch: str | None
 ) -> None:
-    plan = {"v": "1", "order": ORDER, "target": "default:S:/a", "state": "queued"}
-    plan |= {"submitted_ms": "1", "due_ms": "1"}
     fields = {
-        f"p{number}": plan | {"tags": "odd" if number % 2 else "even"} for number in range(len(moments))
+        f"p{number}": PLAN | {"tags": "odd" if number % 2 else "even"} for number in range(len(moments))
     }
     scores = {f"p{number}": us for number, us in enumerate(moments)}
     store = Store(scores, fields)
@@ -237,8 +235,10 @@ class Store:
     def __init__(self, scores: dict[str, int], fields: dict[str, dict[str, str]]) -> None:
         self._scores = scores
         self._fields = fields
+        self.asked: list[list[Any]] = []
 
     def execute(self, commands: Any) -> list[Any]:
+        self.asked += map(list, commands)
         return [getattr(self, command[0].lower())(*command[1:]) for command in commands]
 
     def lrange(self, _: str, __: int, ___: int) -> list[str]:
@@ -249,8 +249,9 @@ class Store:
 
     def zrevrangebyscore(self, _: str, newest: Any, oldest: Any, *options: Any) -> list[str]:
         offset, count = options[-2:]
-        top = float("inf") if newest == "+inf" else newest
-        pairs = sorted(((us, name) for name, us in self._scores.items() if us <= top), reverse=True)
+        top = int(newest[1:]) - 1 if str(newest).startswith("(") else float(newest)
+        within = [(us, name) for name, us in self._scores.items() if float(oldest) <= us <= top]
+        pairs = sorted(within, reverse=True)
         return [each for us, name in pairs[offset : offset + count] for each in (name, str(us))]
 
     def eval(self, _: str, __: int, ___: str, *plan_ids: str) -> list[list[str]]:
@@ -259,6 +260,84 @@ class Store:
 
     def hgetall(self, key: str) -> dict[str, str]:
         return self._fields[key.removeprefix(f"{PREFIX}plan:")]
+
+    def mget(self, *keys: str) -> list[str]:
+        return [f"stored under {key}" for key in keys]
+
+
+PLAN = {"v": "1", "order": ORDER, "target": "default:S:/a", "state": "queued", "tags": "even"}
+PLAN |= {"submitted_ms": "1", "due_ms": "1"}
+UNREADABLE = PLAN | {"v": "0"}
+
+
+def ten(**changes: dict[str, str]) -> Store:
+    """Plans p0 to p9, each submitted one microsecond after the other, some of them changed."""
+    names = [f"p{number}" for number in range(10)]
+    return Store({each: us for us, each in enumerate(names)}, dict.fromkeys(names, PLAN) | changes)
+
+
+def read(store: Store, wanted: Wanted, limit: int, after: Place | None = None) -> tuple[list[str], Found]:
+    """The ids of a page, and the page."""
+    reading = found(LEDGER, wanted, RESULTS.key, after, limit)
+    page = drive(reading, lambda send: store.execute(send.commands))
+    return [record.id for record in page.records], page
+
+
+def scans(store: Store) -> list[list[Any]]:
+    """How the index was read: the newest, the oldest, and how many."""
+    return [
+        [newest, oldest, count]
+        for name, _, newest, oldest, _, _, _, count in (each for each in store.asked if len(each) == 8)
+        if name == "ZREVRANGEBYSCORE"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "after", "ids", "scan"),
+    [
+        (Wanted(), None, ["p9", "p8"], ["+inf", "-inf", 3]),
+        (Wanted(since_us=3, until_us=7), None, ["p6", "p5"], ["(7", 3, 3]),
+        (Wanted(until_us=7), Place(5, "p5"), ["p4", "p3"], [5, "-inf", 3]),
+        (Wanted(), Place(1, "p1"), ["p0"], [1, "-inf", 3]),
+    ],
+    ids=["the newest", "of a time", "behind a place", "the last one"],
+)
+def test_a_page_of_plans_of_any_kind_is_read_with_two_commands(
+    wanted: Wanted, after: Place | None, ids: list[str], scan: list[Any]
+) -> None:
+    store = ten()
+    assert read(store, wanted, 2, after)[0] == ids
+    assert scans(store) == [scan]
+    assert [command[0] for command in store.asked] == ["ZREVRANGEBYSCORE", *["HGETALL"] * len(ids)]
+
+
+def test_a_page_is_filled_up_with_as_many_plans_as_could_not_be_read() -> None:
+    store = ten(p9=UNREADABLE, p8={})
+    ids, page = read(store, Wanted(), 3)
+    assert ids == ["p7", "p6", "p5"]
+    assert [error.plan_id for error in page.unreadable] == ["p9"]
+    assert page.after == Place(5, "p5")
+    assert scans(store) == [["+inf", "-inf", 4], [7, "-inf", 3]]
+
+
+def test_plans_of_one_kind_are_looked_for_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "SCANNED", 3)
+    odd = PLAN | {"tags": "odd"}
+    store = ten(p9=odd | {"v": "0"}, p8=odd, p6=odd, p5=odd, p4=odd)
+    ids, page = read(store, Wanted(tag="odd"), 3)
+    assert (ids, page.after) == (["p8", "p6", "p5"], Place(5, "p5"))
+    assert [error.plan_id for error in page.unreadable] == ["p9"]
+    assert scans(store) == [["+inf", "-inf", 4], [7, "-inf", 4]]
+    ids, page = read(store, Wanted(tag="odd"), 1, page.after)
+    assert (ids, page.after) == (["p4"], Place(2, "p2"))
+    ids, page = read(store, Wanted(tag="even"), 2, page.after)
+    assert (ids, page.after) == (["p1", "p0"], None)
+
+
+def test_how_a_plan_ended_is_asked_with_its_id_and_what_is_stored_of_it() -> None:
+    stored = f"stored under {RESULTS.key('p8')}"
+    wanted = Wanted(ended_with=lambda plan_id, result: (plan_id, result) == ("p8", stored))
+    assert read(ten(), wanted, 3)[0] == ["p8"]
 
 
 def test_the_iterator_reads_page_after_page_and_stops_at_its_limit(fake_plans: Plans) -> None:
@@ -357,3 +436,12 @@ def test_an_unreadable_ending_holds_up_no_other(plans: Plans) -> None:
     plans.client.rpush(f"{PREFIX}endings", "nonsense", "0 p1")
     plans.leases.fetch([], 0)
     assert not plans.client.exists(f"{PREFIX}endings", f"{PREFIX}history")
+
+
+def test_a_plan_is_wanted_by_each_part_of_its_target_and_none_without_its_fields() -> None:
+    target = "e:s:/v1/items:cancel"
+    assert Wanted(executor="e", service="s", api="/v1/items:cancel").has("queued", target, None)
+    for wanted in (Wanted(executor="s"), Wanted(service="e"), Wanted(api="cancel"), Wanted(tag="red")):
+        assert not wanted.has("queued", target, "blue")
+    for state, place in (("queued", None), (None, target), (None, None)):
+        assert not Wanted().has(state, place, None)

@@ -173,6 +173,8 @@ def test_a_cancel_answers_for_each_plan(ledger: Ledger, leases: Leases) -> None:
     parked(leases, begin(leases, "p3"), 1_000)
     assert ledger.cancel(["p1", "p2", "p4"], "", only_begun=True) == [False, False, None]
     assert ledger.cancel(["p1", "p2", "p4"], "enough") == [True, False, None]
+    submit(ledger, "p5")
+    assert ledger.carry_out(ledger.cancelling(["p5"], "enough")) == [True]
 
 
 def test_faults_in_doubt_are_listed_until_their_target_is_freed(
@@ -183,6 +185,9 @@ def test_faults_in_doubt_are_listed_until_their_target_is_freed(
     running = lease.record.applied("f1", lease.now_ms)
     finished(leases, lease, running.ended(RuntimeError("x")), alive_ms=60_000, doubt="who knows")
     assert ledger.in_doubt() == ["p1"]
+    client.zadd(ledger.doubts_key, {"p8": 8, "p9": 9})
+    assert set(ledger.in_doubt()) == {"p1", "p8", "p9"}
+    client.zrem(ledger.doubts_key, "p8", "p9")
     assert plan_counts(ledger).in_doubt == 1
     assert ledger.release("default:other:/", "sure") == []
     assert ledger.release(f"default:p1:{PLAN.api}", "sure") == ["p1"]
@@ -233,6 +238,15 @@ def test_how_late_the_oldest_plan_is_is_in_seconds(ledger: Ledger, client: redis
     assert ledger.late_s() is None
     client.zadd("{dispatcher}:due", {"p2": ledger.now_ms() - 90_000})
     assert ledger.late_s() == pytest.approx(90, abs=30)
+
+    class Stopped(Ledger):
+        def now_ms(self) -> int:
+            return 9_000_000
+
+    stopped = Stopped(client, Settings())
+    for due_ms, late_s in ((1_000_000, 8_000.0), (8_999_999, 0.001), (9_000_000, None)):
+        client.zadd("{dispatcher}:due", {"p2": due_ms})
+        assert stopped.late_s() == late_s
 
 
 def test_a_redis_that_is_gone_is_a_typed_error_for_each_method(
@@ -485,6 +499,7 @@ def test_workers_are_known_by_the_oldest_of_their_connections() -> None:
     settings = Settings(key_prefix="x")
     begins = connection_name(settings, "")
     assert begins == "x:worker:"
+    assert connection_name(settings, "one@hôst 1") == f"{begins}one@h?st?1"
     lines = [
         f"id=1 name={begins}one age=5 idle=0",
         f"id=2 name={begins}one age=9 idle=0",
@@ -493,6 +508,7 @@ def test_workers_are_known_by_the_oldest_of_their_connections() -> None:
         "id=4 name=y:worker:three age=5",
         f"id=5 name={begins}four age=odd",
         f"id=6 nickname={begins}five age=4",
+        f"id=7 name={begins}six",
     ]
 
     class Listing:

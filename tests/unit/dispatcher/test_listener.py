@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import fakeredis
 import pytest
@@ -23,7 +23,7 @@ from dispatcher import (
     LedgerUnavailableError,
     Settings,
 )
-from dispatcher.errors import RecordUnreadableError
+from dispatcher.errors import CLOSED, RecordUnreadableError
 from dispatcher.ledger.exchanges import Send
 from dispatcher.ledger.leases import Lease, Leases, Named
 from dispatcher.ledger.ledger import Ledger, Submission
@@ -197,7 +197,7 @@ def test_what_arrived_before_an_error_is_not_lost() -> None:
 
 
 class Refusing:
-    """A connection for subscriptions that fails with the given errors, one a subscription."""
+    """A connection for subscriptions that fails with the given errors, one a call."""
 
     def __init__(self, client: Any, *errors: redis.RedisError) -> None:
         self._pubsub = client.pubsub()
@@ -210,6 +210,11 @@ class Refusing:
         if self.errors:
             raise self.errors.pop(0)
         await self._pubsub.subscribe(*channels)
+
+    async def unsubscribe(self, *channels: str) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        await self._pubsub.unsubscribe(*channels)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pubsub, name)
@@ -234,6 +239,34 @@ def test_trouble_with_a_subscription_only_delays_an_end(caplog: pytest.LogCaptur
     run(scenario())
     told = [record.getMessage() for record in caplog.records if "subscribes" in record.getMessage()]
     assert told == ["subscribes again to the results of 2 plans: gone"] * 2
+
+
+def test_trouble_that_lasts_is_asked_for_in_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    async def scenario() -> None:
+        async with place() as here:
+            here.submit("p1", "p2")
+            client: Any = Refusing(here.subscriber, *[GONE] * 23)
+            listener = Listener(client, AsyncWaiter(here.line, QUICK), here.ledger, result_key, QUICK)
+            with listener.watch(["p1"]) as watch:
+                here.end("p1")
+                assert await watch.ends(WITHIN_S) == {"p1": "the result"}
+                client.errors.append(GONE)
+                with listener.watch(["p2"]) as later:
+                    here.end("p2")
+                    assert await later.ends(WITHIN_S) == {"p2": "the result"}
+            await listener.aclose()
+
+    with monkeypatch.context() as here:
+        here.setattr(asyncio, "sleep", pause)
+        run(scenario())
+    assert pauses == pytest.approx([min(number / 10, 2.0) for number in range(23)] + [0.0])
 
 
 def test_what_does_not_pass_ends_all_watches() -> None:
@@ -372,6 +405,132 @@ def test_a_redis_that_only_does_not_block_is_looked_at_for_as_long_as_the_wait(c
         patience.pause_s(Send([]), OOM)
 
 
+class Shaky:
+    """A line over which the first calls fail with the given errors."""
+
+    def __init__(self, line: AsyncLine) -> None:
+        self._line = line
+        self.errors: list[redis.RedisError] = []
+
+    async def send(self, send: Send) -> list[Any]:
+        if self.errors:
+            raise self.errors.pop(0)
+        return await self._line.send(send)
+
+
+@asynccontextmanager
+async def checked(
+    *plan_ids: str, client: Callable[[Place], Any] = lambda here: here.subscriber
+) -> AsyncIterator[tuple[Place, Listener, Shaky]]:
+    """A place with these plans, a listener that checks only when the test says so, and its line."""
+    async with place() as here:
+        here.submit(*plan_ids)
+        shaky: Any = Shaky(here.line)
+        listener = Listener(client(here), AsyncWaiter(shaky, QUICK), here.ledger, result_key, QUICK)
+        listener._check_every_s = 3_600.0
+        try:
+            yield here, listener, shaky
+        finally:
+            await listener.aclose()
+
+
+async def confirmed(listener: Listener, *plan_ids: str) -> None:
+    """The subscriptions to these plans are confirmed."""
+    its = listener._subscription
+    await until(lambda: set(its.plan_ids) >= set(plan_ids) and not (its._asked or its._confirmed))
+
+
+async def subscribed(listener: Listener, *plan_ids: str) -> None:
+    """They are, and a check has seen that."""
+    await confirmed(listener, *plan_ids)
+    await listener._check_all()
+
+
+def deaf(listener: Listener) -> None:
+    """Have all messages lost from now on."""
+    listener._subscription._on_message = lambda *_: None
+
+
+def test_a_check_finds_what_no_message_said_and_subscribes_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with checked("p1", "p2", "p3") as (here, listener, shaky):
+            with listener.watch(["p1", "p2"]) as watch:
+                await subscribed(listener, "p1", "p2")
+                assert listener._check_at > time.monotonic() + 3_000
+                deaf(listener)
+                with listener.watch(["p3"]):
+                    await confirmed(listener, "p3")
+                    here.end("p3")  # whose subscription no check has seen
+                    here.end("p1")
+                    shaky.errors = [GONE]
+                    await listener._check_all()
+                    assert await watch.ends(WITHIN_S) == {"p1": "the result"}
+                    await until(lambda: listener._subscription.plan_ids == ["p2"])
+
+    caplog.set_level("INFO")
+    run(scenario())
+    assert [text for text in caplog.messages if "subscribes" in text] == [
+        "subscribes again to the results of 1 plans: its messages do not arrive"
+    ]
+
+
+def test_a_check_that_misses_nothing_leaves_the_subscriptions_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        async with checked("p1", "p2") as (here, listener, _):
+            with listener.watch(["p1"]):
+                await subscribed(listener, "p1")
+                deaf(listener)
+                with listener.watch(["p2"]) as later:
+                    await confirmed(listener, "p2")
+                    here.end("p2")
+                    await listener._check_all()
+                    assert await later.ends(WITHIN_S) == {"p2": "the result"}
+                await listener._check_all()
+                assert listener._subscription.plan_ids == ["p1", "p2"]
+
+    caplog.set_level("INFO")
+    run(scenario())
+    assert not [text for text in caplog.messages if "subscribes" in text]
+
+
+def test_subscriptions_that_are_left_over_are_ended_together(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dispatcher.ledger.listener.MOST_LEFT_OVER", 2)
+    refusing: list[Any] = []
+
+    def client(here: Place) -> Any:
+        refusing.append(Refusing(here.subscriber))
+        return refusing[0]
+
+    async def scenario() -> None:
+        async with checked("p1", "p2", "p3", client=client) as (here, listener, _):
+            with listener.watch(["p1", "p2", "p3"]) as watch:
+                await subscribed(listener, "p1", "p2", "p3")
+                for plan_id, left in (("p1", ["p1", "p2", "p3"]), ("p2", ["p3"])):
+                    here.end(plan_id)
+                    assert await watch.ends(WITHIN_S) == {plan_id: "the result"}
+                    await listener._check_all()
+                    assert listener._subscription.plan_ids == left
+            for number in range(4, 7):
+                here.submit(f"p{number}")
+            with listener.watch(["p4", "p5", "p6"]) as watch:
+                await subscribed(listener, "p4", "p5", "p6")
+                here.end("p4")
+                assert await watch.ends(WITHIN_S) == {"p4": "the result"}
+                refusing[0].errors = [GONE]
+                await listener._check_all()
+                await until(lambda: listener._subscription.plan_ids == ["p5", "p6"])
+
+    caplog.set_level("INFO")
+    run(scenario())
+    assert [text for text in caplog.messages if "subscribes" in text] == [
+        "subscribes again to the results of 2 plans: gone"
+    ]
+
+
 class Line:
     """Answers with what it was given, one after the other."""
 
@@ -427,11 +586,138 @@ def test_a_thread_learns_that_redis_is_gone_or_that_it_is_closed(free_tcp_port: 
     waiter = Waiter(settings)
     with pytest.raises(LedgerUnavailableError, match="did not answer"):
         waiter.wait(values_of(["a"]))
+    waiter.close()
+
+
+class Answering:
+    """A client whose round trips end with what was given, one after the other."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.sent: list[list[Any]] = []
+        self.dropped: list[bool] = []
+        self.connection_pool = self
+
+    def pipeline(self, *, transaction: bool) -> Answering:
+        assert not transaction
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Nothing is held."""
+
+    def execute_command(self, *words: Any) -> None:
+        self.sent.append(list(words))
+
+    def execute(self, *, raise_on_error: bool) -> list[Any]:
+        assert not raise_on_error
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return list(answer)
+
+    def disconnect(self, *, inuse_connections: bool) -> None:
+        self.dropped.append(inuse_connections)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def thread_waiter(patient: Any, hasty: Any) -> Waiter:
+    """A waiter of threads over these clients."""
+    made = Waiter(QUICK)
+    made.close()
+    made._client, made._hasty_client = patient, hasty
+    return made
+
+
+def block() -> Any:
+    """A wait for one answer of a command that blocks."""
+    return (yield BLOCK)
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """For how long threads have paused. No time passes meanwhile."""
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    return pauses
+
+
+def test_a_thread_blocks_with_patience_unless_the_wait_ends_soon() -> None:
+    patient, hasty = Answering(["x"], ["y", None]), Answering(["z"])
+    waiter = thread_waiter(patient, hasty)
+    assert waiter.wait(block(), None) == "x"
+    assert patient.sent == [["BLMOVE", "a", "a", "LEFT", "LEFT", 0.5]]
+    assert waiter.wait(_two(), None) == ["y", None]
+    assert waiter.wait(block(), 1.0) == "z"
+    assert hasty.sent == [["BLMOVE", "a", "a", "LEFT", "LEFT", 0.25]]
+
+
+def _two() -> Any:
+    return (yield Send([["GET", "a"], ["GET", "b"]]))
+
+
+def test_a_thread_waits_out_trouble_and_a_redis_that_answers_again_is_new_to_it(slept: list[float]) -> None:
+    def twice() -> Any:
+        return (yield BLOCK), (yield BLOCK)
+
+    answers = [*[GONE] * 5, ["x"], GONE, ["y"]]
+    assert thread_waiter(Answering(*answers), None).wait(twice(), None) == ("x", "y")
+    assert slept[4] >= 1.0
+    assert slept[5] <= 0.2
+
+
+def test_a_thread_whose_redis_does_not_block_goes_on_until_its_wait_ends(slept: list[float]) -> None:
+    for answer in (OOM, [OOM]):
+        assert thread_waiter(Answering(answer), None).wait(block(), None) is None
+        assert thread_waiter(None, Answering(answer)).wait(block(), 0.0) is None
+    assert [pause > 0 for pause in slept] == [True, False] * 2
+
+
+def test_a_thread_without_patience_learns_at_once_what_redis_says(slept: list[float]) -> None:
+    with pytest.raises(LedgerUnavailableError, match="gone"):
+        thread_waiter(None, Answering(GONE)).wait(block())
+    wrong = redis.ResponseError("WRONGTYPE x")
+    with pytest.raises(LedgerRefusedError, match=f"^Redis at {QUICK.redis_address} refused .*: WRONGTYPE x"):
+        thread_waiter(Answering([wrong]), None).wait(block(), None)
+    assert slept == []
+
+
+def test_each_close_ends_the_waits_of_threads_that_have_begun() -> None:
+    patient, hasty = Answering(), Answering()
+    waiter = thread_waiter(patient, hasty)
 
     def closing() -> Any:
         waiter.close()
-        yield from values_of(["a"])
+        yield BLOCK
 
-    with pytest.raises(DispatcherClosedError):
-        waiter.wait(closing(), None)
-    waiter.close()
+    for _ in range(2):
+        with pytest.raises(DispatcherClosedError, match=CLOSED):
+            waiter.wait(closing(), None)
+    assert patient.dropped == hasty.dropped == [False, False]
+    patient.answers.append(["x"])
+    assert waiter.wait(block(), None) == "x"
+
+
+def test_a_subscription_that_is_ended_delivers_no_more() -> None:
+    async def scenario() -> None:
+        async with place() as here:
+            heard: list[str] = []
+            subscription = Subscription(here.subscriber, lambda plan_id, _: heard.append(plan_id), _nothing)
+            await subscription.add({"r1": "p1", "r2": "p2"})
+            await until(lambda: len(here.client.pubsub_channels()) == 2)
+            await subscription.remove({"p1": "r1", "unknown": "r9"})
+            assert subscription.plan_ids == ["p2"]
+            await until(lambda: here.client.pubsub_channels() == ["r2"])
+            assert (here.client.publish("r1", "x"), here.client.publish("r2", "y")) == (0, 1)
+            await until(lambda: heard == ["p2"])
+            await subscription.aclose()
+
+    run(scenario())
+
+
+def _nothing() -> None:
+    """Nothing is woken."""

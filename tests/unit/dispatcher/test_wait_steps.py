@@ -11,6 +11,7 @@ from support.steps import finished
 
 from dispatcher import PlanState, Settings
 from dispatcher.errors import RecordUnreadableError
+from dispatcher.ledger import waits
 from dispatcher.ledger.exchanges import Send, drive, send_over
 from dispatcher.ledger.leases import Lease, Leases, Named
 from dispatcher.ledger.ledger import Ledger, Submission
@@ -157,7 +158,7 @@ def test_entries_without_an_id_move_the_cursor_only(
 ) -> None:
     submit(ledger, "p1", batch="b")
     fake_redis.xadd(ledger.completions_key("b"), {"odd": "1"}, id="5-0")
-    assert answers.end_of(completions(ledger, "b", "0", ["p1"], 3.0)) == ("5-0", [])
+    assert answers.end_of(completions(ledger, "b", "0", ["p1"], 4.0)) == ("5-0", [])
     assert [words[-1] for words in answers.blocks] == ["0", "5-0"]
 
 
@@ -193,6 +194,16 @@ def test_of_many_plans_those_that_ended_have_results_and_those_that_are_lost_non
     answers.sent.clear()
     assert answers.end_of(ended_among(ledger, {"p2": "result-p2"})) == {}
     assert [command[0] for command in answers.sent] == ["MGET", "EXISTS"]  # not each by itself
+
+
+def test_of_more_plans_than_one_command_is_about_all_that_are_lost_are_named(
+    answers: Answers, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waits, "PAGE", 2)
+    submit(ledger, "p1", "p4")
+    lost = ["p0", "p2", "p3", "p5"]
+    keys = {f"p{number}": f"result-p{number}" for number in range(6)}
+    assert answers.end_of(ended_among(ledger, keys)) == dict.fromkeys(lost)
 
 
 def test_results_or_states_are_read_in_one_round_trip(

@@ -211,7 +211,7 @@ def test_reports_of_calls_that_were_not_asked_for_count_too(rig: SharedRig | Loc
 
 
 def test_guarded_calls_are_timed_from_their_own_beginning(rig: SharedRig | LocalRig) -> None:
-    breaker = rig.worker(rules(slow_call_s=60.0, min_calls=1))
+    breaker = rig.worker(rules(slow_call_s=60.0, slow_rate=0.1, min_calls=1))
     with breaker:
         pass
     assert breaker.can_attempt()
@@ -239,10 +239,11 @@ def test_only_a_success_can_be_slow() -> None:
     assert not RULES.slow(Report(Outcome.SUCCESS, 1e9))
 
 
-def test_calls_that_are_never_reported_drop_out_the_oldest_first(rig: SharedRig | LocalRig) -> None:
-    breaker = rig.worker(RULES)
+def test_calls_that_are_never_reported_drop_out_the_oldest_first() -> None:
+    breaker = LocalRig().worker(RULES)
     for _ in range(MAX_ASKED + 5):
         assert breaker.can_attempt()
+    assert len(breaker._asked()) == MAX_ASKED
     for _ in range(MAX_ASKED):
         breaker.record_success()
     breaker.open("by hand")
@@ -310,8 +311,75 @@ def test_a_budget_into_which_nothing_flows_names_no_time(rig: SharedRig | LocalR
     admitted(breaker.admit(retry=True))
     refusal = rejected(breaker.admit(retry=True))
     assert refusal.budget_spent
+    assert refusal.reason == ""
     assert refusal.retry_after_s < 0
     assert refusal.known_after_s == 0.0
+
+
+def test_a_local_budget_names_the_time_until_the_next_retry() -> None:
+    breaker = LocalRig().worker(rules(retry_budget_reserve=1, per_ms=0.01))
+    admitted(breaker.admit(retry=True))
+    assert rejected(breaker.admit(retry=True)).retry_after_s == 0.1
+
+
+def test_a_person_who_closes_it_ends_the_growth_of_its_times(rig: SharedRig | LocalRig) -> None:
+    breaker = rig.worker(RULES)
+    for _ in range(2):
+        while fails(breaker):
+            pass
+        assert 59 < rejected(breaker.admit()).retry_after_s <= 60
+        breaker.close()
+
+
+def test_callers_wait_in_line_for_the_end_of_a_probe_too(rig: SharedRig | LocalRig) -> None:
+    given = rules(slot_ms=100_000)
+    breaker = rig.worker(given)
+    while fails(breaker):
+        pass
+    rig.time_passes(60, given)
+    admitted(breaker.admit())
+    waits_s = [rejected(breaker.admit(in_line=True)).retry_after_s for _ in range(2)]
+    assert waits_s[0] == 1.0
+    assert 100 < waits_s[1] <= 101
+    assert rejected(breaker.admit()).reason == "probing"
+
+
+def test_a_breaker_that_is_switched_off_lets_calls_through_even_if_a_person_opened_it(
+    rig: SharedRig | LocalRig,
+) -> None:
+    breaker = rig.worker(rules(circuit_breaker_enabled=False))
+    breaker.open("x")
+    assert goes(breaker, SUCCEEDED)
+
+
+def test_a_success_gives_a_share_of_a_retry_back(rig: SharedRig | LocalRig) -> None:
+    breaker = rig.worker(rules(retry_budget_reserve=1, retry_budget_per_sec=0.0, ratio=1.0))
+    for _ in range(3):
+        retry = admitted(breaker.admit(retry=True))
+        assert rejected(breaker.admit(retry=True)).budget_spent
+        breaker.record(retry, SUCCEEDED)
+
+
+def test_outcomes_from_before_a_person_intervened_do_not_count_though_it_is_closed_again(
+    rig: SharedRig | LocalRig,
+) -> None:
+    breaker = rig.worker(rules(failure_threshold=1))
+    for _ in range(2):
+        before = admitted(breaker.admit())
+        breaker.open("x")
+        breaker.close()
+        breaker.record(before, FAILED)
+        assert rig.state() is BreakerState.CLOSED
+
+
+def test_slow_calls_open_it_only_if_they_are_enough_of_all(rig: SharedRig | LocalRig) -> None:
+    breaker = rig.worker(rules(slow_call_s=1.0, slow_rate=0.5, min_calls=4))
+    slow = Report(Outcome.SUCCESS, 1.0)
+    for report in (SUCCEEDED, SUCCEEDED, SUCCEEDED, slow, slow):
+        assert goes(breaker, report)
+    assert rig.state() is BreakerState.CLOSED
+    assert goes(breaker, slow)
+    assert rejected(breaker.admit()).reason == "3 of 6 calls were slow"
 
 
 def test_a_reset_gives_the_retries_back(rig: SharedRig | LocalRig) -> None:

@@ -20,6 +20,7 @@ from dispatcher import (
     RawObservation,
     wilson_interval,
 )
+from dispatcher.settings.observers import ProbeSettings
 from workers.engine.judgement import judge
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ def at(seconds: float) -> int:
 
 
 NO_WINDOW: dict[str, Any] = {"started_at": None, "ended_at": None}
+NO_COUNTS: dict[str, Any] = {"error_count": None, "success_count": None, "error_rate": None}
+INTERVAL: dict[str, Any] = {"error_rate_low": 0.3, "error_rate_high": 0.5}
+MANY: dict[str, Any] = {"requests": 40_000, "error_count": 20_000}
+TEN: dict[str, Any] = {"requests": 10, "error_count": None, "error_rate": None}
+ALL_OF_TEN: dict[str, Any] = {"plan": abort_plan(percentage=100, duration_seconds=DURATION_SECONDS)}
 
 
 def test_an_observation_that_went_as_planned_has_an_interval_and_no_doubts() -> None:
@@ -159,7 +165,26 @@ def test_an_observation_that_went_as_planned_has_an_interval_and_no_doubts() -> 
             {"faulted": 0},
             id="no request was hit, and 8 should have been",
         ),
+        pytest.param([], {}, {"faulted": 240}, id="40 of 400 hits too many are chance"),
+        pytest.param([Doubt.WRONG_DOSE], {}, {"faulted": 241}, id="41 of 400 hits too many are not"),
+        pytest.param([], {}, MANY | {"faulted": 21_000}, id="a twentieth of the hits too many is nothing"),
+        pytest.param(
+            [Doubt.WRONG_DOSE],
+            {},
+            MANY | {"faulted": 21_001},
+            id="more of them are something",
+        ),
+        pytest.param([], ALL_OF_TEN, {"faulted": 7} | TEN, id="three of ten were not hit"),
+        pytest.param([Doubt.WRONG_DOSE], ALL_OF_TEN, {"faulted": 6} | TEN, id="four of ten were not hit"),
         pytest.param([], {}, {"faulted": None}, id="the hits are unknown"),
+        pytest.param([], {}, NO_COUNTS | INTERVAL, id="the Executor's own interval is 0.2 wide"),
+        pytest.param(
+            [Doubt.FEW_REQUESTS],
+            {},
+            NO_COUNTS | INTERVAL | {"error_rate_high": 0.51},
+            id="the Executor's own interval is wider",
+        ),
+        pytest.param([], {}, NO_COUNTS | {"error_rate_low": 0.1}, id="the Executor sends half an interval"),
         pytest.param(
             [],
             {"plan": abort_plan(percentage=0, duration_seconds=DURATION_SECONDS)},
@@ -209,6 +234,13 @@ def test_the_window_is_the_observations_or_the_records_or_the_planned_one(
     assert (judged.started_at, judged.ended_at) == (moment(window[0]), moment(window[1]))
 
 
+def test_the_window_of_an_observer_is_that_of_its_requests_and_says_nothing_of_the_fault() -> None:
+    config = ExecutorClientConfig(driver="policy_api", observer=ProbeSettings(kind="probe"))
+    seen = observed(started_at=moment(-2), ended_at=moment(13))
+    judged = judge(record(began_ms=at(0), over_ms=at(10)), seen, config)
+    assert (judged.started_at, judged.ended_at, judged.doubts) == (moment(-2), moment(13), ())
+
+
 def test_a_fault_that_was_never_known_to_be_applied_has_no_window() -> None:
     judged = judge(record(applied_ms=None), observed(**NO_WINDOW), CONFIG)
     assert (judged.started_at, judged.ended_at, judged.doubts) == (None, None, (Doubt.WINDOW_UNKNOWN,))
@@ -226,8 +258,12 @@ def test_a_fault_that_was_never_known_to_be_applied_has_no_window() -> None:
 def test_a_fault_that_ended_before_it_was_in_force_was_not_observed(
     of_record: dict[str, Any], of_observation: dict[str, Any]
 ) -> None:
-    with pytest.raises(FaultUnobservedError, match=r"PaymentService \S+ ended before it was in force"):
+    with pytest.raises(FaultUnobservedError) as caught:
         judge(record(**of_record), observed(**of_observation), CONFIG)
+    assert caught.value.message == (
+        "plan p1: its fault on PaymentService /pay ended before it was in force; see the Executor's log, and "
+        "submit it as a new plan"
+    )
 
 
 @pytest.mark.parametrize(
@@ -266,6 +302,9 @@ def test_figures_of_no_request_are_none_even_if_the_executor_sends_some() -> Non
     assert (judged.error_rate, judged.latency_ms, judged.status_code) == (None, None, None)
     assert (judged.error_rate_low, judged.error_rate_high) == (None, None)
     assert judged.doubts == (Doubt.FEW_REQUESTS,)
+    uncounted = observed(requests=None, error_count=0, success_count=0, error_rate=0.0)
+    judged = judge(record(), uncounted, ExecutorClientConfig(min_requests=0))
+    assert (judged.requests, judged.error_rate) == (0, None)
 
 
 def test_baseline_and_recovery_get_their_intervals_too() -> None:
@@ -281,9 +320,26 @@ def test_an_error_rate_and_a_count_of_requests_make_an_interval() -> None:
     assert (judged.error_rate_low, judged.error_rate_high) == wilson_interval(100, 400)
 
 
+@pytest.mark.parametrize(("said", "rate"), [(None, 0.5), (0.49, 0.49)], ids=["unknown", "known"])
+def test_an_error_rate_that_the_executor_does_not_say_is_that_of_the_counts(
+    said: float | None, rate: float
+) -> None:
+    judged = judge(record(), observed(error_rate=said), CONFIG)
+    assert (judged.requests, judged.error_rate) == (400, rate)
+    unknown = judge(record(), observed(**NO_COUNTS), CONFIG)
+    assert (unknown.requests, unknown.error_rate) == (400, None)
+
+
 def test_more_errors_than_requests_break_the_contract() -> None:
-    with pytest.raises(ExecutorProtocolError, match="500 errors of 400 requests"):
-        judge(record(), observed(error_count=500), CONFIG)
+    wrong = Figures(requests=400, error_count=500)
+    for seen in (observed(error_count=500), observed(baseline=wrong), observed(recovery=wrong)):
+        for apply_id in ("f1", None):
+            with pytest.raises(ExecutorProtocolError) as caught:
+                judge(record(apply_id=apply_id), seen, CONFIG)
+            assert caught.value.message == (
+                "plan p1: 500 errors of 400 requests were observed, which cannot be"
+            )
+            assert caught.value.apply_id == (apply_id or "")
 
 
 def test_a_doubt_that_the_settings_do_not_keep_fails_the_plan() -> None:
@@ -296,6 +352,9 @@ def test_a_doubt_that_the_settings_do_not_keep_fails_the_plan() -> None:
     assert "on_doubt" in message
     assert "late (the fault began later than planned)" in message
     assert "short" not in message
+    strict = ExecutorClientConfig(on_doubt=dict.fromkeys((Doubt.LATE, Doubt.SHORT), OnDoubt.FAIL))
+    with pytest.raises(FaultUnobservedError, match=r"planned\); short \(the fault was in force for less"):
+        judge(record(), observed(started_at=moment(1)), strict)
 
 
 DOUBTS = st.lists(st.sampled_from(Doubt)).map(tuple)

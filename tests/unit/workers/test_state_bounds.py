@@ -12,6 +12,7 @@ from support.fake_driver import FakeDriver
 from support.machine import FAULT, NOW, QUEUED, RUNNING, UNANSWERED, advance
 
 from dispatcher import (
+    Doubt,
     ExecutorClientConfig,
     ExecutorClientError,
     ExecutorConnectionError,
@@ -28,7 +29,7 @@ from workers.breaker.rules import Rejection
 from workers.drivers.base import FaultState, FaultStatus, StopOutcome
 from workers.engine.calls import StepCalls
 from workers.engine.decisions import Complete, Fail, Retry, Snooze
-from workers.engine.state_machine import StateMachine, told_window
+from workers.engine.state_machine import StateMachine, _until, told_window
 from workers.engine.terminal_errors import cancelled, defect, failed, given_up, has_passed, hindrance
 from workers.observers.base import Phase
 
@@ -64,7 +65,7 @@ class FakeObserver:
         return f"{record.seen}{phase[0]}"
 
     def settled(self, record: PlanRecord, now_ms: int) -> bool:
-        return self.is_settled
+        return self.is_settled and bool(record.seen)
 
     def observation(self, record: PlanRecord, now_ms: int, within_s: float) -> RawObservation:
         return RawObservation(execution_id=record.apply_id or "", timestamp=datetime.now(UTC), **FIGURES)
@@ -93,6 +94,8 @@ def test_a_target_is_measured_before_its_fault_which_begins_after_that(driver: F
     assert decision.record.seen == "b"
     assert decision.record.applied_ms == NOW + 200
     assert decision.after_ms == 0  # it is in force at once, and measured then
+    later = snoozed(observed(FakeObserver(FakeDriver()), QUEUED, NOW, takes_effect_sec=3))
+    assert later.after_ms == 3_000
 
 
 def test_a_running_fault_is_measured_at_its_own_pace_without_a_check(driver: FakeDriver) -> None:
@@ -127,7 +130,10 @@ def test_a_target_that_has_not_settled_is_measured_until_the_last_second(driver:
     assert isinstance(observed(observer, over, DEADLINE - 1_001), Snooze)
     assert isinstance(observed(observer, over, DEADLINE - 1_000), Complete)
     observer.is_settled = True
-    assert isinstance(observed(observer, over, END), Complete)
+    for overlapped in (False, True):
+        settled = observed(observer, over._replace(overlapped=overlapped), END)
+        assert isinstance(settled, Complete)
+        assert (Doubt.OVERLAPPED in settled.observation.doubts) is overlapped
 
 
 def test_a_fault_that_ended_early_is_certain_until_the_check_before_or_the_last_measurement(
@@ -140,6 +146,9 @@ def test_a_fault_that_ended_early_is_certain_until_the_check_before_or_the_last_
     counted = observed(FakeObserver(driver), looked, NOW + 9_000, check_interval_sec=5)
     assert isinstance(counted, Complete)
     assert counted.record.over_ms == NOW + 3_000
+    for now_ms, over_ms in ((END - 1, END - 1), (END, None)):
+        in_time = advance(driver, RUNNING, now_ms, check_interval_sec=5)
+        assert in_time.record.over_ms == over_ms
 
 
 def driver_without_metrics(driver: FakeDriver) -> FakeDriver:
@@ -177,7 +186,8 @@ def test_metrics_that_are_not_ready_in_the_last_second_end_the_plan(driver: Fake
 def test_the_fleet_looks_at_no_more_than_fifty_faults_a_second(
     driver: FakeDriver, in_flight: int, after_ms: int
 ) -> None:
-    assert snoozed(advance(driver, QUEUED, in_flight=in_flight, check_interval_sec=5)).after_ms == after_ms
+    decision = snoozed(advance(driver, QUEUED, in_flight=in_flight, check_interval_sec=5))
+    assert (decision.after_ms, type(decision.after_ms)) == (after_ms, int)
 
 
 def test_a_check_is_due_exactly_after_its_interval(driver: FakeDriver) -> None:
@@ -190,6 +200,9 @@ def test_a_check_is_due_exactly_after_its_interval(driver: FakeDriver) -> None:
 def test_a_fault_that_may_have_begun_earlier_is_looked_at_when_it_is_surely_over(driver: FakeDriver) -> None:
     slow = RUNNING._replace(sent_ms=NOW - 1_001)
     assert snoozed(advance(driver, slow, NOW, check_interval_sec=60)).after_ms == 8_999
+    looked = slow._replace(looked_ms=NOW + 8_999)
+    assert snoozed(advance(driver, looked, NOW + 8_999, check_interval_sec=60)).after_ms == 1_001
+    assert driver.calls == []
     nearly = RUNNING._replace(sent_ms=NOW - 1_000)
     assert snoozed(advance(driver, nearly, NOW, check_interval_sec=60)).after_ms == 10_000
 
@@ -206,6 +219,17 @@ def test_a_fault_is_overdue_two_seconds_after_its_executor_should_have_ended_it(
     assert caplog.messages == ["plan p1: its fault lasts too long, and was not stopped: busy"]
 
 
+def test_a_fault_that_is_still_there_at_the_deadline_ends_its_plan_with_that_reason(
+    driver: FakeDriver,
+) -> None:
+    decision = advance(driver, RUNNING, DEADLINE)
+    assert isinstance(decision, Fail)
+    assert decision.error.message == (
+        "plan p1: its fault lasted longer than planned (30 s beyond its fault's own time)"
+    )
+    assert driver.calls == ["status", "stop"]
+
+
 def test_a_check_that_fails_midway_is_logged_and_at_the_end_is_an_attempt(
     driver: FakeDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -215,6 +239,11 @@ def test_a_check_that_fails_midway_is_logged_and_at_the_end_is_an_attempt(
     assert (decision.record.looked_ms, decision.after_ms) == (NOW + 5_000, 5_000)
     assert caplog.messages == ["plan p1: a check of its fault failed: busy"]
     assert isinstance(advance(driver, RUNNING, END), Retry)
+    driver.trouble([ExecutorServerError("busy", 503, "")])
+    measured = observed(FakeObserver(driver), RUNNING, NOW + 5_000, check_interval_sec=5)
+    assert snoozed(measured).after_ms == WATCH_MS
+    measured = observed(FakeObserver(driver), RUNNING, NOW + 5_000, check_interval_sec=5)
+    assert snoozed(measured).after_ms == WATCH_MS  # the check succeeds
 
 
 def test_calls_get_what_is_left_of_the_budget_but_a_second_at_least(driver: FakeDriver) -> None:
@@ -294,6 +323,21 @@ def test_a_plan_that_must_wait_waits_as_long_as_the_rejection_says(
     assert decision.record.cause == rejection.message("default")
 
 
+@pytest.mark.parametrize(("draw", "after_ms"), [(0.0, 2_000), (0.25, 3_000), (1.0, 6_000)])
+def test_a_plan_without_a_retry_waits_for_about_the_longest_delay(
+    driver: FakeDriver, draw: float, after_ms: int
+) -> None:
+    config = ExecutorClientConfig(max_retry_delay_sec=4, circuit_breaker_on_open="defer")
+    machine = StateMachine(config, poll_ms=500, draw=lambda: draw)
+    calls = StepCalls(driver, NOW, clock=lambda: 0.0)
+    decision = snoozed(machine.advance(QUEUED, calls, Rejection(1.0, "", budget_spent=True)))
+    assert (decision.after_ms, decision.record.started_ms) == (after_ms, NOW)
+
+
+def test_a_pause_ends_with_the_moment_that_is_waited_for() -> None:
+    assert [_until(moment, 10, 5) for moment in (None, 16, 15, 14, 10, 9)] == [5, 5, 5, 4, 0, 0]
+
+
 def test_a_plan_that_is_deferred_waits_for_the_longest_deferral_or_until_it_expires(
     driver: FakeDriver,
 ) -> None:
@@ -303,11 +347,13 @@ def test_a_plan_that_is_deferred_waits_for_the_longest_deferral_or_until_it_expi
 
 
 def test_a_refusal_says_when_to_submit_again(driver: FakeDriver) -> None:
-    for rejection, when, after_s in (
-        (Rejection(1.2, "down"), "in 2 s", 1.2),
-        (Rejection(1.2, "down", by_hand=True), "once it is closed", None),
+    failed_before = QUEUED.failed_once_more(ExecutorConnectionError("refused", "refused"), NOW)
+    for record, rejection, when, after_s in (
+        (QUEUED, Rejection(1.2, "down"), "in 2 s", 1.2),
+        (QUEUED, Rejection(1.2, "", budget_spent=True), "in 2 s", 1.2),
+        (failed_before, Rejection(1.2, "down", by_hand=True), "once it is closed", None),
     ):
-        decision = advance(driver, QUEUED, NOW, rejection, circuit_breaker_on_open="fail")
+        decision = advance(driver, record, NOW, rejection, circuit_breaker_on_open="fail")
         assert isinstance(decision, Fail)
         why = rejection.message("default")
         assert decision.error.message == f"plan p1 was not applied: {why}; submit it again {when}"
@@ -349,7 +395,9 @@ def test_what_hinders_a_plan_is_named_in_its_order() -> None:
     assert why(late._replace(expires_ms=NOW + 1)) is None
     assert why(late._replace(started_ms=None)) is None
     assert why(QUEUED, DEADLINE - 1) is None
-    assert "it could not be applied in time" in str(why(QUEUED, DEADLINE))
+    assert why(QUEUED, DEADLINE) == (
+        "ExecutorTimeoutError: plan p1: it could not be applied in time (30 s beyond its fault's own time)"
+    )
 
 
 def test_a_moment_has_passed_from_itself_on() -> None:
@@ -377,7 +425,8 @@ def test_the_end_of_a_plan_names_it_once_and_says_what_is_unknown() -> None:
         "it is unknown whether its fault is over: who knows"
     )
     assert (doubtful.doubt, doubtful.look_again_ms, doubtful.gone_in_ms) == ("who knows", 1_000, 0)
-    over = failed(record, ExecutorTimeoutError("x: who knows"), NOW + 99_000, doubt="who knows")
+    assert "alive until" in failed(record, ExecutorTimeoutError("x"), NOW + 11_499, doubt="?").error.message
+    over = failed(record, ExecutorTimeoutError("x: who knows"), NOW + 11_500, doubt="who knows")
     assert over.error.message == "plan p1: x: who knows"
 
 
@@ -401,7 +450,9 @@ def test_a_stop_that_fails_is_logged_and_tried_again_after_its_pause(
     decision = advance(driver, RUNNING._replace(cancelled="enough"))
     assert isinstance(decision, Retry)
     assert (decision.after_s, decision.cause.message) == (0.4, "busy")
-    assert decision.record.attempts == 1
+    assert (decision.record.attempts, decision.record.failure) == (1, decision.cause)
+    [failure] = decision.record.status().failures
+    assert (failure.at, failure.cause) == (datetime.fromtimestamp(NOW / 1000, UTC), "busy")
     assert isinstance(decision.record.error, PlanCancelledError)
     assert caplog.messages == ["plan p1: its fault was not stopped: busy"]
 
@@ -447,3 +498,48 @@ def test_an_expired_and_a_failed_plan_end_in_their_states(driver: FakeDriver) ->
     assert isinstance(retry, Retry)
     assert retry.record.doubtful
     assert retry.record.sent_ms == NOW
+
+
+def retried(decision: Decision) -> PlanRecord:
+    assert isinstance(decision, Retry)
+    return decision.record
+
+
+REFUSED = ExecutorConnectionError("refused", "refused")
+TIMED_OUT = ExecutorTimeoutError("no answer")
+
+
+def test_an_apply_without_an_answer_may_begin_its_fault_until_the_time_that_it_was_sent_with() -> None:
+    driver = FakeDriver(calls_take_s=0.25)
+    driver.trouble([TIMED_OUT])
+    record = retried(advance(driver, QUEUED, apply_not_after_sec=20))
+    assert (record.not_after_ms, record.doubtful_ms, record.sent_ms) == (NOW + 20_000, NOW + 250, NOW)
+    [failure] = record.status().failures
+    assert (failure.at, failure.cause) == (datetime.fromtimestamp(NOW / 1000 + 0.25, UTC), "no answer")
+
+
+def test_an_apply_that_was_refused_was_not_sent_but_one_before_it_stays_in_doubt() -> None:
+    driver = FakeDriver()
+    driver.trouble([REFUSED] * 3)
+    first = retried(advance(driver, QUEUED))
+    assert (first.sent_ms, first.applying_ms, first.doubtful) == (None, None, False)
+    later = retried(advance(driver, UNANSWERED, NOW + 500))
+    assert (later.sent_ms, later.doubtful_ms, later.not_after_ms) == (NOW, NOW, NOW)
+    announced = QUEUED._replace(applying_ms=NOW)
+    assert retried(advance(driver, announced, idempotent_apply=False)).applying_ms is None
+
+
+def test_an_apply_that_must_not_be_repeated_ends_its_plan_with_that_reason() -> None:
+    driver = FakeDriver()
+    driver.trouble([TIMED_OUT])
+    decision = advance(driver, QUEUED, idempotent_apply=False)
+    assert isinstance(decision, Fail)
+    assert decision.error.message.startswith(
+        "plan p1: its apply has no answer (no answer) and must not be repeated (idempotent_apply = false)"
+    )
+
+
+def test_an_apply_is_repeated_with_the_duration_that_it_had(driver: FakeDriver) -> None:
+    driver.applied[FAULT] = QUEUED.plan.model_copy(update={"duration_seconds": 15})
+    decision = snoozed(advance(driver, UNANSWERED._replace(takes_effect_ms=5_000), takes_effect_sec=1))
+    assert (decision.record.apply_id, decision.record.takes_effect_ms) == (FAULT, 5_000)

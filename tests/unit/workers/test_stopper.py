@@ -13,6 +13,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from support.fake_driver import FakeDriver
 from support.machine import FAULT, NOW, QUEUED, RUNNING, UNANSWERED, advance
+from support.plans import abort_plan
 from support.unsteady import FOREVER_S, Manner, Stops, UnsteadyExecutor
 
 from dispatcher import (
@@ -189,9 +190,35 @@ def test_an_apply_without_an_answer_is_sent_once_more_to_learn_its_fault_which_i
     decision = advance(driver, DOUBTFUL)
     assert isinstance(decision, Fail)
     assert (decision.doubt, decision.record.apply_id) == ("", FAULT)
+    assert decision.record.applied_ms == NOW
     assert driver.calls == ["faults", "apply", "stop"]
     [not_after] = driver.not_after
     assert not_after < datetime.fromtimestamp(NOW / 1000, UTC)  # it must begin nothing
+
+
+def test_a_plan_waits_seconds_for_what_an_apply_without_an_answer_did_and_after_its_end_longer(
+    driver: FakeDriver,
+) -> None:
+    driver.can = driver.supports
+    doubtful = DOUBTFUL._replace(plan=abort_plan(duration_seconds=10, headers={"x-test-run": "42"}))
+    driver.trouble([None, None, TIMED_OUT, None, None, TIMED_OUT])
+    decision = advance(driver, doubtful)
+    assert driver.calls == ["faults", "capabilities", "apply"]
+    assert driver.within_s == [5.0, 5.0, 5.0]
+    advance(driver, decision.record, NOW + 1_000)
+    assert driver.within_s[3:] == [5.0, 5.0, driver.longest_call_s]
+
+
+def test_an_apply_that_an_executor_was_too_busy_for_is_sent_again_only_after_its_plan(
+    driver: FakeDriver,
+) -> None:
+    busy = ExecutorServerError("busy", 503, "")
+    decision = advance(driver, UNANSWERED._replace(error=busy))
+    assert isinstance(decision, Fail)
+    assert decision.doubt == "the last call failed: busy"
+    assert driver.calls == ["faults"]
+    assert isinstance(advance(driver, decision.record._replace(doubt="x"), NOW + 1_000), Release)
+    assert driver.calls == ["faults", "faults", "apply", "stop"]
 
 
 def test_what_is_sent_once_more_is_what_was_sent(driver: FakeDriver) -> None:
@@ -283,6 +310,10 @@ def test_a_fault_whose_id_is_known_beforehand_is_stopped_though_its_apply_may_st
     assert (decision.doubt, set(driver.calls)) == ("", {"stop"})
     assert now_ms >= NOW + 5_000
     assert len(pauses) == len(driver.calls) - 1
+    assert isinstance(advance(driver, DOUBTFUL, NOW + 4_999), Snooze)
+    assert isinstance(advance(driver, DOUBTFUL, NOW + 5_000), Fail)
+    decision, _, now_ms = stopped(driver, DOUBTFUL, stop_confirmation_sec=3)
+    assert (decision.doubt, now_ms) == ("its apply may still arrive", NOW + 3_000)
 
 
 def test_a_doubt_about_a_fault_whose_id_is_known_beforehand_names_it(driver: FakeDriver) -> None:
@@ -309,6 +340,18 @@ def test_a_fault_that_an_apply_answered_with_nonsense_names_is_stopped(
     assert decision.doubt == ""
     assert driver.calls == ["apply"] * applies + ["stop"] * (len(driver.calls) - applies)
     assert FAULT in driver.ended
+
+
+def test_a_stop_that_fails_does_not_make_a_worker_forget_the_fault_that_nonsense_named(
+    driver: FakeDriver,
+) -> None:
+    nonsense = ExecutorProtocolError("what?", FAULT)
+    driver.trouble([TIMED_OUT])
+    decision = advance(driver, DOUBTFUL.failed_once_more(nonsense, NOW))
+    assert isinstance(decision, Retry)
+    assert (decision.record.failure, decision.record.attempts) == (nonsense, 1)
+    assert isinstance(advance(driver, decision.record, NOW + 400), Fail)
+    assert driver.calls == ["stop", "stop"]
 
 
 def test_a_fault_that_nonsense_names_is_stopped_after_its_plan_too(driver: FakeDriver) -> None:
@@ -371,6 +414,7 @@ def test_a_target_is_free_only_after_the_removal_of_a_fault_in_doubt_has_taken_e
     decision = advance(driver, in_doubt(RUNNING._replace(takes_effect_ms=5_000)), NOW + 500_000)
     assert isinstance(decision, Release)
     assert decision.gone_in_ms == 5_000
+    assert (decision.record.id, decision.record.apply_id) == ("p1", FAULT)
 
 
 def test_an_id_that_was_learned_is_kept_though_the_stop_fails(driver: FakeDriver) -> None:
