@@ -49,11 +49,21 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--one-server", action="store_true", help="of all servers, use only the one that the product starts"
+    )
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests that are marked `every_server` on each version of Redis and Valkey."""
+    """Run tests that are marked `every_server`, or use `redis_client`, on each version of the servers."""
+    one = metafunc.config.getoption("one_server")
+    servers = [version_of(program_of_redis())] if one else versions()
     marked = metafunc.definition.get_closest_marker("every_server") is not None
     if marked and "redis_version" in metafunc.fixturenames:
-        metafunc.parametrize("redis_version", versions())
+        metafunc.parametrize("redis_version", servers)
+    if "redis_client" in metafunc.fixturenames:
+        metafunc.parametrize("redis_client", ["fake", *servers], indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +117,7 @@ def real_redis(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-@pytest.fixture(params=["fake", *versions()])
+@pytest.fixture
 def redis_client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     """A fake Redis, and a real one of each version, one after the other."""
     if request.param == "fake":
