@@ -14,6 +14,7 @@ import redis
 from pydantic import SecretStr
 from support.redis_server import RedisServer, RedisServers, free_port, programs, version_of, versions
 from support.spans import Spans
+from support.spread import spread
 from support.stopwatch import Stopwatch
 
 from dispatcher import Settings
@@ -64,6 +65,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("redis_version", servers)
     if "redis_client" in metafunc.fixturenames:
         metafunc.parametrize("redis_client", ["fake", *servers], indirect=True)
+
+
+@pytest.hookimpl(trylast=True)  # after plugins that leave tests out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What lasts long begins first, and the others run meanwhile."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    lasting = [item for item in items if item.get_closest_marker("lasts_long")]
+    others = [item for item in items if not item.get_closest_marker("lasts_long")]
+    items[:] = spread(lasting, others, processes)
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
+@pytest.mark.lasts_long
 def test_the_comparison_of_queues_carries_out_every_plan(run: Run) -> None:
     size = ["--plans", "20", "--rounds", "1", "--contenders", "ours", "taskiq"]
     done = run("benchmarks.queues", "--only", "throughput", *size)
@@ -63,6 +64,7 @@ def test_two_hundred_awaited_plans_need_few_connections(run: Run) -> None:
     assert int(line[1]) <= 10
 
 
+@pytest.mark.lasts_long
 def test_retries_leave_nothing_behind_in_a_worker(run: Run) -> None:
     done = run("benchmarks.retries", "--seconds", "1", "--burst", "20", "--retries", "80")
     line = done.stdout.splitlines()[-1]
@@ -81,6 +83,7 @@ def test_misbehaviour_is_noticed(run: Run) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.lasts_long
 def test_no_fault_outlives_a_kill_of_everything_that_could_end_it(run: Run) -> None:
     done = run("benchmarks.dead_man", "--rounds", "1")
     line = done.stdout.splitlines()[-1]

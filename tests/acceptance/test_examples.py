@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from support.eventually import eventually
 from support.processes import WarmProcess
 
@@ -40,6 +41,7 @@ def outcome(redis_url: str, folder: Path, *options: str) -> tuple[int, list[str]
     return code, process.output.splitlines(), (folder / "errors").read_text()
 
 
+@pytest.mark.lasts_long
 def test_the_recommender_finds_the_weakness_of_the_sample_services_within_60_trials(
     start: Workers, executor: ExecutorProcess, redis_url: str, tmp_path: Path
 ) -> None:

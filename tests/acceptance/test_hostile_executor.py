@@ -65,6 +65,7 @@ def worker(start: Workers, hostile: HostileExecutor, tmp_path: Path) -> Process:
     return start(hostile.url, "--concurrency", "8", DISPATCHER_CONFIG=str(config), MALLOC_ARENA_MAX="2")
 
 
+@pytest.mark.lasts_long
 def test_every_plan_ends_as_it_must_no_worker_is_lost_and_no_fault_is_left(
     dispatcher: Dispatcher, hostile: HostileExecutor, worker: Process
 ) -> None:
