@@ -14,6 +14,7 @@ import redis
 from pydantic import SecretStr
 from support.redis_server import RedisServer, RedisServers, free_port, programs, version_of, versions
 from support.spans import Spans
+from support.spread import spread
 from support.stopwatch import Stopwatch
 
 from dispatcher import Settings
@@ -49,11 +50,30 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--one-server", action="store_true", help="of all servers, use only the one that the product starts"
+    )
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests that are marked `every_server` on each version of Redis and Valkey."""
+    """Run tests that are marked `every_server`, or use `redis_client`, on each version of the servers."""
+    one = metafunc.config.getoption("one_server")
+    servers = [version_of(program_of_redis())] if one else versions()
     marked = metafunc.definition.get_closest_marker("every_server") is not None
     if marked and "redis_version" in metafunc.fixturenames:
-        metafunc.parametrize("redis_version", versions())
+        metafunc.parametrize("redis_version", servers)
+    if "redis_client" in metafunc.fixturenames:
+        metafunc.parametrize("redis_client", ["fake", *servers], indirect=True)
+
+
+@pytest.hookimpl(trylast=True)  # after plugins that leave tests out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What lasts long begins first, and the others run meanwhile."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    lasting = [item for item in items if item.get_closest_marker("lasts_long")]
+    others = [item for item in items if not item.get_closest_marker("lasts_long")]
+    items[:] = spread(lasting, others, processes)
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +127,7 @@ def real_redis(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-@pytest.fixture(params=["fake", *versions()])
+@pytest.fixture
 def redis_client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     """A fake Redis, and a real one of each version, one after the other."""
     if request.param == "fake":

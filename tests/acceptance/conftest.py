@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What lasts long begins first, and the others run meanwhile."""
-    items.sort(key=lambda item: item.get_closest_marker("lasts_a_minute") is None)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _programs_begin_at_once() -> Iterator[None]:
     with prepared():

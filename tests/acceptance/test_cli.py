@@ -14,7 +14,7 @@ import pytest
 from support.command_line import DISPATCHER, WARM, dispatcher, run_program
 from support.eventually import eventually
 from support.plans import abort_plan
-from support.processes import Mark, Process, WarmProcess
+from support.processes import Mark, WarmProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,25 +25,15 @@ if TYPE_CHECKING:
 PLAN = abort_plan().model_dump(mode="json", exclude_none=True)
 
 
-def test_the_demo_fits_its_plans_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    mark = Mark()
-    environment = mark.environment | {"COLUMNS": "80"}
-    with Process([DISPATCHER, "demo"], tmp_path / "output", environment, errors=tmp_path / "errors") as demo:
-        assert demo.wait() == 0, demo.output + (tmp_path / "errors").read_text()
-    assert demo.output.count("yes") == 6
-    assert max(len(line) for line in demo.output.splitlines()) <= 80
-    assert mark.running() == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_demo_that_is_interrupted_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
     mark = Mark()
-    with Process([DISPATCHER, "demo"], tmp_path / "log", mark.environment) as demo:
+    with WarmProcess([WARM, "demo"], tmp_path / "log", mark.environment) as demo:
         eventually(lambda: "submitting 5" in demo.output)
         assert any("envoy" in command for command in mark.running())
         demo.send_signal(number)
         code = demo.wait()
-    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    assert code == {signal.SIGINT: 130, signal.SIGKILL: -9}[number]
     eventually(lambda: mark.running() == [])
     assert "Traceback" not in demo.output
 

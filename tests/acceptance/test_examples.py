@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from support.eventually import eventually
 from support.processes import WarmProcess
 
@@ -40,6 +41,7 @@ def outcome(redis_url: str, folder: Path, *options: str) -> tuple[int, list[str]
     return code, process.output.splitlines(), (folder / "errors").read_text()
 
 
+@pytest.mark.lasts_long
 def test_the_recommender_finds_the_weakness_of_the_sample_services_within_60_trials(
     start: Workers, executor: ExecutorProcess, redis_url: str, tmp_path: Path
 ) -> None:
@@ -58,11 +60,17 @@ def test_the_recommender_finds_the_weakness_of_the_sample_services_within_60_tri
     assert float(found[3]) >= 0.5
 
 
-def test_a_recommender_that_was_killed_goes_on_with_its_search(
-    start: Workers, stub: StubExecutor, redis_url: str, tmp_path: Path
+def test_a_recommender_that_met_a_halt_and_was_killed_goes_on_with_its_search(
+    start: Workers, stub: StubExecutor, dispatcher: Dispatcher, redis_url: str, tmp_path: Path
 ) -> None:
     start(stub.url)
     options = ["--rounds", "2", "--seed", "7", "--search", "monday"]
+    dispatcher.halt("a smoke test")
+    code, lines, err = outcome(redis_url, tmp_path, *options)
+    assert (code, lines) == (1, [])
+    assert err.startswith("the search is interrupted: the dispatcher is halted (a smoke test)")
+    assert err.count("\n") == 1
+    dispatcher.resume()
     with recommender(redis_url, tmp_path, *options) as killed:
         eventually(lambda: "monday-0" in stub.requests)
         killed.kill()
@@ -73,21 +81,6 @@ def test_a_recommender_that_was_killed_goes_on_with_its_search(
     baselines = {f"monday-baseline-{number}" for number in range(3)}
     assert set(stub.requests) == baselines | {f"monday-{number}" for number in range(6)}
     assert sum(stub.applied.values()) == 9
-
-
-def test_a_recommender_that_meets_a_halt_ends_and_goes_on_after_it(
-    start: Workers, stub: StubExecutor, dispatcher: Dispatcher, redis_url: str, tmp_path: Path
-) -> None:
-    start(stub.url)
-    options = ["--rounds", "1", "--seed", "7", "--search", "monday"]
-    dispatcher.halt("a smoke test")
-    code, lines, err = outcome(redis_url, tmp_path, *options)
-    assert (code, lines) == (1, [])
-    assert err.startswith("the search is interrupted: the dispatcher is halted (a smoke test)")
-    assert err.count("\n") == 1
-    dispatcher.resume()
-    code, lines, err = outcome(redis_url, tmp_path, *options)
-    assert (code, err, lines[-1][:10]) == (0, "", "worst of 3")
 
 
 def test_a_fault_that_failed_for_other_reasons_gets_another_trial(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.installed import Installed, build
-from support.processes import Process
+from support.processes import Mark, Process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,11 +50,16 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
-def test_the_demo_runs_next_to_modules_of_the_same_names(
+def test_the_demo_runs_next_to_modules_of_the_same_names_and_leaves_nothing_behind(
     installed: Installed, own_files: Path, environment: dict[str, str]
 ) -> None:
+    mark = Mark()
+    environment |= mark.environment | {"COLUMNS": "80"}
     done = run([installed.bin / "dispatcher", "demo"], own_files, environment)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("yes") == 6
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    assert mark.running() == []
 
 
 @pytest.mark.parametrize(

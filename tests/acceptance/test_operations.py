@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from support.command_line import DISPATCHER, dispatcher
+from support.command_line import DISPATCHER, WARM, dispatcher
 from support.eventually import eventually
 from support.json_page import differences
 from support.plans import abort_plan
-from support.processes import Mark, Process
+from support.processes import Mark, Process, WarmProcess
 from support.terminal import Terminal
 
 from workers.drivers.contract import SPOKEN
@@ -303,22 +303,22 @@ def test_worker_starts_processes_that_carry_plans_out_and_ends_them_all(
 
 
 def test_up_prints_all_addresses_for_scripts(tmp_path: Path) -> None:
-    command = [DISPATCHER, "up", "--workers", "1", "--json"]
-    with Process(command, tmp_path / "out", errors=tmp_path / "errors") as up:
+    command = [WARM, "up", "--workers", "1", "--json"]
+    with WarmProcess(command, tmp_path / "out", errors=tmp_path / "errors") as up:
         up.wait_until(lambda: up.output.endswith("\n"))
         is_up = json.loads(up.output)
         assert differences("up", is_up) == []
         assert {"redis", "executor", "proxy"} <= set(is_up["addresses"])
         done = dispatcher("run", "-", "--json", text=json.dumps(PLAN), **is_up["environment"])
         assert "observation" in json.loads(done.stdout)
-        up.send_signal(signal.SIGINT)
-        assert up.wait() == 130
+        up.send_signal(signal.SIGTERM)
+        assert up.wait() == 143
     assert json.loads(up.output) == is_up
 
 
 def test_up_prints_where_everything_is_and_leaves_nothing_behind(tmp_path: Path) -> None:
     mark = Mark()
-    with Process([DISPATCHER, "up", "--workers", "1"], tmp_path / "log", mark.environment) as up:
+    with WarmProcess([WARM, "up", "--workers", "1"], tmp_path / "log", mark.environment) as up:
         up.wait_until(lambda: "Ctrl-C ends it." in up.output)
         exports = dict(re.findall(r"export (\w+)=(\S+)", up.output))
         done = dispatcher("run", "-", text=json.dumps(PLAN), **exports)

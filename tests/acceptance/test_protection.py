@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dispatcher import PlanBatch
 
-PLANS = 500
+PLANS = 300
 PER_SEC = 150
 THREADS = 8
 BREAKER = "{dispatcher}:breaker:default"

@@ -114,7 +114,7 @@ def test_an_aborted_grpc_call_gets_the_grpc_status_that_belongs_to_the_http_stat
     assert found == GRPC_STATUSES
 
 
-@pytest.mark.lasts_a_minute
+@pytest.mark.lasts_long
 def test_a_websocket_and_a_stream_survive_a_minute_of_faults_on_other_routes(
     proxied: ExecutorProcess,
 ) -> None:

@@ -6,8 +6,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from support.eventually import GENEROUS_S
 from support.processes import WarmProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DISPATCHER = str(Path(sys.executable).with_name("dispatcher"))
 """For programs that start others, or are at a terminal."""
@@ -24,9 +29,19 @@ def run_program(
     program: str, *arguments: str, text: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run to its end a program that begins at once."""
+    return _run([program, *arguments], environment, text, GENEROUS_S)
+
+
+def run_within(within_s: float, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run to its end a program that begins at once, and needs more time than others."""
+    return _run([program, *arguments], {}, "", within_s)
+
+
+def _run(
+    command: list[str], environment: Mapping[str, str], text: str, within_s: float
+) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory() as folder:
         output, errors = Path(folder, "output"), Path(folder, "errors")
-        command = [program, *arguments]
         with WarmProcess(command, output, environment, standard_input=text, errors=errors) as process:
-            code = process.wait()
+            code = process.wait(within_s)
         return subprocess.CompletedProcess(command, code, process.output, errors.read_text("utf-8"))

@@ -123,7 +123,8 @@ class FakeExecutor:
         return Answer(line, reply.status, body.encode(), content_type=reply.content_type)
 
     def running(self) -> list[FakeFault]:
-        return [each for each in self.plane.faults.values() if each.running(self.time.steady_s())]
+        now_s = self.time.steady_s()
+        return [each for each in self.plane.faults.values() if each.end_s > now_s]  # as `FakeFault.running`
 
     def _reply(self, call: Call) -> Reply:
         if call.kind == "health":
@@ -177,16 +178,19 @@ class FakeExecutor:
 
     def _known(self, key: str | None) -> FakeFault | None:
         """The fault of this key."""
+        if key is None:
+            return None
         faults = self.plane.faults.values() if self.ways.keys_outlive_faults else self.running()
         usable = (each for each in faults if each.key_uses < self.ways.most_uses_of_a_key)
-        return next((each for each in usable if key is not None and each.key == key), None)
+        return next((each for each in usable if each.key == key), None)
 
     def _taken(self, body: dict[str, Any], key: str | None) -> Reply:
         target = body["service"], body["api"]
-        faults = self.plane.faults.values() if not self.ways.frees_targets else self.running()
+        running = self.running()
+        faults = self.plane.faults.values() if not self.ways.frees_targets else running
         if self.ways.refuses_conflicts and any(each.target == target for each in faults):
             return refusal(409, "conflict")
-        if len(self.running()) >= self.ways.limit:
+        if len(running) >= self.ways.limit:
             return refusal(429, "too_many_faults")
         if self.ways.forgets_ended:
             now_s = self.time.steady_s()

@@ -40,7 +40,7 @@ class FakeLine:
         self._target = target
         self._ends_at = ends_at
         self._open: list[tuple[Slot, float]] = []
-        """Requests without an answer, and when that comes."""
+        """Requests that have not ended, and when their answers come."""
 
         self._probes: list[Probe] = []
 
@@ -53,11 +53,11 @@ class FakeLine:
         self._open.append((slot, slot.at + self._target.holds_s(slot.planned_ms)))
 
     def is_answered(self, by: float) -> bool:
-        last = max((min(answer_at, slot.gives_up_at) for slot, answer_at in self._open), default=0.0)
-        self.sleep_until(min(last, by))
-        ended = [each for each in self._open if min(each[1], each[0].gives_up_at) <= self._target.clock_s]
-        self._open = [each for each in self._open if each not in ended]
-        self._probes += [_probe(*each) for each in ended]
+        ends_at = [min(answer_at, slot.gives_up_at) for slot, answer_at in self._open]
+        self.sleep_until(min(max(ends_at, default=0.0), by))
+        requests = list(zip(self._open, ends_at, strict=True))
+        self._open = [each for each, end_at in requests if end_at > self._target.clock_s]
+        self._probes += [_probe(*each) for each, end_at in requests if end_at <= self._target.clock_s]
         return not self._open
 
     def probes(self) -> list[Probe]:

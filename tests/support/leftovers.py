@@ -82,7 +82,7 @@ class Leftovers:
                 parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
                 child = parent == os.getpid()
                 environment = b"" if child else (folder / "environ").read_bytes()
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:  # it has just ended, or is none of ours
                 self._processes.add(number)
                 continue

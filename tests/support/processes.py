@@ -84,10 +84,10 @@ class Process:
     def send_signal(self, number: signal.Signals) -> None:
         self.child.send_signal(number)
 
-    def wait(self) -> int:
+    def wait(self, within_s: float = GENEROUS_S) -> int:
         """Wait for the process to end; its exit code. If it does not end, kill it and fail."""
         try:
-            return self.child.wait(GENEROUS_S)
+            return self.child.wait(within_s)
         except BaseException:
             self.kill()
             raise
@@ -180,7 +180,9 @@ class Mark:
         for folder in Path("/proc").iterdir():
             try:
                 if folder.name.isdecimal() and wanted in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                    found.append(
+                        (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    )
             except OSError:  # it has just ended
                 continue
         return [command for command in found if command]  # what has ended and waits for its parent has none

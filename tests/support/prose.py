@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-import io
 import re
-import tokenize
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -87,6 +86,14 @@ REFUSED = {
 }
 """What is refused and what to write instead, with its pattern."""
 
+STRING_OR_COMMENT = re.compile(
+    r'"""(?:\\.|[^\\])*?"""|"(?:\\.|[^"\\\n])*"'
+    r"|'''(?:\\.|[^\\])*?'''|'(?:\\.|[^'\\\n])*'"
+    r"|(#[^\n]*)",
+    re.DOTALL,
+)
+"""Strings are matched too, because they may have a `#` in them."""
+
 TEST = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)
 ALLOWED = re.compile(
     r"\b(left|leaves?|leaving|let) ([\w ]+ )?alone\b"  # means: not disturbed
@@ -126,17 +133,16 @@ def of_a_module(source: str) -> Iterator[str]:
 
 def comments_of(source: str) -> Iterator[str]:
     """Each comment. Those on lines of their own that follow each other are one text."""
-    text, last = "", -1
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            words = re.sub(r"^(noqa|type: ignore)\S*( \w+\d+,?)*", "", token.string.strip("# "))
-            alone = token.line.strip().startswith("#")
-            if alone and token.start[0] == last + 1:
-                text += " " + words
-            else:
-                yield text
-                text = words
-            last = token.start[0]
+    text, next_line = "", -1
+    for comment in filter(itemgetter(1), STRING_OR_COMMENT.finditer(source)):
+        words = re.sub(r"^(noqa|type: ignore)\S*( \w+\d+,?)*", "", comment[1].strip("# "))
+        begin = source.rfind("\n", 0, comment.start()) + 1
+        if begin == next_line and not source[begin : comment.start()].strip():
+            text += " " + words
+        else:
+            yield text
+            text = words
+        next_line = comment.end() + 1
     yield text
 
 

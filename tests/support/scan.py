@@ -28,22 +28,14 @@ STUBS = {"_typeshed"}
 
 def names_defined(sources: Iterable[str]) -> set[str]:
     """The private names that these sources define: functions, classes, fields and attributes of `self`."""
-    found = set()
-    for node in (each for source in sources for each in ast.walk(ast.parse(source))):
-        match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                found.add(name)
-            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name, ctx=ast.Store()):
-                found.add(name)
-            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
-                found.add(name)
-    return {name for name in found if _is_private(name)}
+    return {name for source in sources for name in _names_in(ast.parse(source))}
 
 
 def private_names(source: str, inherited: set[str]) -> Iterator[str]:
     """Each private name in the source that is not its own; `self` may also have what it has inherited."""
-    own = names_defined([source]) | PUBLIC
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    own = _names_in(tree) | PUBLIC
+    for node in ast.walk(tree):
         match node:
             case ast.ImportFrom(module=str(module), names=names, level=0):
                 found = module not in STUBS and any(_is_private_of(module, each.name) for each in names)
@@ -80,9 +72,22 @@ def shared_state(source: str) -> Iterator[str]:
             yield _at(node)
 
 
+def _names_in(tree: ast.AST) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+                found.add(name)
+    return {name for name in found if _is_private(name)}
+
+
 def _changes(call: ast.Call, foreign: set[str]) -> bool:
     name = _last_name(call.func)
-    if name in REGISTRARS or ast.unparse(call.func) in PROCESS_WIDE:
+    if name in REGISTRARS or _dotted(call.func) in PROCESS_WIDE:
         return True
     if name in {"setattr", "delattr"}:
         return bool(call.args) and _root(call.args[0]) in foreign
@@ -97,14 +102,24 @@ def _is_part_of(foreign: set[str], node: ast.expr) -> bool:
 def _root(node: ast.expr) -> str:
     """The name at the beginning of a chain of attributes and items."""
     while isinstance(node, ast.Attribute | ast.Subscript):
-        if ast.unparse(node) in DOCUMENTED:
+        if _dotted(node) in DOCUMENTED:
             return ""
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
 
 
 def _last_name(node: ast.expr) -> str:
-    return ast.unparse(node).split(".")[-1]
+    return _dotted(node).split(".")[-1]
+
+
+def _dotted(node: ast.expr) -> str:
+    """Such as `os.environ`. What is not a name is left out: `f().get` is `.get`."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=value, attr=name):
+            return f"{_dotted(value)}.{name}"
+    return ""
 
 
 def python_files(root: Path) -> list[Path]:

@@ -6,6 +6,7 @@ processes like any other: with an environment, standard input, outputs, signals 
 
 from __future__ import annotations
 
+import gc
 import io
 import multiprocessing
 import os
@@ -124,6 +125,7 @@ def _run(
     cwd: Path,
 ) -> None:
     """Become the program."""
+    gc.freeze()  # to collect what was imported would copy all of its memory
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

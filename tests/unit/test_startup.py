@@ -28,7 +28,18 @@ if TYPE_CHECKING:
 REPORT = (
     "import atexit, json, sys; atexit.register(lambda: print(json.dumps([*sys.modules]), file=sys.stderr))"
 )
-COMMAND = f"{REPORT}; from dispatcher.cli import main; main()"
+COMMANDS = """
+import atexit, json, os, sys
+from dispatcher.cli import main
+for line in sys.argv[1:]:
+    if os.fork() == 0:
+        atexit.register(lambda: print("loaded", json.dumps([line, [*sys.modules]]), file=sys.stderr))
+        sys.argv = ["dispatcher", *line.split()]
+        main()
+    os.wait()
+"""
+"""Carries out each argument as a command line, in a process of its own, and prints what that has loaded."""
+
 WORKER = (
     f"{REPORT}; import runpy; from celery.apps.worker import Worker; import celery.worker.consumer; "
     "sys.argv += ['worker', '--help']; runpy.run_module('dispatcher.celery_command', run_name='__main__')"
@@ -44,37 +55,48 @@ NEVER = {"attr", "docutils", "jinja2", "prompt_toolkit", *SERVERS, *TABLES}
 NOTHING = {"asyncio", "pydantic", "ssl", *CELERY, *HTTP, *PRINTED}
 OFFLINE = NOTHING - {"asyncio", "pydantic", "ssl", "yaml"}
 
+COMMAND_LINES: dict[str, tuple[set[str], int]] = {
+    "--help": (NOTHING, 245),
+    "--version": (NOTHING, 245),
+    "vanish": (NOTHING - {"pydantic"}, 320),
+    "plan check -": (OFFLINE, 440),
+    "config show": (OFFLINE | {"yaml"}, 415),
+    "worker --help": (OFFLINE | {"yaml"}, 425),
+    "submit --help": (OFFLINE - {"markdown_it", "pygments", "rich"}, 430),
+    "status abc": ({"requests", "workers", *CELERY}, 740),
+    "cancel abc": ({"requests", "workers", *CELERY}, 740),
+    "breaker show": ({"requests", "rich", "yaml", *CELERY}, 620),
+}
+"""The packages that each does without, and the number of modules that it loads at most."""
 
-def loaded_by(program: str, *arguments: str, **environment: str) -> list[str]:
-    """The modules of an interpreter of its own, at its end."""
+
+def errors_of(program: str, *arguments: str, **environment: str) -> list[str]:
+    """The lines that an interpreter of its own prints to standard error."""
     command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment
     )
-    modules: list[str] = json.loads(done.stderr.splitlines()[-1])
+    return done.stderr.splitlines()
+
+
+def loaded_by(program: str) -> list[str]:
+    """The modules of an interpreter of its own, at its end."""
+    modules: list[str] = json.loads(errors_of(program)[-1])
     return modules
 
 
-@pytest.mark.parametrize(
-    ("arguments", "absent", "most"),
-    [
-        ("--help", NOTHING, 245),
-        ("--version", NOTHING, 245),
-        ("vanish", NOTHING - {"pydantic"}, 320),
-        ("plan check -", OFFLINE, 440),
-        ("config show", OFFLINE | {"yaml"}, 415),
-        ("worker --help", OFFLINE | {"yaml"}, 425),
-        ("submit --help", OFFLINE - {"markdown_it", "pygments", "rich"}, 430),
-        ("status abc", {"requests", "workers", *CELERY}, 740),
-        ("cancel abc", {"requests", "workers", *CELERY}, 740),
-        ("breaker show", {"requests", "rich", "yaml", *CELERY}, 620),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_command_imports_what_it_needs_and_no_more(arguments: str, absent: set[str], most: int) -> None:
-    modules = loaded_by(COMMAND, *arguments.split(), **NO_REDIS)
-    assert {name.partition(".")[0] for name in modules} & (absent | NEVER) == set()
-    assert len(modules) <= most
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, list[str]]:
+    """The modules that each command has loaded at its end."""
+    lines = errors_of(COMMANDS, *COMMAND_LINES, **NO_REDIS)
+    return dict(json.loads(line.removeprefix("loaded ")) for line in lines if line.startswith("loaded "))
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_a_command_imports_what_it_needs_and_no_more(line: str, loaded: dict[str, list[str]]) -> None:
+    absent, most = COMMAND_LINES[line]
+    assert {name.partition(".")[0] for name in loaded[line]} & (absent | NEVER) == set()
+    assert len(loaded[line]) <= most
 
 
 def test_a_program_that_needs_errors_and_plans_loads_no_client() -> None:

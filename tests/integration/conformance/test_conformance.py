@@ -64,7 +64,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[], ExecutorProcess]]:
                 os.kill(executor.envoy_pid, signal.SIGKILL)
 
 
-@pytest.mark.lasts_a_minute
+@pytest.mark.lasts_long
 def test_the_reference_executor_passes_all_checks(
     start: Callable[[], ExecutorProcess], tmp_path: Path
 ) -> None:

@@ -130,9 +130,9 @@ def test_a_new_plan_whose_message_is_lost_is_due_a_minute_after_its_submission(
     ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
     submit(ledger)
-    pass_time(redis_client, "p1", 59_000)
+    pass_time(redis_client, "p1", 50_000)
     assert leases.fetch([], 10).due == []
-    pass_time(redis_client, "p1", 1_000)
+    pass_time(redis_client, "p1", 10_000)
     begin_due(leases)
     assert counted(redis_client, "messages_lost") == 1
     assert named(leases) is Denial.ELSEWHERE  # should the message come after all
@@ -236,9 +236,9 @@ def test_a_lease_that_ends_lets_another_worker_begin(
 ) -> None:
     submit(ledger)
     assert not begin(leases).record.doubtful
-    pass_time(redis_client, "p1", 5_900)
+    pass_time(redis_client, "p1", 4_000)
     assert leases.fetch([], 10).due == []
-    pass_time(redis_client, "p1", 100)
+    pass_time(redis_client, "p1", 2_000)
     lease = begin_due(leases)
     assert lease.record.doubtful  # the step that never came back may have applied the fault
     assert not lease.first_step
@@ -340,11 +340,11 @@ def test_a_retry_whose_message_is_lost_is_due_behind_its_time(
     ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
     submit(ledger)
-    retried(leases, begin(leases), 500, grace_ms=5_000)
-    assert (redis_client.zscore(DUE, "p1") or 0) - read(ledger).due_ms == 5_000
-    pass_time(redis_client, "p1", 5_400)
+    retried(leases, begin(leases), 500, grace_ms=600_000)
+    assert (redis_client.zscore(DUE, "p1") or 0) - read(ledger).due_ms == 600_000
+    pass_time(redis_client, "p1", 500_500)
     assert leases.fetch([], 10).due == []
-    pass_time(redis_client, "p1", 100)
+    pass_time(redis_client, "p1", 100_000)
     begin_due(leases)
     assert named(leases, retries=1) is Denial.ELSEWHERE
     assert counted(redis_client, "messages_lost") == 1

@@ -31,7 +31,7 @@ from dispatcher.settings.settings import WorkerSettings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-EXAMPLES_ON_A_FAKE, EXAMPLES_ON_REAL_ONES = 10, 120
+EXAMPLES_ON_A_FAKE, EXAMPLES_ON_REAL_ONES = 10, 60
 WAIT_MS = 1_000_000
 TIMEOUT_MS = 3_600_000
 MOST_RETRIES = 2

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executor.observations import MAX_LINES, MAX_SPANS, Arrival, End, Mark, Tally, parse_line
@@ -203,6 +203,7 @@ ENDS = st.builds(
 )
 
 
+@settings(max_examples=30)  # ddsketch takes long to read a sketch of many decades
 @given(st.lists(ENDS, max_size=20), st.lists(st.integers(0, 9), max_size=5))
 def test_a_tally_that_was_kept_and_read_again_is_the_same(ends: list[End], begun: list[int]) -> None:
     kept = tally(*ends)
