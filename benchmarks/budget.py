@@ -89,7 +89,7 @@ def main() -> None:
     total = Part("sum of the parts", sum(p.floor_us for p in parts), sum(p.today_us for p in parts))
     rows = [part.cells for part in (*parts, total)]
     rows.append(["a whole plan, measured apart", "", f"{costs['whole']:,.0f}", ""])
-    rows += [["", "", "", ""]] + [[f"alone: {name}", "", f"{cost:,.0f}", ""] for name, cost in alone.items()]
+    rows += [["", "", "", ""]] + [[f"in one thread: {name}", "", f"{cost:,.0f}", ""] for name, cost in alone.items()]
     header = ["Of a plan, µs of processor time of workers", "floor", "today", "distance"]
     show(header, rows)
     if publish:
