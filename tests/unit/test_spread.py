@@ -17,14 +17,14 @@ def test_each_test_runs_once_and_each_process_begins_with_its_share(
     order = spread(first, [f"short {number}" for number in range(others)], processes)
     assert sorted(order) == sorted([*first, *(f"short {number}" for number in range(others))])
     if others < lasting * processes:
-        return  # some processes get none but those that last long
+        return  # a process may have only tests that last long
     for number, (begin, end) in enumerate(pairwise(shares(len(order), processes))):
         begins_with = [each for each in order[begin:end] if each in first]
         assert begins_with == order[begin : begin + len(begins_with)] == first[number::processes]
 
 
 def shares(tests: int, processes: int) -> list[int]:
-    """Where the tests of each process begin, as pytest-xdist hands them out, and where the last ones end."""
+    """The first test of each process, as pytest-xdist hands them out, and the number of all tests."""
     begins = [0]
     for left in range(processes, 0, -1):
         begins.append(begins[-1] + (tests - begins[-1]) // left)
