@@ -443,12 +443,16 @@ def test_changes_are_logged_once_with_their_reason(
     shared.open("a test")
     shared.open("a test")
     shared.reset()
+    shared.open("again")
+    shared.close()
     assert [record.getMessage() for record in caplog.records] == [
         "executor default: circuit breaker open: 5 calls in a row failed: 503 down",
         "executor default: circuit breaker half_open: its time is over, a probe goes out",
         "executor default: circuit breaker closed: the probes succeeded",
         "executor default: circuit breaker open: a test",
         "executor default: circuit breaker closed: reset by hand",
+        "executor default: circuit breaker open: again",
+        "executor default: circuit breaker closed: closed by hand",
     ]
 
 
