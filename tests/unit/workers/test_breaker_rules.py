@@ -464,6 +464,8 @@ def test_without_redis_a_local_breaker_decides_and_forgets_once_redis_is_back(
     shared.record(under_way, FAILED)
     assert [fails(shared) for _ in range(5)] == [True] * 4 + [False]
     assert rejected(shared.admit()).retry_after_s > 59
+    waits_s = [rejected(shared.admit(in_line=True)).retry_after_s for _ in range(2)]
+    assert waits_s[1] - waits_s[0] > 0.5 * RULES.slot_ms / 1000
     assert shared.peek() is None
     assert shared.changes() == {"opens": 1}
     server.connected = True
@@ -560,6 +562,8 @@ def test_a_status_that_cannot_be_read_is_named_with_its_remedy(shared: SharedBre
 
 
 def test_the_breaker_learns_its_state_from_each_answer_of_redis(shared: SharedBreaker) -> None:
+    assert shared.admitted() == Admission("", "0")
+    admitted(shared.admit())
     assert shared.admitted() == Admission("", "0")
     while fails(shared):
         pass
