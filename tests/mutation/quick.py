@@ -7,6 +7,8 @@ in each run and come last. One that fails is not simplified: only that it fails 
 from __future__ import annotations
 
 import gc
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     import pytest
 
 EXAMPLES = 30
+STATISTICS = Path("mutmut-stats.json")
+"""In the folder in which mutmut runs the tests."""
+
 REAL_SERVERS = {"redis_server", "own_redis", "redis_url"}
 REAL_VERSIONS = tuple(SOURCES)
 FOR_PROGRAMS = "_programs_begin_at_once"
@@ -51,10 +56,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         names = getattr(item, "fixturenames", [])
         if FOR_PROGRAMS in names:
             names.remove(FOR_PROGRAMS)
+    took_s = _took_s()
     items[:] = sorted(
         (item for item in items if not _is_slow(item)),
-        key=lambda item: (item.get_closest_marker("hypothesis") is not None, item.nodeid),
+        key=lambda item: (
+            item.get_closest_marker("hypothesis") is not None,
+            took_s.get(item.nodeid, 0.0),
+            item.nodeid,
+        ),
     )
+
+
+def _took_s() -> dict[str, float]:
+    """How long each test took when mutmut noted which functions it executes. Empty before that."""
+    if not STATISTICS.exists():
+        return {}
+    took_s: dict[str, float] = json.loads(STATISTICS.read_text("utf-8"))["duration_by_test"]
+    return took_s
 
 
 def _is_slow(item: pytest.Item) -> bool:

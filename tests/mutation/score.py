@@ -67,7 +67,7 @@ class Reasons:
     kinds: Sequence[Kind] = ()
 
     def of(self, change: Change) -> str:
-        """The reason for the change, or else for its kind. Empty if there is none."""
+        """The reason for the change, otherwise that for its kind. Empty if there is none."""
         kinds = (kind.reason for kind in self.kinds if kind.has(change))
         return self.changes.get(change) or next(kinds, "")
 

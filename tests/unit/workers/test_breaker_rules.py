@@ -443,12 +443,16 @@ def test_changes_are_logged_once_with_their_reason(
     shared.open("a test")
     shared.open("a test")
     shared.reset()
+    shared.open("again")
+    shared.close()
     assert [record.getMessage() for record in caplog.records] == [
         "executor default: circuit breaker open: 5 calls in a row failed: 503 down",
         "executor default: circuit breaker half_open: its time is over, a probe goes out",
         "executor default: circuit breaker closed: the probes succeeded",
         "executor default: circuit breaker open: a test",
         "executor default: circuit breaker closed: reset by hand",
+        "executor default: circuit breaker open: again",
+        "executor default: circuit breaker closed: closed by hand",
     ]
 
 
@@ -460,6 +464,8 @@ def test_without_redis_a_local_breaker_decides_and_forgets_once_redis_is_back(
     shared.record(under_way, FAILED)
     assert [fails(shared) for _ in range(5)] == [True] * 4 + [False]
     assert rejected(shared.admit()).retry_after_s > 59
+    waits_s = [rejected(shared.admit(in_line=True)).retry_after_s for _ in range(2)]
+    assert waits_s[1] - waits_s[0] > 0.5 * RULES.slot_ms / 1000
     assert shared.peek() is None
     assert shared.changes() == {"opens": 1}
     server.connected = True
@@ -556,6 +562,8 @@ def test_a_status_that_cannot_be_read_is_named_with_its_remedy(shared: SharedBre
 
 
 def test_the_breaker_learns_its_state_from_each_answer_of_redis(shared: SharedBreaker) -> None:
+    assert shared.admitted() == Admission("", "0")
+    admitted(shared.admit())
     assert shared.admitted() == Admission("", "0")
     while fails(shared):
         pass
