@@ -167,6 +167,8 @@ def _text(name: str) -> str:
 def _bytes(name: str) -> bytes:
     """What the file holds, or a little more than may be read of it."""
     if name == STANDARD_INPUT:
+        if sys.stdin is None:  # Python's own mark of a closed stream
+            raise ValueError("it is closed")
         return sys.stdin.buffer.read(MOST_BYTES + 1)
     if not name:
         raise ValueError("it has no name")

@@ -34,7 +34,7 @@ from dispatcher.settings.executors import (
 )
 from dispatcher.settings.files import config_file
 from dispatcher.settings.sources import Sources
-from dispatcher.settings.urls import address_of, check_redis_url, redis_options, split_url
+from dispatcher.settings.urls import address_of, check_redis_url, is_broker, redis_options, split_url
 from dispatcher.settings.validation import as_a_part, invalid_settings, outermost
 from dispatcher.settings.variables import PREFIX, KnownVariables, warn_of_unknown_variables
 
@@ -191,6 +191,8 @@ class Settings(BaseSettings):
         for url, scheme in zip(urls, schemes, strict=True):
             if scheme in OVER_REDIS:
                 check_redis_url(url)
+            elif not is_broker(scheme):
+                raise ValueError("must begin with a broker that Celery knows, such as amqp:// or redis://")
         return value or None
 
     @classmethod

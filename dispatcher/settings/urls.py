@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-__all__ = ["HIDDEN", "address_of", "check_redis_url", "redis_options", "shown_url", "split_url"]
+__all__ = ["HIDDEN", "address_of", "check_redis_url", "is_broker", "redis_options", "shown_url", "split_url"]
 
 HIDDEN = "***"
 """What is shown in the place of a secret."""
@@ -93,6 +93,13 @@ def check_redis_url(url: str) -> None:
         raise ValueError("must have required, optional or none as its ssl_cert_reqs, if any")
     if found.get("protocol", 3) not in {2, 3}:
         raise ValueError("must have 2 or 3 as its protocol, if any")
+
+
+def is_broker(scheme: str) -> bool:
+    """Whether Celery has a transport of this name. `sqla+sqlite` is one of `sqla`."""
+    from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 (only for a broker of its own)
+
+    return scheme.partition("+")[0] in TRANSPORT_ALIASES
 
 
 def redis_options(url: str) -> dict[str, object]:

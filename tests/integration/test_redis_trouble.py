@@ -19,6 +19,7 @@ from support.eventually import eventually
 from support.forwarder import Forwarder
 from support.plans import abort_plan as plan
 from support.redis_server import RedisServer, programs
+from support.steps import finished
 
 from dispatcher import (
     Dispatcher,
@@ -28,6 +29,8 @@ from dispatcher import (
     ResultTimeoutError,
     Settings,
 )
+from dispatcher.ledger.connection import worker_client
+from dispatcher.ledger.leases import Lease, Leases, Named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -220,6 +223,19 @@ def test_a_redis_user_without_the_right_to_info_is_a_warning_and_the_doctor_look
     levels = {each["what"]: each["level"] for each in map(json.loads, ran.stdout.splitlines())}
     assert (levels["redis server"], levels["clock"]) == ("warning", "ok")
     assert "redis latency" in levels
+
+
+@pytest.mark.every_server
+def test_a_redis_user_without_rights_to_channels_keeps_no_plan_from_ending(server: RedisServer) -> None:
+    user = ["mute", "on", ">pa55", "~*", "resetchannels", "+@all"]
+    server.client.execute_command("ACL", "SETUSER", *user)  # type: ignore[no-untyped-call]
+    settings = Settings(redis_url=SecretStr(server.url.replace("redis://", "redis://mute:pa55@")))
+    with Dispatcher(settings) as dispatcher, closing(worker_client(settings)) as client:
+        leases, handle = Leases(client, settings), dispatcher.submit(plan())
+        [lease] = leases.fetch([Named(handle.id, 0)], 0).named
+        assert isinstance(lease, Lease)
+        finished(leases, lease)
+        assert handle.status().state.final
 
 
 SPOILT = {

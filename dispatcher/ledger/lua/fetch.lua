@@ -65,7 +65,7 @@ local function problem_of(plan)
   end
   for _, name in ipairs(NUMBERS) do
     if plan[name] and not string.find(plan[name], '^%d+$') then
-      return name .. ' is no number'
+      return name .. ' is not a number'
     end
   end
 end

@@ -95,7 +95,7 @@ local function finish(id, plan_key, token, batches, target, exclusive, old_cause
     doubt = nil
   end
   redis.call('SET', result_key, result, 'EX', keep_s)
-  redis.call('PUBLISH', result_key, result)
+  redis.pcall('PUBLISH', result_key, result)  -- a user without rights to channels keeps no plan from ending
   if old_cause and cause == '' then
     redis.call('HDEL', plan_key, 'cause')
   end

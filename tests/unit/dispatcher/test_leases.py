@@ -662,7 +662,7 @@ def test_a_plan_whose_record_is_damaged_is_set_aside_and_spoils_no_other(
 
 @pytest.mark.parametrize("field", ["due_ms", "submitted_ms", "expires_ms"])
 @pytest.mark.parametrize("text", ["soon", "-1e999", "nan"])
-def test_a_time_that_is_no_number_spoils_only_its_own_plan(
+def test_a_time_that_is_not_a_number_spoils_only_its_own_plan(
     field: str, text: str, ledger: Ledger, leases: Leases, redis_client: redis.Redis
 ) -> None:
     for plan_id in ("p1", "p2"):

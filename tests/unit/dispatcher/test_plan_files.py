@@ -98,6 +98,12 @@ def test_plans_in_the_flow_style_of_yaml_are_not_json(text: str, monkeypatch: py
     assert read_plans(["-"]) == PLANS
 
 
+def test_a_closed_standard_input_is_a_file_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(InvalidPlanError, match=r"standard input.* cannot be read: it is closed"):
+        read_plans(["-"])
+
+
 def test_the_line_of_each_plan_is_known_in_every_format(tmp_path: Path) -> None:
     lines = {}
     for name, text in TEXTS.items():

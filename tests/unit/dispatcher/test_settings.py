@@ -240,6 +240,7 @@ def test_an_executor_is_found_by_host_and_port_or_by_url(monkeypatch: pytest.Mon
         ("DISPATCHER_REDIS_URL", "redis://:pa55@here/0\n", "redis_url must be a valid URL"),
         ("DISPATCHER_REDIS_URL", "redis://:pa55@..", "redis_url must be a valid URL"),
         ("DISPATCHER_REDIS_URL", "redis://:pa55@" + "a" * 64, "redis_url must be a valid URL"),
+        ("DISPATCHER_BROKER_URL", "nosuch://u:pa55@here", "broker_url must begin with a broker"),
         ("DISPATCHER_BROKER_URL", "rediss://:pa55@here?ssl_cert_reqs=never", "ssl_cert_reqs"),
         ("DISPATCHER_BROKER_URL", "amqp://here;redis://:pa55@here?pa55word=1", "options in its query"),
         ("DISPATCHER_EXECUTORS__DEFAULT__BASE_URL", "http://..", "executors.default.base_url"),
