@@ -30,6 +30,9 @@ class AccessLog:
         self.read_to_mark = 0
         """The last mark that was read."""
 
+        self.cut = False
+        """Whether something has cut or removed the file, and not all of it was read. The reader resets it."""
+
         self._path = path
         self._old = path.with_suffix(".old")
         self._file = path
@@ -50,7 +53,10 @@ class AccessLog:
 
     def news(self) -> Iterator[Arrival | End]:
         """Arrivals and ends of requests to targets with a fault, each one once, in their order."""
-        if not self._file.exists():
+        size = self._file.stat().st_size if self._file.exists() else 0
+        if size < self._offset:
+            self._offset, self._begun, self.cut = 0, b"", True
+        if not size:
             return
         with self._file.open("rb") as log:
             log.seek(self._offset)
@@ -67,6 +73,11 @@ class AccessLog:
                 self.read_to_mark = max(self.read_to_mark, found.number)
             elif found is not None:
                 yield found
+
+    @property
+    def missing(self) -> bool:
+        """Whether Envoy writes to a file that was removed."""
+        return self._file == self._path and not self._path.exists()
 
     async def rotate(self, envoy: Envoy) -> list[Arrival | End]:
         """Begin a new file if this one has grown large; the last news of the old one.

@@ -29,6 +29,8 @@ LOGGED_WITHIN_S = 3.0
 
 LOOK_EVERY_S = 0.01
 
+CUT = "Envoy's log was cut or removed, so requests may be missing in its figures"
+
 logger = logging.getLogger(__name__)
 
 
@@ -88,7 +90,10 @@ class Arrivals:
                     await self._more_known.wait()
 
     async def catch_up(self) -> None:
-        """Keep the log small, and complete faults whose arrivals Envoy did not record in time."""
+        """Keep the log small and there, and complete faults whose arrivals Envoy did not record in time."""
+        if self._log.missing:
+            self._log.cut = True
+            await self._envoy.reopen_logs()
         for news in await self._log.rotate(self._envoy):
             self._count(news)
         unknown = [fault for fault in self._faults.unsettled() if not (fault.active or fault.arrivals_known)]
@@ -120,6 +125,12 @@ class Arrivals:
     def _read_log(self) -> None:
         for news in self._log.news():
             self._count(news)
+        if self._log.cut:
+            self._log.cut = False
+            logger.error("the access log was cut or removed: requests may be missing in figures")
+            for fault in self._faults.unsettled():
+                fault.doubt = fault.doubt or CUT
+                self._journal.note(fault)
 
     def _count(self, news: Arrival | End) -> None:
         fault = self._faults.find(news.fault_id)

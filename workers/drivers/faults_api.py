@@ -31,6 +31,7 @@ from workers.drivers.fault_answers import (
     StopAnswer,
     usable_id,
 )
+from workers.drivers.lists import sign_of_more
 from workers.drivers.moments import rfc3339
 from workers.drivers.options import DriverOptions, read_options
 from workers.drivers.transport import HttpTransport
@@ -125,6 +126,8 @@ class FaultsApiDriver(Driver):
             self._lists = self._lists or False
             return None
         listed = _read(answer, FaultsAnswer)
+        if sign := sign_of_more(answer.json(), len(listed.faults)):
+            raise answer.protocol_error(f"is a part of a longer list ({sign})")
         self._lists = True
         return [ListedFault(each.apply_id, each.key) for each in listed.faults if each.status == "running"]
 

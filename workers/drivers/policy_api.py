@@ -17,6 +17,7 @@ from dispatcher.errors import (
 )
 from workers.drivers.base import Driver, FaultState, FaultStatus, ListedFault, StopOutcome
 from workers.drivers.deadline import Deadline
+from workers.drivers.lists import sign_of_more
 from workers.drivers.options import read_options
 from workers.drivers.policies import PREFIX, PolicyOptions, difference, plan_id_of, policy_body, policy_name
 from workers.drivers.transport import HttpTransport
@@ -165,13 +166,14 @@ class PolicyApiDriver(Driver):
 
 def _listed(answer: Answer) -> list[str]:
     """Names of the policies in a list. `null` is how programs in Go write an empty one."""
-    policies = answer.json()
-    if isinstance(policies, dict):
-        policies = next((policies[name] for name in LISTS if name in policies), ...)
-    if policies is None:
-        return []
+    policies = fields = answer.json()
+    if isinstance(fields, dict):
+        policies = next((fields[name] for name in LISTS if name in fields), ...)
+    policies = [] if policies is None else policies
     if not isinstance(policies, list):
         raise answer.protocol_error("is not a list of policies")
+    if isinstance(fields, dict) and (sign := sign_of_more(fields, len(policies))):
+        raise answer.protocol_error(f"is a part of a longer list ({sign})")
     names = [_name(each) for each in policies]
     if None in names:
         raise answer.protocol_error(f"has a policy without a name (number {names.index(None) + 1})")

@@ -13,6 +13,7 @@ Any other Executor that keeps keys names it, and may begin it for a moment.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -187,10 +188,24 @@ class Stopper:
         return None
 
     def _ask(self, record: PlanRecord, apply_id: str, calls: StepCalls) -> _Finding:
-        """Stop the fault, and look whether it is over."""
-        outcome, driver = calls.stop(apply_id), calls.for_stops
+        """Stop the fault, and look whether it is over.
+
+        Some Executors refuse to stop a fault that is over already. Raises the refusal if it is not.
+        """
+        try:
+            outcome = calls.stop(apply_id)
+        except ExecutorRejectedError:
+            with suppress(ExecutorClientError):
+                if self._look(record, apply_id, calls, StopOutcome.UNCONFIRMED).over:
+                    return _Finding(record, over=True)
+            raise
         if outcome is StopOutcome.OVER:
             return _Finding(record, over=True)
+        return self._look(record, apply_id, calls, outcome)
+
+    def _look(self, record: PlanRecord, apply_id: str, calls: StepCalls, outcome: StopOutcome) -> _Finding:
+        """Whether the fault is over, after a stop that does not say so."""
+        driver: Driver = calls.for_stops
         try:
             over = driver.status(apply_id, WITHIN_S).state is FaultState.COMPLETED
             why = f"the Executor still has fault {apply_id}"

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["cancelled", "defect", "failed", "given_up", "has_passed", "hindrance", "may_have_arrived"]
 
 
+NO_REFUSAL = {101, 303}
+"""Answers to an apply that are no success, and do not say that it was refused. After a 303 the server has
+done what was asked for, and names a page about it (RFC 9110, 15.4.4)."""
+
 FIRST_LOOK_MS = 1_000
 """How long after the plan's end a fault in doubt is looked at again."""
 
@@ -106,6 +110,6 @@ def may_have_arrived(error: ExecutorClientError) -> bool:
     """Whether the Executor may have carried out an apply that failed like this."""
     if isinstance(error, ExecutorConnectionError):
         return error.reason == "broken"
-    return not isinstance(
-        error, ExecutorRejectedError | FaultFailedError | FaultUnobservedError | InvalidPlanError
-    )
+    if isinstance(error, ExecutorRejectedError):
+        return error.status in NO_REFUSAL
+    return not isinstance(error, FaultFailedError | FaultUnobservedError | InvalidPlanError)

@@ -84,8 +84,8 @@ class _Window:
         if end_ms <= begin_ms + held_ms:
             lasted_s, held_s = (end_ms - begin_ms) / 1000, held_ms / 1000
             raise FaultUnobservedError(
-                f"the target was not observed: the fault was in force for {lasted_s:g} s, and held each request "
-                f"for {held_s:g} s; set duration_seconds to more than that"
+                f"the target was not observed: the fault was in force for {lasted_s:g} s, and held each "
+                f"request for {held_s:g} s; set duration_seconds to more than that"
             )
         return cls(end_ms, max(1, round((end_ms - begin_ms - held_ms) / 1000)))
 

@@ -248,7 +248,8 @@ def test_requests_that_are_under_way_for_too_long_count_as_unanswered_once(
         assert metrics["latency_ms"] >= 200
         slow.may_answer.set()
         assert results(clients) == {200: 3}
-        assert stage.metrics(apply_id) == metrics
+        again = stage.metrics(apply_id)
+        assert again | {"trace_data": None} == metrics | {"trace_data": None}  # spans come as requests end
 
 
 def test_requests_that_envoy_takes_with_it_are_unanswered(slow: SlowTarget, tmp_path: Any, api: str) -> None:

@@ -222,6 +222,27 @@ def test_an_executor_with_a_copy_of_a_folder_leaves_the_envoy_of_that_folder_alo
     assert about(executor, apply_id, "status")["status"] == "running"
 
 
+@pytest.mark.parametrize("removed", [False, True], ids=["cut", "removed"])
+def test_figures_of_a_log_that_something_has_cut_or_removed_are_in_doubt_and_later_ones_are_not(
+    start: Callable[[], ExecutorProcess], tmp_path: Path, *, removed: bool
+) -> None:
+    executor = start()
+    first = apply(executor, "/api/x", 60)
+    assert status_of(executor, "/api/x") == 503
+    log = tmp_path / "s" / "access.log"
+    eventually(lambda: log.stat().st_size)
+    about(executor, first, "status")  # which reads the log
+    log.unlink() if removed else os.truncate(log, 0)
+    eventually(lambda: "was cut or removed" in about(executor, first, "status")["doubt"])
+    eventually(log.exists)
+    assert requests.delete(f"{executor.url}/v1/faults/{first}", timeout=60).json()["status"] == "completed"
+    second = apply(executor, "/api/y", 60)
+    assert status_of(executor, "/api/y") == 503
+    assert requests.delete(f"{executor.url}/v1/faults/{second}", timeout=60).json()["status"] == "completed"
+    metrics = about(executor, second, "metrics")
+    assert (metrics["requests"], metrics["doubt"]) == (1, "")
+
+
 def test_a_folder_with_a_broken_file_is_a_line(tmp_path: Path) -> None:
     (tmp_path / "faults.sqlite3").write_text("no database, although it has some length" * 100, "utf-8")
     done = run_program("executor", "--sample", "--port", "0", "--state-dir", str(tmp_path))

@@ -159,6 +159,17 @@ def test_a_part_of_a_list_does_not_say_that_a_fault_is_over(
         driver.faults(5)
 
 
+def test_a_page_of_a_list_does_not_say_that_a_fault_is_over(
+    stub: StubExecutor, driver: FaultsApiDriver
+) -> None:
+    for more in (b'"total": 1', b'"next": "/v1/faults?page=2"', b'"metadata": {"continue": "abc"}'):
+        stub.listings.append((200, b'{"faults": [], ' + more + b"}"))
+        with pytest.raises(ExecutorProtocolError, match="is a part of a longer list"):
+            driver.faults(5)
+    stub.listings.append((200, b'{"faults": [], "total": 0, "next": null, "has_more": false}'))
+    assert driver.faults(5) == []
+
+
 def test_messages_may_be_null(stub: StubExecutor, driver: FaultsApiDriver) -> None:
     stub.answers.append((200, {"apply_id": "f1", "status": "applied", "message": None}))
     assert driver.apply(abort_plan(), "key-1", 5, SOON) == "f1"

@@ -205,6 +205,19 @@ def test_an_invalid_list_of_policies_is_a_protocol_error(
         at_stub.faults(5)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{"total": 1}, {"next": "/v1/policies?page=2"}, {"metadata": {"continue": "abc"}}, {"has_more": True}],
+    ids=repr,
+)
+def test_a_page_of_a_list_does_not_say_that_a_policy_is_gone(
+    stub: StubExecutor, at_stub: PolicyApiDriver, more: dict[str, object]
+) -> None:
+    stub.answers.extend([(200, {"status": "ready"}), (200, {"items": [], **more})])
+    with pytest.raises(ExecutorProtocolError, match="is a part of a longer list"):
+        at_stub.faults(5)
+
+
 @pytest.mark.parametrize("dropped", ["spec.selector", "spec.selector.namespace"])
 def test_a_version_that_drops_a_field_has_its_policy_deleted_and_the_plan_fails(
     plane: ControlPlane, dropped: str

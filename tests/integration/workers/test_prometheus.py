@@ -255,7 +255,7 @@ def test_percentiles_that_do_not_rise_are_an_error() -> None:
     percentiles = {f"latency_p{each}_query": f"p{each}" for each in (50, 99)}
     with StubExecutor() as stub:
         stub.answers.extend(answers(0, 40, 503, 10, 0.02))
-        with pytest.raises(FaultUnobservedError, match=r"p50_query .* gave 10, and latency_p99_query only 0.02"):
+        with pytest.raises(FaultUnobservedError, match=r"p50_query .* gave 10, and latency_p99_query only"):
             observed(observer(stub.url, **percentiles), over(PLAN))
 
 
@@ -299,8 +299,9 @@ def test_the_window_begins_once_requests_that_the_fault_holds_are_answered() -> 
 
 
 def test_a_fault_that_holds_requests_for_longer_than_it_lasts_is_not_observed() -> None:
-    with pytest.raises(FaultUnobservedError, match=r"in force for 3 s, and held each request for 3 s; set dur"):
-        observed(observer("http://localhost"), over(delay_plan(duration_seconds=3, delay_seconds=3.0)))
+    held = over(delay_plan(duration_seconds=3, delay_seconds=3.0))
+    with pytest.raises(FaultUnobservedError, match="in force for 3 s, and held each request for 3 s"):
+        observed(observer("http://localhost"), held)
     spared = delay_plan(duration_seconds=3, delay_seconds=3.0, percentage=0)
     with StubExecutor() as stub:
         stub.answers.extend(answers(0, 40))

@@ -119,3 +119,24 @@ def test_no_line_is_lost_or_read_twice_when_a_new_file_begins(
     envoy.arrive("5")
     assert streams(log) == ["5"]
     assert [path.name for path in envoy.path.parent.iterdir()] == ["access.log"]
+
+
+def test_a_log_that_something_has_cut_is_read_on_and_says_so(envoy: FakeEnvoy) -> None:
+    log = AccessLog(envoy.path)
+    envoy.arrive("1")
+    assert (streams(log), log.cut) == (["1"], False)
+    envoy.written.truncate(0)
+    assert (streams(log), log.cut) == ([], True)
+    envoy.arrive("2")
+    assert streams(log) == ["2"]
+
+
+def test_a_log_that_something_has_removed_is_missing_until_envoy_begins_a_new_one(envoy: FakeEnvoy) -> None:
+    log = AccessLog(envoy.path)
+    envoy.arrive("1")
+    assert (streams(log), log.missing) == (["1"], False)
+    envoy.path.unlink()
+    assert (streams(log), log.cut, log.missing) == ([], True, True)
+    asyncio.run(envoy.reopen_logs())
+    envoy.arrive("2")
+    assert (streams(log), log.missing) == (["2"], False)

@@ -431,6 +431,18 @@ def test_an_apply_that_may_have_arrived_leaves_a_doubt(
     assert bool(decision.doubt) is doubtful
 
 
+@pytest.mark.parametrize("status", [101, 303])
+def test_the_fault_of_an_apply_that_was_neither_taken_nor_refused_is_stopped(
+    driver: FakeDriver, status: int
+) -> None:
+    driver.trouble([ExecutorRejectedError("see another page", status, "")])
+    decision = advance(driver, QUEUED)
+    assert isinstance(decision, Fail)
+    assert isinstance(decision.error, ExecutorRejectedError)
+    assert driver.calls == ["apply", "faults", "apply", "stop"]
+    assert driver.ended == {FAULT}
+
+
 def test_an_apply_that_may_have_arrived_is_never_repeated_where_it_would_be_a_second_fault(
     driver: FakeDriver,
 ) -> None:

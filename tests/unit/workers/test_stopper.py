@@ -93,6 +93,28 @@ def test_a_stop_that_was_only_accepted_is_followed_by_a_check_which_says_that_th
     assert driver.calls == ["stop", "status"]
 
 
+@pytest.mark.parametrize("status", [400, 409, 410])
+def test_a_stop_that_is_refused_because_the_fault_is_over_leaves_no_doubt(
+    driver: FakeDriver, status: int
+) -> None:
+    driver.trouble([ExecutorRejectedError("it has ended", status, "")])
+    driver.end(FAULT)
+    decision = advance(driver, CANCELLED)
+    assert isinstance(decision, Fail)
+    assert isinstance(decision.error, PlanCancelledError)
+    assert decision.doubt == ""
+    assert driver.calls == ["stop", "status"]
+
+
+def test_a_stop_that_is_refused_while_the_fault_runs_is_tried_again(driver: FakeDriver) -> None:
+    driver.trouble([ExecutorRejectedError("forbidden", 403, ""), None, None])
+    decision = advance(driver, CANCELLED)
+    assert isinstance(decision, Retry)
+    assert isinstance(decision.cause, ExecutorRejectedError)
+    assert isinstance(advance(driver, decision.record), Fail)
+    assert driver.calls == ["stop", "status", "stop"]
+
+
 def test_a_fault_that_a_list_does_not_have_is_over(driver: FakeDriver) -> None:
     driver.stop_says, driver.lists = StopOutcome.UNCONFIRMED, True
     driver.trouble([None, LOST])
