@@ -1,8 +1,8 @@
 """What a plan costs a worker in processor time, part by part, next to the least that each part can cost.
 
 `python -m benchmarks.budget`. Takes three minutes. Workers that do more and more of a plan are measured while
-they carry out the same number of plans. A part's cost is what they use more with it than without it, so that
-caches, threads and the interpreter's lock are in it as in any worker:
+they carry out the same number of plans. A part's cost is what they use more with it than without it. So it
+includes what caches, threads and the interpreter's lock add in a worker:
 
     message      floor: a Celery task that does nothing; today: a message for a plan that has ended
     both steps   floor: the round trips that a group shares; today: workers with a driver that makes no calls
@@ -89,7 +89,8 @@ def main() -> None:
     total = Part("sum of the parts", sum(p.floor_us for p in parts), sum(p.today_us for p in parts))
     rows = [part.cells for part in (*parts, total)]
     rows.append(["a whole plan, measured apart", "", f"{costs['whole']:,.0f}", ""])
-    rows += [["", "", "", ""]] + [[f"in one thread: {name}", "", f"{cost:,.0f}", ""] for name, cost in alone.items()]
+    rows.append(["", "", "", ""])
+    rows += [[f"in one thread: {name}", "", f"{cost:,.0f}", ""] for name, cost in alone.items()]
     header = ["Of a plan, µs of processor time of workers", "floor", "today", "distance"]
     show(header, rows)
     if publish:

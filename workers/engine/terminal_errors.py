@@ -28,7 +28,7 @@ __all__ = ["cancelled", "defect", "failed", "given_up", "has_passed", "hindrance
 
 
 NO_REFUSAL = {101, 303}
-"""Answers to an apply that are no success, and do not say that it was refused. After a 303 the server has
+"""Answers to an apply that neither accept it nor say that it was refused. After a 303 the server has
 done what was asked for, and names a page about it (RFC 9110, 15.4.4)."""
 
 FIRST_LOOK_MS = 1_000
