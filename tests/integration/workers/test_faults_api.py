@@ -180,7 +180,7 @@ def test_messages_may_be_null(stub: StubExecutor, driver: FaultsApiDriver) -> No
         driver.status("f1", 5)
 
 
-def test_nothing_but_zeros_and_no_count_was_not_seen(stub: StubExecutor, driver: FaultsApiDriver) -> None:
+def test_zeros_without_a_count_were_not_seen(stub: StubExecutor, driver: FaultsApiDriver) -> None:
     stub.answers.append((200, METRICS | dict.fromkeys(["status_code", "latency_ms", "error_rate"], 0)))
     seen = driver.metrics("f1", 5)
     assert (seen.status_code, seen.latency_ms, seen.error_rate) == (None, None, None)
