@@ -38,6 +38,7 @@ class AccessLog:
         self._file = path
         self._offset = 0
         self._begun = b""
+        self._was_there = False
 
     @property
     def position(self) -> Position:
@@ -53,7 +54,9 @@ class AccessLog:
 
     def news(self) -> Iterator[Arrival | End]:
         """Arrivals and ends of requests to targets with a fault, each one once, in their order."""
-        size = self._file.stat().st_size if self._file.exists() else 0
+        there = self._file.exists()
+        self._was_there |= there
+        size = self._file.stat().st_size if there else 0
         if size < self._offset:
             self._offset, self._begun, self.cut = 0, b"", True
         if not size:
@@ -77,7 +80,7 @@ class AccessLog:
     @property
     def missing(self) -> bool:
         """Whether Envoy writes to a file that was removed."""
-        return self._file == self._path and not self._path.exists()
+        return self._was_there and self._file == self._path and not self._path.exists()
 
     async def rotate(self, envoy: Envoy) -> list[Arrival | End]:
         """Begin a new file if this one has grown large; the last news of the old one.

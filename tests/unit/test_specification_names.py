@@ -82,7 +82,7 @@ def test_a_host_may_be_an_ipv6_address(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["host:80", "me@host", "host?a", "host#a", "host/a", "", "a b"])
-def test_a_host_has_neither_a_port_nor_a_path(host: str) -> None:
+def test_a_host_is_a_name_or_an_address_without_more(host: str) -> None:
     with pytest.raises(InvalidSettingsError, match="executor_host"):
         ExecutorClientConfig(executor_host=host)
 

@@ -198,7 +198,7 @@ class MetricsAnswer(_Window):
     def figures(self) -> dict[str, Any]:
         """What an observation says of the requests. Without requests, there is no latency and no rate.
 
-        A program in Go that saw no request may answer with zeros and without counts.
+        Without a count, a program in Go that saw nothing sends zeros only.
         """
         counts: dict[str, Any] = {
             "requests": self.total,

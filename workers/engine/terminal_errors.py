@@ -28,8 +28,10 @@ __all__ = ["cancelled", "defect", "failed", "given_up", "has_passed", "hindrance
 
 
 NO_REFUSAL = {101, 303}
-"""Answers to an apply that neither accept it nor say that it was refused. After a 303 the server has
-done what was asked for, and names a page about it (RFC 9110, 15.4.4)."""
+"""Answers without success to an apply that may have been carried out.
+
+A server that sends a 303 has done what was asked for (RFC 9110, 15.4.4).
+"""
 
 FIRST_LOOK_MS = 1_000
 """How long after the plan's end a fault in doubt is looked at again."""
