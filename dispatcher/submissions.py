@@ -82,12 +82,12 @@ class Door:
         problems = [
             [name, f"must be a number of seconds above 0, and at most {MAX_SECONDS}"]
             for name, seconds in (("timeout_sec", timeout_sec), ("expires", expires))
-            if seconds is not None and not 0 < seconds <= MAX_SECONDS
+            if seconds is not None and not _are_seconds(seconds)
         ]
-        if executor not in self._settings.executors:
+        if not isinstance(executor, str) or executor not in self._settings.executors:
             known = ", ".join(sorted(self._settings.executors))
             problems.append(["executor", f"must be one of the configured executors: {known}"])
-        if conflict_policy is not None and conflict_policy not in set(ConflictPolicy):
+        if conflict_policy is not None and conflict_policy not in list(ConflictPolicy):
             problems.append(["conflict_policy", f"must be one of {', '.join(ConflictPolicy)}"])
         tags = _listed("tags", tags)
         problems += [["tags", problem] for problem in _problems_of(tags)]
@@ -226,6 +226,11 @@ def _problems_of(tags: list[str]) -> Iterator[str]:
     for number, tag in enumerate(tags, 1):
         if not (isinstance(tag, str) and TAG.fullmatch(tag)):
             yield f"{TAG_RULE}: number {number} is not"
+
+
+def _are_seconds(value: object) -> bool:
+    """A number within the bounds of a plan's times. True is not one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_SECONDS
 
 
 def _listed(name: str, values: Iterable[str]) -> list[str]:

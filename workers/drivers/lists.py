@@ -20,11 +20,7 @@ COUNTS = ("total", "totalCount", "total_count", "count")
 
 
 def sign_of_more(fields: dict[str, JsonValue], count: int) -> str | None:
-<<<<<<< HEAD
-    """Which field says that a list of this many items is a part of a longer one. None if no field does."""
-=======
     """The field that says that a list of `count` items is a part of a longer one. None if none does."""
->>>>>>> kit
     for name in COUNTS:
         value = fields.get(name)
         if isinstance(value, int) and value > count:

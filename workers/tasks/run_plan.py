@@ -13,6 +13,7 @@ from celery.worker.request import Request
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, PlanCancelledError, PlanUnknownError
 from dispatcher.ledger.leases import Denial, Lease, Named
 from dispatcher.limits import PLAN_ID
+from dispatcher.printable import printable
 from dispatcher.tasks.messages import RUN_PLAN
 from workers.engine.decisions import Fail, Retry
 
@@ -189,7 +190,7 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
         problem = (
             f"a {canvas} cannot hold {RUN_PLAN}: wait for the plan's handle, then send the next task"
             if canvas
-            else f"task id {self.request.id} is not the plan id {plan_id}: submit plans by Dispatcher.submit"
+            else f"task id {printable(self.request.id)} is not the plan id {plan_id}: submit plans by Dispatcher.submit"
         )
         return InvalidPlanError(f"{RUN_PLAN}: {problem}", [["plan_id", problem]])
 
