@@ -212,6 +212,8 @@ def test_another_task_id_than_the_plans_ends_as_a_failure_and_the_plan_goes_on(
     handle = fleet.running()
     sent = fleet.app.send_task(RUN_PLAN, args=[handle.id])
     assert f"task id {sent.id} is not the plan id {handle.id}" in fleet.failure(sent.id)
+    steering = fleet.app.send_task(RUN_PLAN, args=[handle.id], task_id="\x1b[31m")
+    assert r"task id \x1b[31m is not the plan id" in fleet.failure(steering.id)
     fleet.end(handle)
     assert isinstance(handle.result(20), RawObservation)
     assert applies(stub, handle.id) == 1

@@ -187,10 +187,11 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
 
     def _misaddressed(self, plan_id: str) -> InvalidPlanError:
         canvas = _followers(self.request) or ("group" if self.request.group else "")
+        task_id = printable(self.request.id)
         problem = (
             f"a {canvas} cannot hold {RUN_PLAN}: wait for the plan's handle, then send the next task"
             if canvas
-            else f"task id {printable(self.request.id)} is not the plan id {plan_id}: submit plans by Dispatcher.submit"
+            else f"task id {task_id} is not the plan id {plan_id}: submit plans by Dispatcher.submit"
         )
         return InvalidPlanError(f"{RUN_PLAN}: {problem}", [["plan_id", problem]])
 

@@ -20,14 +20,21 @@ def dispatcher() -> Iterator[Dispatcher]:
         yield dispatcher
 
 
-@pytest.mark.parametrize("seconds", [0, -1, 31_536_001, 1e308, float("inf"), float("nan")])
+@pytest.mark.parametrize("seconds", [0, -1, 31_536_001, 1e308, float("inf"), float("nan"), "5", True, [5]])
 @pytest.mark.parametrize("option", ["timeout_sec", "expires"])
-def test_a_time_that_no_clock_can_hold_is_refused(
-    dispatcher: Dispatcher, option: str, seconds: float
-) -> None:
+def test_a_time_that_no_clock_can_hold_is_refused(dispatcher: Dispatcher, option: str, seconds: Any) -> None:
     with pytest.raises(InvalidPlanError) as caught:
-        dispatcher.submit(abort_plan(), **{option: seconds})  # type: ignore[arg-type]
+        dispatcher.submit(abort_plan(), **{option: seconds})
     assert caught.value.problems == [(option, "must be a number of seconds above 0, and at most 31536000")]
+
+
+@pytest.mark.parametrize("value", [[], {}, 7, ["default"]], ids=repr)
+@pytest.mark.parametrize("option", ["executor", "conflict_policy"])
+def test_an_option_of_another_type_is_refused_as_any_wrong_one(
+    dispatcher: Dispatcher, option: str, value: Any
+) -> None:
+    with pytest.raises(InvalidPlanError, match=f"{option} must be one of "):
+        dispatcher.submit(abort_plan(), **{option: value})
 
 
 @pytest.mark.parametrize(
