@@ -20,7 +20,7 @@ from dispatcher.ledger.waits import first_of
 from dispatcher.models import ConflictPolicy, Health
 from dispatcher.operations import Operations
 from dispatcher.settings.settings import Settings, load_settings
-from dispatcher.submissions import Take, new_batch_id, submitting
+from dispatcher.submissions import Take, check_plan, new_batch_id, submitting
 from dispatcher.telemetry.traces import TRACER, describe, describe_plan
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class Dispatcher(Operations, ExecutorClient):
         time. Raises what ended the plan, or `ResultTimeoutError` if no worker ends it; the
         plan is cancelled then. `start_time` replaces the plan's own, and the times count from it.
         """
-        plan = plan.starting_at(start_time)
+        plan = check_plan("plan", plan).starting_at(start_time)
         handle = self.submit(plan, timeout_sec=timeout_sec, expires=timeout_sec)
         try:
             return handle.result(
@@ -213,7 +213,7 @@ class Dispatcher(Operations, ExecutorClient):
         self, plan: FaultPlan, timeout_sec: float = 30.0, start_time: datetime | str | None = None
     ) -> RawObservation:
         """`apply_and_observe`, for asyncio. If the task is cancelled, so is the plan."""
-        plan = plan.starting_at(start_time)
+        plan = check_plan("plan", plan).starting_at(start_time)
         session = await self._access.session()
         submitting_it = asyncio.ensure_future(
             self.submit_async(plan, timeout_sec=timeout_sec, expires=timeout_sec)

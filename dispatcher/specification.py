@@ -25,6 +25,7 @@ from dispatcher.models import FaultPlan, FaultType
 from dispatcher.observations import RawObservation
 from dispatcher.settings.executors import ExecutorClientConfig, RetryStrategy
 from dispatcher.settings.validation import problems_of
+from dispatcher.submissions import check_plan
 from dispatcher.telemetry.metrics import ExecutorClientMetrics
 from workers.breaker.local import LocalBreaker
 from workers.breaker.rules import BreakerRules
@@ -117,4 +118,4 @@ class HttpExecutorClientWithExtendedAPI(HttpExecutorClient):
         The fault begins at `start_time` (RFC 3339), which replaces the plan's own. It begins at once if both
         are absent. `timeout_sec` counts from there. Raises `ExecutorClientError`.
         """
-        return super().apply_and_observe(plan.starting_at(start_time), timeout_sec)
+        return super().apply_and_observe(check_plan("plan", plan).starting_at(start_time), timeout_sec)

@@ -16,7 +16,7 @@ from dispatcher.errors import ExecutorClientError, InvalidPlanError
 from dispatcher.ledger.record import TAG, Order
 from dispatcher.ledger.submission import Submission
 from dispatcher.ledger.waits import PAGE
-from dispatcher.limits import MAX_SECONDS, PLAN_ID
+from dispatcher.limits import PLAN_ID, SECONDS_RULE, are_seconds
 from dispatcher.models import ConflictPolicy, FaultPlan
 from dispatcher.protocols import Protocol
 from dispatcher.telemetry.traces import traceparent
@@ -24,7 +24,7 @@ from dispatcher.telemetry.traces import traceparent
 if TYPE_CHECKING:
     from dispatcher.settings.settings import Settings
 
-__all__ = ["Door", "Options", "Publish", "Submitting", "Take", "new_batch_id", "submitting"]
+__all__ = ["Door", "Options", "Publish", "Submitting", "Take", "check_plan", "new_batch_id", "submitting"]
 
 ID_BYTES = 8
 """Of chance in an id that the caller has not chosen: short enough to be read, and to fit into a table."""
@@ -80,9 +80,9 @@ class Door:
     ) -> Options:
         """The options, checked. Raises `InvalidPlanError`."""
         problems = [
-            [name, f"must be a number of seconds above 0, and at most {MAX_SECONDS}"]
+            [name, SECONDS_RULE]
             for name, seconds in (("timeout_sec", timeout_sec), ("expires", expires))
-            if seconds is not None and not _are_seconds(seconds)
+            if seconds is not None and not are_seconds(seconds)
         ]
         if not isinstance(executor, str) or executor not in self._settings.executors:
             known = ", ".join(sorted(self._settings.executors))
@@ -107,7 +107,7 @@ class Door:
         """One plan under its own id. Raises `InvalidPlanError` if the id or the plan is not one."""
         if plan_id is not None:
             _check_id("plan_id", plan_id)
-        _check_plan("plan", plan)
+        check_plan("plan", plan)
         return _submission(plan, plan_id or secrets.token_hex(ID_BYTES), options, "", traceparent())
 
     def many(
@@ -205,11 +205,12 @@ def _checked(plans: Iterable[FaultPlan], start: int = 0) -> Iterator[FaultPlan]:
     A list is checked at once, any other iterable item by item.
     """
     numbered = enumerate(_iterator("plans", plans), start + 1)
-    checked = (_check_plan(f"plan {number}", plan) for number, plan in numbered)
+    checked = (check_plan(f"plan {number}", plan) for number, plan in numbered)
     return iter(list(checked)) if isinstance(plans, Sequence) else checked
 
 
-def _check_plan(name: str, plan: object) -> FaultPlan:
+def check_plan(name: str, plan: object) -> FaultPlan:
+    """The plan. Raises `InvalidPlanError` for what is none, which it calls `name`."""
     if not isinstance(plan, FaultPlan):
         raise _wrong(name, f"must be a FaultPlan, not {type(plan).__name__}")
     return plan
@@ -226,11 +227,6 @@ def _problems_of(tags: list[str]) -> Iterator[str]:
     for number, tag in enumerate(tags, 1):
         if not (isinstance(tag, str) and TAG.fullmatch(tag)):
             yield f"{TAG_RULE}: number {number} is not"
-
-
-def _are_seconds(value: object) -> bool:
-    """A number within the bounds of a plan's times. True is not one."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_SECONDS
 
 
 def _listed(name: str, values: Iterable[str]) -> list[str]:

@@ -16,9 +16,10 @@ from dispatcher.errors import InvalidPlanError
 from dispatcher.interface import ExecutorClient
 from dispatcher.ledger.connection import impatient_client
 from dispatcher.ledger.record import PlanRecord
-from dispatcher.limits import MAX_SECONDS
+from dispatcher.limits import SECONDS_RULE, are_seconds
 from dispatcher.settings.executors import ExecutorClientConfig
 from dispatcher.settings.settings import Settings
+from dispatcher.submissions import check_plan
 from dispatcher.telemetry.metrics import ExecutorClientMetrics, ExecutorCounts
 from dispatcher.telemetry.traces import TRACER, traceparent
 from workers.breaker.local import LocalBreaker
@@ -147,9 +148,10 @@ class HttpExecutorClient(ExecutorClient):
 
     def _record(self, plan: FaultPlan, timeout_sec: float | None) -> PlanRecord:
         """A new plan. Raises `InvalidPlanError`."""
-        if timeout_sec is not None and not 0 < timeout_sec <= MAX_SECONDS:
-            problem = f"must be a number of seconds above 0, and at most {MAX_SECONDS}"
-            raise InvalidPlanError(f"invalid plan: timeout_sec {problem}", [["timeout_sec", problem]])
+        plan = check_plan("plan", plan)
+        if timeout_sec is not None and not are_seconds(timeout_sec):
+            problems = [["timeout_sec", SECONDS_RULE]]
+            raise InvalidPlanError(f"invalid plan: timeout_sec {SECONDS_RULE}", problems)
         now_ms = self._now_ms()
         begins_ms = now_ms if plan.start_time is None else round(plan.start_time.timestamp() * 1000)
         if begins_ms < now_ms:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.plans import abort_plan
 
 import dispatcher
-from dispatcher import Dispatcher, InvalidSettingsError, errors, specification
+from dispatcher import Dispatcher, InvalidPlanError, InvalidSettingsError, errors, specification
 from dispatcher.specification import (
     CircuitBreaker,
     ExecutorClientConfig,
@@ -96,6 +97,16 @@ def test_what_is_wrong_with_a_configuration_is_said_without_its_values() -> None
 def test_the_extended_client_is_for_the_extended_api_only() -> None:
     with pytest.raises(InvalidSettingsError, match="driver must be faults_api, not policy_api"):
         HttpExecutorClientWithExtendedAPI(ExecutorClientConfig(driver="policy_api"))
+
+
+@pytest.mark.parametrize("client_class", [HttpExecutorClient, HttpExecutorClientWithExtendedAPI])
+def test_a_client_says_which_argument_is_wrong(client_class: type[HttpExecutorClient]) -> None:
+    with client_class(ExecutorClientConfig()) as client:
+        with pytest.raises(InvalidPlanError, match="plan must be a FaultPlan, not dict"):
+            client.apply_and_observe({"service": "x"})  # type: ignore[arg-type]
+        for seconds in (0, "5", True):
+            with pytest.raises(InvalidPlanError, match="timeout_sec must be a number of seconds above 0"):
+                client.apply_and_observe(abort_plan(), timeout_sec=seconds)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

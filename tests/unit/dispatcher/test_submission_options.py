@@ -133,6 +133,8 @@ def test_an_item_that_is_not_a_plan_is_refused_by_its_place(dispatcher: Dispatch
         dispatcher.submit_many(iter(wrong), plan_ids=map(str, range(701)))
     with pytest.raises(InvalidPlanError, match=r"plan must be a FaultPlan, not dict"):
         dispatcher.submit({"service": "x"})  # type: ignore[arg-type]
+    with pytest.raises(InvalidPlanError, match=r"plan must be a FaultPlan, not dict"):
+        dispatcher.apply_and_observe({"service": "x"})  # type: ignore[arg-type]
     with pytest.raises(InvalidPlanError, match=r"plans must be a list or another iterable, not NoneType"):
         dispatcher.submit_many(None)  # type: ignore[arg-type]
     with pytest.raises(InvalidPlanError, match=r"plan 1 must be a FaultPlan, not tuple"):
