@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -179,6 +180,7 @@ def main() -> NoReturn:
     except OSError as exc:
         if exc.errno in OUTPUT_FAILED and exc.filename is None:
             lines = [f"the output cannot be written: {exc.strerror}"]
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what its buffer still holds
             sys.exit(_print_error(lines, ExecutorClientError.exit_code))
         if exc.filename is None:
             sys.exit(_print_error([_defect(exc)], ExecutorClientError.exit_code))

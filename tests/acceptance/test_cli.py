@@ -92,10 +92,17 @@ def test_what_is_wrong_outside_is_one_line(environment: dict[str, str], code: in
     assert "pa55" not in line
 
 
-def test_a_full_disk_behind_the_output_is_one_line_and_no_defect() -> None:
+@pytest.mark.parametrize("buffered", [True, False], ids=["buffered", "at once"])
+def test_a_full_disk_behind_the_output_is_one_line_and_no_defect(*, buffered: bool) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:  # noqa: PTH123 (of no folder)
         done = subprocess.run(
-            [DISPATCHER, "config", "show"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [DISPATCHER, "config", "show"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=environment if buffered else environment | {"PYTHONUNBUFFERED": "1"},
         )
     assert done.returncode == 1
     assert done.stderr == "error: the output cannot be written: No space left on device\n"

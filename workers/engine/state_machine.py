@@ -232,7 +232,7 @@ class StateMachine:
                 if not calls.settled(record) and not _is_last(record, calls.now_ms):
                     return Snooze(record, self._watch_ms)
             observation = calls.metrics(record, apply_id, _left_s(record, calls.now_ms))
-            if self._config.observer is None:  # an observer's times are the server's
+            if self._config.observer is None and (observation.started_at or observation.ended_at):
                 observation = on_our_clock(record, observation, calls.now_ms)
             observation = judge(record, observation, self._config, overlapped=record.overlapped)
         except MetricsNotReadyError as error:
@@ -343,7 +343,10 @@ def told_window(
 
 
 def on_our_clock(record: PlanRecord, observation: RawObservation, now_ms: int) -> RawObservation:
-    """The Executor's observation with the window of `told_window`, and a doubt if an end of it is lost."""
+    """The Executor's observation with the window of `told_window`, and a doubt if an end of it is lost.
+
+    An observer's times are the server's already.
+    """
     told = _ms(observation.started_at), _ms(observation.ended_at)
     window = told_window(record, observation, now_ms)
     if window == told:
