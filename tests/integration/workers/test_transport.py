@@ -145,7 +145,7 @@ def test_a_proxy_that_cannot_be_used_is_refused_before_the_first_call(
 
 @pytest.mark.parametrize("url", ["http://.x", "http://*.x", "http://a b", "http://%zz"])
 def test_a_base_url_with_an_impossible_host_is_an_invalid_setting(url: str) -> None:
-    with pytest.raises(InvalidSettingsError, match="base_url must be a (valid )?URL"):
+    with pytest.raises(InvalidSettingsError, match=r"base_url must be a (valid )?URL"):
         HttpTransport(ExecutorClientConfig(base_url=url), connections=1)
 
 
