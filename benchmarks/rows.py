@@ -56,7 +56,7 @@ def grown(
 SPEED = {"plans/s": ("per_s", 0), "CPU of a plan, ms": ("cpu_ms", 2), "workers, MB": ("workers_mb", 0)}
 QUEUES = {
     "throughput": compared(measurements.at_once, list(CONTENDERS), rounds=2),
-    "slow_executor": compared(measurements.at_once, BOTH, delay_ms=10),
+    "slow_executor": compared(measurements.at_once, BOTH, delay_ms=10, threads=16),
     "flower": compared(measurements.at_once, [OURS], flower=True),
     "makespan": compared(measurements.at_once, BOTH, rounds=2, duration_s=10),
     "lag": compared(measurements.steady, [*BOTH, "restate"], plans=1_500, duration_s=5),
