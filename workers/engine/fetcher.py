@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dispatcher.errors import LedgerUnavailableError
 from dispatcher.ledger.leases import Denial, Lease
+from workers.engine.lease_keeper import MANY_HELD
 from workers.engine.loop import Loop
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ GROUP_S = 0.01
 """Between two calls, so that messages which arrive together are claimed together."""
 
 LONGEST_GROUP_S = 0.05
-"""The same while messages keep arriving."""
+"""The same while messages keep arriving, and `MANY_HELD` leases are held or asked for."""
 
 LONGEST_SLEEP_S = 0.5
 """Another process may park a plan meanwhile."""
@@ -125,10 +126,13 @@ class Fetcher(Loop):
 
     def _await_group(self) -> None:
         """Let more messages arrive: the more of them share a call, the less each costs."""
-        seen, last_look_at = -1, time.monotonic() + LONGEST_GROUP_S - GROUP_S
-        while len(self._named) > seen and time.monotonic() <= last_look_at:
+        seen, begun_at = -1, time.monotonic()
+        while len(self._named) > seen:
             seen = len(self._named)
             time.sleep(GROUP_S)
+            busy = seen + len(self._keeper) >= MANY_HELD
+            if not busy or time.monotonic() > begun_at + LONGEST_GROUP_S - GROUP_S:
+                break
 
     def stop(self) -> None:
         """End, and give back the leases that no task has collected."""

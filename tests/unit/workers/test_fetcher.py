@@ -16,8 +16,8 @@ from dispatcher.ledger.record import Order
 from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.results import ResultCodec
 from workers.engine.completer import Completer
-from workers.engine.fetcher import LONGEST_GROUP_S, Fetcher
-from workers.engine.lease_keeper import LeaseKeeper
+from workers.engine.fetcher import GROUP_S, LONGEST_GROUP_S, Fetcher
+from workers.engine.lease_keeper import MANY_HELD, LeaseKeeper
 
 if TYPE_CHECKING:
     import redis
@@ -50,19 +50,39 @@ def test_a_message_that_comes_again_before_its_task_runs_takes_no_lease_away(fet
     assert isinstance(fetcher.collect(FIRST), Lease)
 
 
-def test_messages_that_keep_arriving_are_claimed_together(
+def test_messages_that_keep_arriving_at_a_busy_worker_are_claimed_together(
     fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arriving = [Named(f"p{number}", 0) for number in range(2, 5)]
+    numbers = range(2, 2 + MANY_HELD)
+    arriving = [Named(f"p{number}", 0) for number in numbers]
+    first = arriving[: MANY_HELD - 1]
 
     def meanwhile(_: float) -> None:
         if arriving:
             fetcher.name(arriving.pop())
 
     monkeypatch.setattr(time, "sleep", meanwhile)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    for each in (FIRST, *first):
+        fetcher.name(each)
+    fetcher.turn()
+    assert [fetcher.collect(Named(f"p{number}", 0)) for number in numbers] == [Denial.UNKNOWN] * MANY_HELD
+
+
+def test_a_worker_with_few_leases_waits_for_no_second_group(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    def meanwhile(seconds: float) -> None:
+        slept.append(seconds)
+        fetcher.name(Named(f"p{len(slept) + 1}", 0))
+
+    monkeypatch.setattr(time, "sleep", meanwhile)
     fetcher.name(FIRST)
     fetcher.turn()
-    assert [fetcher.collect(Named(f"p{number}", 0)) for number in range(2, 5)] == [Denial.UNKNOWN] * 3
+    assert slept == [GROUP_S]
+    assert isinstance(fetcher.collect(FIRST), Lease)
 
 
 def test_messages_that_never_stop_arriving_do_not_hold_the_first_one_up(
@@ -72,7 +92,8 @@ def test_messages_that_never_stop_arriving_do_not_hold_the_first_one_up(
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     numbers = itertools.count(2)
     monkeypatch.setattr(time, "sleep", lambda _: fetcher.name(Named(f"p{next(numbers)}", 0)))
-    fetcher.name(FIRST)
+    for named in (FIRST, *(Named(f"q{number}", 0) for number in range(MANY_HELD))):
+        fetcher.name(named)
     fetcher.turn()
     assert isinstance(fetcher.collect(FIRST), Lease)
 
