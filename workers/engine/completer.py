@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Completer"]
 
-GROUP_COMMIT_S = 0.01
+GROUP_COMMIT_S = 0.005
 """How long the completer waits for more decisions."""
 
 BUSY_COMMIT_S = 0.1
