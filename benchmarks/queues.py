@@ -6,7 +6,7 @@ and fresh servers in each run. Rounds alternate in the order A B B A, because a 
 about a tenth. Figures are medians; ratios are medians of each round's ratio. There are three groups of
 rows:
 
-    queues      the comparison, the default: 9 minutes
+    queues      the comparison, the default: 11 minutes
     growth      more plans in flight, more worker processes, larger observations: 8 minutes
     endurance   a killed worker, a killed Redis, idle workers, a small worker: 2 minutes
 
