@@ -147,7 +147,7 @@ def test_a_plan_in_the_middle_of_its_apply_is_cancelled_and_its_fault_stopped(fl
     api = fleet.target()
     fleet.stub.hanging.add(api)
     handle = fleet.submit(api=api, duration_seconds=60)
-    eventually(lambda: fleet.stub.bodies and fleet.stub.bodies[-1]["api"] == api, within_s=20)
+    eventually(lambda: any(body and body["api"] == api for body in fleet.stub.bodies), within_s=20)
     asked(fleet, "revoke", task_id=handle.id, terminate=True)
     assert fleet.task(handle.id).state != "REVOKED"  # its fault may run
     fleet.stub.let_go.set()

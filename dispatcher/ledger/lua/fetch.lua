@@ -17,6 +17,7 @@ local lease_ms, recheck_ms, patience_ms, limit = tonumber(ARGV[4]), tonumber(ARG
 local FIRST_NAMED = 8
 local OVERTAKEN_MS = 10000
 local ASIDE_MS = 60000
+local HALTED_MS = 10000
 local NUMBERS = {'due_ms', 'submitted_ms', 'expires_ms'}
 local LATE_MS, LOOK_BACK_MS, MOST_LOOKED_AT = 5000, 20000, 300
 local MOST_FORGOTTEN, EXPIRES_LATE_MS = 100, 1000
@@ -122,10 +123,24 @@ local function waits_until(plan_key, plan, first, until_ms, expires_ms)
   return math.min(stuck_ms, now + recheck_ms, expires_ms), cause
 end
 
+-- While the dispatcher is halted, nothing begins: what has not been cancelled yet would take the targets that fall free.
+local halted
+local function is_halted()
+  if halted == nil then
+    halted = redis.call('EXISTS', prefix .. 'halt') == 1
+  end
+  return halted
+end
+
 -- The plan's lease, and its target with the first step unless that step is to end the plan; or 'waits'.
 local function lease(id, fields, plan)
   local plan_key, in_the_way, changed = prefix .. 'plan:' .. id, '', {}
   local expires_ms = tonumber(plan.expires_ms or math.huge)
+  if not plan.started_ms and not plan.cancelled and now < expires_ms and is_halted() then
+    redis.call('HSET', plan_key, 'lease', 'parked')
+    set_due(plan_key, due_key, id, math.min(now + HALTED_MS, expires_ms))
+    return 'waits'
+  end
   if not plan.started_ms and not plan.cancelled and now < expires_ms and plan.conflict_policy ~= 'allow' then
     local first, until_ms = first_in_line(prefix, plan.target, now, id)
     if first and first ~= id then

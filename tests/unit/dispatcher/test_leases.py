@@ -603,6 +603,21 @@ def test_an_ended_plan_cannot_be_cancelled(ledger: Ledger, leases: Leases) -> No
     assert read(ledger).cancelled is None
 
 
+def test_nothing_begins_while_the_dispatcher_is_halted(ledger: Ledger, leases: Leases) -> None:
+    submit(ledger, "running")
+    begin(leases, "running")
+    submit(ledger, "behind")
+    submit(ledger, "elsewhere", abort_plan(api="/elsewhere"))
+    ledger.halt("all out")
+    assert named(leases, "elsewhere") is Denial.WAITS
+    ledger.cancel(["running"], "halted", only_begun=True)
+    assert named(leases, "behind") is Denial.WAITS
+    assert read(ledger, "elsewhere").started_ms is None
+    ledger.cancel(["elsewhere"], "halted")
+    [due] = leases.fetch([], 10).due
+    assert (due.plan_id, due.record.cancelled) == ("elsewhere", "halted")
+
+
 def test_only_plans_that_have_begun_are_cancelled_if_so_asked(ledger: Ledger, leases: Leases) -> None:
     submit(ledger, "p1")
     submit(ledger, "p2")

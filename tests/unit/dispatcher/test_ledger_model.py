@@ -412,7 +412,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _gets_lease(self, plan_id: str, plan: Plan) -> bool:
         impatient = plan.impatient and self.plans[self._line(plan.target)[0]].in_doubt
-        return self._may_begin(plan_id, plan) or impatient
+        return not self._waits_for_resume(plan) and (self._may_begin(plan_id, plan) or impatient)
+
+    def _waits_for_resume(self, plan: Plan) -> bool:
+        return self.halted and not plan.begun and not plan.cancelled
 
     def _looked_at(self, plan: Plan, lease: Lease) -> None:
         """A worker was given a plan that had ended in doubt."""
@@ -423,6 +426,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def _asked_for(self, plan_id: str, plan: Plan, answer: Lease | Denial) -> None:
         """The ledger was asked for a plan that waits for nothing but, perhaps, its target."""
         plan.awaits, plan.due = None, False
+        if self._waits_for_resume(plan):
+            assert answer is Denial.WAITS
+            plan.lost = False
+            return
         if not self._may_begin(plan_id, plan):
             self._meets_a_holder(plan_id, plan, answer)
             return
