@@ -34,7 +34,14 @@ from dispatcher.settings.executors import (
 )
 from dispatcher.settings.files import config_file
 from dispatcher.settings.sources import Sources
-from dispatcher.settings.urls import address_of, check_redis_url, is_broker, redis_options, split_url
+from dispatcher.settings.urls import (
+    REDIS_PORT,
+    address_of,
+    check_redis_url,
+    is_broker,
+    redis_options,
+    split_url,
+)
 from dispatcher.settings.validation import as_a_part, invalid_settings, outermost
 from dispatcher.settings.variables import PREFIX, KnownVariables, warn_of_unknown_variables
 
@@ -53,7 +60,6 @@ WITHOUT_METRICS = {"policy_api"}
 """Drivers of Executors that inject faults and report nothing of their effect."""
 
 NOT_GRPC = "observes by a probe, which sends no gRPC calls"
-REDIS_PORT = 6379
 OVER_REDIS = ("redis", "rediss")
 ExecutorName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
 

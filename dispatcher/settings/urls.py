@@ -5,8 +5,18 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-__all__ = ["HIDDEN", "address_of", "check_redis_url", "is_broker", "redis_options", "shown_url", "split_url"]
+__all__ = [
+    "HIDDEN",
+    "REDIS_PORT",
+    "address_of",
+    "check_redis_url",
+    "is_broker",
+    "redis_options",
+    "shown_url",
+    "split_url",
+]
 
+REDIS_PORT = 6379
 HIDDEN = "***"
 """What is shown in the place of a secret."""
 
@@ -97,9 +107,15 @@ def check_redis_url(url: str) -> None:
 
 def is_broker(scheme: str) -> bool:
     """Whether Celery has a transport of this name. `sqla+sqlite` is one of `sqla`."""
-    from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 (only for a broker of its own)
+    from kombu.transport import get_transport_cls  # noqa: PLC0415 (only for a broker of its own)
 
-    return scheme.partition("+")[0] in TRANSPORT_ALIASES
+    try:
+        get_transport_cls(scheme.partition("+")[0])
+    except KeyError:
+        return False
+    except ImportError:  # Celery has it, and its own package is not installed
+        return True
+    return True
 
 
 def redis_options(url: str) -> dict[str, object]:

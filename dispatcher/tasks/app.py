@@ -9,6 +9,7 @@ from urllib.parse import quote
 from celery import Celery
 from redis.connection import parse_url
 
+from dispatcher.settings.urls import REDIS_PORT
 from dispatcher.tasks.stored_results import global_prefix
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IsolatedCelery", "make_celery"]
 
-REDIS_PORT = 6379
 LOADER = "celery.loaders.app:AppLoader"
 """Celery's own default, unless CELERY_LOADER names another one."""
 

@@ -183,15 +183,11 @@ TROUBLES = {
 }
 
 
-@pytest.mark.every_server
-@pytest.mark.parametrize(("command", "reply"), TROUBLES.values(), ids=TROUBLES)
-def test_the_doctor_says_why_redis_takes_no_writes(
-    command: list[str], reply: str, server: RedisServer, free_tcp_port: int
-) -> None:
-    server.client.execute_command(*command)  # type: ignore[no-untyped-call]
-    executor = f"http://127.0.0.1:{free_tcp_port}"
+def doctor(server: RedisServer, executor_port: int) -> subprocess.CompletedProcess[str]:
+    """`dispatcher doctor --json` without a worker. The Executor is down."""
+    executor = f"http://127.0.0.1:{executor_port}"
     settings = {"DISPATCHER_REDIS_URL": server.url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": executor}
-    ran = subprocess.run(
+    return subprocess.run(
         [Path(sys.executable).with_name("dispatcher"), "doctor", "--json"],
         env=os.environ | settings,
         capture_output=True,
@@ -199,6 +195,15 @@ def test_the_doctor_says_why_redis_takes_no_writes(
         timeout=100,
         check=False,
     )
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize(("command", "reply"), TROUBLES.values(), ids=TROUBLES)
+def test_the_doctor_says_why_redis_takes_no_writes(
+    command: list[str], reply: str, server: RedisServer, free_tcp_port: int
+) -> None:
+    server.client.execute_command(*command)  # type: ignore[no-untyped-call]
+    ran = doctor(server, free_tcp_port)
     assert (ran.returncode, ran.stderr) == (1, "")
     findings = {each["what"]: each for each in map(json.loads, ran.stdout.splitlines())}
     for what in ("redis writes", "workers"):
@@ -210,16 +215,7 @@ def test_a_redis_user_without_the_right_to_info_is_a_warning_and_the_doctor_look
     server: RedisServer, free_tcp_port: int
 ) -> None:
     server.client.execute_command("ACL", "SETUSER", "default", "-info")  # type: ignore[no-untyped-call]
-    executor = f"http://127.0.0.1:{free_tcp_port}"
-    settings = {"DISPATCHER_REDIS_URL": server.url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": executor}
-    ran = subprocess.run(
-        [Path(sys.executable).with_name("dispatcher"), "doctor", "--json"],
-        env=os.environ | settings,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    ran = doctor(server, free_tcp_port)
     levels = {each["what"]: each["level"] for each in map(json.loads, ran.stdout.splitlines())}
     assert (levels["redis server"], levels["clock"]) == ("warning", "ok")
     assert "redis latency" in levels

@@ -201,7 +201,7 @@ def _prepared(url: str) -> str:
     try:
         return str(requests.Request("GET", url).prepare().url).rstrip("/")
     except requests.RequestException as exc:
-        problem = "must be a URL with a host that can be, such as http://localhost:8000"
+        problem = "must be a URL with a valid host, such as http://localhost:8000"
         raise InvalidSettingsError(f"invalid settings: base_url {problem}", [["base_url", problem]]) from exc
 
 
