@@ -46,7 +46,7 @@ OWN = {
         "Print what was observed of plans that were submitted, waiting for those that have not ended.",
     ),
     "status": Listed(
-        "dispatcher.cli.plans:status",
+        "dispatcher.cli.status:status",
         "Show the life of plans, step by step: times, failed attempts, and why each ended or waits.",
     ),
     "watch": Listed(

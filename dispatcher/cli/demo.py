@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dispatcher.cli.outcomes import Outcome, collect, show
+from dispatcher.cli.outcomes import Outcome, show
 from dispatcher.cli.terminal import stderr
+from dispatcher.cli.waiting import collect
 from dispatcher.client import Dispatcher
 from dispatcher.devstack.stack import Stack
 from dispatcher.models import FaultPlan, FaultType

@@ -10,7 +10,7 @@ import dispatcher
 from dispatcher.cli.json_lines import json_option, print_json
 from dispatcher.cli.lines import echo
 from dispatcher.cli.options import Executor, Ids, number_option
-from dispatcher.cli.plans import handles_of
+from dispatcher.cli.status import handles_of
 
 __all__ = ["cancel", "halt", "health", "release", "resume"]
 

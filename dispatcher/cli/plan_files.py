@@ -11,22 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import yaml
-
 from dispatcher.errors import InvalidPlanError
 from dispatcher.headers import headers_of_lines
 from dispatcher.models import FaultPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["FileEntry", "Problems", "read_entries", "read_plans", "refusal_of"]
 
 STANDARD_INPUT = "-"
 MOST_BYTES = 64 * 1024 * 1024
-INTEGER, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
-SEQUENCE = "tag:yaml.org,2002:seq"
-DECIMAL = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 LIKE_JSON = re.compile(r"[\[{\s]*([\"}\]]|\Z)")
 """How JSON with a plan in it begins. YAML has no quotes there."""
 
@@ -128,7 +123,7 @@ def _read_file(name: str) -> Iterator[FileEntry]:
     except _UnreadableError as exc:
         yield FileEntry(file, problems=[("", str(exc))])
         return
-    except (ValueError, yaml.YAMLError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         yield FileEntry(file, problems=[("", f"cannot be read: {_in_a_line(exc)}")])
         return
     if not found:
@@ -177,8 +172,6 @@ def _bytes(name: str) -> bytes:
 
 
 def _in_a_line(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {' '.join(str(error.problem).split())}"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     return " ".join(str(error).split())
@@ -236,26 +229,16 @@ def _by_lines(text: str, parse: Callable[[str], object]) -> list[_Found]:
         if line.strip():
             try:
                 found.append(_Found(number, parse(line)))
-            except (ValueError, yaml.YAMLError) as exc:
+            except ValueError as exc:
                 words = re.sub(r"^line 1: |,? line 1\b(?= column|$)", "", _in_a_line(exc))
                 raise ValueError(f"line {number}: {words}") from exc
     return found
 
 
 def _yaml(text: str) -> list[_Found]:
-    """The documents, with a list of plans taken apart. An empty document is not a plan."""
-    loader, found = _StrictLoader(text), []
-    try:
-        while loader.check_node():
-            document: Any = loader.get_node()
-            nodes = document.value if document.tag == SEQUENCE else [document]
-            for node in nodes:
-                value: Any = loader.construct_document(node)
-                if value is not None or node is not document:
-                    found.append(_Found(node.start_mark.line + 1, value))
-    finally:
-        loader.dispose()
-    return found
+    from dispatcher.cli.yaml_files import documents_of  # noqa: PLC0415 (other files need no YAML)
+
+    return [_Found(*each) for each in documents_of(text)]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -264,30 +247,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"{twice!r} is given twice")
     return fields
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses what would silently be overwritten, or read as another number."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
-            if isinstance(key, list | dict | set):
-                raise ValueError(f"a key must be a text, line {line}")
-            if key in seen:
-                raise ValueError(f"{key!r} is given twice, line {line}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    """A decimal number. YAML 1.1 also has 0144 for 100, 1:00 for 60 and 1_0 for 10."""
-    text = str(loader.construct_scalar(node))
-    if not DECIMAL.fullmatch(text):
-        raise ValueError(f"{text!r} is not a plain decimal number, line {node.start_mark.line + 1}")
-    return int(text) if node.tag == INTEGER else float(text)
-
-
-for tag in (INTEGER, FLOAT):
-    _StrictLoader.add_constructor(tag, _number)

@@ -1,28 +1,22 @@
-"""`dispatcher run`, `submit`, `result`, `status`: plans, from their submission to their observation."""
+"""`dispatcher run`, `submit`, `result`: plans, from their submission to their observation."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 import dispatcher
 from dispatcher.cli.json_lines import json_option, print_json
-from dispatcher.cli.life import life_of
 from dispatcher.cli.lines import echo
 from dispatcher.cli.options import Executor, Headers, Ids, number_option
-from dispatcher.cli.outcomes import collect, exit_code, fields_of, show
+from dispatcher.cli.outcomes import exit_code, fields_of, show
 from dispatcher.cli.plan_files import read_plans
-from dispatcher.cli.terminal import stderr, stdout
-from dispatcher.errors import ExecutorClientError
-from dispatcher.models import ConflictPolicy, PlanState
+from dispatcher.cli.terminal import stderr
+from dispatcher.cli.waiting import collect
+from dispatcher.models import ConflictPolicy
 
-if TYPE_CHECKING:
-    from dispatcher.handles import PlanHandle
-    from dispatcher.models import PlanStatus
-    from dispatcher.observations import RawObservation
-
-__all__ = ["result", "run", "status", "submit"]
+__all__ = ["result", "run", "submit"]
 
 Files = Annotated[
     list[str],
@@ -36,12 +30,6 @@ Expires = Annotated[
 ]
 Conflict = Annotated[
     ConflictPolicy, typer.Option(help="What a plan does whose target has another plan's fault.")
-]
-States = Annotated[
-    bool,
-    json_option(
-        "for each plan: id, plan, executor, state, attempts, its times, failures, apply_id and cause if any"
-    ),
 ]
 Outcomes = Annotated[bool, json_option("for each plan: id, plan, and observation or error")]
 
@@ -129,35 +117,3 @@ def result(
     else:
         show(outcomes)
     raise typer.Exit(exit_code(outcomes))
-
-
-def status(ids: Ids, *, as_json: States = False) -> None:
-    """Show the life of plans, step by step: times, failed attempts, and why each ended or waits."""
-    with dispatcher.Dispatcher() as client:
-        handles = [client.handle(plan_id) for plan_id in ids]
-        found = [handle.status() for handle in handles]
-        if not as_json:
-            now = client.server_time()
-            for number, (handle, each) in enumerate(zip(handles, found, strict=True)):
-                stdout.print(*[""] * bool(number), life_of(each, now, _observation_of(handle, each)))
-    if as_json:
-        for each in found:
-            print_json(each)
-
-
-def _observation_of(handle: PlanHandle, status: PlanStatus) -> RawObservation | None:
-    """What was observed of a plan that has ended with an observation. None if it has expired."""
-    if status.state is not PlanState.OBSERVED:
-        return None
-    try:
-        return handle.result(0)
-    except ExecutorClientError:
-        return None
-
-
-def handles_of(client: dispatcher.Dispatcher, ids: list[str]) -> list[PlanHandle]:
-    """Handles on plans that are known. Raises `PlanUnknownError`."""
-    handles = [client.handle(plan_id) for plan_id in ids]
-    for handle in handles:
-        handle.status()
-    return handles
