@@ -7,6 +7,7 @@ lost: trouble with Redis is never a plan's failure.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Completer"]
 
 GROUP_COMMIT_S = 0.005
-"""How long the completer waits for more decisions."""
+"""Between two groups, so that decisions which come together are stored together."""
 
 BUSY_COMMIT_S = 0.1
 """How long if `MANY_HELD` leases have steps that are not done, and no thread waits for an answer."""
@@ -104,6 +105,7 @@ class Completer(Loop):
         self._pending: tuple[list[_Item], list[Call]] | None = None
         """What Redis did not take, with the calls that go along."""
 
+        self._written_at = -math.inf
         self._counting = threading.Lock()
         self._unanswered = 0
         self._ended = False
@@ -167,6 +169,7 @@ class Completer(Loop):
             self._pending = collected, list(self._recordings(collected))
         batch, piggyback = self._pending  # offered again if Redis does not take it
         answers = self._write(batch, piggyback)
+        self._written_at = time.monotonic()
         self._pending = None
         for item, answer in zip(batch, answers, strict=True):
             self._keeper.drop(item.settlement.plan_id, item.settlement.token)
@@ -220,11 +223,14 @@ class Completer(Loop):
         return batch
 
     def _await_group(self) -> None:
-        """Let more decisions come: the more of them share an exchange, the less each costs."""
+        """Let more decisions come: the more of them share an exchange, the less each costs.
+
+        An end that comes after a quiet time does not wait.
+        """
         if self._queue.qsize() >= MOST_AT_ONCE - 1:
             return  # a whole group is there; what waits for an answer may be in the next one
         self._pressing.wait(RESTING_COMMIT_S - GROUP_COMMIT_S)
-        time.sleep(GROUP_COMMIT_S)
+        time.sleep(max(0.0, self._written_at + GROUP_COMMIT_S - time.monotonic()))
         if len(self._keeper) - self._unanswered >= MANY_HELD:
             self._awaited.wait(BUSY_COMMIT_S - GROUP_COMMIT_S)
         self._awaited.clear()

@@ -7,6 +7,7 @@ then. Claims one by one would cost a third of the throughput.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -73,6 +74,7 @@ class Fetcher(Loop):
 
         self._answers: dict[Named, tuple[Lease | Denial, float]] = {}
         self._answered = threading.Condition()
+        self._fetched_at = -math.inf
         self._due_running = 0
         self._counting = threading.Lock()
 
@@ -115,6 +117,7 @@ class Fetcher(Loop):
         if not named and not limit:
             return LONGEST_SLEEP_S
         fetched = self._leases.fetch(named, limit)
+        self._fetched_at = time.monotonic()
         for each in fetched.unreadable:
             self._completer.set_aside(each)
         self._deliver(named, fetched.named)
@@ -125,14 +128,17 @@ class Fetcher(Loop):
         return min(fetched.next_due_s if limit else LONGEST_SLEEP_S, LONGEST_SLEEP_S)
 
     def _await_group(self) -> None:
-        """Let more messages arrive: the more of them share a call, the less each costs."""
-        seen, begun_at = -1, time.monotonic()
-        while len(self._named) > seen:
+        """Let more messages arrive: the more of them share a call, the less each costs.
+
+        What comes after a quiet time does not wait.
+        """
+        now = time.monotonic()
+        seen, wait_s, give_up_at = -1, self._fetched_at + GROUP_S - now, now + LONGEST_GROUP_S - GROUP_S
+        while wait_s > 0 and len(self._named) > seen:
             seen = len(self._named)
-            time.sleep(GROUP_S)
-            busy = seen + len(self._keeper) >= MANY_HELD
-            if not busy or time.monotonic() > begun_at + LONGEST_GROUP_S - GROUP_S:
-                break
+            time.sleep(wait_s)
+            is_busy = seen + len(self._keeper) >= MANY_HELD
+            wait_s = GROUP_S if is_busy and time.monotonic() < give_up_at else 0.0
 
     def stop(self) -> None:
         """End, and give back the leases that no task has collected."""

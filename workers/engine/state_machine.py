@@ -67,6 +67,9 @@ MOST_LOOKS_PER_SEC = 50
 EARLY_MS = 1_000
 """If an apply without an answer may have begun the fault so much earlier, its end is looked at then."""
 
+FIRST_POLL_MS = 20
+"""Between the first two looks at a fault that lasts longer than planned. Most end within this time."""
+
 LONGEST_METRICS_PAUSE_MS = 5_000
 OVERDUE_MS = 2_000
 SKEW_MS = 500
@@ -86,7 +89,7 @@ class StateMachine:
         watch_ms: int | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """`poll_ms` is the time between two checks of a fault that lasts longer than planned.
+        """`poll_ms` is the longest time between two checks of a fault that lasts longer than planned.
 
         `watch_ms` is the time between two measurements by an observer. None: none is needed.
         """
@@ -217,8 +220,10 @@ class StateMachine:
     def _next_look_ms(self, record: PlanRecord, calls: StepCalls, looked_ms: int | None = None) -> int:
         """How long the plan may rest. `looked_ms` is when the observer's last measurement began."""
         now_ms = calls.now_ms
-        if now_ms >= (record.planned_end_ms or 0):
-            return self._poll_ms
+        overdue_ms = now_ms - (record.planned_end_ms or 0)
+        if overdue_ms >= 0:
+            pause_ms, stop_ms = min(max(FIRST_POLL_MS, overdue_ms), self._poll_ms), _overdue_ms(record)
+            return _until(stop_ms, now_ms, pause_ms) if now_ms < stop_ms else pause_ms
         next_ms = self._status_due_ms(record, calls)
         if self._watch_ms is not None:
             watch_ms = 0 if looked_ms is None else looked_ms + self._watch_ms

@@ -18,7 +18,7 @@ from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.results import ResultCodec
 from workers.breaker.rules import UNCOUNTED, Admission, Outcome, Report
 from workers.engine import completer
-from workers.engine.completer import MOST_AT_ONCE, RESTS_MS, Completer
+from workers.engine.completer import GROUP_COMMIT_S, MOST_AT_ONCE, RESTS_MS, Completer
 from workers.engine.decisions import Fail, Retry, Snooze
 from workers.engine.execution import Execution
 from workers.engine.lease_keeper import MANY_HELD, LeaseKeeper
@@ -152,6 +152,26 @@ def test_a_plan_that_rests_is_stored_at_once_together_with_one_that(
         parts.completer.settle(other, Execution(pressing))
     parts.completer.turn()
     assert not rests.result(0).lost
+
+
+@pytest.mark.parametrize(
+    ("quiet_s", "waits"), [(GROUP_COMMIT_S, []), (GROUP_COMMIT_S / 4, [3 * GROUP_COMMIT_S / 4])]
+)
+def test_a_plans_end_waits_for_others_only_if_the_last_group_was_just_stored(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, quiet_s: float, waits: list[float]
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", lambda seconds: slept.extend([seconds] if seconds else []))
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    parts.completer.settle(parts.lease, Execution(_ended(parts.lease)))
+    parts.completer.turn()
+    assert slept == []
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0 + quiet_s)
+    other = parts.another_lease()
+    answer = parts.completer.settle(other, Execution(_ended(other)))
+    parts.completer.turn()
+    assert slept == pytest.approx(waits)
+    assert not answer.result(0).lost
 
 
 def test_a_whole_group_waits_for_no_more(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:

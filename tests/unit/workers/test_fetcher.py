@@ -61,8 +61,9 @@ def test_messages_that_keep_arriving_at_a_busy_worker_are_claimed_together(
         if arriving:
             fetcher.name(arriving.pop())
 
-    monkeypatch.setattr(time, "sleep", meanwhile)
     monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    fetcher.turn()
+    monkeypatch.setattr(time, "sleep", meanwhile)
     for each in (FIRST, *first):
         fetcher.name(each)
     fetcher.turn()
@@ -78,6 +79,8 @@ def test_a_worker_with_few_leases_waits_for_no_second_group(
         slept.append(seconds)
         fetcher.name(Named(f"p{len(slept) + 1}", 0))
 
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    fetcher.turn()
     monkeypatch.setattr(time, "sleep", meanwhile)
     fetcher.name(FIRST)
     fetcher.turn()
@@ -85,10 +88,26 @@ def test_a_worker_with_few_leases_waits_for_no_second_group(
     assert isinstance(fetcher.collect(FIRST), Lease)
 
 
+@pytest.mark.parametrize(("quiet_s", "waits"), [(GROUP_S, []), (GROUP_S / 4, [3 * GROUP_S / 4])])
+def test_a_message_waits_for_others_only_if_the_last_call_was_just_made(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, quiet_s: float, waits: list[float]
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    fetcher.turn()
+    monkeypatch.setattr(time, "monotonic", lambda: quiet_s)
+    fetcher.name(FIRST)
+    fetcher.turn()
+    assert slept == pytest.approx(waits)
+    assert isinstance(fetcher.collect(FIRST), Lease)
+
+
 def test_messages_that_never_stop_arriving_do_not_hold_the_first_one_up(
     fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = itertools.count(0.0, LONGEST_GROUP_S / 10)
+    fetcher.turn()
+    clock = itertools.count(time.monotonic(), LONGEST_GROUP_S / 10)
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     numbers = itertools.count(2)
     monkeypatch.setattr(time, "sleep", lambda _: fetcher.name(Named(f"p{next(numbers)}", 0)))

@@ -262,8 +262,16 @@ def test_a_lost_step_may_have_sent_its_apply_since_the_plan_began(driver: FakeDr
     assert (decision.record.sent_ms, decision.record.takes_effect_ms) == (NOW, 2_000)
 
 
-def test_a_fault_that_is_still_there_is_looked_at_again(driver: FakeDriver) -> None:
-    assert advance(driver, RUNNING, END) == Snooze(RUNNING._replace(looked_ms=END), 500)
+@pytest.mark.parametrize(
+    ("late_ms", "pause_ms"),
+    [(0, 20), (20, 20), (40, 40), (320, 320), (640, 500), (1_900, 100), (2_000, 500), (2_500, 500)],
+)
+def test_a_fault_that_is_still_there_is_looked_at_again_in_pauses_that_grow(
+    driver: FakeDriver, late_ms: int, pause_ms: int
+) -> None:
+    decision = advance(driver, RUNNING, END + late_ms)
+    assert isinstance(decision, Snooze)
+    assert decision.after_ms == pause_ms
 
 
 def test_a_fault_that_lasts_too_long_is_stopped_and_then_observed_with_a_doubt(driver: FakeDriver) -> None:

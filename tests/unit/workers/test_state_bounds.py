@@ -211,7 +211,7 @@ def test_a_fault_is_overdue_two_seconds_after_its_executor_should_have_ended_it(
     driver: FakeDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
     driver.stop_ends = False
-    assert snoozed(advance(driver, RUNNING, END + 1_999)).after_ms == 500
+    assert snoozed(advance(driver, RUNNING, END + 1_999)).after_ms == 1
     assert driver.calls == ["status"]
     driver.trouble([None, ExecutorServerError("busy", 503, "")])
     assert snoozed(advance(driver, RUNNING, END + 2_000)).after_ms == 500
