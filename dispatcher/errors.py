@@ -230,9 +230,9 @@ class ExtraMissingError(ExecutorClientError, ImportError):
 
 
 class PlanUnknownError(ExecutorClientError):
-    """No plan or batch has this id, or its record and result have expired or were lost."""
+    """No plan or batch has this id, or its record or result has expired, was forgotten or lost."""
 
-    advice = "Check the id. If its record has gone (after `result_expires_sec`), submit the plan again."
+    advice = "Check the id. If its record or result has gone (`result_expires_sec`), submit the plan again."
     exit_code = 4
 
 

@@ -11,6 +11,7 @@ from dispatcher.errors import (
     ResultTimeoutError,
 )
 from dispatcher.ledger import waits
+from dispatcher.models import PlanState
 from dispatcher.printable import printable
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from dispatcher.access import Access
     from dispatcher.ledger.record import PlanRecord
-    from dispatcher.models import FaultPlan, PlanState, PlanStatus
+    from dispatcher.models import FaultPlan, PlanStatus
     from dispatcher.observations import RawObservation
 
 __all__ = ["PlanHandle"]
@@ -119,23 +120,26 @@ class PlanHandle:
                 self._keep(*await session.wait(self._end(0)), timeout)
         return self._decoded()
 
-    def with_end(self, end: str | ExecutorClientError | None) -> PlanHandle:
-        """A handle that has the plan's stored result at hand. None: its record is lost."""
+    def with_end(self, end: waits.End) -> PlanHandle:
+        """A handle that has the plan's stored result at hand, or why there is none."""
+        if isinstance(end, PlanState):
+            end = self._without_result(end)
         unknown = PlanUnknownError(f"plan {self.id} is unknown: its record is lost")
         return PlanHandle(self.id, self._access, end or unknown, self._plan)
 
     def _end(self, timeout: float | None) -> waits.Wait[tuple[PlanState | None, str | None]]:
         return waits.result_of(self._access.ledger, self.id, self._access.results.key(self.id), timeout)
 
-    def _keep(
-        self, state: PlanState | None, end: str | ExecutorClientError | None, timeout: float | None
-    ) -> None:
+    def _keep(self, state: PlanState | None, end: waits.End, timeout: float | None) -> None:
         """Remember how the plan ended. Raises `ResultTimeoutError` if it has not."""
         if state is not None and not state.final:
             message = f"plan {self.id} has not ended within {timeout:g} s"
             raise ResultTimeoutError(f"{message}: it is {state}; it goes on, ask again later")
         if isinstance(end, ExecutorClientError):
             raise end
+        without_result = end if isinstance(end, PlanState) else state if end is None else None
+        if without_result is not None:
+            raise self._without_result(without_result)
         self._outcome = end
 
     def _decoded(self) -> RawObservation:
@@ -158,6 +162,10 @@ class PlanHandle:
         if cancelled is None:
             raise self._unknown()
         return cancelled
+
+    def _without_result(self, state: PlanState) -> PlanUnknownError:
+        gone = "its result is gone, because it has expired or was forgotten"
+        return PlanUnknownError(f"plan {self.id} is {state}, but {gone}")
 
     def _unknown(self) -> PlanUnknownError:
         return PlanUnknownError(f"plan {self.id} is unknown: its id is wrong, or its record has expired")

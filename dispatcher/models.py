@@ -23,6 +23,7 @@ from pydantic import (
 from dispatcher.capabilities import Capability
 from dispatcher.errors import InvalidPlanError
 from dispatcher.headers import RequestHeaders, lines_of
+from dispatcher.limits import no_bare_number
 from dispatcher.points import PercentageIs, PointOptions, read_point
 from dispatcher.protocols import GRPC_STATUSES, GrpcStatus, Protocol
 from dispatcher.settings.validation import problems_of
@@ -67,10 +68,10 @@ def _number(value: object) -> object:
 
 
 def _rfc3339(value: object) -> object:
-    """A bare number would be read as seconds since 1970, which is never meant."""
+    """A bare number, also as text, would be read as seconds since 1970, which is never meant."""
     if not isinstance(value, str | datetime):
         raise ValueError("must be a date and time as in RFC 3339, such as 2030-01-31T12:00:00Z")
-    return value
+    return no_bare_number(value)
 
 
 def _not_too_far(moment: datetime) -> datetime:

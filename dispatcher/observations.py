@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, JsonValue
+
+from dispatcher.limits import no_bare_number
 
 __all__ = ["Doubt", "Figures", "RawObservation"]
+
+Moment = Annotated[AwareDatetime, BeforeValidator(no_bare_number)]
 
 
 class Doubt(StrEnum):
@@ -92,10 +96,10 @@ class Figures(BaseModel, frozen=True):
     error_count: int | None = Field(default=None, ge=0)
     """How many requests got an error status, or no answer."""
 
-    started_at: AwareDatetime | None = None
+    started_at: Moment | None = None
     """When the window began, by the clock of the Executor or observer."""
 
-    ended_at: AwareDatetime | None = None
+    ended_at: Moment | None = None
     """When the window ended, by the same clock."""
 
 
@@ -105,7 +109,7 @@ class RawObservation(Figures, frozen=True):
     execution_id: str
     """The Executor's id of the fault (its `apply_id`)."""
 
-    timestamp: AwareDatetime
+    timestamp: Moment
     """When the observation was collected."""
 
     faulted: int | None = Field(default=None, ge=0)

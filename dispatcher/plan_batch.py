@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dispatcher.export.frames import Library
     from dispatcher.handles import PlanHandle
     from dispatcher.ledger.ledger import Ledger
-    from dispatcher.ledger.listener import End
+    from dispatcher.ledger.waits import End
     from dispatcher.observations import RawObservation
 
 __all__ = ["PlanBatch"]
@@ -144,15 +144,14 @@ class _Progress:
         """How much longer the reader will wait."""
         return max(0.0, self._give_up_at - time.monotonic())
 
-    def next_page(self, ledger: Ledger) -> waits.Wait[dict[str, str | None]]:
+    def next_page(self, ledger: Ledger) -> waits.Wait[dict[str, End]]:
         """Wait for more, and fetch the results."""
         self._place, ids = yield from waits.completions(
             ledger, self._batch.id, self._place, list(self.pending), self.left_sec
         )
-        stored = yield from waits.values_of(list(self._batch.result_keys(ids).values()))
-        return dict(zip(ids, stored, strict=True))
+        return (yield from waits.ends_of(ledger, self._batch.result_keys(ids)))
 
-    def ended_by_now(self, ledger: Ledger) -> waits.Wait[dict[str, str | None]]:
+    def ended_by_now(self, ledger: Ledger) -> waits.Wait[dict[str, End]]:
         """Those that have ended, without waiting for more."""
         return waits.ended_among(ledger, self._batch.result_keys(self.pending))
 

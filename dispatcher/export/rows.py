@@ -139,7 +139,7 @@ def _outcome(
     results: StoredResults, plan_id: str, stored: str | None
 ) -> RawObservation | ExecutorClientError:
     if stored is None:
-        return PlanUnknownError(f"the result of plan {plan_id} is unknown: it has expired")
+        return PlanUnknownError(f"the result of plan {plan_id} is unknown: it has expired, or was forgotten")
     try:
         return results.decode(plan_id, stored)
     except ExecutorClientError as error:

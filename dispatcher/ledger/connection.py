@@ -62,6 +62,14 @@ TROUBLE = {
 }
 """Replies that pass by themselves or by a person's hand, and what that person can do."""
 
+ADVICE = {
+    "max number of clients": "Too many programs are connected: raise maxclients, or end some of them",
+    "DENIED": "It serves its own machine only: set a password, or protected-mode no",
+    "DB index": "Does redis_url name a database that it has?",
+    "unknown command": "It is older than Redis 6.2, or its configuration renames the command",
+}
+"""For replies whose first word says too little: what they have in them."""
+
 OTHER_SERVER = {"READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING", "MOVED"}
 """Replies after which the same address may lead to another server: a new primary, for example."""
 
@@ -158,12 +166,16 @@ def advice_on(error: redis.RedisError) -> str:
     code = _code(error)
     if code in TROUBLE:
         return TROUBLE[code]
+    reply = reply_of(error)
+    found = next((advice for words, advice in ADVICE.items() if words.lower() in (reply or "").lower()), None)
+    if found is not None:
+        return found
     if isinstance(error, redis.AuthenticationError):
         return "Does redis_url have the right user and password?"
     if isinstance(error, redis.exceptions.NoPermissionError):
         return "Give the user in redis_url the permission"
     if is_trouble(error):
-        return "Is it running, and is redis_url right?"
+        return "Is it running, and is redis_url right?" if reply is None else "Its log may say why"
     return "Another program may use the same key_prefix; otherwise report the defect"
 
 

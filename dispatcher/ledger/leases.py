@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from dispatcher.errors import ExecutorClientError
 from dispatcher.ledger.connection import RedisErrors
 from dispatcher.ledger.ledger import FIRST_DUE_MS, RECHECK_MS
+from dispatcher.ledger.reach import reaches_of
 from dispatcher.ledger.record import PlanRecord
 from dispatcher.ledger.scripts import Call, Script, Scripts
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     import redis
 
+    from dispatcher.ledger.reach import Reach
     from dispatcher.settings.settings import Settings
 
 __all__ = ["Denial", "Fetched", "Lease", "Leases", "Named", "Settlement", "Standing"]
@@ -144,7 +146,11 @@ class Standing(NamedTuple):
 class Leases:
     """Each method raises `LedgerUnavailableError` if Redis does not carry the call out."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(
+        self, client: redis.Redis, settings: Settings, reaches: Mapping[str, Reach] | None = None
+    ) -> None:
+        """`reaches`: how far faults of each Executor reach, by the Executors' names. No further if absent."""
+        self._reaches = reaches_of(settings, reaches or {})
         self._scripts = Scripts(client)
         self._redis_errors = RedisErrors(settings.redis_address)
         self._prefix = f"{{{settings.key_prefix}}}:"
@@ -160,7 +166,7 @@ class Leases:
         """Leases of the named plans, and of up to `limit` due ones."""
         token = f"{self._process}:{next(self._calls)}"
         args: list[str | float] = [self._prefix, self._queue, token, self._lease_ms, RECHECK_MS, FIRST_DUE_MS]
-        args += [limit, *(each for name in named for each in name)]
+        args += [limit, self._reaches, *(each for name in named for each in name)]
         next_due_ms, in_flight, answers, due = self._run(FETCH, args)
         leases = [_lease(row, in_flight) if isinstance(row, list) else Denial(row) for row in answers]
         granted = [_lease(row, in_flight) for row in due]

@@ -19,7 +19,7 @@ from dispatcher.errors import CLOSED, DispatcherClosedError, ExecutorClientError
 from dispatcher.ledger.connection import RedisErrors, is_trouble
 from dispatcher.ledger.subscription import Subscription
 from dispatcher.ledger.waiters import longest_slice_s
-from dispatcher.ledger.waits import ended_among, results_or_states
+from dispatcher.ledger.waits import End, ended_among, results_or_states
 from dispatcher.models import PlanState
 
 if TYPE_CHECKING:
@@ -31,10 +31,7 @@ if TYPE_CHECKING:
     from dispatcher.ledger.waiters import AsyncWaiter
     from dispatcher.settings.settings import Settings
 
-__all__ = ["End", "Listener", "Watch"]
-
-End = str | ExecutorClientError | None
-"""How a plan ended: its stored result, or why that cannot be read. None if the plan is unknown."""
+__all__ = ["Listener", "Watch"]
 
 PAGE = 200
 """How many plans one command is about: more would hold up the loop while replies are read."""
@@ -195,10 +192,8 @@ class Listener:
             self._failures = 0
             found = await self._waiter.wait(results_or_states(self._ledger, self._keys(page)), None)
             for plan_id, what in found.items():
-                if not isinstance(what, PlanState):
+                if not isinstance(what, PlanState) or what.final:
                     self._on_result(plan_id, what)
-                elif what.final:
-                    self._on_result(plan_id, None)
 
     async def _check_all(self) -> None:
         """Look up all plans: messages may have been lost, or Redis wiped."""

@@ -47,6 +47,7 @@ STEP_FIELDS = (
     "takes_effect_ms",
     "began_ms",
     "over_ms",
+    "skew_ms",
     "looked_ms",
     "stopping_ms",
     "seen",
@@ -158,6 +159,9 @@ class PlanRecord(NamedTuple):
     over_ms: int | None = None
     """When the fault ended, as the Executor says."""
 
+    skew_ms: int = 0
+    """By how much the window that the Executor's status says was moved into place: its clock is wrong."""
+
     looked_ms: int | None = None
     """When its status was read last."""
 
@@ -209,6 +213,7 @@ class PlanRecord(NamedTuple):
             cancelled=fields.get("cancelled"),
             error=from_json(fields["error"]) if "error" in fields else None,
             takes_effect_ms=int(fields.get("takes_effect_ms", 0)),
+            skew_ms=int(fields.get("skew_ms", 0)),
             overlapped="overlapped" in fields,
             doubt=fields.get("doubt"),
             seen=fields.get("seen", ""),

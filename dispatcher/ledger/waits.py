@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
-from dispatcher.errors import RecordUnreadableError
+from dispatcher.errors import ExecutorClientError, RecordUnreadableError
 from dispatcher.ledger.connection import replies_of
 from dispatcher.ledger.exchanges import Send
 from dispatcher.models import PlanState
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 __all__ = [
     "PAGE",
     "Block",
+    "End",
     "Request",
     "Wait",
     "completions",
     "ended_among",
+    "ends_of",
     "first_of",
     "pages",
     "result_of",
@@ -51,6 +53,10 @@ class Block:
     words: Callable[[float], Sequence[Any]]
     """The command, given those seconds."""
 
+
+End = str | PlanState | ExecutorClientError | None
+"""How a plan ended: its stored result, or why that cannot be read. A final state: the result has expired, or
+was forgotten. None: the plan is unknown."""
 
 Request = Send | Block
 Wait = Generator[Request, Any, T]
@@ -116,24 +122,34 @@ def values_of(keys: Sequence[str]) -> Wait[list[str | None]]:
     return values
 
 
-def ended_among(ledger: Ledger, keys: Mapping[str, str]) -> Wait[dict[str, str | None]]:
-    """The stored results of the plans that have ended. None for a plan that is unknown.
+def ended_among(ledger: Ledger, keys: Mapping[str, str]) -> Wait[dict[str, End]]:
+    """How those of the plans have ended that have, or are unknown.
 
     `keys` has the key of each plan's result.
     """
     stored = yield from values_of(list(keys.values()))
-    ended = {plan_id: result for plan_id, result in zip(keys, stored, strict=True) if result is not None}
-    lost = yield from _unknown(ledger, [plan_id for plan_id in keys if plan_id not in ended])
-    return ended | dict.fromkeys(lost)
+    ended: dict[str, End] = {
+        plan_id: result for plan_id, result in zip(keys, stored, strict=True) if result is not None
+    }
+    for page in pages([plan_id for plan_id in keys if plan_id not in ended]):
+        both = [["EXISTS", *map(key, page)] for key in (ledger.plan_key, ledger.ended_key)]
+        known, without_result = replies_of((yield Send(both)))
+        if known < len(page) or without_result:
+            found = yield from results_or_states(ledger, {plan_id: keys[plan_id] for plan_id in page})
+            ended |= {plan_id: end for plan_id, end in found.items() if not _in_flight(end)}
+    return ended
 
 
-def results_or_states(
-    ledger: Ledger, keys: Mapping[str, str]
-) -> Wait[dict[str, str | PlanState | RecordUnreadableError | None]]:
-    """Each plan's stored result, or its state. A final state means that the result has expired.
+def ends_of(ledger: Ledger, keys: Mapping[str, str]) -> Wait[dict[str, End]]:
+    """How the plans have ended, all of which have. `keys` has the key of each plan's result."""
+    ended: dict[str, End] = {}
+    for page in pages(list(keys)):
+        ended |= yield from results_or_states(ledger, {plan_id: keys[plan_id] for plan_id in page})
+    return ended
 
-    None for a plan that is unknown.
-    """
+
+def results_or_states(ledger: Ledger, keys: Mapping[str, str]) -> Wait[dict[str, End]]:
+    """Each plan's stored result, or its state if there is none."""
     reads = [["HGET", ledger.plan_key(plan_id), "state"] for plan_id in keys]
     *states, stored = yield Send([*reads, ["MGET", *keys.values()]])
     [results] = replies_of([stored])
@@ -147,6 +163,10 @@ def pages(items: Sequence[str]) -> Iterator[Sequence[str]]:
     """The items, as many at a time as one command should be about."""
     for start in range(0, len(items), PAGE):
         yield items[start : start + PAGE]
+
+
+def _in_flight(end: End) -> bool:
+    return isinstance(end, PlanState) and not end.final
 
 
 def _first(key: str) -> Block:

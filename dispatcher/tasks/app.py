@@ -98,8 +98,6 @@ def _settings(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
-        # The last step stores the result itself, together with the plan's end.
-        "task_ignore_result": True,
         "result_expires": settings.result_expires_sec,
         "result_backend_always_retry": True,
         "redis_socket_timeout": timeout,

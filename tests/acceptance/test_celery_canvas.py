@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from celery import chain, chord, group
+from celery import chain, chord, chunks, group, xmap, xstarmap
 from support.eventually import eventually
 from support.fleet import Fleet
-from support.own_tasks import complain, noted, report
+from support.own_tasks import complain, noted, plain, report
 
 from dispatcher import InvalidPlanError
 from dispatcher.tasks.messages import RUN_PLAN
@@ -17,6 +17,7 @@ from dispatcher.tasks.messages import RUN_PLAN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from celery import Celery
     from celery.canvas import Signature
     from celery.result import AsyncResult
 
@@ -184,3 +185,43 @@ def test_a_link_error_of_a_plan_that_fails_is_called_once(fleet: Canvas) -> None
     eventually(lambda: fleet.ran("failed"), within_s=20)
     assert fleet.app.send_task(report.name, args=[1, "behind"]).get(timeout=20) == 1
     assert fleet.ran("failed") == [["complain", handle.id]]
+
+
+def test_a_map_and_chunks_of_plans_are_refused_where_they_are_made(fleet: Canvas) -> None:
+    run_plan, handle = fleet.app.tasks[RUN_PLAN], fleet.submit()
+    arguments: dict[str, list[Any]] = {"map": [[handle.id]], "starmap": [[[handle.id]]], "chunks": [[], 1]}
+    for way, given in arguments.items():
+        with pytest.raises(InvalidPlanError, match=f"a {way} cannot hold .* Dispatcher.submit_many"):
+            getattr(run_plan, way)(*given)
+    assert fleet.ends_as_if_alone(handle)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda plan, app: xmap(plan, ["none", 5], app=app),
+        lambda plan, app: xstarmap(plan, [["none"], ["a", "b"]], app=app),
+        lambda plan, app: chunks(plan, [["none"], [None]], 1, app=app),
+    ],
+    ids=["map", "starmap", "chunks"],
+)
+def test_a_map_that_another_program_sends_ends_with_an_error(
+    fleet: Canvas, make: Callable[[Signature, Celery], Signature]
+) -> None:
+    sent = make(fleet.app.signature(RUN_PLAN), fleet.app).apply_async()
+    with pytest.raises(InvalidPlanError, match=r"the id of a submitted plan, as text|not the plan id"):
+        sent.get(timeout=20)
+    assert fleet.carries_plans_out()
+
+
+def test_a_map_of_a_submitted_plan_ends_with_an_error_and_the_plan_goes_on(fleet: Canvas) -> None:
+    handle = fleet.submit()
+    sent = xmap(fleet.app.signature(RUN_PLAN), [handle.id], app=fleet.app).apply_async()
+    with pytest.raises(InvalidPlanError, match="submit plans by Dispatcher"):
+        sent.get(timeout=20)
+    assert fleet.ends_as_if_alone(handle)
+
+
+def test_results_of_ones_own_tasks_are_kept_as_celery_keeps_them(fleet: Canvas) -> None:
+    assert fleet.app.conf.task_ignore_result is False
+    assert fleet.app.send_task(plain.name, args=[3]).get(timeout=20) == 3

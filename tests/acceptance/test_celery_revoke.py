@@ -176,6 +176,50 @@ def test_revoking_twice_is_revoking_once(fleet: Fleet) -> None:
     assert [path for method, path in fleet.stub.calls if method == "DELETE" and handle.id in path] != []
 
 
+STAMPED = {"stamped_headers": ["team"], "stamps": {"team": ["payments"]}}
+
+
+def first_message(fleet: Fleet, handle: PlanHandle, **headers: Any) -> None:
+    """Let the plan begin with a message that has these headers."""
+    fleet.redis.client.hset(f"{{dispatcher}}:plan:{handle.id}", mapping={"due_ms": 0, "lease": "message 0"})
+    fleet.push(fleet.message(handle.id, handle.id, **headers))
+
+
+def test_a_revoked_stamp_cancels_the_plan_whose_message_has_it(fleet: Fleet) -> None:
+    handle, other = (fleet.submit(start_time="2999-01-01T00:00:00Z") for _ in range(2))
+    eventually(lambda: fleet.answered(other), within_s=20)
+    asked(fleet, "revoke_by_stamped_headers", headers={"team": ["payments"]})
+    first_message(fleet, handle, **STAMPED)
+    first_message(fleet, other, stamped_headers=["team"], stamps={"team": ["other", 5]})
+    assert_cancelled(fleet, handle)
+    assert handle.id not in fleet.stub.running
+    eventually(lambda: other.status().state is PlanState.RUNNING, within_s=20)
+    other.cancel()
+
+
+def test_a_revoked_stamp_with_terminate_cancels_the_plan_whose_body_runs(fleet: Fleet) -> None:
+    api = fleet.target()
+    fleet.stub.hanging.add(api)
+    handle = fleet.submit(api=api, start_time="2999-01-01T00:00:00Z")
+    eventually(lambda: fleet.answered(handle), within_s=20)
+    first_message(fleet, handle, stamped_headers=["who"], stamps={"who": "me"})
+    eventually(lambda: any(body and body["api"] == api for body in fleet.stub.bodies), within_s=20)
+    assert "revoked" in asked(fleet, "revoke_by_stamped_headers", headers={"who": ["me"]}, terminate=True)
+    fleet.stub.let_go.set()
+    assert_cancelled(fleet, handle)
+    fleet.stub.let_go.clear()
+
+
+@pytest.mark.parametrize("stamps", [5, "x", [1], {"team": 5}, {"team": None}, {"team": {"a": 1}}], ids=str)
+def test_odd_stamps_of_a_message_harm_nothing(fleet: Fleet, stamps: Any) -> None:
+    asked(fleet, "revoke_by_stamped_headers", headers={"team": ["payments"]})
+    handle = fleet.submit(start_time="2999-01-01T00:00:00Z")
+    eventually(lambda: fleet.answered(handle), within_s=20)
+    first_message(fleet, handle, stamped_headers=["team"], stamps=stamps)
+    eventually(lambda: handle.status().state is PlanState.RUNNING, within_s=20)
+    handle.cancel()
+
+
 def test_an_id_that_is_revoked_before_its_plan_is_submitted_cancels_the_plan(fleet: Fleet) -> None:
     assert "other tasks revoked: too-late" in asked(fleet, "revoke", task_id="too-late")
     handle = fleet.dispatcher.submit(abort_plan(api=fleet.target()), plan_id="too-late")

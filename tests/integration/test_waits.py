@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from celery.result import AsyncResult
 from support.ends import end
 from support.eventually import eventually
 from support.plans import abort_plan
@@ -15,6 +16,7 @@ from support.redis_server import blocked_for
 from dispatcher import Dispatcher, PlanCancelledError, PlanUnknownError, ResultTimeoutError
 from dispatcher.ledger.waiters import SHORTEST_BLOCK_SEC
 from dispatcher.ledger.waits import PAGE
+from dispatcher.tasks.app import make_celery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,6 +100,28 @@ def test_a_wait_for_an_unknown_plan_ends_at_once(dispatcher: Dispatcher, batch: 
     batch.handles[0] = dispatcher.handle("unknown-plan")
     with pytest.raises(PlanUnknownError):
         WAITS[name](batch, 3600)
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_wait_for_a_plan_whose_result_was_forgotten_says_so(
+    batch: PlanBatch, settings: Settings, name: str
+) -> None:
+    one, other = batch.handles
+    end(settings, [one.id, other.id])
+    app = make_celery(settings)
+    AsyncResult(one.id, app=app).forget()
+    app.backend.result_consumer.stop()
+    app.backend.client.connection_pool.disconnect()
+    gone = f"plan {one.id} is cancelled, but its result is gone, because it has expired or was forgotten"
+    if name.startswith("result_") or name == "result":
+        with pytest.raises(PlanUnknownError, match=gone):
+            WAITS[name](batch, 30)
+        assert one.refusal is None
+        return
+    WAITS[name](batch, 30)
+    forgotten, kept = batch.results(30)
+    assert str(forgotten) == gone
+    assert isinstance(kept, PlanCancelledError)
 
 
 def test_all_waiters_for_a_plan_learn_its_end(

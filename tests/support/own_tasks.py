@@ -26,6 +26,12 @@ def complain(failed_id: str, way: str) -> str:
     return failed_id
 
 
+@shared_task(name="own.plain")  # type: ignore[untyped-decorator]
+def plain(value: int) -> int:
+    """A task without options."""
+    return value
+
+
 @shared_task(name="own.live_objects", ignore_result=False)  # type: ignore[untyped-decorator]
 def live_objects(names: list[str], collect: bool) -> dict[str, int]:  # noqa: FBT001 (JSON)
     """How many objects of classes with these names the worker has.

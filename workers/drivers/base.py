@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from dispatcher.ledger.reach import Reach
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -73,6 +75,9 @@ class Driver(Protocol):
 
     supports: frozenset[str] = frozenset()
     """Which capabilities its requests can express: plans that need others are never passed to `apply`."""
+
+    reach: Reach = Reach()
+    """Which requests its faults hit beyond a plan's service and path."""
 
     speaks: str | None = None
     """Version of the API's contract that it implements: `major.minor`. None if the API has no versions."""

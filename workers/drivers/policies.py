@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from dispatcher.errors import InvalidPlanError
+from dispatcher.ledger.reach import Reach
 from dispatcher.models import FaultPlan, FaultType
 from workers.drivers.options import DriverOptions
 
@@ -25,6 +26,7 @@ __all__ = [
     "plan_id_of",
     "policy_body",
     "policy_name",
+    "reach_of",
 ]
 
 PREFIX = "plan-"
@@ -86,6 +88,16 @@ class PolicyOptions(DriverOptions):
         if self.namespace is not None and self.selector == "none":
             raise ValueError("namespace needs a selector: set selector to service or *")
         return self
+
+
+def reach_of(options: PolicyOptions) -> Reach:
+    """Which requests policies with these options hit."""
+    return Reach(
+        options.path_match.value,
+        any_service=options.selector != "service",
+        namespace=options.namespace,
+        method=options.method,
+    )
 
 
 def policy_name(plan_id: str) -> str:

@@ -19,7 +19,15 @@ from workers.drivers.base import Driver, FaultState, FaultStatus, ListedFault, S
 from workers.drivers.deadline import Deadline
 from workers.drivers.lists import sign_of_more
 from workers.drivers.options import read_options
-from workers.drivers.policies import PREFIX, PolicyOptions, difference, plan_id_of, policy_body, policy_name
+from workers.drivers.policies import (
+    PREFIX,
+    PolicyOptions,
+    difference,
+    plan_id_of,
+    policy_body,
+    policy_name,
+    reach_of,
+)
 from workers.drivers.transport import HttpTransport
 
 if TYPE_CHECKING:
@@ -50,6 +58,7 @@ class PolicyApiDriver(Driver):
     def __init__(self, config: ExecutorClientConfig, connections: int) -> None:
         """`connections` is how many threads will call at once. Raises `InvalidSettingsError`."""
         self._options = read_options(config, PolicyOptions)
+        self.reach = reach_of(self._options)
         self._transport = HttpTransport(config, connections)
         self.longest_call_s = 2 * self._transport.longest_call_s  # an apply may delete as well
 

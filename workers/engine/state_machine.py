@@ -189,7 +189,8 @@ class StateMachine:
             record = record._replace(looked_ms=calls.now_ms)
             return Snooze(record, self._next_look_ms(record, calls, begun_ms))
         seen_ms, now_ms = record.looked_ms, calls.now_ms
-        record = record.looked_at(*told_window(record, status, now_ms), now_ms)
+        window = told_window(record, status, now_ms)
+        record = record._replace(skew_ms=_skew_ms(status, window)).looked_at(*window, now_ms)
         if status.state is FaultState.COMPLETED:
             if record.over_ms is None and now_ms < (record.planned_end_ms or 0):
                 seen_ms = now_ms if self._watch_ms is None else seen_ms  # an observer counts what is certain
@@ -350,15 +351,25 @@ def told_window(
 def on_our_clock(record: PlanRecord, observation: RawObservation, now_ms: int) -> RawObservation:
     """The Executor's observation with the window of `told_window`, and a doubt if an end of it is lost.
 
-    An observer's times are the server's already.
+    A window that was moved is in doubt, too, unless that of the status was moved as far: the figures may be
+    of another fault. An observer's times are the server's already.
     """
     told = _ms(observation.started_at), _ms(observation.ended_at)
     window = told_window(record, observation, now_ms)
     if window == told:
         return observation
+    certain = None not in window and abs(_skew_ms(observation, window) - record.skew_ms) <= SKEW_MS
+    if not certain and None not in (record.began_ms, record.over_ms):
+        window = None, None  # the status has said it
     began, over = map(moment_of, window)
-    doubts = observation.doubts if None not in window else (*observation.doubts, Doubt.WINDOW_UNKNOWN)
+    doubts = observation.doubts if certain else (*observation.doubts, Doubt.WINDOW_UNKNOWN)
     return observation.model_copy(update={"started_at": began, "ended_at": over, "doubts": doubts})
+
+
+def _skew_ms(said: FaultStatus | RawObservation, window: tuple[int | None, int | None]) -> int:
+    """By how much the window that the Executor says was moved into place. 0 if it has none."""
+    began_ms = _ms(said.started_at)
+    return 0 if began_ms is None or None in window else began_ms - (window[0] or 0)
 
 
 def _ms(moment: datetime | None) -> int | None:

@@ -9,13 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
+import redis
 from celery import bootsteps
 from celery.apps.worker import install_worker_term_handler
 from celery.concurrency.thread import TaskPool
 from celery.exceptions import InvalidTaskError
-from kombu.exceptions import ContentDisallowed, DecodeError
+from celery.worker.state import maybe_shutdown
+from kombu.exceptions import ContentDisallowed, DecodeError, OperationalError
 
 from dispatcher.errors import InvalidSettingsError
+from dispatcher.ledger.connection import advice_on, is_trouble, reply_of
 from dispatcher.settings.settings import LogFormat
 from dispatcher.telemetry.trace_export import export_traces
 from workers.tasks import control
@@ -33,6 +36,12 @@ __all__ = ["bootsteps_of"]
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
+LONGEST_PAUSE_OF_REFUSED_S = 30.0
+"""Of a consumer that a person must help: the broker refuses what it needs, for example."""
+
+SHUTDOWN_S = 0.5
+"""How often a consumer that pauses looks whether its worker is to end."""
+
 QUIET_S = 5.0
 """A consumer that ran for this long without a restart is well again."""
 
@@ -83,27 +92,59 @@ class ConsumerGuard(bootsteps.StartStopStep):  # type: ignore[misc]  # celery sh
     def __init__(self, consumer: Consumer, **options: Any) -> None:
         super().__init__(consumer, **options)
         self._pause_s = 0.0
-        self._started_at: float | None = None
+        self._resumed_at = time.monotonic()
         self._broker_errors = _broker_errors(consumer)
-        self._broker_failed = False
+        self._receives = False
         consumer.strategies = Strategies(self._broker_errors)
         consumer.connection_errors = (*consumer.connection_errors, Exception)
 
-    def start(self, consumer: Consumer) -> None:  # noqa: ARG002 (the bootstep's signature)
-        """Celery restarts the consumer at once, five times a second while Redis answers with errors."""
-        now = time.monotonic()
-        if self._started_at is None or now - self._started_at >= QUIET_S:
-            self._pause_s = 0.0
-        elif self._broker_failed:
-            self._pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, 2 * self._pause_s))
-        else:  # the fault of a message, which is gone
-            self._pause_s = FIRST_PAUSE_S
-        time.sleep(self._pause_s)
-        self._started_at = time.monotonic()
+    def start(self, consumer: Consumer) -> None:
+        """Note whether the consumer gets as far as its event loop."""
+        if consumer.hub is None:
+            self._begin_to_receive()
+        else:
+            consumer.hub.call_soon(self._begin_to_receive)
 
     def stop(self, consumer: Consumer) -> None:  # noqa: ARG002 (the bootstep's signature)
-        """Note why the consumer restarts. Celery does that while it handles the error."""
-        self._broker_failed = isinstance(sys.exception(), self._broker_errors)
+        """Pause before the consumer restarts. Celery stops it while it handles the error, and restarts it at
+        once, five times a second while Redis answers with errors."""
+        error = sys.exception()
+        if error is None:
+            return
+        longest_s = self._longest_pause_s(error)
+        if time.monotonic() - self._resumed_at >= QUIET_S:
+            self._pause_s = 0.0
+        else:
+            self._pause_s = min(longest_s, max(FIRST_PAUSE_S, 2 * self._pause_s))
+        self._receives = False
+        _pause(self._pause_s)
+        self._resumed_at = time.monotonic()
+
+    def _longest_pause_s(self, error: BaseException) -> float:
+        refusal = _refusal(error)
+        if refusal is not None:
+            logger.warning("the broker refuses the consumer: %s. %s", reply_of(refusal), advice_on(refusal))
+            return LONGEST_PAUSE_OF_REFUSED_S
+        if isinstance(error, self._broker_errors):
+            return LONGEST_PAUSE_S
+        # If it has received messages, the fault of one of them, which is gone.
+        return FIRST_PAUSE_S if self._receives else LONGEST_PAUSE_OF_REFUSED_S
+
+    def _begin_to_receive(self) -> None:
+        self._receives = True
+
+
+def _pause(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while (left_s := until - time.monotonic()) > 0:
+        maybe_shutdown()
+        time.sleep(min(left_s, SHUTDOWN_S))
+
+
+def _refusal(error: BaseException) -> redis.RedisError | None:
+    """Redis's error, if it does not pass by itself. Kombu hides some in an error of its own."""
+    cause = error.__cause__ if isinstance(error, OperationalError) else error
+    return cause if isinstance(cause, redis.RedisError) and not is_trouble(cause) else None
 
 
 class Strategies(dict[str, Any]):
@@ -133,7 +174,7 @@ class Strategies(dict[str, Any]):
 
 def _broker_errors(consumer: Consumer) -> tuple[type[BaseException], ...]:
     """What the broker's failures raise. Kombu counts `KeyError` among them, which a message causes, too."""
-    errors = (*consumer.connection_errors, *consumer.channel_errors)
+    errors = (*consumer.connection_errors, *consumer.channel_errors, OperationalError)
     return tuple(error for error in errors if not issubclass(error, LookupError))
 
 

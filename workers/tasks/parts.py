@@ -51,12 +51,14 @@ class WorkerParts:
             name: SharedBreaker(self._quick_client, settings.key_prefix, name, gateway.rules)
             for name, gateway in self._gateways.items()
         }
-        self._engine = self._make_engine(Leases(self._lease_client, settings))
+        reaches = {name: gateway.driver.reach for name, gateway in self._gateways.items()}
+        self._engine = self._make_engine(Leases(self._lease_client, settings, reaches))
         self._monitor = HealthMonitor(map(self._health_check, self._gateways.values()))
 
     def start(self) -> None:
         """Begin to carry plans out."""
         self._task.engine, self._task.hub = self._engine, self._worker.hub
+        self._task.cancel = self._cancel
         self._engine.start()
         self._monitor.start()
         signals.task_received.connect(self._claim_ahead, weak=False, dispatch_uid=self)
@@ -81,18 +83,18 @@ class WorkerParts:
         """A message has arrived: have the lease ready for the task's body. A retry waits for its time."""
         if request.task is not self._task:
             return
-        if request.id in state.revoked:
+        if request.id in state.revoked or request.has_revoked_stamp:
             self._cancel(request.id)
         request.send_received()
         if request.named is not None:
             self._engine.fetcher.name(request.named)
 
     def _cancel(self, plan_id: str) -> None:
-        """Cancel a plan that was revoked before it was submitted."""
+        """Cancel a plan that was revoked before it was submitted, or by a stamp of its message."""
         try:
             self.ledger.cancel([plan_id], "revoked")
         except LedgerUnavailableError as exc:
-            logger.warning("plan %s goes on, although it was revoked before: %s", plan_id, exc)
+            logger.warning("plan %s goes on, although it was revoked: %s", plan_id, exc)
 
     def _open(self, name: str) -> Gateway:
         return open_gateway(

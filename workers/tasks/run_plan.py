@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from billiard.einfo import ExceptionWithTraceback
 from celery import Task
 from celery.exceptions import InvalidTaskError, Reject
+from celery.worker import state
 from celery.worker.request import Request
 
 from dispatcher.errors import ExecutorClientError, InvalidPlanError, PlanCancelledError, PlanUnknownError
@@ -18,6 +19,8 @@ from dispatcher.tasks.messages import RUN_PLAN
 from workers.engine.decisions import Fail, Retry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from workers.engine.engine import Engine
 
 __all__ = ["PlanRequest", "RunPlan"]
@@ -66,7 +69,26 @@ class PlanRequest(Request):  # type: ignore[misc]  # celery ships no types
 
     def revoked(self) -> bool:
         """False, because the ledger has what is cancelled. Celery would call a plan REVOKED that goes on."""
+        if self.has_revoked_stamp:
+            self.task.cancel(self.id)
         return False
+
+    @property
+    def has_revoked_stamp(self) -> bool:
+        """Whether `revoke_by_stamped_headers` has named one of the message's stamps."""
+        stamps = self.request_dict.get("stamps")
+        if not isinstance(stamps, dict):
+            return False
+        return any(
+            stamp in _listed(state.revoked_stamps[header])
+            for header, value in stamps.items()
+            if header in state.revoked_stamps
+            for stamp in _listed(value)
+        )
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:  # noqa: ARG002 (the base class's)
+        """Cancel the plan. A thread cannot be ended."""
+        self.task.cancel(self.id)
 
     def send_received(self) -> None:
         """Send `task-received`, except for a retry: it would hide the state RETRY while the retry waits."""
@@ -112,6 +134,9 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
     hub: Any = None
     """The worker's event loop, if it has one."""
 
+    cancel: Callable[[str], None] = staticmethod(lambda _: None)
+    """Cancels a plan by its id. Set while a worker runs."""
+
     def apply_async(self, *args: Any, **options: Any) -> Any:
         """Send a message. `get` waits for the plan's result, although the body's own is ignored."""
         sent = super().apply_async(*args, **options)
@@ -121,6 +146,18 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
     def apply(self, *args: Any, **options: Any) -> Any:  # noqa: ARG002 (the base class's)
         """Raises `InvalidPlanError`: plans are carried out by workers."""
         raise _in_workers_only()
+
+    def map(self, it: Any) -> Any:  # noqa: ARG002 (the base class's)
+        """Raises `InvalidPlanError`: each plan has a message of its own."""
+        raise _one_by_one("map")
+
+    def starmap(self, it: Any) -> Any:  # noqa: ARG002 (the base class's)
+        """Raises `InvalidPlanError`: each plan has a message of its own."""
+        raise _one_by_one("starmap")
+
+    def chunks(self, it: Any, n: int) -> Any:  # noqa: ARG002 (the base class's)
+        """Raises `InvalidPlanError`: each plan has a message of its own."""
+        raise _one_by_one("chunks")
 
     def run(self, *args: Any, **kwargs: Any) -> str:
         """Make the attempt of the plan whose id is the only argument; the outcome, in words.
@@ -187,7 +224,7 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
 
     def _misaddressed(self, plan_id: str) -> InvalidPlanError:
         canvas = _followers(self.request) or ("group" if self.request.group else "")
-        task_id = printable(self.request.id)
+        task_id = "none" if self.request.id is None else printable(self.request.id)
         problem = (
             f"a {canvas} cannot hold {RUN_PLAN}: wait for the plan's handle, then send the next task"
             if canvas
@@ -216,6 +253,10 @@ def _in_workers_only() -> InvalidPlanError:
     return InvalidPlanError(f"{RUN_PLAN} runs in workers only: submit plans by Dispatcher.submit")
 
 
+def _one_by_one(canvas: str) -> InvalidPlanError:
+    return InvalidPlanError(f"a {canvas} cannot hold {RUN_PLAN}: submit plans by Dispatcher.submit_many")
+
+
 def _only_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """The id of a plan. Raises `InvalidPlanError`."""
     given = [*args, *kwargs.values()]
@@ -235,6 +276,11 @@ def _followers(request: Any) -> str:
     """What Celery is to run after the task. Empty if nothing."""
     names = {"chain": "chain", "chord": "chord", "callbacks": "link (callback)", "errbacks": "link_error"}
     return next((words for name, words in names.items() if getattr(request, name)), "")
+
+
+def _listed(stamps: Any) -> list[Any]:
+    """Celery writes one stamp as it is, and several as a list."""
+    return list(stamps) if isinstance(stamps, list | tuple | set) else [stamps]
 
 
 def _nothing() -> None:

@@ -1,5 +1,5 @@
 -- fetch(KEYS: due; ARGV: key prefix, queue or '', token, lease_ms, recheck_ms, patience_ms, limit,
---       id, retries, id, retries, ...)
+--       reaches or '', id, retries, id, retries, ...)
 --   -> {ms until the next plan is due or -1, number of plans in flight, {an answer for each named plan},
 --       {a lease for each due plan}}
 -- Grants leases: of the plans that Celery messages name by id and number of retries, and of up to `limit` due plans.
@@ -11,10 +11,12 @@
 -- A due plan whose first message is still awaited is deferred by `patience_ms` while the queue holds messages. But if
 -- messages that were sent well after its own have arrived, its own is lost. So it is, too, if the queue is empty
 -- LATE_MS after the plan could begin. A plan that has expired waits for no message: the queue may never empty.
+-- `reaches` is what `reaches_of` in ledger/reach.py returns.
 local due_key = KEYS[1]
 local prefix, queue, token_prefix = ARGV[1], ARGV[2], ARGV[3]
 local lease_ms, recheck_ms, patience_ms, limit = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
-local FIRST_NAMED = 8
+local reaches = ARGV[8] ~= '' and cjson.decode(ARGV[8]) or {}
+local FIRST_NAMED = 9
 local OVERTAKEN_MS = 10000
 local ASIDE_MS = 60000
 local HALTED_MS = 10000
@@ -95,6 +97,67 @@ local function mark_overlaps(id, plan, changed)
   end
 end
 
+local function segments_of(api)
+  local found = {}
+  for segment in string.gmatch(api .. '/', '([^/]*)/') do
+    table.insert(found, segment)
+  end
+  if #found > 2 and found[#found] == '' then
+    table.remove(found)
+  end
+  return found
+end
+
+-- Whether a request's path may be one of both. `how`: 'exact', 'template' or 'prefix'.
+local function paths_meet(one, how, other, how_other)
+  if one == other then
+    return true
+  end
+  local own, others = segments_of(one), segments_of(other)
+  local function any(segment, rule)
+    return rule ~= 'exact' and string.find(segment, '{[^{}]+}')
+  end
+  for index = 1, math.max(#own, #others) do
+    local here, there = own[index], others[index]
+    if not here or not there then
+      return (here and how_other or how) == 'prefix'
+    elseif here ~= there and not any(here, how) and not any(there, how_other) then
+      return (here == '' and how == 'prefix') or (there == '' and how_other == 'prefix')  -- the path is `/`
+    end
+  end
+  return true
+end
+
+-- Mark plans of other targets whose faults may hit the same requests at the same time, and this plan. Those that have
+-- ended leave the group.
+local function mark_neighbours(id, plan, changed)
+  local executor, service, api = string.match(plan.target, '^([^:]*):([^:]*):(.*)$')
+  local own = reaches[executor]
+  if not own then
+    return
+  end
+  local near_key = prefix .. 'near:' .. own.group
+  for _, other in ipairs(redis.call('SMEMBERS', near_key)) do
+    local other_key = prefix .. 'plan:' .. other
+    local known = redis.pcall('HMGET', other_key, 'state', 'started_ms', 'released_ms', 'target')
+    local ended = not known[1] or FINAL[known[1]]
+    if ended and (tonumber(known[3]) or 0) <= now then
+      redis.call('SREM', near_key, other)
+    elseif other ~= id and known[2] and known[4] then
+      local its_executor, its_service, its_api = string.match(known[4], '^([^:]*):([^:]*):(.*)$')
+      local of_any_service = own.others[its_executor]
+      if (of_any_service or of_any_service == false and service == its_service)
+        and paths_meet(api, own.paths, its_api, reaches[its_executor].paths) then
+        add(changed, 'overlapped', 1)
+        if not ended then
+          redis.call('HSET', other_key, 'overlapped', 1)
+        end
+      end
+    end
+  end
+  redis.call('SADD', near_key, id)
+end
+
 -- For how long the plan waits for a target in doubt: no longer than its own timeout.
 local function stuck_until_ms(plan_key, plan)
   if not plan.stuck_ms then
@@ -172,6 +235,7 @@ local function lease(id, fields, plan)
   add(changed, 'started_ms', first_step and whole(now))
   if first_step and not plan.cancelled and now < expires_ms then
     mark_overlaps(id, plan, changed)
+    mark_neighbours(id, plan, changed)
   end
   steps = steps + 1
   late_ms = late_ms + math.max(0, now - plan.due_ms)

@@ -126,6 +126,26 @@ def test_advice_is_for_the_reply_and_ends_the_message() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (redis.ConnectionError("max number of clients reached", status_code="ERR"), "raise maxclients"),
+        (
+            redis.ConnectionError("max number of clients + cluster connections reached", status_code="ERR"),
+            "raise maxclients",
+        ),
+        (redis.ConnectionError("something else is wrong", status_code="ERR"), "Its log may say why"),
+        (redis.ResponseError("DENIED Redis is running in protected mode"), "set a password"),
+        (redis.ResponseError("ERR DB index is out of range"), "name a database that it has"),
+        (redis.ResponseError("ERR unknown command 'BLMOVE'"), "older than Redis 6.2"),
+    ],
+    ids=lambda each: str(each)[:30],
+)
+def test_advice_on_a_refusal_never_asks_if_redis_runs(error: redis.RedisError, advice: str) -> None:
+    assert advice in RedisErrors("redis://here").translate(error).message
+    assert "Is it running" not in advice_on(error)
+
+
 def test_only_a_reply_names_another_server() -> None:
     assert is_other_server(redis.ResponseError("UNBLOCKED force unblock"))
     assert not is_other_server(redis.ResponseError("OOM x"))

@@ -21,6 +21,7 @@ from dispatcher import (
     ExecutorClientError,
     LedgerRefusedError,
     LedgerUnavailableError,
+    PlanState,
     Settings,
 )
 from dispatcher.errors import CLOSED, RecordUnreadableError
@@ -136,7 +137,7 @@ def test_what_ended_before_is_found_at_once_and_what_is_unknown_has_no_result() 
                 while len(found) < 4:
                     found |= await watch.ends(WITHIN_S)
             assert isinstance(found.pop("p4"), RecordUnreadableError)
-            assert found == {"p1": "the result", "p2": None, "p5": None}
+            assert found == {"p1": "the result", "p2": PlanState.OBSERVED, "p5": None}
 
     run(scenario())
 

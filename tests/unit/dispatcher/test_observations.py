@@ -56,6 +56,13 @@ def test_a_record_is_one_flat_row_of_json_values() -> None:
     assert record.items() >= expected.items()
 
 
+@pytest.mark.parametrize("field", ["timestamp", "started_at", "ended_at"])
+@pytest.mark.parametrize("text", ["2020", "1.9e9", "-1"])
+def test_a_number_as_text_is_refused_as_a_moment(field: str, text: str) -> None:
+    with pytest.raises(ValidationError, match="RFC 3339"):
+        observed(**{field: text})
+
+
 def test_a_record_always_has_the_same_keys() -> None:
     full = observed(baseline=Figures(requests=1), recovery=Figures(requests=1), requests=1)
     assert list(observed().to_record()) == list(full.to_record())

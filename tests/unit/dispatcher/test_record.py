@@ -58,6 +58,7 @@ FULL |= {
     "cancelled": "enough",
     "error": to_json(ODD),
     "takes_effect_ms": "1500",
+    "skew_ms": "-7000",
     "overlapped": "1",
     "doubt": "who knows",
     "seen": "{}",
@@ -96,6 +97,7 @@ def test_each_stored_field_is_read() -> None:
     )
     assert str(record.failure) == "down"
     assert isinstance(record.error, ExecutorProtocolError)
+    assert record.skew_ms == -7_000
     assert (record.overlapped, record.seen, record.in_the_way) == (True, "{}", "p0")
     assert (record.traceparent, record.batch, record.tags) == ("00-x", "b1", ("red", "blue"))
     assert record.failures == FULL["failures"]
@@ -114,6 +116,7 @@ def test_a_cause_that_was_emptied_is_none() -> None:
             "cause": st.text(min_size=1),
             "attempts": st.integers(1, 99),
             "takes_effect_ms": st.integers(1, LONGEST_MS),
+            "skew_ms": st.integers(-LATEST_MS, LATEST_MS),
             "seen": st.text(min_size=1),
             **{name: st.integers(1, LATEST_MS) for name in MOMENTS if name in STEP_FIELDS},
         },

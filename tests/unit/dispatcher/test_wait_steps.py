@@ -21,6 +21,7 @@ from dispatcher.ledger.waits import (
     Block,
     completions,
     ended_among,
+    ends_of,
     first_of,
     pages,
     result_of,
@@ -193,7 +194,34 @@ def test_of_many_plans_those_that_ended_have_results_and_those_that_are_lost_non
     assert answers.end_of(ended_among(ledger, keys)) == {"p1": "the result", "p3": None, "p4": None}
     answers.sent.clear()
     assert answers.end_of(ended_among(ledger, {"p2": "result-p2"})) == {}
-    assert [command[0] for command in answers.sent] == ["MGET", "EXISTS"]  # not each by itself
+    assert [command[0] for command in answers.sent] == ["MGET", "EXISTS", "EXISTS"]  # not each by itself
+
+
+def test_a_plan_whose_result_was_forgotten_has_ended_all_the_same(
+    ledger: Ledger, answers: Answers, fake_redis: redis.Redis
+) -> None:
+    submit(ledger, "p1", "p2", "p3")
+    end(fake_redis, "p1")
+    end(fake_redis, "p2")
+    fake_redis.delete("result-p1")
+    keys = {each: f"result-{each}" for each in ("p1", "p2", "p3")}
+    assert answers.end_of(ended_among(ledger, keys)) == {"p1": PlanState.OBSERVED, "p2": "the result"}
+    assert answers.end_of(ends_of(ledger, {"p1": "result-p1", "p4": "result-p4"})) == {
+        "p1": PlanState.OBSERVED,
+        "p4": None,
+    }
+
+
+def test_the_ends_of_more_plans_than_one_command_is_about_are_read(
+    ledger: Ledger, answers: Answers, fake_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waits, "PAGE", 2)
+    names = ("p1", "p2", "p3")
+    submit(ledger, *names)
+    for each in names:
+        end(fake_redis, each)
+    keys = {each: f"result-{each}" for each in names}
+    assert answers.end_of(ends_of(ledger, keys)) == dict.fromkeys(names, "the result")
 
 
 def test_of_more_plans_than_one_command_is_about_all_that_are_lost_are_named(

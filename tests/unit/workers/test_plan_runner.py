@@ -224,6 +224,44 @@ def test_figures_of_a_longer_time_than_the_fault_can_have_lasted_are_in_doubt(dr
     assert (seen.started_at, seen.ended_at, seen.doubts) == (at(NOW), at(END), (Doubt.WINDOW_UNKNOWN,))
 
 
+@pytest.mark.parametrize("off_s", [-7200, -20, 20, 7200])
+@pytest.mark.parametrize("clock_off_s", [0, 3600])
+def test_figures_of_another_time_as_long_as_the_fault_are_in_doubt(
+    driver: FakeDriver, off_s: int, clock_off_s: int
+) -> None:
+    driver.started_at, driver.ended_at = at(NOW + clock_off_s * 1000), at(END + clock_off_s * 1000)
+    off_ms = (clock_off_s + off_s) * 1000
+    driver.figures |= {"started_at": at(NOW + off_ms), "ended_at": at(END + off_ms)}
+    driver.end(FAULT)
+    decision = advance(driver, RUNNING, END)
+    assert isinstance(decision, Complete)
+    seen = decision.observation
+    assert (seen.started_at, seen.ended_at, seen.doubts) == (at(NOW), at(END), (Doubt.WINDOW_UNKNOWN,))
+
+
+def test_figures_of_another_time_are_in_doubt_if_the_status_says_no_time(driver: FakeDriver) -> None:
+    driver.figures |= {"started_at": at(NOW - 60_000), "ended_at": at(NOW - 52_000)}
+    driver.end(FAULT)
+    decision = advance(driver, RUNNING, END)
+    assert isinstance(decision, Complete)
+    seen = decision.observation
+    assert (seen.started_at, seen.ended_at) == (at(NOW), at(NOW + 8_000))
+    assert seen.doubts == (Doubt.SHORT, Doubt.WINDOW_UNKNOWN)
+
+
+def test_a_wrong_clock_is_known_to_later_steps(driver: FakeDriver) -> None:
+    driver.started_at, driver.ended_at = at(NOW + 7_200_000), at(END + 7_200_000)
+    driver.figures |= {"started_at": driver.started_at, "ended_at": driver.ended_at}
+    driver.end(FAULT)
+    driver.trouble([None, ExecutorServerError("busy", 503)])
+    decision = advance(driver, RUNNING, END)
+    assert isinstance(decision, Retry)
+    decision = advance(driver, decision.record, END + 1_000)
+    assert isinstance(decision, Complete)
+    seen = decision.observation
+    assert (seen.started_at, seen.ended_at, seen.doubts) == (at(NOW), at(END), ())
+
+
 def test_a_fault_that_an_apply_without_an_answer_began_has_its_real_window(driver: FakeDriver) -> None:
     driver.trouble([TIMED_OUT])
     decision = advance(driver, QUEUED)
