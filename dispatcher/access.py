@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
+import threading
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakSet
 
@@ -46,6 +48,7 @@ class Access:
         self.results = StoredResults(global_prefix(settings.key_prefix))
         self.waiter = Waiter(settings)
         self._made: dict[str, Any] = {}
+        self._making = threading.RLock()
         self._publishing = PublishingThread(self._publish)
         self._sessions = Sessions(self._new_session)
         self._name = settings.redis_address, settings.key_prefix
@@ -74,9 +77,14 @@ class Access:
         return self.publisher.send(plans)
 
     def _once(self, name: str, make: Callable[[], T]) -> T:
-        """What is made under this name. Threads that come together get the same."""
+        """What is made under this name. Threads that come together wait until one has made it."""
         found: T | None = self._made.get(name)
-        return self._made.setdefault(name, make()) if found is None else found
+        if found is None:
+            with self._making:
+                found = self._made.get(name)
+                if found is None:
+                    found = self._made[name] = make()
+        return found
 
     async def session(self) -> Session:
         """What the tasks of the running event loop share."""
@@ -92,6 +100,10 @@ class Access:
         await self._sessions.aclose()
         await asyncio.to_thread(self._close)
 
+    def after_fork(self) -> None:
+        """In the child: a thread of the parent, which is not there any more, may have had the lock."""
+        self._making = threading.RLock()
+
     def _close(self) -> None:
         _open.discard(self)
         self.waiter.close()
@@ -103,6 +115,14 @@ class Access:
 
     def _new_session(self) -> Session:
         return Session(self.settings, self.ledger, self.door, self._publishing, self.results.key)
+
+
+def _after_fork() -> None:
+    for access in list(_open):
+        access.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _found(redis_address: str, key_prefix: str) -> Access:

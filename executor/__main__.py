@@ -8,12 +8,14 @@ import logging
 import os
 import sqlite3
 import sys
+from collections import Counter
 from pathlib import Path
 
 from executor.access import refuse_an_open_door, token_of
 from executor.control_plane import EnvoyError
 from executor.faults import MAX_ACTIVE
 from executor.folder import folder_of
+from executor.sample_service import SAMPLE_SERVICES
 from executor.server import Options, serve
 
 PORTS = range(65_536)
@@ -101,6 +103,11 @@ def _options() -> Options:
     given = parser.parse_args()
     if not (given.service or given.sample):
         parser.error("there is nothing that faults could hit: give --service or --sample")
+    names = [name for name, _ in given.service] + [*SAMPLE_SERVICES] * given.sample
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        parser.error(
+            f"{', '.join(twice)} is more than one service: give each name once, also next to --sample"
+        )
     return Options(
         api=(given.host, given.port),
         proxy=(given.proxy_host, given.proxy_port),

@@ -20,6 +20,9 @@ __all__ = ["AccessLog"]
 
 ROTATE_AT_BYTES = 8_000_000
 
+REMEMBERED_BYTES = 128
+"""The end of what was read, by which a file is known again: one that was cut may have grown since."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -38,6 +41,7 @@ class AccessLog:
         self._file = path
         self._offset = 0
         self._begun = b""
+        self._end = b""
         self._was_there = False
 
     @property
@@ -58,13 +62,12 @@ class AccessLog:
         self._was_there |= there
         size = self._file.stat().st_size if there else 0
         if size < self._offset:
-            self._offset, self._begun, self.cut = 0, b"", True
+            self._begin_again()
         if not size:
             return
-        with self._file.open("rb") as log:
-            log.seek(self._offset)
-            data = log.read()
+        data = self._new_bytes()
         self._offset += len(data)
+        self._end = (self._end + data)[-REMEMBERED_BYTES:]
         *lines, self._begun = (self._begun + data).split(b"\n")
         for line in lines:
             try:
@@ -76,6 +79,20 @@ class AccessLog:
                 self.read_to_mark = max(self.read_to_mark, found.number)
             elif found is not None:
                 yield found
+
+    def _new_bytes(self) -> bytes:
+        with self._file.open("rb") as log:
+            log.seek(self._offset - len(self._end))
+            data = log.read()
+            if data.startswith(self._end):
+                return data[len(self._end) :]
+            self._begin_again()
+            log.seek(0)
+            return log.read()
+
+    def _begin_again(self) -> None:
+        """Something has cut the file, or has put another one in its place."""
+        self._offset, self._begun, self._end, self.cut = 0, b"", b"", True
 
     @property
     def missing(self) -> bool:
@@ -98,5 +115,5 @@ class AccessLog:
             return []
         rest = list(self.news())
         self._old.unlink()
-        self._file, self._offset, self._begun = self._path, 0, b""
+        self._file, self._offset, self._begun, self._end = self._path, 0, b"", b""
         return rest

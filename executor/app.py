@@ -25,6 +25,7 @@ from executor.faults import ConflictError, KeyReusedError, TooLateError, TooMany
 from executor.policies import Policies
 from executor.policy_endpoints import add_policies
 from executor.refusals import refusal, refusals, refuse_in_the_contracts_words
+from executor.strict_json import StrictRoute
 from executor.traces import trace_json
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def create_app(injector: Injector, envoy: Envoy, services: Container[str], token
         openapi_url=None,
         generate_unique_id_function=_operation,
     )
+    app.router.route_class = StrictRoute
     _add_faults(app, _Faults(injector, envoy, services))
     add_policies(app, Policies(injector), services)
     unwell: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "They cannot"}}

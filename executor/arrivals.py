@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from executor.access_log import AccessLog
@@ -13,7 +14,6 @@ from executor.observations import Arrival
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
 
     from executor.clock import Clock
     from executor.envoy import Envoy
@@ -28,6 +28,9 @@ LOGGED_WITHIN_S = 3.0
 """How long Envoy may take to record what has happened."""
 
 LOOK_EVERY_S = 0.01
+
+GIVEN_UP_AFTER = timedelta(seconds=15)
+"""How long after a fault, and after its delay, Envoy's log is waited for."""
 
 CUT = "Envoy's log was cut or removed, so requests may be missing in its figures"
 
@@ -90,7 +93,11 @@ class Arrivals:
                     await self._more_known.wait()
 
     async def catch_up(self) -> None:
-        """Keep the log small and there, and complete faults whose arrivals Envoy did not record in time."""
+        """Keep the log small and there, and complete faults whose arrivals Envoy did not record in time.
+
+        Raises `EnvoyError`.
+        """
+        self._give_up()
         if self._log.missing:
             self._log.cut = True
             await self._envoy.reopen_logs()
@@ -106,6 +113,18 @@ class Arrivals:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.read()
+
+    def _give_up(self) -> None:
+        """A fault that has ended is over at some time, even if Envoy's log cannot be read any more."""
+        now = self._clock.now()
+        for fault in self._faults.unsettled():
+            if fault.arrivals_known or not fault.ended_before(now - GIVEN_UP_AFTER):
+                continue
+            logger.error("the requests of fault %s are not known: Envoy's log cannot be read", fault.apply_id)
+            fault.doubt = fault.doubt or CUT
+            fault.arrivals_known = True
+            fault.tally.give_up(now.timestamp())
+            self._journal.note(fault)
 
     async def _complete(self, ended: Sequence[Fault]) -> None:
         try:
@@ -127,9 +146,11 @@ class Arrivals:
             self._count(news)
         if self._log.cut:
             self._log.cut = False
-            logger.error("the access log was cut or removed: requests may be missing in figures")
-            for fault in self._faults.unsettled():
-                fault.doubt = fault.doubt or CUT
+            certain = [fault for fault in self._faults.unsettled() if not fault.doubt]
+            if certain:
+                logger.error("the access log was cut or removed: requests may be missing in figures")
+            for fault in certain:
+                fault.doubt = CUT
                 self._journal.note(fault)
 
     def _count(self, news: Arrival | End) -> None:

@@ -144,6 +144,10 @@ class Fault:
         waiting = self.tally.under_way.values()
         return any(arrival.chosen and arrival.arrived_at > arrived_after for arrival in waiting)
 
+    def ended_before(self, moment: datetime) -> bool:
+        """Whether it, and the time for which it may hold a request, had ended by then."""
+        return self.end_time is not None and self.end_time + self._held + HELD_LATE <= moment
+
     def give_up(self, now: datetime, wait: timedelta) -> None:
         """Count requests as unanswered that are under way for longer than `wait` after they were held."""
         if self.end_time is not None and self.arrivals_known:

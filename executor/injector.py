@@ -96,12 +96,17 @@ class Injector:
 
     async def watch(self) -> None:
         """Read the log, and start Envoy again if it has ended. Runs until cancelled."""
+        last_trouble = ""
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
+            trouble = ""
             try:
                 await self._look_after()
-            except (EnvoyError, OSError, TimeoutError):
-                logger.exception("Envoy is in trouble")
+            except (EnvoyError, OSError, TimeoutError) as exc:
+                trouble = f"{type(exc).__name__}: {exc}"
+                if trouble != last_trouble:  # it comes back four times a second
+                    logger.exception("Envoy is in trouble")
+            last_trouble = trouble
 
     async def apply(self, request: FaultApply, key: str | None, not_after: datetime | None = None) -> Fault:
         """Inject the fault; it is on when this returns. The same request with the same key is one fault.

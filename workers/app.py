@@ -6,9 +6,19 @@ import sys
 
 import click
 
-from dispatcher.errors import InvalidSettingsError
-from dispatcher.settings.settings import load_settings
-from workers.tasks.app import create_worker_app
+try:
+    from dispatcher.errors import InvalidSettingsError
+    from dispatcher.settings.settings import load_settings
+    from workers.tasks.app import create_worker_app
+except ModuleNotFoundError as exc:
+    found = getattr(sys.modules.get("dispatcher"), "__file__", None)
+    if exc.name != "dispatcher.errors" or found is None:
+        raise
+    problem = f"{found} is in the way: fault-dispatcher needs this name. `dispatcher worker` passes over it"
+    if click.get_current_context(silent=True) is None:
+        raise ImportError(problem) from exc
+    print(f"error: {problem}", file=sys.stderr)  # noqa: T201 (for the person who runs a command of Celery's)
+    sys.exit(2)
 
 __all__ = ["app"]
 

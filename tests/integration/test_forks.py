@@ -13,7 +13,7 @@ pool = dispatcher._ledger._client.connection_pool
 held = threading.Event()
 
 def hold():
-    with pool._lock, pool._fork_lock, pool._event_dispatcher._lock:
+    with pool._lock, pool._fork_lock, pool._event_dispatcher._lock, dispatcher._access._making:
         held.set()
         over.wait()
 

@@ -111,6 +111,9 @@ class FakeEnvoy:
         self.may_start = asyncio.Event()
         self.may_start.set()
         self.starting = asyncio.Event()
+        self.reachable = True
+        """Whether its admin interface is there."""
+
         self._marks = 0
 
     async def start(self) -> None:
@@ -120,14 +123,16 @@ class FakeEnvoy:
         self.alive = True
 
     async def mark_log(self) -> int:
-        if not self.alive:
+        if not (self.alive and self.reachable):
             raise EnvoyError("Envoy does not answer")
         self._marks += 1
         self.log(mark=f"/ready?mark={self._marks}")
         return self._marks
 
     async def reopen_logs(self) -> None:
-        raise AssertionError("the log is never that large")
+        if self.reachable:
+            raise AssertionError("the log is never that large")
+        raise EnvoyError("Envoy does not answer")
 
     def log(self, **fields: Any) -> None:
         with self.files.access_log.open("a", encoding="utf-8") as log:

@@ -258,6 +258,23 @@ def test_a_second_fault_on_a_target_is_refused(executor: ExecutorProcess, api: s
     stop(executor, apply_id)
 
 
+TWICE = {
+    "of the fault": '{"service": "OrderService", "service": "PaymentService"}',
+    "within": '{"fault_config": {"http_status": 503, "http_status": 500}}',
+    "the same value": '{"percentage": 1, "percentage": 1}',
+    "as another escape": '{"percentage": 1, "\\u0070ercentage": 1}',
+}
+
+
+@pytest.mark.parametrize("body", TWICE.values(), ids=TWICE)
+@pytest.mark.parametrize("path", ["/v1/faults/apply", "/v1/policies"])
+def test_a_body_with_a_key_twice_is_refused(executor: ExecutorProcess, path: str, body: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = requests.post(executor.url + path, data=body, headers=headers, timeout=60)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_input")
+    assert "is there more than once" in answer.json()["message"]
+
+
 def test_stopping_twice_is_stopping(executor: ExecutorProcess, api: str) -> None:
     apply_id = apply(executor, abort(api))
     stop(executor, apply_id)
@@ -443,6 +460,8 @@ def test_clients_that_never_finish_a_request_hold_up_no_other(executor: Executor
             1,
             "lets in other machines, and no token is set: give --token-file",
         ),
+        (["--service", "A=127.0.0.1:1", "--service", "A=127.0.0.1:2"], 2, "A is more than one service"),
+        (["--service", "OrderService=127.0.0.1:1", "--sample"], 2, "OrderService is more than one service"),
         (["--sample", "--token-file", "/dev/null"], 1, "/dev/null holds no token"),
         (["--sample", "--request-within-sec", "0"], 2, "is not a number of seconds from 0.1 to 3600"),
         (
@@ -479,3 +498,20 @@ def not_listening(executor: ExecutorProcess) -> bool:
     except requests.ConnectionError:
         return True
     return False
+
+
+def test_a_header_that_is_sent_twice_matches_by_one_of_its_values(
+    executor: ExecutorProcess, api: str
+) -> None:
+    host, port = executor.proxy.removeprefix("http://").split(":")
+
+    def status(*values: str) -> int:
+        lines = "".join(f"x-run: {value}\r\n" for value in values)
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            head = f"GET {api} HTTP/1.1\r\nHost: {SERVICE}\r\nConnection: close\r\n{lines}\r\n"
+            connection.sendall(head.encode())
+            return int(connection.recv(4096).split()[1])
+
+    apply(executor, abort(api, headers={"x-run": "1"}))
+    assert [status("1"), status("1", "2"), status("2", "1")] == [503] * 3
+    assert 503 not in [status("1,2"), status("2"), status()]

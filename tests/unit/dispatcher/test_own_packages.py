@@ -49,3 +49,17 @@ def test_a_foreign_executor_on_the_path_is_named(tmp_path: Path) -> None:
         "from dispatcher.own_packages import foreign_path as path; print(path('executor'), path('workers'))"
     )
     assert python(code, tmp_path).stdout == f"{tmp_path / 'executor.py'} None\n"
+
+
+@pytest.mark.parametrize("file", ["dispatcher/__init__.py", "dispatcher.py"])
+def test_a_foreign_dispatcher_in_the_working_directory_is_named_by_celerys_commands(
+    file: str, tmp_path: Path
+) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("")
+    command = [sys.executable, "-m", "celery", "--app", "workers.app", "report"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path / file} is in the way: "), done.stderr
+    imported = python("import workers.app", tmp_path)
+    assert f"ImportError: {tmp_path / file} is in the way: " in imported.stderr

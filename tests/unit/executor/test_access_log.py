@@ -140,3 +140,29 @@ def test_a_log_that_something_has_removed_is_missing_until_envoy_begins_a_new_on
     asyncio.run(envoy.reopen_logs())
     envoy.arrive("2")
     assert (streams(log), log.missing) == (["2"], False)
+
+
+@pytest.mark.parametrize("since", [1, 2, 30])
+def test_a_log_that_was_cut_and_has_grown_again_says_so(envoy: FakeEnvoy, since: int) -> None:
+    log = AccessLog(envoy.path)
+    envoy.arrive("a")
+    assert streams(log) == ["a"]
+    envoy.arrive("lost")
+    envoy.written.truncate(0)
+    for number in range(since):
+        envoy.arrive(str(number))
+    assert (streams(log), log.cut) == ([str(number) for number in range(since)], True)
+
+
+def test_another_file_in_the_place_of_the_log_is_read_from_its_begin(
+    envoy: FakeEnvoy, tmp_path: Path
+) -> None:
+    log = AccessLog(envoy.path)
+    envoy.arrive("1")
+    assert streams(log) == ["1"]
+    other = FakeEnvoy(tmp_path / "other.log")
+    for stream in ("2", "3"):
+        other.arrive(stream)
+    other.written.close()
+    other.path.replace(envoy.path)
+    assert (streams(log), log.cut) == (["2", "3"], True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from support.fake_plane import FakeClock, FakeControl, FakeEnvoy, FullDisk
 
+from executor.arrivals import CUT, GIVEN_UP_AFTER
 from executor.contract import FaultApply, FaultConfig
 from executor.control_plane import TTL_S, EnvoyError, RefusedError
 from executor.faults import ConflictError, Fault, FaultRegistry, TooLateError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+ARRIVED = {"chosen": True, "arrived_at": "1.5", "start_time": "-", "method": "GET", "path": "/a"}
 SOON_S = 3.0
 """Less than the injector waits for an Envoy that does not answer."""
 
@@ -367,3 +369,28 @@ def test_a_fault_that_was_stopped_does_not_come_back_after_a_restart(tmp_path: P
             assert apply_id not in plane.control.on
 
     carry_out(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("removed", [True, False], ids=["its log is removed", "it records nothing"])
+def test_a_fault_is_over_with_a_doubt_although_its_requests_cannot_be_known(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, removed: bool
+) -> None:
+    async def scenario(plane: Plane) -> None:
+        async with plane.executor() as injector:
+            fault = await injector.apply(request(), None)
+            plane.envoy.log(kind="DownstreamStart", stream="1", fault_id=fault.apply_id, **ARRIVED)
+            assert injector.find(fault.apply_id) is fault
+            plane.envoy.reachable = False
+            if removed:
+                plane.envoy.files.access_log.unlink()
+            await injector.end(fault)
+            assert not fault.over(plane.clock.now())
+            plane.clock.pass_(GIVEN_UP_AFTER.total_seconds() + 1)
+            async with asyncio.timeout(SOON_S):
+                while not await injector.settle(fault):
+                    pass
+            assert (fault.doubt, fault.tally.requests, fault.tally.unanswered) == (CUT, 1, 1)
+            assert fault.over(plane.clock.now())
+
+    carry_out(tmp_path, scenario)
+    assert sum("Envoy is in trouble" in line for line in caplog.messages) <= 1
