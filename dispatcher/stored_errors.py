@@ -11,18 +11,38 @@ import pydantic_core
 from pydantic import TypeAdapter
 
 from dispatcher import errors
+from dispatcher.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dispatcher.errors import ExecutorClientError
 
-__all__ = ["from_json", "restore", "to_json"]
+__all__ = ["as_known", "from_json", "is_known", "restore", "to_json"]
 
 
 def to_json(error: ExecutorClientError) -> str:
     """The error as text, for the ledger."""
-    return json.dumps([type(error).__name__, *error.args])
+    known = as_known(error)
+    return json.dumps([type(known).__name__, *known.args])
+
+
+def is_known(error: ExecutorClientError) -> bool:
+    """Whether any reader knows the error as it is."""
+    known = as_known(error)
+    return type(known) is type(error) and known.args == error.args
+
+
+def as_known(error: ExecutorClientError) -> ExecutorClientError:
+    """The same error as any reader knows it: of a class of `dispatcher.errors`, with arguments that are JSON.
+
+    Drivers may raise classes of their own. If an argument cannot be stored, only the message remains.
+    """
+    kind = next(each for each in type(error).__mro__ if getattr(errors, each.__name__, None) is each)
+    try:
+        return from_json(json.dumps([kind.__name__, *error.args]))
+    except (TypeError, ValueError, RecursionError):
+        return restore(kind.__name__, [printable(str(error.args[0] if error.args else kind.__name__))])
 
 
 def from_json(text: str) -> ExecutorClientError:

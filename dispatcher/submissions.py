@@ -107,7 +107,7 @@ class Door:
         """One plan under its own id. Raises `InvalidPlanError` if the id or the plan is not one."""
         if plan_id is not None:
             _check_id("plan_id", plan_id)
-        check_plan("plan", plan)
+        plan = check_plan("plan", plan)
         return _submission(plan, plan_id or secrets.token_hex(ID_BYTES), options, "", traceparent())
 
     def many(
@@ -210,10 +210,18 @@ def _checked(plans: Iterable[FaultPlan], start: int = 0) -> Iterator[FaultPlan]:
 
 
 def check_plan(name: str, plan: object) -> FaultPlan:
-    """The plan. Raises `InvalidPlanError` for what is none, which it calls `name`."""
+    """The plan. Raises `InvalidPlanError` for what is none, which it calls `name`.
+
+    A plan may be wrong although it was made: pydantic's `model_copy(update=...)` checks nothing.
+    """
     if not isinstance(plan, FaultPlan):
         raise _wrong(name, f"must be a FaultPlan, not {type(plan).__name__}")
-    return plan
+    fields = {field: plan.__dict__[field] for field in FaultPlan.model_fields if field in plan.__dict__}
+    try:
+        checked = FaultPlan.model_validate(fields)
+    except InvalidPlanError as exc:
+        raise exc.saying(exc.message.replace("invalid plan", f"invalid {name}", 1)) from None
+    return plan if checked.__dict__ == fields else checked
 
 
 def _check_id(name: str, plan_id: object) -> None:

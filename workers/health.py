@@ -118,7 +118,7 @@ class HealthMonitor:
             except (redis.RedisError, LedgerUnavailableError) as exc:
                 logger.warning("the health check waits for Redis: %s", exc)
                 wait_s = RETRY_REDIS_S
-            except Exception:
+            except BaseException:  # a driver may raise anything
                 logger.exception("the health check stumbled")
                 wait_s = RETRY_REDIS_S
             self._stopped.wait(wait_s + random.uniform(0.01, 0.2))  # noqa: S311 (not all at once)

@@ -10,7 +10,8 @@ import kombu.transport.redis  # noqa: F401 (now, so that it does not hold up the
 from celery import states
 from pydantic_core import to_json
 
-from dispatcher.errors import PlanCancelledError
+from dispatcher.errors import ExecutorClientError, PlanCancelledError
+from dispatcher.stored_errors import as_known
 from dispatcher.tasks.stored_results import StoredResults
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class ResultCodec(StoredResults):
             "date_done": datetime.now(UTC).isoformat(),
         }
         if isinstance(outcome, Exception):
+            outcome = as_known(outcome) if isinstance(outcome, ExecutorClientError) else outcome
             error = self._backend.encode_result(outcome, meta["status"])
             return cast("str", self._backend.encode(meta | {"result": error}))
         return f'{to_json(meta).decode()[:-1]},"result":{outcome.model_dump_json()}}}'

@@ -6,8 +6,9 @@ import math
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from dispatcher.errors import ExecutorTimeoutError
+from dispatcher.errors import ExecutorClientError, ExecutorTimeoutError
 from dispatcher.ledger.moments import moment_of
+from dispatcher.stored_errors import as_known, is_known
 from dispatcher.telemetry.metrics import CallKind
 from workers.breaker.rules import Outcome, Report
 from workers.engine.call_metrics import measured
@@ -80,13 +81,19 @@ class StepCalls:
         return self._watch(None, lambda: self._driver.capabilities(within_s), within_s)
 
     def apply(self, plan: FaultPlan, key: str, within_s: float) -> str:
-        """See `Driver.apply`. An apply must not begin its fault once its answer is not waited for."""
+        """See `Driver.apply`. An apply must not begin its fault once its answer is not waited for.
+
+        Raises `TypeError` if the driver returns something else than an id. The fault may have begun.
+        """
         within_s = min(within_s, self._driver.longest_call_s)
         self.not_after_ms = self.now_ms + round(min(within_s, self._not_after_s) * 1000)
         not_after = moment_of(self.not_after_ms)
-        return self._watch(
+        apply_id = self._watch(
             CallKind.APPLY, lambda: self._driver.apply(plan, key, within_s, not_after), within_s
         )
+        if not (isinstance(apply_id, str) and apply_id and apply_id.isprintable()):
+            raise TypeError(f"{type(self._driver).__name__}.apply returned no id, but {apply_id!r}")
+        return apply_id
 
     def status(self, apply_id: str, within_s: float) -> FaultStatus:
         """See `Driver.status`."""
@@ -124,6 +131,8 @@ class StepCalls:
             answer = call()
         except Exception as error:
             self._note(kind, error, self._clock() - began, within_s)
+            if isinstance(error, ExecutorClientError) and not is_known(error):
+                raise as_known(error) from None  # a driver's own class: no other process has it
             raise
         self._note(kind, None, self._clock() - began, within_s)
         return answer

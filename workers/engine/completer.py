@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from dispatcher.errors import LedgerRefusedError
+from dispatcher.errors import LedgerRefusedError, LedgerUnavailableError
 from dispatcher.ledger.leases import Settlement, Standing
 from workers.engine.decisions import Complete, Fail, Release, Retry, Snooze
 from workers.engine.lease_keeper import MANY_HELD
@@ -244,7 +244,9 @@ class Completer(Loop):
             now = time.monotonic()
             settlements = [item.at(now) if item.rests else item.settlement for item in batch]
             return self._leases.settle(settlements, piggyback)
-        except LedgerRefusedError:
+        except Exception as exc:
+            if isinstance(exc, LedgerUnavailableError) and not isinstance(exc, LedgerRefusedError):
+                raise  # it passes
             if len(batch) == 1:
                 logger.exception("plan %s: its decision cannot be written", batch[0].settlement.plan_id)
                 return [LOST]

@@ -174,7 +174,7 @@ class Engine:
         try:
             execution = self._executor.execute(lease)
             return execution, self.completer.settle(lease, execution)
-        except Exception as exc:
+        except BaseException as exc:  # see `Gateway.advance`
             logger.exception("plan %s: a defect in the worker ends it", lease.plan_id)
             ended = lease.record.state.final
             after = (

@@ -114,7 +114,7 @@ class Gateway:
         try:
             rejection = answer if isinstance(answer, Rejection) else None
             decision = traced(self.runner.advance(record, calls, rejection))
-        except Exception as exc:
+        except BaseException as exc:  # a driver may raise SystemExit, or the Timeout of gevent
             logger.exception("plan %s: a defect in the worker ends it", record.id)
             if record.state.final:
                 return Snooze(record, DEFECT_PAUSE_MS)

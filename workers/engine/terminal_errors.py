@@ -19,6 +19,8 @@ from dispatcher.errors import (
     PlanExpiredError,
 )
 from dispatcher.models import PlanState
+from dispatcher.printable import printable
+from dispatcher.stored_errors import as_known
 from workers.engine.decisions import Fail
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ NO_REFUSAL = {101, 303}
 A server that sends a 303 has done what was asked for (RFC 9110, 15.4.4).
 """
 
+LONGEST_DEFECT = 1_000
+"""Characters that are kept of what a driver raised."""
+
 FIRST_LOOK_MS = 1_000
 """How long after the plan's end a fault in doubt is looked at again."""
 
@@ -42,6 +47,8 @@ def failed(record: PlanRecord, error: ExecutorClientError, now_ms: int, *, doubt
 
     `doubt` says why it is unknown whether its fault is over. Empty: the fault is over, or never began.
     """
+    error.with_traceback(None)  # whose frames may hold it
+    error = as_known(error)
     message = error.message if record.id in error.message else f"plan {record.id}: {error.message}"
     if doubt:
         alive_ms = record.alive_ms(now_ms)
@@ -50,19 +57,27 @@ def failed(record: PlanRecord, error: ExecutorClientError, now_ms: int, *, doubt
             message = f"{message}; the fault may be alive until {until.isoformat()}"
         if doubt not in message:
             message = f"{message}; it is unknown whether its fault is over: {doubt}"
-    error.with_traceback(None)  # whose frames may hold it
     error = error.saying(message)
     gone_in_ms = 0 if doubt else record.gone_in_ms(now_ms)
     return Fail(record.ended(error), error, gone_in_ms, doubt, FIRST_LOOK_MS if doubt else 0)
 
 
-def defect(record: PlanRecord, exc: Exception, now_ms: int) -> Fail:
+def defect(record: PlanRecord, exc: BaseException, now_ms: int) -> Fail:
     """The end of a plan that a defect in the worker ends. Its fault may have been applied."""
-    error = ExecutorClientError(f"plan {record.id}: a defect in the worker: {exc!r}")
+    error = ExecutorClientError(f"plan {record.id}: a defect in the worker: {_in_words(exc)}")
     if record.state is not PlanState.COMPLETED:
         record = record if record.apply_id else record.in_doubt(now_ms)
         return failed(record, error, now_ms, doubt="a defect in the worker met it")
     return failed(record, error, now_ms)
+
+
+def _in_words(exc: BaseException) -> str:
+    """What a driver raised, which may be anything."""
+    try:
+        words = printable(repr(exc))
+    except Exception:  # noqa: BLE001 (of a class of another package)
+        words = type(exc).__name__
+    return words if len(words) <= LONGEST_DEFECT else f"{words[:LONGEST_DEFECT]}..."
 
 
 def cancelled(record: PlanRecord) -> PlanCancelledError | None:

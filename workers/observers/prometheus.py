@@ -153,6 +153,7 @@ class PrometheusObserver:
                 for doubt, applies in (
                     (Doubt.COUNT_UNKNOWN, during.requests is None),
                     (Doubt.DILUTED, bool(record.plan.needs)),
+                    (Doubt.INCOMPLETE, bool(warnings)),
                     (Doubt.BASELINE_UNHEALTHY, baseline is not None and bool(baseline.error_rate)),
                 )
                 if applies

@@ -259,7 +259,7 @@ def test_percentiles_that_do_not_rise_are_an_error() -> None:
             observed(observer(stub.url, **percentiles), over(PLAN))
 
 
-def test_warnings_of_prometheus_are_kept() -> None:
+def test_warnings_of_prometheus_are_kept_and_leave_a_doubt() -> None:
     with StubExecutor() as stub:
         stub.answers.extend(answers(0, 40, warnings=["a part is missing"]))
         observation = observed(observer(stub.url, status_query=None), over(PLAN))
@@ -267,6 +267,7 @@ def test_warnings_of_prometheus_are_kept() -> None:
         "error_rate_query: Prometheus warns: a part is missing",
         "latency_query: Prometheus warns: a part is missing",
     ]
+    assert Doubt.INCOMPLETE in observation.doubts
 
 
 def asked(stub: StubExecutor) -> list[dict[str, list[str]]]:

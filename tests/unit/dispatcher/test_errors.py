@@ -53,6 +53,46 @@ def test_every_error_survives_the_ledger(error: ExecutorClientError) -> None:
     assert same(stored_errors.from_json(stored_errors.to_json(error)), error)
 
 
+class Busy(errors.ExecutorServerError):
+    """A driver's own error."""
+
+
+class Curt(errors.ExecutorTimeoutError):
+    """One with another constructor."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"no answer after {seconds} s")
+
+
+class Mute(errors.FaultLostError):
+    """One without a message."""
+
+    def __init__(self) -> None:
+        self.args = ()
+
+
+ODD_ERRORS: dict[str, tuple[ExecutorClientError, ExecutorClientError]] = {
+    "a class of a driver": (Busy("busy", 503, "wait"), errors.ExecutorServerError("busy", 503, "wait", None)),
+    "another constructor": (Curt(3), errors.ExecutorTimeoutError("no answer after 3 s")),
+    "no message": (Mute(), errors.FaultLostError()),
+    "an object": (errors.ExecutorServerError("busy", object()), errors.ExecutorServerError("busy")),  # type: ignore[arg-type]
+    "another type": (errors.ExecutorServerError("busy", "503"), errors.ExecutorServerError("busy")),  # type: ignore[arg-type]
+    "half a character": (ExecutorClientError("no \ud800"), ExecutorClientError("no \\ud800")),
+    "no text": (ExecutorClientError(object), ExecutorClientError("<class 'object'>")),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize(("error", "known"), ODD_ERRORS.values(), ids=ODD_ERRORS)
+def test_an_error_that_no_other_process_knows_is_stored_as_one_that_all_know(
+    error: ExecutorClientError, known: ExecutorClientError, codec: ResultCodec
+) -> None:
+    assert same(stored_errors.as_known(error), known)
+    assert same(stored_errors.from_json(stored_errors.to_json(error)), known)
+    with pytest.raises(type(known)) as caught:
+        codec.decode("p1", codec.encode("p1", error))
+    assert same(caught.value, known)
+
+
 def test_every_error_is_in_the_tree_at_the_top() -> None:
     assert errors.__doc__ is not None
     assert all(name in errors.__doc__ for name in errors.__all__)

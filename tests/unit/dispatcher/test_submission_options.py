@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.plans import abort_plan
 
-from dispatcher import CapabilityMissingError, Dispatcher, InvalidPlanError, Settings
+from dispatcher import CapabilityMissingError, Dispatcher, FaultPlan, InvalidPlanError, Settings
+from dispatcher.submissions import check_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +58,47 @@ def test_wrong_tags_are_refused(dispatcher: Dispatcher, tags: Any, problem: str)
     assert {name for name, _ in caught.value.problems} == {"tags"}
     with pytest.raises(InvalidPlanError, match=problem):
         dispatcher.submit_many([], tags=tags)
+
+
+class Noted(FaultPlan):
+    """A plan with more fields, for the program that makes it."""
+
+    note: str = ""
+
+
+SOME: dict[str, Any] = {"service": "S", "api": "/a"}
+UNCHECKED: dict[str, tuple[FaultPlan, str]] = {
+    "a percentage above 100": (abort_plan().model_copy(update={"percentage": 900}), "percentage"),
+    "no time": (abort_plan().model_copy(update={"duration_seconds": 0}), "duration_seconds"),
+    "half a second more": (abort_plan().model_copy(update={"duration_seconds": 1.5}), "duration_seconds"),
+    "no path": (abort_plan().model_copy(update={"api": "no path"}), "api"),
+    "no text": (abort_plan().model_copy(update={"api": object()}), "api"),
+    "half a character": (abort_plan().model_copy(update={"service": "\ud800"}), "service"),
+    "another kind of fault": (abort_plan().model_copy(update={"fault_type": "delay"}), "delay_seconds"),
+    "fields that are missing": (FaultPlan.model_construct(**SOME), "fault_type"),
+    "a wrong one with more fields": (
+        Noted(**abort_plan().model_dump()).model_copy(update={"api": ""}),
+        "api",
+    ),
+}
+
+
+@pytest.mark.parametrize(("plan", "field"), UNCHECKED.values(), ids=UNCHECKED)
+def test_a_plan_that_was_made_without_checks_is_refused_as_any_wrong_one(
+    dispatcher: Dispatcher, plan: FaultPlan, field: str
+) -> None:
+    for submit in (dispatcher.submit, dispatcher.apply_and_observe):
+        with pytest.raises(InvalidPlanError, match="invalid plan: ") as caught:
+            submit(plan)
+        assert field in dict(caught.value.problems)
+    with pytest.raises(InvalidPlanError, match="invalid plan 2: ") as caught:
+        dispatcher.submit_many([abort_plan(), plan])
+    assert field in dict(caught.value.problems)
+
+
+def test_a_plan_that_was_copied_with_good_changes_is_taken_as_it_is() -> None:
+    for plan in (abort_plan().model_copy(update={"api": "/b"}), Noted(**abort_plan().model_dump(), note="x")):
+        assert check_plan("plan", plan) is plan
 
 
 def front(**settings: Any) -> Dispatcher:

@@ -115,6 +115,21 @@ def test_a_decision_that_redis_did_not_take_is_offered_again_and_counted_once(
     assert parts.breaker.recorded == 1
 
 
+@pytest.mark.parametrize("odd", ["\ud800", object()], ids=["half a character", "an object"])
+def test_a_decision_that_cannot_be_sent_spoils_no_other(
+    parts: Parts, odd: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = parts.another_lease()
+    wrong = parts.lease.record._replace(apply_id=odd)
+    answers = [
+        parts.completer.settle(parts.lease, Execution(Snooze(wrong, 1000))),
+        parts.completer.settle(other, Execution(Snooze(other.record, 1000))),
+    ]
+    parts.completer.turn()
+    assert [answer.result(0).lost for answer in answers] == [True, False]
+    assert caplog.messages == ["plan p1: its decision cannot be written"]
+
+
 def test_a_plan_rests_from_its_decision_on_and_not_from_when_it_is_stored(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from support.fake_driver import FakeDriver
@@ -29,6 +29,7 @@ from workers.breaker.rules import Rejection
 from workers.drivers.base import FaultState, FaultStatus, StopOutcome
 from workers.engine.calls import StepCalls
 from workers.engine.decisions import Complete, Fail, Retry, Snooze
+from workers.engine.gateway import Gateway
 from workers.engine.state_machine import StateMachine, _until, told_window
 from workers.engine.terminal_errors import cancelled, defect, failed, given_up, has_passed, hindrance
 from workers.observers.base import Phase
@@ -441,6 +442,66 @@ def test_a_defect_leaves_a_fault_in_doubt_unless_it_is_over() -> None:
     assert defect(RUNNING, ZeroDivisionError("x"), NOW).record.doubtful_ms is None
     over = defect(RUNNING.completed(), ZeroDivisionError("x"), NOW)
     assert (over.error.message, over.doubt) == (message, "")
+
+
+class UnspeakableError(Exception):
+    """What another package may raise."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_a_defect_is_described_for_any_exception() -> None:
+    said = "plan p1: a defect in the worker: "
+    assert said + "UnspeakableError" in defect(QUEUED, UnspeakableError(), NOW).error.message
+    long = defect(RUNNING.completed(), ValueError("x" * 5_000), NOW).error.message
+    assert long == f"{said}ValueError('{'x' * (1_000 - 12)}..."
+    assert defect(RUNNING.completed(), SystemExit("\x1b"), NOW).error.message == f"{said}SystemExit('\\x1b')"
+
+
+class OwnError(ExecutorServerError):
+    """A driver's own error, with another constructor."""
+
+    def __init__(self) -> None:
+        super().__init__("busy", 503, "wait")
+
+
+@pytest.mark.parametrize(
+    "raised", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), UnspeakableError()], ids=type
+)
+def test_any_exception_of_a_driver_ends_its_plan(driver: FakeDriver, raised: Any) -> None:
+    driver.trouble([raised])
+    config = ExecutorClientConfig()
+    gateway = Gateway.of("default", config, cast("Any", driver), poll_ms=500)
+    decision = gateway.advance(QUEUED, gateway.calls(QUEUED, NOW), None)
+    assert isinstance(decision, Fail)
+    assert "a defect in the worker" in decision.error.message
+
+
+@pytest.mark.parametrize("returned", [None, "", 5, b"f1", "\ud800", "a\nb"], ids=repr)
+def test_an_apply_that_returns_no_id_ends_its_plan_in_doubt_and_is_not_repeated(
+    driver: FakeDriver, returned: Any
+) -> None:
+    def apply(*_: Any) -> Any:
+        driver.calls.append("apply")
+        return returned
+
+    driver.apply = apply  # type: ignore[method-assign,assignment]
+    gateway = Gateway.of("default", ExecutorClientConfig(), cast("Any", driver), poll_ms=500)
+    decision = gateway.advance(QUEUED, gateway.calls(QUEUED, NOW), None)
+    assert isinstance(decision, Fail)
+    assert "FakeDriver.apply returned no id" in decision.error.message
+    assert decision.doubt == "a defect in the worker met it"
+    assert driver.calls == ["apply"]
+
+
+def test_a_drivers_own_error_is_retried_as_the_one_that_it_derives_from(driver: FakeDriver) -> None:
+    driver.trouble([OwnError()])
+    decision = advance(driver, QUEUED)
+    assert isinstance(decision, Retry)
+    assert type(decision.cause) is ExecutorServerError
+    assert decision.cause.args == ("busy", 503, "wait", None)
+    assert type(decision.record.failure) is ExecutorServerError
 
 
 def test_a_stop_that_fails_is_logged_and_tried_again_after_its_pause(
