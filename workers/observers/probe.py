@@ -51,6 +51,11 @@ LATENCY_FACTOR, LATENCY_TOLERANCE_MS = 2.0, 50.0
 """Its mean latency is at most its baseline's times the factor, or above it by no more than the tolerance."""
 
 
+EDGE_SHARE = 0.05
+"""Of the fault's duration, at its end. A request that is sent then may arrive too late to meet the fault. It
+arrives within the mean latency before the fault, most often."""
+
+
 class ProbeObserver:
     """Sends requests to a target at a fixed rate. See `Observer`."""
 
@@ -147,6 +152,7 @@ class ProbeObserver:
         due_ms = max(begin_ms, now_ms)
         if phase is Phase.DURING:
             due_ms = max(begin_ms, seen.next_ms or 0)
+            end_ms -= min(seen.before.mean_ms, EDGE_SHARE * record.plan.duration_seconds * 1000)
         rate = self._loads[record.plan.service].requests_per_sec
         return Pace(rate, now_ms, due_ms, min(end_ms, now_ms + sends_at_most_s * 1000))
 

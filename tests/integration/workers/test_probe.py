@@ -17,6 +17,7 @@ from dispatcher.settings.observers import ProbeSettings, ServiceSettings
 from workers.observers.base import Phase
 from workers.observers.probe import ProbeObserver
 from workers.observers.seen import Seen
+from workers.observers.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -289,6 +290,20 @@ def test_only_requests_that_are_planned_while_the_fault_is_in_force_count(
     else:
         with pytest.raises(FaultUnobservedError, match="no probe was sent while the fault was in force"):
             observer.observation(what, END_MS, PATIENT_S)
+
+
+@pytest.mark.parametrize(("latency_ms", "edge_ms"), [(0, 0), (120, 120), (900, 200)])
+def test_no_request_is_sent_that_may_arrive_after_the_end_of_the_fault(
+    probing: Callable[..., ProbeObserver], service: Service, latency_ms: int, edge_ms: int
+) -> None:
+    before = Tally(outcomes={"200": 10}, total_us=10_000 * latency_ms)
+    service.statuses[API] = [503]
+    what = record(seen=Seen().seen_before(before).to_text())
+    [during] = Seen.of(
+        probing(requests_per_sec=50).sample(what, Phase.DURING, END_MS - 900, PATIENT_S)
+    ).during
+    assert during.last_ms is not None
+    assert END_MS - edge_ms - 25 <= during.last_ms < END_MS - edge_ms
 
 
 def test_a_fault_that_takes_effect_late_is_looked_at_late(
