@@ -167,8 +167,8 @@ def _tag(given: Any) -> str | None:
 
 
 def _text(name: str, given: Any) -> str | None:
-    if given is not None and not (isinstance(given, str) and given):
-        raise _wrong(name, "must be a text that is not empty")
+    if given is not None and not (isinstance(given, str) and given and given.isprintable()):
+        raise _wrong(name, "must be a text of printable characters that is not empty")
     return given
 
 

@@ -20,9 +20,10 @@ LINE_SEPARATORS = {"Zl", "Zp"}
 def printable(text: str, *, keep: str = "") -> str:
     """The text in one line. A character that could steer a terminal becomes its escape, as in `\\\\x1b`.
 
-    The characters in `keep` stay as they are.
+    The characters in `keep` stay as they are. What is not text is shown as Python shows it: a reason that a
+    person gives must not keep anything from being stopped.
     """
-    return _escaped(text, keep, lambda each: each.encode("unicode_escape").decode("ascii"))
+    return _escaped(str(text), keep, lambda each: each.encode("unicode_escape").decode("ascii"))
 
 
 def printable_json(text: str) -> str:

@@ -12,8 +12,10 @@ from dispatcher.handles import PlanHandle
 from dispatcher.history import all_pages, page_of
 from dispatcher.ledger.index import members
 from dispatcher.ledger.waits import pages
+from dispatcher.limits import PLAN_ID
 from dispatcher.plan_batch import PlanBatch
 from dispatcher.printable import printable
+from dispatcher.submissions import ID_RULE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from dispatcher.models import PlanStatus
 
 __all__ = ["Records"]
+
+LONGEST_SHOWN = 128
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +43,12 @@ class Records:
         self._warned_of: set[str] = set()
 
     def handle(self, plan_id: str) -> PlanHandle:
-        """A handle on a plan that was submitted here or anywhere else. Nothing is checked yet."""
+        """A handle on a plan that was submitted here or anywhere else. Nothing is asked yet.
+
+        Raises `PlanUnknownError` if no plan can have this id.
+        """
+        if not (isinstance(plan_id, str) and PLAN_ID.fullmatch(plan_id)):
+            raise PlanUnknownError(f"plan {_shown(plan_id)} is unknown: its id {ID_RULE}")
         return PlanHandle(plan_id, self._access)
 
     def batch(self, batch_id: str) -> PlanBatch:
@@ -48,13 +57,12 @@ class Records:
         Plans that were refused are not in it. It is known until the last of its plans' records has expired.
         Raises `PlanUnknownError`, `LedgerUnavailableError`.
         """
-        ids = self._ledger.carry_out(members(self._ledger, batch_id))
+        possible = isinstance(batch_id, str) and PLAN_ID.fullmatch(batch_id)
+        ids = self._ledger.carry_out(members(self._ledger, batch_id)) if possible else []
         if not ids:
-            message = (
-                f"batch {printable(batch_id)} is unknown: its id is wrong, or its plans' records have expired"
-            )
-            raise PlanUnknownError(message)
-        return PlanBatch(batch_id, [self.handle(plan_id) for plan_id in ids], self._access)
+            unknown = f"batch {_shown(batch_id)} is unknown"
+            raise PlanUnknownError(f"{unknown}: its id is wrong, or its plans' records have expired")
+        return PlanBatch(batch_id, [PlanHandle(plan_id, self._access) for plan_id in ids], self._access)
 
     def history(self, *, limit: int | None = None, **filters: Unpack[Filters]) -> Iterator[PlanStatus]:
         """The plans whose records exist, ended ones and those in flight, the newest first; `limit` at most.
@@ -105,3 +113,9 @@ class Records:
     def _records(self, plan_ids: Sequence[str]) -> Iterator[PlanRecord | RecordUnreadableError]:
         for page in pages(plan_ids):
             yield from (record for record in self._ledger.try_read(page) if record is not None)
+
+
+def _shown(given: object) -> str:
+    """What was given as an id, for a message."""
+    text = printable(str(given))
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvloop
@@ -343,3 +343,32 @@ def test_a_child_has_its_own_loop_connections_and_thread(redis_url: str) -> None
         check=False,
     )
     assert (ran.stdout, ran.stderr) == ("failed: 0\n", "")
+
+
+ODD_IDS = ["\ud800", "a b", "", "x" * 129, None, 5, b"abc", ["a"]]
+
+
+@pytest.mark.parametrize("odd", ODD_IDS, ids=lambda odd: repr(odd)[:8])
+def test_an_id_that_no_plan_can_have_is_unknown_and_spoils_no_other_wait(
+    dispatcher: Dispatcher, odd: Any
+) -> None:
+    async def scenario() -> None:
+        handle = await dispatcher.submit_async(abort_plan())
+        waits = asyncio.create_task(handle.result_async(0.5))
+        for find in (dispatcher.handle, dispatcher.batch):
+            with pytest.raises(PlanUnknownError, match="is unknown"):
+                find(odd)
+        assert (await handle.status_async()).id == handle.id
+        with pytest.raises(ResultTimeoutError):
+            await waits
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("reason", [None, 5, b"x", "\ud800", "a\nb"], ids=repr)
+def test_any_reason_halts_and_cancels(dispatcher: Dispatcher, reason: Any) -> None:
+    handle = dispatcher.submit(abort_plan())
+    assert handle.cancel(reason)
+    assert dispatcher.halt(reason) == 1
+    assert dispatcher.halted() is not None
+    dispatcher.resume()
