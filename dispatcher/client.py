@@ -11,7 +11,12 @@ from pydantic import ValidationError
 
 from dispatcher.access import Access
 from dispatcher.batches import GrowingBatch, pages_of, submit_all
-from dispatcher.errors import ExecutorClientError, RecordUnreadableError, ResultTimeoutError
+from dispatcher.errors import (
+    ExecutorClientError,
+    InvalidSettingsError,
+    RecordUnreadableError,
+    ResultTimeoutError,
+)
 from dispatcher.handles import PlanHandle
 from dispatcher.interface import ExecutorClient
 from dispatcher.ledger.exchanges import drive
@@ -53,7 +58,7 @@ class Dispatcher(Operations, ExecutorClient):
 
         Raises `InvalidSettingsError`. Nothing is sent yet.
         """
-        super().__init__(Access(settings or load_settings()))
+        super().__init__(Access(load_settings() if settings is None else _checked(settings)))
 
     def __enter__(self) -> Self:
         return self
@@ -268,6 +273,13 @@ class Dispatcher(Operations, ExecutorClient):
 
     def _handle_of(self, submission: Submission, refusal: ExecutorClientError | None) -> PlanHandle:
         return PlanHandle(submission.plan_id, self._access, refusal, submission.order.plan)
+
+
+def _checked(settings: object) -> Settings:
+    if not isinstance(settings, Settings):
+        problem = f"must be a Settings object, not {type(settings).__name__}"
+        raise InvalidSettingsError(f"invalid settings: settings {problem}", [["settings", problem]])
+    return settings
 
 
 def _described(batch: PlanBatch, executor: str) -> PlanBatch:

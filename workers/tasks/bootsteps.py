@@ -109,7 +109,7 @@ class ConsumerGuard(bootsteps.StartStopStep):  # type: ignore[misc]  # celery sh
         """Pause before the consumer restarts. Celery stops it while it handles the error, and restarts it at
         once, five times a second while Redis answers with errors."""
         error = sys.exception()
-        if error is None:
+        if not isinstance(error, Exception):  # none, or the SystemExit with which a worker ends
             return
         longest_s = self._longest_pause_s(error)
         if time.monotonic() - self._resumed_at >= QUIET_S:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.plans import abort_plan
 
-from dispatcher import CapabilityMissingError, Dispatcher, FaultPlan, InvalidPlanError, Settings
+from dispatcher import (
+    CapabilityMissingError,
+    Dispatcher,
+    FaultPlan,
+    InvalidPlanError,
+    InvalidSettingsError,
+    Settings,
+)
 from dispatcher.submissions import check_plan
 
 if TYPE_CHECKING:
@@ -99,6 +106,12 @@ def test_a_plan_that_was_made_without_checks_is_refused_as_any_wrong_one(
 def test_a_plan_that_was_copied_with_good_changes_is_taken_as_it_is() -> None:
     for plan in (abort_plan().model_copy(update={"api": "/b"}), Noted(**abort_plan().model_dump(), note="x")):
         assert check_plan("plan", plan) is plan
+
+
+@pytest.mark.parametrize("settings", ["redis://127.0.0.1:1", {"redis_url": "redis://127.0.0.1:1"}, 5, "", {}])
+def test_settings_of_another_type_are_named(settings: Any) -> None:
+    with pytest.raises(InvalidSettingsError, match="settings must be a Settings object, not"):
+        Dispatcher(settings)
 
 
 def front(**settings: Any) -> Dispatcher:

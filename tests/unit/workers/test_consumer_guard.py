@@ -125,6 +125,20 @@ def test_a_consumer_that_stops_without_an_error_does_not_pause(clock: Clock) -> 
     assert clock.now_s == 0.0
 
 
+def test_a_worker_that_ends_is_not_held_up_by_its_consumer(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guarded = Guarded()
+    pauses(clock, guarded, REFUSED, 9)
+    monkeypatch.setattr(state, "should_stop", 0)
+    before_s = clock.now_s
+    try:
+        state.maybe_shutdown()
+    except WorkerShutdown:
+        guarded.guard.stop(guarded.consumer)
+    assert clock.now_s == before_s
+
+
 def test_a_worker_that_is_to_end_does_not_wait_for_the_pause(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
