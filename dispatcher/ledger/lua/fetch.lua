@@ -15,7 +15,7 @@
 local due_key = KEYS[1]
 local prefix, queue, token_prefix = ARGV[1], ARGV[2], ARGV[3]
 local lease_ms, recheck_ms, patience_ms, limit = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
-local reaches = ARGV[8] ~= '' and cjson.decode(ARGV[8]) or {}
+local reaches = ARGV[8] ~= '' and cjson.decode(ARGV[8])
 local FIRST_NAMED = 9
 local OVERTAKEN_MS = 10000
 local ASIDE_MS = 60000
@@ -131,11 +131,11 @@ end
 -- Mark plans of other targets whose faults may hit the same requests at the same time, and this plan. Those that have
 -- ended leave the group.
 local function mark_neighbours(id, plan, changed)
-  local executor, service, api = string.match(plan.target, '^([^:]*):([^:]*):(.*)$')
-  local own = reaches[executor]
+  local own = reaches and reaches[string.match(plan.target, '^[^:]*')]
   if not own then
     return
   end
+  local _, service, api = string.match(plan.target, '^([^:]*):([^:]*):(.*)$')
   local near_key = prefix .. 'near:' .. own.group
   for _, other in ipairs(redis.call('SMEMBERS', near_key)) do
     local other_key = prefix .. 'plan:' .. other
