@@ -21,9 +21,9 @@ OPTIONS ?=
 PYTEST = $(BIN)/pytest --quiet --dist worksteal --numprocesses
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast unit coverage check guard campaign endurance retries calibrate misbehaviour history
-.PHONY: awaiting dead-man executor-load bench budget bench-growth bench-breaker bench-transport fuzz mutants docs site wheel
-.PHONY: format lock upgrade clean
+.PHONY: help demo test test-fast unit coverage check types lint guard campaign endurance retries calibrate misbehaviour
+.PHONY: history awaiting dead-man executor-load bench budget bench-growth bench-breaker bench-transport fuzz mutants docs site
+.PHONY: wheel format lock upgrade clean
 
 help:
 	@echo "make demo      set up, then send fault plans through the whole system"
@@ -86,25 +86,35 @@ test: check
 test-fast: check
 	@$(PYTEST) auto --one-server $(OPTIONS) tests/unit
 
-unit: $(VENV)/.ready
+unit: $(VENV)/.compiled
 	@$(PYTEST) auto $(OPTIONS) tests/unit
 
 # Of lines and branches, in this process and those that tests start.
-coverage: $(VENV)/.ready
+coverage: $(VENV)/.compiled
 	@rm -f .coverage .coverage.*
 	@$(BIN)/coverage run -m pytest --quiet --dist worksteal --numprocesses auto $(OPTIONS) tests/unit
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
 check: $(VENV)/.ready
+	@$(MAKE) --no-print-directory --jobs=2 types lint
+
+types: $(VENV)/.ready
+	@$(BIN)/mypy --no-error-summary
+
+lint: $(VENV)/.compiled
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
-	@$(BIN)/mypy --no-error-summary
 	@$(QUIETLY) $(BIN)/lint-imports --no-logo
 	@$(QUIETLY) $(BIN)/deptry .
 	@$(QUIETLY) $(UNDECLARED) executor,flower,examples,bench,docs,dev dispatcher
 	@$(QUIETLY) $(UNDECLARED) executor,flower,otel,embedded,data,all,examples,bench,docs,dev workers conformance
 	@$(QUIETLY) $(UNDECLARED) flower,otel,embedded,data,all,examples,bench,docs,dev executor
+
+# All test modules are loaded once, or each process of pytest would compile them and what they import.
+$(VENV)/.compiled: $(VENV)/.ready
+	@$(QUIETLY) $(BIN)/pytest --collect-only --quiet
+	@touch $@
 
 campaign: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000 --peer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -12,7 +13,8 @@ import hypothesis
 import pytest
 import redis
 from pydantic import SecretStr
-from support.redis_server import RedisServer, RedisServers, free_port, programs, version_of, versions
+from support.redis_server import RedisServer, RedisServers, free_port, programs, version_of
+from support.servers import versions_to_test
 from support.spans import Spans
 from support.spread import spread
 from support.stopwatch import Stopwatch
@@ -23,7 +25,7 @@ from dispatcher.ledger.ledger import Ledger
 from dispatcher.telemetry.traces import TRACER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
 
@@ -51,20 +53,30 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--one-server", action="store_true", help="of all servers, use only the one that the product starts"
-    )
+    add = parser.getgroup("servers", "of all servers that the machine has, use").addoption
+    add("--one-server", action="store_true", help="only the one that the product starts")
+    add("--all-servers", action="store_true", help="each version, not only the oldest and the newest")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests that are marked `every_server`, or use `redis_client`, on each version of the servers."""
-    one = metafunc.config.getoption("one_server")
-    servers = [version_of(program_of_redis())] if one else versions()
+    """Run tests that are marked `every_server`, or use `redis_client`, on several versions of the servers."""
+    servers = versions_to_test(metafunc.config)
     marked = metafunc.definition.get_closest_marker("every_server") is not None
     if marked and "redis_version" in metafunc.fixturenames:
         metafunc.parametrize("redis_version", servers)
     if "redis_client" in metafunc.fixturenames:
         metafunc.parametrize("redis_client", ["fake", *servers], indirect=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage among what is imported for all tests: that takes a second in each process."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)  # after plugins that leave tests out

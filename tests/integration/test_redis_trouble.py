@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr
+from support.command_line import dispatcher as run_dispatcher
 from support.eventually import eventually
 from support.forwarder import Forwarder
 from support.plans import abort_plan as plan
@@ -33,7 +30,9 @@ from dispatcher.ledger.connection import worker_client
 from dispatcher.ledger.leases import Lease, Leases, Named
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from dispatcher import PlanHandle
 
@@ -187,14 +186,7 @@ def doctor(server: RedisServer, executor_port: int) -> subprocess.CompletedProce
     """`dispatcher doctor --json` without a worker. The Executor is down."""
     executor = f"http://127.0.0.1:{executor_port}"
     settings = {"DISPATCHER_REDIS_URL": server.url, "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": executor}
-    return subprocess.run(
-        [Path(sys.executable).with_name("dispatcher"), "doctor", "--json"],
-        env=os.environ | settings,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return run_dispatcher("doctor", "--json", **settings)
 
 
 @pytest.mark.every_server

@@ -6,6 +6,7 @@ API: `/hostile/<call>/<kind>` gets that kind of answer to that call, and good on
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import re
@@ -14,7 +15,7 @@ import socketserver
 import struct
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from support.loopback import ThreadingServer
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Write = Callable[[socket.socket, bytes], None]
+
+T = TypeVar("T")
 
 CALLS = ("apply", "status", "metrics")
 FINE = "fine"
@@ -69,6 +72,17 @@ def whole(body: bytes, status: str = "200 OK", *lines: str) -> bytes:
     return head(status, f"Content-Length: {len(body)}", *lines) + body
 
 
+PARTS: list[Callable[[], object]] = []
+"""What makes the large parts of answers."""
+
+
+def beforehand(make: Callable[[], T]) -> Callable[[], T]:
+    """Have `make` called once, before there are readers: to make a large part uses up their patience."""
+    made = functools.cache(make)
+    PARTS.append(made)
+    return made
+
+
 def raw(answer: bytes) -> Write:
     return lambda connection, _: connection.sendall(answer)
 
@@ -79,15 +93,18 @@ def around(make: Callable[[bytes], bytes]) -> Write:
 
 
 def changed(**fields: Any) -> Write:
-    """The good answer with other fields.
+    """The good answer with other fields."""
+    return changed_by(lambda: fields)
 
-    They are made beforehand, because making a large one again would use up the reader's patience.
-    """
-    written = json.dumps(fields).encode()[1:-1]
+
+def changed_by(fields: Callable[[], dict[str, Any]]) -> Write:
+    """The good answer with other fields, which are large."""
+    written = beforehand(lambda: (fields(), json.dumps(fields()).encode()[1:-1]))
 
     def make(good: bytes) -> bytes:
-        others = {name: value for name, value in json.loads(good).items() if name not in fields}
-        return whole(b"{%b}" % b", ".join(filter(None, [written, json.dumps(others).encode()[1:-1]])))
+        wrong, text = written()
+        others = {name: value for name, value in json.loads(good).items() if name not in wrong}
+        return whole(b"{%b}" % b", ".join(filter(None, [text, json.dumps(others).encode()[1:-1]])))
 
     return around(make)
 
@@ -149,6 +166,7 @@ def text(body: str) -> Write:
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n"
 CHUNKED = "Transfer-Encoding: chunked"
 GZIP = "Content-Encoding: gzip"
+BOMB = beforehand(lambda: gzip.compress(b" " * 200_000_000))
 STATUSES = [
     Wrong(f"status-{line.split()[0]}", raw(whole(b'{"message": "no"}', line)), expects)
     for line, expects in (
@@ -224,11 +242,7 @@ HEADERS = [
     ),
     Wrong("gzip", around(lambda good: whole(gzip.compress(good), "200 OK", GZIP)), PROTOCOL),
     Wrong("gzip-garbage", around(lambda good: whole(good, "200 OK", "Content-Encoding: gzip")), PROTOCOL),
-    Wrong(
-        "gzip-bomb",
-        raw(whole(gzip.compress(b" " * 200_000_000), "200 OK", "Content-Encoding: gzip")),
-        PROTOCOL,
-    ),
+    Wrong("gzip-bomb", around(lambda _: whole(BOMB(), "200 OK", GZIP)), PROTOCOL),
     Wrong("cookies", around(lambda good: whole(good, "200 OK", "Set-Cookie: a=b; Domain=evil")), FINE),
     Wrong("upgrade", raw(head("101 Switching Protocols", "Upgrade: h2c") + b"PRI * HTTP/2.0\r\n"), REJECTED),
 ]
@@ -331,15 +345,15 @@ FIELDS = [
         Wrong(f"no-{name}", without(name), PROTOCOL, calls=("metrics",))
         for name in ("status_code", "latency_ms", "error_rate", "trace_data", "logs")
     ],
-    Wrong("long-logs", changed(logs=["line " * 20] * 30_000), FINE, calls=("metrics",)),
+    Wrong("long-logs", changed_by(lambda: {"logs": ["line " * 20] * 30_000}), FINE, calls=("metrics",)),
     Wrong(
         "long-traces",
-        changed(trace_data={"resourceSpans": [{"n": n} for n in range(200_000)]}),
+        changed_by(lambda: {"trace_data": {"resourceSpans": [{"n": n} for n in range(200_000)]}}),
         FINE,
         calls=("metrics",),
     ),
     Wrong("null-logs", changed(logs=None, trace_data=None), FINE, calls=("metrics",)),
-    Wrong("too-long", changed(logs=["x" * HUGE]), PROTOCOL, calls=("metrics",)),
+    Wrong("too-long", changed_by(lambda: {"logs": ["x" * HUGE]}), PROTOCOL, calls=("metrics",)),
 ]
 TIMES = [
     Wrong("silence", drip(b"", b""), TIMEOUT),
@@ -379,6 +393,8 @@ class HostileExecutor:
     """Requests that no honest client would send."""
 
     def __enter__(self) -> Self:
+        for make in PARTS:
+            make()
         self._server = ThreadingServer(_handler(self))
         self._server.__enter__()
         self.url = self._server.url

@@ -28,7 +28,7 @@ from support.breakers import (
     rules,
     succeeds,
 )
-from support.redis_server import versions
+from support.servers import versions_to_test
 
 from dispatcher import (
     CircuitOpenError,
@@ -68,7 +68,12 @@ def shared(redis_client: redis.Redis) -> SharedRig:
     return SharedRig(redis_client)
 
 
-@pytest.fixture(params=["fake", *versions(), "local"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "rig" in metafunc.fixturenames:
+        metafunc.parametrize("rig", ["fake", *versions_to_test(metafunc.config), "local"], indirect=True)
+
+
+@pytest.fixture
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     if request.param == "local":
         yield LocalRig()
