@@ -6,27 +6,46 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
-from support.hostile import FAILED, FINE, KINDS, NOT_READY, REJECTED, SERVER, HostileExecutor, Wrong
+from pydantic import SecretStr
+from support.hostile import (
+    FAILED,
+    FINE,
+    KINDS,
+    NOT_READY,
+    REJECTED,
+    SERVER,
+    TIMEOUT,
+    HostileExecutor,
+    Wrong,
+)
 from support.plans import abort_plan
 
-from dispatcher import ExecutorClientError, RawObservation
+from dispatcher import Dispatcher, ExecutorClientConfig, ExecutorClientError, RawObservation, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.processes import Process, Workers
 
-    from dispatcher import Dispatcher, PlanBatch
+    from dispatcher import PlanBatch
 
 QUICK = """
-[executors.default]
-read_timeout_sec = 1.5
 max_retries = 1
 initial_retry_delay_sec = 0.01
 max_retry_delay_sec = 0.02
 retry_budget_enabled = false
 circuit_breaker_enabled = false
 """
+SETTINGS = f"""
+[executors.default]
+read_timeout_sec = 1.5
+{QUICK}
+[executors.patient]
+read_timeout_sec = 30
+{QUICK}
+"""
+"""The same Executor twice. A busy machine may be late with each answer that does not end by a timeout."""
+
 MAX_GROWTH_MB = 40
 """Less than a round's answers, of which nothing must be kept; what malloc keeps for itself levels off."""
 
@@ -58,11 +77,19 @@ def hostile() -> Iterator[HostileExecutor]:
 
 
 @pytest.fixture
+def dispatcher(redis_url: str) -> Iterator[Dispatcher]:
+    executors = dict.fromkeys(("default", "patient"), ExecutorClientConfig())
+    with Dispatcher(Settings(redis_url=SecretStr(redis_url), executors=executors)) as dispatcher:
+        yield dispatcher
+
+
+@pytest.fixture
 def worker(start: Workers, hostile: HostileExecutor, tmp_path: Path) -> Process:
     config = tmp_path / "settings.toml"
-    config.write_text(QUICK)
+    config.write_text(SETTINGS)
     # glibc would keep what each of its many arenas has held once, which is not our growth
-    return start(hostile.url, "--concurrency", "8", DISPATCHER_CONFIG=str(config), MALLOC_ARENA_MAX="2")
+    environment = {"DISPATCHER_CONFIG": str(config), "DISPATCHER_EXECUTORS__PATIENT__BASE_URL": hostile.url}
+    return start(hostile.url, "--concurrency", "8", MALLOC_ARENA_MAX="2", **environment)
 
 
 @pytest.mark.lasts_long
@@ -82,11 +109,16 @@ def test_every_plan_ends_as_it_must_no_worker_is_lost_and_no_fault_is_left(
 
 
 def carry_all_out(dispatcher: Dispatcher, hostile: HostileExecutor, time: str, targets: list[Target]) -> None:
-    hurried = [(call, kind) for call, kind in targets if takes_all_its_time(call, kind)]
-    others = [target for target in targets if target not in hurried]
+    hurried = [target for target in targets if takes_all_its_time(*target)]
+    silent = [target for target in targets if never_ends(*target) and target not in hurried]
+    others = [target for target in targets if target not in hurried + silent]
     submitted = [
-        (part, submit(dispatcher, part, time, timeout_sec))
-        for part, timeout_sec in ((hurried, 8.0), (others, 60.0))  # time enough for a slow machine
+        (part, submit(dispatcher, part, time, timeout_sec, executor))
+        for part, timeout_sec, executor in (
+            (hurried, 8.0, "default"),
+            (silent, 60.0, "default"),
+            (others, 60.0, "patient"),
+        )
         if part
     ]
     for part, batch in submitted:
@@ -99,7 +131,14 @@ def takes_all_its_time(call: str, kind: Wrong) -> bool:
     return kind.name == USES_UP_ITS_TIME or kind.expected(call) == NOT_READY
 
 
-def submit(dispatcher: Dispatcher, targets: list[Target], time: str, timeout_sec: float) -> PlanBatch:
+def never_ends(call: str, kind: Wrong) -> bool:
+    """Whether the answer is given up after the time of a read."""
+    return kind.expected(call) == TIMEOUT
+
+
+def submit(
+    dispatcher: Dispatcher, targets: list[Target], time: str, timeout_sec: float, executor: str
+) -> PlanBatch:
     plans = [
         abort_plan(
             api=f"/hostile/{call}/{kind.name}/{time}",
@@ -107,7 +146,7 @@ def submit(dispatcher: Dispatcher, targets: list[Target], time: str, timeout_sec
         )
         for call, kind in targets
     ]
-    return dispatcher.submit_many(plans, timeout_sec=timeout_sec)
+    return dispatcher.submit_many(plans, executor=executor, timeout_sec=timeout_sec)
 
 
 def check(hostile: HostileExecutor, call: str, kind: Wrong, plan_id: str, result: object) -> None:
