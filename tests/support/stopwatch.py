@@ -27,12 +27,12 @@ class Stopwatch:
         """What is left of a time that has begun meanwhile, in seconds. To compare with `==`."""
         return self._between(seconds - self._passed_s(), seconds)
 
-    def grown_from(self, seconds: float, parts: int = 1) -> float:
+    def grown_from(self, *seconds: float) -> float:
         """How long ago something is that was so many seconds ago meanwhile. To compare with `==`.
 
-        A sum of several such times grows with each of its parts.
+        Several things are added up, and each has grown by itself.
         """
-        return self._between(seconds, seconds + parts * self._passed_s())
+        return self._between(sum(seconds), sum(seconds) + len(seconds) * self._passed_s())
 
     def _passed_s(self) -> float:
         return time.monotonic() - self._started

@@ -137,7 +137,7 @@ class SharedBreaker(Breaker):
             return self._local.admit(retry=retry, in_line=in_line)
         [[what, number, text]] = replies
         if what == "granted":
-            self.note("" if text == BreakerState.CLOSED else text.rstrip("!"), number)
+            self.note("" if text == BreakerState.CLOSED else text, number)
             if text.endswith("!"):
                 self._entered(BreakerState.HALF_OPEN, "its time is over, a probe goes out")
             return Admission(name, number if rules.enabled else UNCOUNTED)

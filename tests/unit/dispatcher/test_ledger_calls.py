@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
 import fakeredis
@@ -303,6 +304,12 @@ def test_scripts_get_their_keys_and_arguments_and_are_loaded_when_they_are_missi
     assert heard == [["k", "a", "b"]] * 2
     assert calls[0].command == ["EVALSHA", ECHO.sha, 1, "k", "a", "b"]
     assert len(ECHO.sha) == 40
+
+
+def test_a_script_is_the_text_of_its_files_in_their_order() -> None:
+    folder = resources.files("dispatcher.ledger") / "lua"
+    texts = [(folder / f"{name}.lua").read_text("utf-8") for name in ("prelude", "halt")]
+    assert Script.of("dispatcher.ledger", "prelude", "halt").text == "\n".join(texts)
 
 
 def test_only_the_calls_whose_script_was_missing_are_made_again(client: redis.Redis) -> None:

@@ -461,6 +461,8 @@ def test_without_redis_a_local_breaker_decides_and_forgets_once_redis_is_back(
 ) -> None:
     under_way = admitted(shared.admit())
     server.connected = False
+    with pytest.raises(redis.ConnectionError) as gone:
+        shared._client.ping()
     shared.record(under_way, FAILED)
     assert [fails(shared) for _ in range(5)] == [True] * 4 + [False]
     assert rejected(shared.admit()).retry_after_s > 59
@@ -474,9 +476,22 @@ def test_without_redis_a_local_breaker_decides_and_forgets_once_redis_is_back(
     assert not admitted(shared.admit()).local
     assert shared.changes() == {}
     assert shared._local.state is BreakerState.CLOSED
-    first, last = (record.getMessage() for record in caplog.records)
-    assert first.startswith("executor default: falls back to a local breaker: ")
-    assert last == "executor default: this worker shares the breaker again"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"executor default: falls back to a local breaker: {gone.value}",
+        "executor default: this worker shares the breaker again",
+    ]
+
+
+def test_redis_is_asked_again_once_the_second_is_over(
+    shared: SharedBreaker, server: fakeredis.FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began_s = time.monotonic()
+    for now_s, connected in ((0.0, False), (AWAY_S / 2, True)):
+        monkeypatch.setattr(time, "monotonic", lambda now_s=now_s: began_s + now_s)
+        server.connected = connected
+        assert admitted(shared.admit()).local
+    monkeypatch.setattr(time, "monotonic", lambda: began_s + AWAY_S)
+    assert not admitted(shared.admit()).local
 
 
 def test_redis_is_left_alone_for_a_second_at_a_time(
@@ -581,6 +596,24 @@ def test_the_breaker_learns_its_state_from_each_answer_of_redis(shared: SharedBr
     shared.disable("x")
     admission = admitted(shared.admit())
     assert shared.admitted() == Admission("", admission.epoch)
+
+
+def test_the_first_news_count_on_a_machine_that_has_just_started(shared: SharedBreaker) -> None:
+    shared.note_at(0.5, "open", "3")
+    assert shared.admitted() is None
+
+
+def test_each_change_in_an_answer_of_redis_is_logged(
+    shared: SharedBreaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    hear = shared.recording([(UNASKED, SUCCEEDED)]).on_reply
+    assert hear is not None
+    hear(("", "7", ["open", "down", "closed", "the probes succeeded"]))
+    assert caplog.messages == [
+        "executor default: circuit breaker open: down",
+        "executor default: circuit breaker closed: the probes succeeded",
+    ]
+    assert shared.admitted() == Admission("", "7")
 
 
 def test_news_as_old_as_what_is_known_change_nothing(shared: SharedBreaker) -> None:
