@@ -126,6 +126,8 @@ def test_advice_is_for_the_reply_and_ends_the_message() -> None:
     assert gone.message == (
         "Redis at redis://here did not answer: Connection refused. Is it running, and is redis_url right?"
     )
+    away = errors.translate(redis.ConnectionError("No route to XXX."))
+    assert "did not answer: No route to XXX. Is it running" in away.message
     assert advice_on(redis.AuthenticationError("x")) == "Does redis_url have the right user and password?"
     assert advice_on(NoPermissionError("x")) == "Give the user in redis_url the permission"
     assert advice_on(redis.ResponseError("ODD x")) == (
@@ -221,6 +223,7 @@ def test_each_client_gives_up_in_its_own_time(
     assert options["decode_responses"] is True
     assert options["retry"] == retry
     assert options["retry_on_error"] == [redis.ReadOnlyError, MasterDownError]
+    assert "maint_notifications_config" not in options  # it would cost a call for each connection
     assert client.connection_pool.max_connections == 10_000
 
 

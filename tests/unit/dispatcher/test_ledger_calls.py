@@ -231,6 +231,7 @@ def test_the_servers_time_is_in_milliseconds(ledger: Ledger) -> None:
     before_ms, server_ms, after_ms = time.time() * 1000, ledger.now_ms(), time.time() * 1000
     assert before_ms - 1 <= server_ms <= after_ms
     assert drive(ledger.asking_the_time(), lambda _: [["1900000000", "123999"]]) == 1_900_000_000_123
+    assert drive(ledger.asking_the_time(), lambda _: [["1900000000", "999000"]]) == 1_900_000_000_999
 
 
 def test_how_late_the_oldest_plan_is_is_in_seconds(ledger: Ledger, client: redis.Redis) -> None:
@@ -488,6 +489,19 @@ def test_plans_are_counted_by_state_and_by_who_has_them(
     assert (counts.leases_lost, counts.messages_lost, counts.set_aside, counts.in_doubt) == (0, 0, 0, 0)
     ledger.halt("")
     assert plan_counts(ledger).halted
+
+
+def test_a_plan_that_ends_while_plans_are_counted_is_in_flight_no_more(
+    ledger: Ledger, leases: Leases, client: redis.Redis
+) -> None:
+    submit(ledger, "p1", "p2")
+    finished(leases, begin(leases, "p2"))
+    client.hset("{dispatcher}:plan:p2", "due_ms", "5")
+    client.hset("{dispatcher}:plan:p3", "due_ms", "5")  # another program's
+    client.zadd("{dispatcher}:due", {"p2": 1, "p3": 1})
+    counts = plan_counts(ledger)
+    assert (counts.in_flight, counts.waiting) == (1, 1)
+    assert counts.oldest_due_s < 3_600
 
 
 def test_how_late_steps_began_is_counted_in_seconds(ledger: Ledger, client: redis.Redis) -> None:

@@ -475,6 +475,17 @@ def test_a_check_finds_what_no_message_said_and_subscribes_again(caplog: pytest.
     ]
 
 
+def test_trouble_while_plans_are_looked_up_only_delays_their_ends() -> None:
+    async def scenario() -> None:
+        async with checked("p1") as (here, listener, shaky):
+            here.end("p1")
+            shaky.errors = [GONE]
+            with listener.watch(["p1"]) as watch:
+                assert await watch.ends(WITHIN_S) == {"p1": "the result"}
+
+    run(scenario())
+
+
 def test_a_check_that_misses_nothing_leaves_the_subscriptions_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
