@@ -160,7 +160,7 @@ guard: $(VENV)/.ready
 fuzz: $(VENV)/.ready
 	@PYTHONPATH=tests $(BIN)/python -m fuzz.responses
 
-# Only one part: make mutants PARTS=breaker. To continue a run that was interrupted: make mutants PARTS=--keep
+# Only one part: make mutants PARTS=breaker. To continue such a run: make mutants PARTS="--keep breaker"
 mutants: $(VENV)/.ready
 	@PYTHONHASHSEED=0 PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m mutation.score $(PARTS)
 

@@ -35,7 +35,7 @@ LEAST_SCORE = 0.90
 PARTS = {"ledger": "dispatcher.ledger.", "states": "workers.engine.", "breaker": "workers.breaker."}
 KILLED = {"killed", "timeout", "segfault"}
 SURVIVED = {"survived", "no tests", "suspicious"}
-MOST_PROCESSES = 2
+PROCESSES = 2
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ def mutmut(*arguments: str, quiet: bool = True) -> str:
     return printed or ""
 
 
-def run(mutants: Sequence[str]) -> None:
-    """Try these mutants. If there are none, all that have not been tried."""
-    mutmut("run", "--max-children", str(MOST_PROCESSES), *mutants, quiet=False)
+def run(mutants: Sequence[str], processes: int) -> None:
+    """Try these mutants, so many at a time."""
+    mutmut("run", "--max-children", str(processes), *mutants, quiet=False)
 
 
 def verdicts(wanted: Sequence[str]) -> dict[str, Part]:
@@ -189,20 +189,29 @@ def main() -> int:
     how.add_argument(
         "--again", action="store_true", help="try the survivors of the last run once more, with today's tests"
     )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=PROCESSES,
+        metavar="N",
+        help="mutants at a time (%(default)s); one that hangs takes none of a core",
+    )
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     wanted = given.parts or list(PARTS)
-    if given.again:
-        tested = [name for part in verdicts(wanted).values() for name in part.survivors]
+    if given.keep or given.again:
         STATISTICS.unlink(missing_ok=True)  # which tests execute which function may have changed
-        run(tested)
+        parts = verdicts(wanted).values()
+        names = [name for part in parts for name in (part.survivors if given.again else part.unfinished)]
     else:
-        if not given.keep:
-            shutil.rmtree(MUTANTS, ignore_errors=True)
-        run([] if given.keep or not given.parts else [f"{PARTS[name]}*" for name in wanted])
-    if hung := [name for part in verdicts(wanted).values() for name in part.hung]:
-        run(hung)
+        shutil.rmtree(MUTANTS, ignore_errors=True)
+        names = [f"{PARTS[name]}*" for name in wanted]
+    if names:
+        run(names, given.processes)
+    hung = [name for part in verdicts(wanted).values() for name in part.hung]
+    if hung := [name for name in hung if not given.again or name in names]:
+        run(hung, given.processes)
     return report(verdicts(wanted), known_survivors(REASONS.read_text("utf-8")))
 
 

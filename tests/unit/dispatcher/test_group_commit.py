@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.event_loop import run
 from support.plans import abort_plan
 
 from dispatcher import DispatcherClosedError, InvalidPlanError, LedgerUnavailableError
@@ -66,7 +67,7 @@ def test_what_comes_while_a_group_is_on_its_way_goes_together() -> None:
         assert gate.submitted == [f"p{number}" for number in range(GROUP + 2)]
         return [len(group) for group in gate.groups]
 
-    assert asyncio.run(scenario()) == [1, GROUP, 1]
+    assert run(scenario()) == [1, GROUP, 1]
 
 
 @given(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)))
@@ -87,7 +88,7 @@ def test_a_cancelled_submission_is_complete_or_it_never_was(early: set[int], lat
         assert {number for number in range(10) if futures[number].cancelled()} == early | late
         assert not commits._waiting
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_a_group_that_fails_fails_for_each_task_and_for_no_later_one() -> None:
@@ -103,7 +104,7 @@ def test_a_group_that_fails_fails_for_each_task_and_for_no_later_one() -> None:
         gate.passes.release()
         assert await commits.put(submission(2)) is None
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_a_refusal_belongs_only_to_its_plan() -> None:
@@ -117,7 +118,7 @@ def test_a_refusal_belongs_only_to_its_plan() -> None:
             for refusal in await asyncio.gather(*(commits.put(submission(number)) for number in range(3)))
         ]
 
-    assert asyncio.run(scenario()) == [True, False, True]
+    assert run(scenario()) == [True, False, True]
 
 
 def test_closing_ends_what_has_not_begun() -> None:
@@ -128,7 +129,7 @@ def test_closing_ends_what_has_not_begun() -> None:
         with pytest.raises(DispatcherClosedError):
             await waiting
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_closing_ends_what_is_on_its_way_and_what_waits() -> None:
@@ -143,4 +144,4 @@ def test_closing_ends_what_is_on_its_way_and_what_waits() -> None:
             with pytest.raises(DispatcherClosedError, match="ask again by their ids"):
                 await future
 
-    asyncio.run(scenario())
+    run(scenario())

@@ -10,6 +10,7 @@ import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
+from support.event_loop import run
 
 from dispatcher import DispatcherClosedError
 from dispatcher.ledger.exchanges import Send, drive, drive_async, exchanging
@@ -60,7 +61,7 @@ def test_each_task_gets_its_own_replies_even_if_others_are_cancelled(
         assert len(line.shared) <= 1
         await line.aclose()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_an_error_reply_belongs_only_to_its_command() -> None:
@@ -73,7 +74,7 @@ def test_an_error_reply_belongs_only_to_its_command() -> None:
         assert right == ["y"]
         await line.aclose()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_a_round_trip_carries_no_more_than_may_hold_up_the_loop() -> None:
@@ -83,7 +84,7 @@ def test_a_round_trip_carries_no_more_than_may_hold_up_the_loop() -> None:
         await line.aclose()
         return line.shared
 
-    assert asyncio.run(scenario()) == [MOST_COMMANDS, 1]
+    assert run(scenario()) == [MOST_COMMANDS, 1]
 
 
 def test_an_error_reaches_all_tasks_that_shared_the_round_trip_and_no_later_one() -> None:
@@ -97,7 +98,7 @@ def test_an_error_reaches_all_tasks_that_shared_the_round_trip_and_no_later_one(
         assert await line.send(Send([["ECHO", "x"]])) == ["x"]
         await line.aclose()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_closing_the_line_ends_the_calls_that_wait() -> None:
@@ -109,7 +110,7 @@ def test_closing_the_line_ends_the_calls_that_wait() -> None:
         with pytest.raises(DispatcherClosedError):
             await waiting
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 READONLY = redis.ReadOnlyError("READONLY You can't write against a read only replica.")
@@ -127,5 +128,5 @@ def test_what_another_server_may_take_is_sent_once_more_over_a_new_connection() 
 
     commands = [["GET", "a"], ["SET", "b", "c"]]
     assert drive(exchanging(commands), answer) == ["first", "again"]
-    assert asyncio.run(drive_async(exchanging(commands), answer_async)) == ["first", "again"]
+    assert run(drive_async(exchanging(commands), answer_async)) == ["first", "again"]
     assert sent == [Send(commands), Send(commands[1:], anew=True)] * 2

@@ -12,6 +12,7 @@ import fakeredis
 import pytest
 import redis
 from pydantic import SecretStr
+from support.event_loop import WITHIN_S, run
 from support.eventually import eventually
 from support.plans import abort_plan
 from support.steps import finished
@@ -44,9 +45,8 @@ from dispatcher.ledger.waiters import (
 from dispatcher.ledger.waits import Block, values_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
 
-WITHIN_S = 30.0
 SETTINGS = Settings(redis_timeout_sec=5)
 QUICK = Settings(redis_timeout_sec=1)
 """Checks every half second."""
@@ -101,10 +101,6 @@ async def place(settings: Settings = SETTINGS) -> AsyncIterator[Place]:
 
 async def until(condition: Callable[[], object]) -> None:
     await asyncio.to_thread(eventually, condition)
-
-
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(scenario)
 
 
 def test_each_watch_gets_the_ends_of_its_plans() -> None:
@@ -169,6 +165,39 @@ def test_a_watch_that_ends_frees_only_its_own_place() -> None:
                 assert await stays.ends(WITHIN_S) == {"p1": "the result"}
 
     run(scenario())
+
+
+def test_the_end_of_a_plan_that_is_awaited_no_longer_disturbs_no_watch() -> None:
+    async def scenario() -> None:
+        async with place() as here:
+            here.submit("p1", "p2")
+            with here.listener.watch(["p2"]) as stays:
+                with here.listener.watch(["p1"]):
+                    await confirmed(here.listener, "p1", "p2")
+                here.end("p1")
+                here.end("p2")
+                assert await stays.ends(WITHIN_S) == {"p2": "the result"}
+
+    run(scenario())
+
+
+def test_a_check_that_is_due_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float | None] = []
+    timeout = asyncio.timeout
+
+    def noted(seconds: float | None) -> asyncio.Timeout:
+        limits.append(seconds)
+        return timeout(seconds)
+
+    async def scenario() -> None:
+        async with place() as here:
+            here.listener._check_at = time.monotonic() - 5.0
+            monkeypatch.setattr(asyncio, "timeout", noted)
+            await here.listener._pause()
+            monkeypatch.undo()
+
+    run(scenario())
+    assert limits == [0.0]
 
 
 def test_closing_ends_each_watch_and_keeps_doing_so() -> None:
