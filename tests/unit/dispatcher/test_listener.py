@@ -232,6 +232,7 @@ class Refusing:
     def __init__(self, client: Any, *errors: redis.RedisError) -> None:
         self._pubsub = client.pubsub()
         self.errors = list(errors)
+        self.subscribed: list[tuple[str, ...]] = []
 
     def pubsub(self) -> Refusing:
         return self
@@ -239,6 +240,7 @@ class Refusing:
     async def subscribe(self, *channels: str) -> None:
         if self.errors:
             raise self.errors.pop(0)
+        self.subscribed.append(channels)
         await self._pubsub.subscribe(*channels)
 
     async def unsubscribe(self, *channels: str) -> None:
@@ -502,6 +504,43 @@ def test_a_check_finds_what_no_message_said_and_subscribes_again(caplog: pytest.
     assert [text for text in caplog.messages if "subscribes" in text] == [
         "subscribes again to the results of 1 plans: its messages do not arrive"
     ]
+
+
+def test_one_task_serves_all_watches_and_ends_once_there_are_none() -> None:
+    async def scenario() -> None:
+        async with checked("p1", "p2", "p3") as (here, listener, _):
+            with listener.watch(["p1"]) as first:
+                tasks = asyncio.all_tasks()
+                with listener.watch(["p2"]):
+                    assert asyncio.all_tasks() == tasks
+                await subscribed(listener, "p1")
+                here.end("p1")
+                assert await first.ends(WITHIN_S) == {"p1": "the result"}
+                await until(lambda: listener._server is not None and listener._server.done())
+            with listener.watch(["p3"]):
+                await confirmed(listener, "p3")
+                assert listener._server is not None
+                assert not listener._server.done()
+            await until(lambda: listener._server is not None and listener._server.done())
+
+    run(scenario())
+
+
+def test_plans_are_subscribed_to_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dispatcher.ledger.listener.PAGE", 2)
+    noting: list[Any] = []
+
+    def client(here: Place) -> Any:
+        noting.append(Refusing(here.subscriber))
+        return noting[0]
+
+    async def scenario() -> None:
+        async with checked("p1", "p2", "p3", client=client) as (_, listener, __):
+            with listener.watch(["p1", "p2", "p3"]):
+                await confirmed(listener, "p1", "p2", "p3")
+
+    run(scenario())
+    assert noting[0].subscribed == [("result-p1", "result-p2"), ("result-p3",)]
 
 
 def test_trouble_while_plans_are_looked_up_only_delays_their_ends() -> None:

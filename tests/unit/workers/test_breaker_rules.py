@@ -531,6 +531,20 @@ def test_retries_have_a_local_budget_without_redis(server: fakeredis.FakeServer)
         assert rejected(shared.admit(retry=True)).budget_spent
 
 
+def test_without_redis_chance_is_drawn_as_with_it(server: fakeredis.FakeServer) -> None:
+    with fakeredis.FakeRedis(decode_responses=True, server=server) as client:
+        shared = SharedRig(client).worker(rules(circuit_breaker_jitter=1.0), draw=0.0)
+        server.connected = False
+        while fails(shared):
+            pass
+        assert 59 < rejected(shared.admit()).retry_after_s <= 60
+
+
+def test_the_first_retry_on_a_clock_that_has_just_started_is_granted() -> None:
+    breaker = LocalBreaker("x", rules(retry_budget_reserve=1, per_ms=0.01), clock_ms=lambda: 0.0)
+    admitted(breaker.admit(retry=True))
+
+
 def test_a_switched_off_breaker_asks_redis_only_for_retries(server: fakeredis.FakeServer) -> None:
     with fakeredis.FakeRedis(decode_responses=True, server=server) as client:
         disabled = rules(circuit_breaker_enabled=False)
