@@ -44,6 +44,11 @@ def test_a_time_that_no_clock_has_is_left_out(at_ms: int) -> None:
     assert failed_attempts(f'[[{at_ms},1,"down"]]') == ()
 
 
+@pytest.mark.parametrize("row", ['["a",1,"b"]', '[1,"a","b"]', "[1,1,5]", '[1,"a",5]'])
+def test_what_is_no_time_number_and_sentence_is_left_out(row: str) -> None:
+    assert failed_attempts(f"[{row}]") == ()
+
+
 def test_a_plan_without_a_failed_attempt_stores_none() -> None:
     went_well = RECORD.applied("f1", 2_000).completed().observed()
     assert "failures" not in went_well.changes_since(RECORD)

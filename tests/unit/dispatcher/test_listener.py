@@ -32,7 +32,7 @@ from dispatcher.ledger.ledger import Ledger, Submission
 from dispatcher.ledger.line import AsyncLine
 from dispatcher.ledger.listener import Listener
 from dispatcher.ledger.record import Order
-from dispatcher.ledger.subscription import Subscription
+from dispatcher.ledger.subscription import MESSAGES_IN_A_ROW, Subscription
 from dispatcher.ledger.waiters import (
     ASK_AGAIN_SEC,
     AWAY_SEC,
@@ -794,6 +794,84 @@ def test_a_subscription_that_is_ended_delivers_no_more() -> None:
             await until(lambda: here.client.pubsub_channels() == ["r2"])
             assert (here.client.publish("r1", "x"), here.client.publish("r2", "y")) == (0, 1)
             await until(lambda: heard == ["p2"])
+            await subscription.aclose()
+
+    run(scenario())
+
+
+class Scripted:
+    """A connection for subscriptions that delivers these messages at once, and breaks when it is told to."""
+
+    def __init__(self, messages: list[tuple[str, str, str]]) -> None:
+        self.messages = [dict(zip(("type", "channel", "data"), each, strict=True)) for each in messages]
+        self.breaks = asyncio.Event()
+
+    def pubsub(self) -> Scripted:
+        return self
+
+    async def subscribe(self, *channels: str) -> None:
+        """Confirmed only by a message."""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    async def get_message(self, *, timeout: float | None) -> dict[str, str]:
+        assert timeout is None
+        if not self.messages:
+            await self.breaks.wait()
+            raise GONE
+        return self.messages.pop(0)
+
+
+def scripted(messages: list[tuple[str, str, str]], wake: Callable[[], None]) -> tuple[Any, Subscription]:
+    client: Any = Scripted(messages)
+    return client, Subscription(client, lambda *_: None, wake)
+
+
+def test_a_connection_that_breaks_wakes_who_subscribed() -> None:
+    async def scenario() -> None:
+        woken = asyncio.Event()
+        client, subscription = scripted([], woken.set)
+        await subscription.add({"r1": "p1"})
+        subscription.raise_error()
+        assert not woken.is_set()
+        client.breaks.set()
+        await woken.wait()
+        with pytest.raises(redis.ConnectionError, match="gone"):
+            subscription.raise_error()
+        await subscription.aclose()
+
+    run(scenario())
+
+
+def test_other_tasks_have_their_turn_between_many_messages() -> None:
+    async def scenario() -> None:
+        client, subscription = scripted([("message", "r1", "x")] * 120, _nothing)
+        await subscription.add({"r1": "p1"})
+        left = []
+        while client.messages:
+            left.append(len(client.messages))
+            await asyncio.sleep(0)
+        assert left == [120, 120 - MESSAGES_IN_A_ROW, 120 - 2 * MESSAGES_IN_A_ROW]
+        await subscription.aclose()
+
+    run(scenario())
+
+
+def test_some_hundred_confirmed_plans_are_looked_up_before_the_others_are_confirmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dispatcher.ledger.subscription.CONFIRMED_TOGETHER", 2)
+
+    async def scenario() -> None:
+        for number in (1, 2):
+            woken = asyncio.Event()
+            messages = [("subscribe", "r1", "1"), ("subscribe", "r2", "2")][:number]
+            client, subscription = scripted(messages, woken.set)
+            await subscription.add({"r1": "p1", "r2": "p2", "r3": "p3"})
+            while client.messages:  # noqa: ASYNC110 (a few turns of the loop)
+                await asyncio.sleep(0)
+            assert woken.is_set() == (number == 2)
             await subscription.aclose()
 
     run(scenario())
