@@ -49,6 +49,16 @@ def test_what_is_no_time_number_and_sentence_is_left_out(row: str) -> None:
     assert failed_attempts(f"[{row}]") == ()
 
 
+def test_a_long_sentence_is_cut_to_what_is_kept_with_a_mark_at_its_end() -> None:
+    longest = "x" * LONGEST_SENTENCE
+    for sentence, kept in ((longest, longest), (longest + "y", longest[:-1] + "…")):
+        assert failed_attempts(with_failure("", 5, sentence))[0].cause == kept
+
+
+def test_attempts_are_stored_without_blanks() -> None:
+    assert with_failure(with_failure("", 5, "down"), 6, "busy") == '[[5,1,"down"],[6,2,"busy"]]'
+
+
 def test_a_plan_without_a_failed_attempt_stores_none() -> None:
     went_well = RECORD.applied("f1", 2_000).completed().observed()
     assert "failures" not in went_well.changes_since(RECORD)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fakeredis
 import pytest
@@ -109,6 +109,32 @@ def test_closing_the_line_ends_the_calls_that_wait() -> None:
         await line.aclose()
         with pytest.raises(DispatcherClosedError):
             await waiting
+
+    run(scenario())
+
+
+class Noting:
+    """A client that notes how its connections are dropped: all of them, or only those at rest."""
+
+    def __init__(self) -> None:
+        self.dropped_in_use: list[bool] = []
+        self.connection_pool = self
+        client = fake_client()
+        self.pipeline, self.aclose = client.pipeline, client.aclose
+
+    async def disconnect(self, *, inuse_connections: bool = True) -> None:
+        self.dropped_in_use.append(inuse_connections)
+
+
+def test_a_new_connection_replaces_only_those_at_rest() -> None:
+    async def scenario() -> None:
+        client: Any = Noting()
+        line = AsyncLine(client)
+        assert await line.send(Send([["ECHO", "x"]])) == ["x"]
+        assert client.dropped_in_use == []
+        assert await line.send(Send([["ECHO", "y"]], anew=True)) == ["y"]
+        assert client.dropped_in_use == [False]
+        await line.aclose()
 
     run(scenario())
 

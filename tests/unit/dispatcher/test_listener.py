@@ -204,11 +204,11 @@ def test_closing_ends_each_watch_and_keeps_doing_so() -> None:
     async def scenario() -> None:
         async with place() as here:
             here.submit("p1")
-            with here.listener.watch(["p1"]) as watch:
+            with here.listener.watch(["p1"]) as watch, here.listener.watch(["p1"]) as other:
                 await here.listener.aclose()
-                for _ in range(2):
+                for each in (watch, watch, other):
                     with pytest.raises(DispatcherClosedError, match="closed"):
-                        await watch.ends(WITHIN_S)
+                        await each.ends(WITHIN_S)
 
     run(scenario())
 
@@ -308,9 +308,10 @@ def test_what_does_not_pass_ends_all_watches() -> None:
             listener = refusing(here, redis.AuthenticationError("no"))
             with (
                 listener.watch(["p1"]) as watch,
-                pytest.raises(LedgerRefusedError, match="right user and password"),
+                pytest.raises(LedgerRefusedError, match="right user and password") as caught,
             ):
                 await watch.ends(WITHIN_S)
+            assert caught.value.message.startswith(f"Redis at {QUICK.redis_address} ")
             await listener.aclose()
 
     run(scenario())
@@ -815,8 +816,7 @@ class Scripted:
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    async def get_message(self, *, timeout: float | None) -> dict[str, str]:
-        assert timeout is None
+    async def get_message(self, **_: Any) -> dict[str, str]:
         if not self.messages:
             await self.breaks.wait()
             raise GONE
@@ -846,6 +846,7 @@ def test_a_connection_that_breaks_wakes_who_subscribed() -> None:
 
 def test_other_tasks_have_their_turn_between_many_messages() -> None:
     async def scenario() -> None:
+        before = asyncio.all_tasks()
         client, subscription = scripted([("message", "r1", "x")] * 120, _nothing)
         await subscription.add({"r1": "p1"})
         left = []
@@ -854,6 +855,7 @@ def test_other_tasks_have_their_turn_between_many_messages() -> None:
             await asyncio.sleep(0)
         assert left == [120, 120 - MESSAGES_IN_A_ROW, 120 - 2 * MESSAGES_IN_A_ROW]
         await subscription.aclose()
+        assert asyncio.all_tasks() == before  # nothing reads on
 
     run(scenario())
 
