@@ -128,11 +128,13 @@ def test_what_ended_before_is_found_at_once_and_what_is_unknown_has_no_result() 
             here.end("p2")
             here.client.delete(result_key("p2"))
             here.client.hset(here.ledger.plan_key("p4"), "state", "odd")
+            here.client.set(here.ledger.plan_key("p6"), "no hash")
             found: dict[str, object] = {}
-            with here.listener.watch(["p1", "p2", "p3", "p4", "p5"]) as watch:
-                while len(found) < 4:
+            with here.listener.watch([f"p{number}" for number in range(1, 7)]) as watch:
+                while len(found) < 5:
                     found |= await watch.ends(WITHIN_S)
             assert isinstance(found.pop("p4"), RecordUnreadableError)
+            assert isinstance(found.pop("p6"), RecordUnreadableError)
             assert found == {"p1": "the result", "p2": PlanState.OBSERVED, "p5": None}
 
     run(scenario())
@@ -638,11 +640,12 @@ def test_in_asyncio_trouble_is_waited_out_and_the_rest_is_the_callers() -> None:
     async def scenario() -> None:
         wrong = redis.ResponseError("WRONGTYPE x")
         assert await waiter([OOM], GONE, [["x"]]).wait(values_of(["a"]), None) == ["x"]
-        with pytest.raises(LedgerRefusedError, match="WRONGTYPE"):
+        here = f"^Redis at {QUICK.redis_address}"
+        with pytest.raises(LedgerRefusedError, match=f"{here} refused a command: WRONGTYPE"):
             await waiter([wrong]).wait(values_of(["a"]), None)
-        with pytest.raises(LedgerUnavailableError, match="gone"):
+        with pytest.raises(LedgerUnavailableError, match=f"{here} did not answer: gone"):
             await waiter(GONE).wait(values_of(["a"]))
-        with pytest.raises(LedgerUnavailableError, match="no reply in time"):
+        with pytest.raises(LedgerUnavailableError, match=f"{here} did not answer: no reply in time"):
             await waiter(asyncio.sleep).wait(values_of(["a"]))
 
     run(scenario())
