@@ -26,7 +26,7 @@ from dispatcher import (
 from dispatcher.errors import RecordUnreadableError
 from dispatcher.ledger.counts import count_ended, plan_counts
 from dispatcher.ledger.exchanges import Send, asking, carry_out, drive, send_over
-from dispatcher.ledger.leases import Denial, Lease, Leases, Named, Settlement, Standing
+from dispatcher.ledger.leases import SETTLE, Denial, Lease, Leases, Named, Settlement, Standing
 from dispatcher.ledger.ledger import LONGEST_REASON, Ledger, Submission, record_of
 from dispatcher.ledger.moments import LATEST_MS, moment_of
 from dispatcher.ledger.presence import connected_workers, connection_name
@@ -441,6 +441,18 @@ def test_settlements_take_other_calls_along(ledger: Ledger, leases: Leases) -> N
     assert heard == [["k"]] * 2
     assert (Standing(-1).lost, Standing(-1).cancelled) == (True, False)
     assert (Standing(-2).lost, Standing(-2).cancelled) == (False, True)
+
+
+def test_without_settlements_only_the_other_calls_are_made(leases: Leases, client: redis.Redis) -> None:
+    client.script_flush()
+    assert leases.settle([], [Call(ECHO, ["k"], [])]) == []
+    assert client.script_exists(SETTLE.sha, ECHO.sha) == [False, True]
+
+
+def test_when_the_next_plan_is_due_is_in_seconds(ledger: Ledger, leases: Leases, client: redis.Redis) -> None:
+    submit(ledger, "p1")
+    client.zadd("{dispatcher}:due", {"p1": ledger.now_ms() + 10_000_000_000})
+    assert leases.fetch([], 0).next_due_s == pytest.approx(10_000_000, abs=1_000)
 
 
 def test_the_size_of_a_settlement_is_that_of_its_text() -> None:
