@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import SecretStr
 from support.plans import abort_plan
 from support.steps import LOOK_AGAIN_MS, finished, parked, release, retried
 
@@ -185,6 +186,19 @@ def test_a_message_that_still_queues_is_not_taken_for_lost(
     redis_client.lpush(QUEUE, "a message")
     pass_time(redis_client, "p1", 6_000)
     assert leases.fetch([], 10).next_due_s == pytest.approx(54, abs=2)
+
+
+def test_without_the_queue_in_its_redis_each_message_has_its_minute_and_no_more(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    elsewhere = Leases(redis_client, Settings(queue=QUEUE, broker_url=SecretStr("redis://127.0.0.1:1/0")))
+    submit(ledger)
+    redis_client.lpush(QUEUE, "another program's")
+    pass_time(redis_client, "p1", 6_000)
+    assert elsewhere.fetch([], 10).next_due_s == pytest.approx(54, abs=2)
+    pass_time(redis_client, "p1", 54_000)
+    [lease] = elsewhere.fetch([], 10).due
+    assert lease.plan_id == "p1"
 
 
 def test_a_plan_that_has_expired_does_not_wait_for_its_message_in_a_queue_that_nothing_empties(

@@ -33,6 +33,7 @@ from dispatcher.ledger.presence import connected_workers, connection_name
 from dispatcher.ledger.record import Order
 from dispatcher.ledger.scripts import Call, Script, Scripts, calling, trying
 from dispatcher.ledger.submission import outcome_of, target_of
+from dispatcher.settings.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -278,7 +279,9 @@ def test_a_redis_that_is_gone_is_a_typed_error_for_each_method(
         lambda: leases.fetch([], 0),
     ]
     for call in calls:
-        with pytest.raises(LedgerUnavailableError, match="did not answer"):
+        with pytest.raises(
+            LedgerUnavailableError, match=f"^Redis at {Settings().redis_address} did not answer"
+        ):
             call()
 
 
@@ -457,6 +460,10 @@ def test_when_the_next_plan_is_due_is_in_seconds(ledger: Ledger, leases: Leases,
 
 def test_the_size_of_a_settlement_is_that_of_its_text() -> None:
     assert Settlement("p1", "t", "snooze", [1_000_000, "abc", 2.5, "de"]).size == 5
+
+
+def test_how_long_a_lease_lasts_is_a_setting(client: redis.Redis) -> None:
+    assert Leases(client, Settings(worker=WorkerSettings(lease_sec=6.0))).lease_s == 6.0
 
 
 def test_lost_leases_are_named(ledger: Ledger, leases: Leases) -> None:

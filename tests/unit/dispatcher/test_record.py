@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, datetime
 from typing import Any
@@ -79,7 +80,22 @@ def read(fields: dict[str, str], in_the_way: str = "") -> PlanRecord:
 
 
 def test_a_new_plan_has_only_what_was_submitted() -> None:
-    assert read(FEWEST) == RECORD
+    assert read(FEWEST) == read_record("p1", FEWEST) == RECORD
+
+
+def test_an_order_is_stored_without_what_goes_without_saying() -> None:
+    order = Order(plan=abort_plan(), timeout_ms=5)
+    assert json.loads(order.to_json()) == {
+        "plan": {
+            "service": "PaymentService",
+            "api": "/api/v1/payment/process",
+            "fault_type": "abort",
+            "percentage": 100,
+            "duration_seconds": 1,
+            "abort_http_status": 503,
+        },
+        "timeout_ms": 5,
+    }
 
 
 def test_each_stored_field_is_read() -> None:

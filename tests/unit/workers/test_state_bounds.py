@@ -30,7 +30,7 @@ from workers.drivers.base import FaultState, FaultStatus, StopOutcome
 from workers.engine.calls import StepCalls
 from workers.engine.decisions import Complete, Fail, Retry, Snooze
 from workers.engine.gateway import Gateway
-from workers.engine.state_machine import StateMachine, _until, told_window
+from workers.engine.state_machine import StateMachine, _until, on_our_clock, told_window
 from workers.engine.terminal_errors import cancelled, defect, failed, given_up, has_passed, hindrance
 from workers.observers.base import Phase
 
@@ -303,6 +303,39 @@ def test_times_that_cannot_be_are_moved_or_left_out(
     said: tuple[int | None, int | None], believed: tuple[int | None, int | None]
 ) -> None:
     assert told_window(SLOW, status(*said), END) == believed
+
+
+def seen(began_ms: int | None, over_ms: int | None, *doubts: Doubt) -> RawObservation:
+    window = {
+        name: None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+        for name, ms in (("started_at", began_ms), ("ended_at", over_ms))
+    }
+    return RawObservation.model_validate(
+        FIGURES
+        | window
+        | {"execution_id": FAULT, "timestamp": datetime.fromtimestamp(0, UTC), "doubts": doubts}
+    )
+
+
+@pytest.mark.parametrize("window", [(None, None), (NOW, None), (None, END), (NOW, END)])
+def test_an_observation_whose_times_can_be_stays_as_it_is(window: tuple[int | None, int | None]) -> None:
+    observation = seen(*window)
+    assert on_our_clock(SLOW, observation, END) is observation
+
+
+@pytest.mark.parametrize(
+    ("said", "believed", "doubts"),
+    [
+        ((NOW - 1_501, END), (NOW + 300, NOW + 300 + 11_501), ()),
+        ((NOW - 9_999, None), (None, None), (Doubt.WINDOW_UNKNOWN,)),
+        ((NOW, END + 99_999), (NOW, None), (Doubt.WINDOW_UNKNOWN,)),
+    ],
+    ids=["moved", "left out", "without an end"],
+)
+def test_an_observation_says_what_is_believed_of_its_times(
+    said: tuple[int, int | None], believed: tuple[int | None, int | None], doubts: tuple[Doubt, ...]
+) -> None:
+    assert on_our_clock(SLOW, seen(*said, Doubt.SHORT), END) == seen(*believed, Doubt.SHORT, *doubts)
 
 
 @pytest.mark.parametrize(
