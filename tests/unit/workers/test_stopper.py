@@ -115,6 +115,22 @@ def test_a_stop_that_is_refused_while_the_fault_runs_is_tried_again(driver: Fake
     assert driver.calls == ["stop", "status", "stop"]
 
 
+def test_a_stop_that_is_refused_and_followed_by_no_answer_is_tried_again_for_its_refusal(
+    driver: FakeDriver,
+) -> None:
+    driver.trouble([ExecutorRejectedError("forbidden", 403, ""), TIMED_OUT])
+    decision = advance(driver, CANCELLED)
+    assert isinstance(decision, Retry)
+    assert isinstance(decision.cause, ExecutorRejectedError)
+    assert driver.calls == ["stop", "status"]
+
+
+def test_a_stop_that_is_refused_because_a_fault_in_doubt_is_over_settles_it(driver: FakeDriver) -> None:
+    driver.trouble([ExecutorRejectedError("it has ended", 409, "")])
+    driver.end(FAULT)
+    assert isinstance(advance(driver, in_doubt(RUNNING)), Release)
+
+
 def test_a_fault_that_a_list_does_not_have_is_over(driver: FakeDriver) -> None:
     driver.stop_says, driver.lists = StopOutcome.UNCONFIRMED, True
     driver.trouble([None, LOST])
