@@ -326,7 +326,7 @@ def test_an_observation_whose_times_can_be_stays_as_it_is(window: tuple[int | No
 @pytest.mark.parametrize(
     ("said", "believed", "doubts"),
     [
-        ((NOW - 1_501, END), (NOW + 300, NOW + 300 + 11_501), ()),
+        ((NOW - 1_501, END), (NOW + 300, NOW + 300 + 11_501), (Doubt.WINDOW_UNKNOWN,)),
         ((NOW - 9_999, None), (None, None), (Doubt.WINDOW_UNKNOWN,)),
         ((NOW, END + 99_999), (NOW, None), (Doubt.WINDOW_UNKNOWN,)),
     ],
@@ -336,6 +336,12 @@ def test_an_observation_says_what_is_believed_of_its_times(
     said: tuple[int, int | None], believed: tuple[int | None, int | None], doubts: tuple[Doubt, ...]
 ) -> None:
     assert on_our_clock(SLOW, seen(*said, Doubt.SHORT), END) == seen(*believed, Doubt.SHORT, *doubts)
+
+
+def test_an_observation_whose_times_are_moved_as_far_as_the_statuses_is_certain() -> None:
+    record = SLOW._replace(skew_ms=-1_801)
+    moved = on_our_clock(record, seen(NOW - 1_501, END), END)
+    assert moved == seen(NOW + 300, NOW + 300 + 11_501)
 
 
 @pytest.mark.parametrize(
