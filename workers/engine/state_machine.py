@@ -190,7 +190,9 @@ class StateMachine:
             return Snooze(record, self._next_look_ms(record, calls, begun_ms))
         seen_ms, now_ms = record.looked_ms, calls.now_ms
         window = told_window(record, status, now_ms)
-        record = record._replace(skew_ms=_skew_ms(status, window)).looked_at(*window, now_ms)
+        if status.started_at is not None:
+            record = record._replace(skew_ms=_skew_ms(status, window))
+        record = record.looked_at(*window, now_ms)
         if status.state is FaultState.COMPLETED:
             if record.over_ms is None and now_ms < (record.planned_end_ms or 0):
                 seen_ms = now_ms if self._watch_ms is None else seen_ms  # an observer counts what is certain
