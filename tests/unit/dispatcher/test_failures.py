@@ -45,7 +45,7 @@ def test_a_time_that_no_clock_has_is_left_out(at_ms: int) -> None:
 
 
 @pytest.mark.parametrize("row", ['["a",1,"b"]', '[1,"a","b"]', "[1,1,5]", '[1,"a",5]'])
-def test_what_is_no_time_number_and_sentence_is_left_out(row: str) -> None:
+def test_a_row_without_time_number_and_sentence_is_left_out(row: str) -> None:
     assert failed_attempts(f"[{row}]") == ()
 
 

@@ -804,7 +804,7 @@ def test_a_subscription_that_is_ended_delivers_no_more() -> None:
 
 
 class Scripted:
-    """A connection for subscriptions that delivers these messages at once, and breaks when it is told to."""
+    """A connection for subscriptions that delivers these messages at once, and breaks on request."""
 
     def __init__(self, messages: list[tuple[str, str, str]]) -> None:
         self.messages = [dict(zip(("type", "channel", "data"), each, strict=True)) for each in messages]
