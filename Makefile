@@ -117,21 +117,21 @@ $(VENV)/.compiled: $(VENV)/.ready
 	@touch $@
 
 campaign: $(VENV)/.ready
-	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000 --peer
-	@$(BIN)/python -m benchmarks.chaos_campaign --plans 2000
+	@$(BIN)/python -m campaigns.chaos --plans 2000 --peer
+	@$(BIN)/python -m campaigns.chaos --plans 2000
 
 dead-man: $(VENV)/.ready
-	@$(BIN)/python -m benchmarks.dead_man
+	@$(BIN)/python -m campaigns.dead_man
 
 executor-load: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.executor_load
 
 calibrate: $(VENV)/.ready
-	@$(BIN)/python -m benchmarks.calibrate --slow-data-plane
-	@$(BIN)/python -m benchmarks.calibrate
+	@$(BIN)/python -m campaigns.calibration --slow-data-plane
+	@$(BIN)/python -m campaigns.calibration
 
 misbehaviour: $(VENV)/.ready
-	@$(BIN)/python -m benchmarks.misbehaviour
+	@$(BIN)/python -m campaigns.misbehaviour
 
 endurance: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.queues --only endurance

@@ -1,1 +1,1 @@
-"""Campaigns and measurements. Each is a program of its own: `make help` lists them."""
+"""What plans cost: comparisons with others, and loads with bounds. `campaigns/` has what plans survive."""

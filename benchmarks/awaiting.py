@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from benchmarks.plans import plan
 from benchmarks.stage import celery_worker, stage
+from benchmarks.stage.plans import plan
 from dispatcher import Dispatcher
 
 if TYPE_CHECKING:

@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders.ours import CORES, THREADS
-from benchmarks.measured_drivers import install
-from benchmarks.measurements import settle
-from benchmarks.plans import plan
-from benchmarks.report import description, markdown_table, rewrite
+from benchmarks.engine.measured_drivers import install
+from benchmarks.engine.steps import ScriptedDriver, Steps
+from benchmarks.queues.contenders.ours import CORES, THREADS
+from benchmarks.queues.measurements import settle
+from benchmarks.queues.report import description, markdown_table, rewrite
 from benchmarks.stage import celery_worker, stage, until
-from benchmarks.steps import ScriptedDriver, Steps
+from benchmarks.stage.plans import plan
 from dispatcher import Dispatcher, ExecutorClientConfig
 from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.messages import RUN_PLAN
@@ -40,8 +40,8 @@ from dispatcher.tasks.messages import RUN_PLAN
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from benchmarks.processes import Command
     from benchmarks.stage import Stage
+    from benchmarks.stage.processes import Command
 
 ROUNDS = 4
 PLANS = 2_000
@@ -51,7 +51,7 @@ FAULT_S = 1.1
 GROUP = 32
 GROUPS = 20
 NOTHING = "benchmarks.nothing"
-EMPTY_TASK = "benchmarks.empty_task"
+EMPTY_TASK = "benchmarks.engine.empty_task"
 OURS = "workers.app"
 NUMBERS = itertools.count()
 PACKAGES = ["celery", "redis", "requests"]

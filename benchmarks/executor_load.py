@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from benchmarks.bystanders import OK, SERVICE, answer_ok
-from benchmarks.calibrate import open_more_files
-from benchmarks.calibration.http import serve
-from benchmarks.figures import quantile
-from benchmarks.plans import api, body
-from benchmarks.processes import free_port, memory_kb
 from benchmarks.stage import envoy_ends, stage
+from benchmarks.stage.figures import quantile
+from benchmarks.stage.http import serve
+from benchmarks.stage.plans import api, body
+from benchmarks.stage.processes import free_port, memory_kb
+from campaigns.calibration.__main__ import open_more_files
+from campaigns.dead_man.bystanders import OK, SERVICE, answer_ok
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable

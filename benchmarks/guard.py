@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from benchmarks.plans import plan
+from benchmarks.engine.steps import ScriptedDriver, Steps
 from benchmarks.stage import Stage, celery_worker, stage
-from benchmarks.steps import ScriptedDriver, Steps
-from benchmarks.tap import Tap, Traffic
+from benchmarks.stage.plans import plan
+from benchmarks.stage.tap import Tap, Traffic
 from dispatcher import Dispatcher, ExecutorClientConfig, RawObservation, Settings
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from benchmarks.processes import Command
+    from benchmarks.stage.processes import Command
     from workers.engine.decisions import Decision
 
 WARM_UP = 100

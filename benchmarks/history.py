@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from benchmarks.plans import plan
 from benchmarks.stage import Stage, stage
+from benchmarks.stage.plans import plan
 from dispatcher import Dispatcher, RawObservation
 from dispatcher.ledger import ledger as ledger_module
 from dispatcher.ledger.connection import worker_client

@@ -19,10 +19,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures import quantile
-from benchmarks.measurements import settle
-from benchmarks.plans import plan
+from benchmarks.queues.measurements import settle
 from benchmarks.stage import celery_worker, stage
+from benchmarks.stage.figures import quantile
+from benchmarks.stage.plans import plan
 from dispatcher import Dispatcher, RawObservation
 from dispatcher.tasks.app import make_celery
 

@@ -9,7 +9,7 @@ import redis
 from support.eventually import eventually
 from support.plans import abort_plan
 
-from benchmarks.chaos.bad_messages import BODIES, message
+from campaigns.chaos.bad_messages import BODIES, message
 from dispatcher.tasks.messages import RUN_PLAN
 
 if TYPE_CHECKING:

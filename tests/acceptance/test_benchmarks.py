@@ -73,19 +73,19 @@ def test_retries_leave_nothing_behind_in_a_worker(run: Run) -> None:
 
 
 def test_a_calibration_carries_out_its_plan(run: Run) -> None:
-    done = run("benchmarks.calibrate", "--smoke")
+    done = run("campaigns.calibration", "--smoke")
     assert done.stdout.splitlines()[-1].startswith("calibration: plans=1 outside=")
 
 
 def test_misbehaviour_is_noticed(run: Run) -> None:
-    done = run("benchmarks.misbehaviour", "--plans", "40")
+    done = run("campaigns.misbehaviour", "--plans", "40")
     assert done.stdout.splitlines()[-1] == "misbehaviour: plans=40 unnoticed=0"
     assert done.returncode == 0
 
 
 @pytest.mark.lasts_long
 def test_no_fault_outlives_a_kill_of_everything_that_could_end_it(run: Run) -> None:
-    done = run("benchmarks.dead_man", "--rounds", "1")
+    done = run("campaigns.dead_man", "--rounds", "1")
     line = done.stdout.splitlines()[-1]
     assert re.fullmatch(r"dead-man: rounds=1 max_outlived_s=[0-9.]+ failed_requests=0 unresolved=0", line)
     assert done.returncode == 0

@@ -29,6 +29,7 @@ FOLDERS = (
     "executor",
     "conformance",
     "benchmarks",
+    "campaigns",
     "examples",
     "docs",
     "config",

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.contenders import CONTENDERS, DURABLE, OURS, RIVAL
-from benchmarks.queues import comparison, steps, tables
-from benchmarks.report import Line, Runs, description, markdown_table, rewrite
-from benchmarks.rows import ROWS, order
-from benchmarks.verdict import Bound, conclusion, fastest_durable, judge, ratios
+from benchmarks.queues.__main__ import comparison, steps, tables
+from benchmarks.queues.contenders import CONTENDERS, DURABLE, OURS, RIVAL
+from benchmarks.queues.report import Line, Runs, description, markdown_table, rewrite
+from benchmarks.queues.rows import ROWS, order
+from benchmarks.queues.verdict import Bound, conclusion, fastest_durable, judge, ratios
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from benchmarks.figures import Figures
+    from benchmarks.stage.figures import Figures
 
 DURABLE_RATES = {"restate": 50.0, "dbos": 20.0}
 
@@ -163,7 +163,7 @@ def test_figures_of_steps_become_columns() -> None:
 
 
 def test_the_plots_are_drawn_of_what_there_is(runs: Runs, tmp_path: Path) -> None:
-    from benchmarks.plots import draw, draw_growth  # noqa: PLC0415 (other tests need no matplotlib)
+    from benchmarks.queues.plots import draw, draw_growth  # noqa: PLC0415 (other tests need no matplotlib)
 
     for row in ("in_flight", "processes", "traces"):
         runs.add(row, "1", {"cpu_ms": 2.0})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from support.eventually import eventually
 
-from benchmarks.processes import Command, Process
+from benchmarks.stage.processes import Command, Process
 
 if TYPE_CHECKING:
     from pathlib import Path

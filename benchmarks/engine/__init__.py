@@ -1,0 +1,1 @@
+"""Parts of a worker, which are measured by themselves."""

@@ -1,0 +1,1 @@
+"""The comparison of this project with queues and durable engines."""

@@ -1,0 +1,1 @@
+"""What plans survive: each campaign kills or deceives, and then checks every promise."""

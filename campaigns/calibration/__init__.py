@@ -1,0 +1,1 @@
+"""Observations, compared with what really happened."""

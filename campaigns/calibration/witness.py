@@ -1,0 +1,107 @@
+"""Witnesses of when each fault was really in force: they ask the data plane, never the Executor's API."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import aiohttp
+
+from campaigns.calibration.load import Request
+from campaigns.calibration.reservations import Force
+
+if TYPE_CHECKING:
+    from campaigns.calibration.dose import Window
+
+__all__ = ["EnvoyWitness", "JournalWitness", "Witness", "fault_ids"]
+
+LOOK_EVERY_S = 0.1
+RUNTIME = "http://envoy/runtime"
+FAULT_ID = re.compile(rb'"on\.([^"]+)"')
+"""The runtime key of a fault that is on."""
+
+
+class Witness(Protocol):
+    """Knows what a data plane did."""
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        ...
+
+    async def windows(self) -> dict[str, Window]:
+        """When each fault was in force, by its `apply_id`."""
+        ...
+
+    async def requests(self, api: str) -> list[Request]:
+        """All requests that came to a path, if it noted them."""
+        del api
+        return []
+
+
+class EnvoyWitness(Witness):
+    """Reads the runtime values that Envoy has, again and again. They name the faults that are on."""
+
+    def __init__(self, admin: str) -> None:
+        """`admin` is the Unix socket of Envoy's admin interface."""
+        self._admin = admin
+        self._seen: dict[str, Window] = {}
+
+    async def run(self) -> None:
+        before = time.time()
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(self._admin)) as session:
+            while True:
+                async with session.get(RUNTIME) as answer:
+                    runtime = await answer.read()
+                now = time.time()
+                self.note(fault_ids(runtime), before, now)
+                before = now
+                await asyncio.sleep(LOOK_EVERY_S)
+
+    def note(self, ids: set[str], before: float, now: float) -> None:
+        """These faults were in force at `now`. The last check was at `before`; the truth is between."""
+        middle = (before + now) / 2
+        for fault_id in ids:
+            began, _ = self._seen.get(fault_id, (middle, 0.0))
+            self._seen[fault_id] = (began, now + (now - before) / 2)
+
+    async def windows(self) -> dict[str, Window]:
+        return dict(self._seen)
+
+
+class JournalWitness(Witness):
+    """Reads the journal of the stub whose data plane is slow."""
+
+    def __init__(self, executor: str) -> None:
+        """`executor` is the URL of its API."""
+        self._executor = executor
+
+    async def run(self) -> None:
+        """The journal is complete at the end."""
+
+    async def windows(self) -> dict[str, Window]:
+        return {
+            force.apply_id: (force.began, force.ended)
+            for force in await self.forces()
+            if force.began is not None and force.ended is not None
+        }
+
+    async def requests(self, api: str) -> list[Request]:
+        return [Request(0.0, *noted) for noted in await self._ask(f"/requests{api}")]
+
+    async def forces(self) -> list[Force]:
+        """All faults that were ever applied."""
+        return [Force(**line) for line in await self._ask("/journal")]
+
+    async def _ask(self, path: str) -> Any:
+        async with aiohttp.ClientSession() as session, session.get(self._executor + path) as answer:
+            return await answer.json()
+
+
+def fault_ids(runtime: bytes) -> set[str]:
+    """The ids of all faults that are on by Envoy's runtime values, which are JSON.
+
+    They are searched for and not parsed: that takes too long for a process that times requests meanwhile.
+    """
+    return {found.decode() for found in FAULT_ID.findall(runtime)}

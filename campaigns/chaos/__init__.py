@@ -1,0 +1,1 @@
+"""Plans, while every part is killed, stopped and disturbed at random."""

@@ -1,0 +1,76 @@
+"""How the plans of a campaign ended, compared with the Executor's journal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks.stage.figures import spread
+from benchmarks.stage.plans import api, number_of
+from dispatcher import PlanUnknownError, RawObservation, ResultTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from campaigns.chaos.acts import Event
+    from campaigns.chaos.counting_executor import Fault
+
+__all__ = ["KINDS", "Ended", "doubled", "report", "tally"]
+
+KINDS = ("lost", "doubled", "stranded", "wrong")
+SLACK_S = 0.25
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a plan ended. Times are in seconds since 1970."""
+
+    outcome: RawObservation | Exception
+    submitted_at: float = 0.0
+    ended_at: float = 0.0
+    released_at: float = 0.0
+    """Until when it kept its target for itself."""
+
+
+def tally(plans: dict[int, Ended], faults: Sequence[Fault]) -> Counter[str]:
+    """How many plans were lost, doubled, stranded or wrong. `plans` are by their numbers."""
+    counts = Counter(doubled=doubled(faults))
+    for number, ended in plans.items():
+        if isinstance(ended.outcome, PlanUnknownError | ResultTimeoutError):
+            counts["lost"] += 1
+        if isinstance(ended.outcome, RawObservation):
+            counts["wrong"] += ended.outcome.logs != [api(number)]
+    for fault in faults:
+        counts["stranded"] += fault.ends > plans[number_of(fault.api)].released_at + SLACK_S
+    return counts
+
+
+def doubled(faults: Sequence[Fault]) -> int:
+    """How many targets had more than one fault."""
+    return sum(times > 1 for times in Counter(fault.api for fault in faults).values())
+
+
+def report(plans: dict[int, Ended], faults: Sequence[Fault], events: Sequence[Event]) -> None:
+    """Print how the plans ended, and how late they were by the kind of chaos that they met."""
+    kinds = Counter(type(ended.outcome).__name__ for ended in plans.values())
+    print("ended with: " + ", ".join(f"{count} {name}" for name, count in kinds.most_common()))
+    waits = [fault.begun - plans[number_of(fault.api)].submitted_at for fault in faults]
+    print(f"from submission to fault p50 / p95 / max: {spread(waits)} s")
+    print(f"{'chaos':<20} {'times':>5} {'plans':>6}   from fault's end to plan's end p50 / p95 / max in s")
+    late = list(_late(plans, faults))
+    for kind in sorted({event.kind for event in events}):
+        acts = [event.at for event in events if event.kind == kind]
+        met = [late_s for begun, end, late_s in late if any(begun <= at <= end for at in acts)]
+        print(f"{kind:<20} {len(acts):>5} {len(met):>6}   {spread(met)}")
+    print(f"{'(all)':<20} {len(events):>5} {len(late):>6}   {spread([late_s for _, _, late_s in late])}")
+
+
+def _late(plans: dict[int, Ended], faults: Sequence[Fault]) -> list[tuple[float, float, float]]:
+    """Of each observed plan the begin of its fault, its end, and how long before that its fault ended."""
+    ended = [(fault, plans[number_of(fault.api)]) for fault in faults]
+    return [
+        (fault.begun, plan.ended_at, plan.ended_at - fault.ends)
+        for fault, plan in ended
+        if isinstance(plan.outcome, RawObservation)
+    ]

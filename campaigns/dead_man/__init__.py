@@ -1,0 +1,1 @@
+"""Faults, while everything that could end them is killed at once."""

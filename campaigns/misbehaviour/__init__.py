@@ -1,0 +1,1 @@
+"""Plans on an Executor that does something wrong with each."""
