@@ -12,21 +12,22 @@ once. Exit code 1 if a bound is broken.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import statistics
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from benchmarks.stage import celery_worker, stage
+import psutil
+
 from benchmarks.stage.plans import plan
+from benchmarks.stage.program import Bound, Figures, conclude, run, shown
+from benchmarks.stage.stage import stage
 from dispatcher import Dispatcher
 
 if TYPE_CHECKING:
-    from benchmarks.stage import Stage
+    from benchmarks.stage.stage import Stage
     from dispatcher import FaultPlan, PlanHandle
 
 TICK_S = 0.005
@@ -92,24 +93,17 @@ class Gauges:
             await asyncio.sleep(COUNT_EVERY_S)
 
 
-def main() -> None:
+def main(plans: int = 1000) -> None:
     """Measure, print, and exit with 1 if a bound is broken."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.awaiting", description=__doc__)
-    parser.add_argument("--plans", type=int, default=1000)
-    plans = parser.parse_args().plans
     with stage() as made:
-        made.add_workers([celery_worker("workers.app", 0, made.environment)])
-        figures = asyncio.run(measure(made, plans))
-    broken = [name for name, bound in BOUNDS.items() if figures[name] > bound]
-    for name in broken:
-        print(f"BOUND BROKEN: {name}")
-    print(f"known_after_ms={figures['known_after_ms']:.0f}")
-    line = "connections={connections:.0f} longest_block_ms={longest_block_ms:.0f} memory_kb={memory_kb:.0f}"
-    print(f"awaiting: plans={plans} {line.format(**figures)}")
-    sys.exit(int(bool(broken)))
+        made.start_workers(1)
+        found = asyncio.run(measure(made, plans))
+    bounds = [Bound(name, found[name], at_most=most) for name, most in BOUNDS.items()]
+    print(f"known_after_ms={found.pop('known_after_ms'):.0f}")
+    conclude("awaiting", f"plans={plans} {shown(found)}", bounds)
 
 
-async def measure(made: Stage, plans: int) -> dict[str, float]:
+async def measure(made: Stage, plans: int) -> Figures:
     """The figures. Raises `ExecutorClientError` if a plan has no observation."""
     gauges = Gauges(made.redis_port)
     async with Dispatcher(made.settings) as dispatcher:
@@ -155,21 +149,14 @@ def denied_s(thread: Path) -> float:
 
 def connections(port: int) -> int:
     """How many TCP connections this process has to a port."""
-    own = set()
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            own.add(str(entry.readlink()))
-        except OSError:  # closed meanwhile
-            continue
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text("utf-8").splitlines()[1:]]
-    return sum(f"socket:[{row[9]}]" in own and int(row[2].partition(":")[2], 16) == port for row in rows)
+    every = psutil.Process().net_connections("tcp4")
+    return sum(bool(each.raddr) and each.raddr.port == port for each in every)
 
 
 def memory_kb() -> int:
     """Memory of this process now."""
-    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+    return psutil.Process().memory_info().rss // 1024
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -15,33 +15,29 @@ table into `docs/performance.md`.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.engine.measured_drivers import install
 from benchmarks.engine.steps import ScriptedDriver, Steps
-from benchmarks.queues.contenders.ours import CORES, THREADS
-from benchmarks.queues.measurements import settle
-from benchmarks.queues.report import description, markdown_table, rewrite
-from benchmarks.stage import celery_worker, stage, until
+from benchmarks.queues.contenders.ours import CORES, workers
+from benchmarks.stage.commands import until
+from benchmarks.stage.page import description, markdown_table, rewrite
 from benchmarks.stage.plans import plan
+from benchmarks.stage.program import print_table, run
+from benchmarks.stage.stage import default_executor, stage
 from dispatcher import Dispatcher, ExecutorClientConfig
 from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.messages import RUN_PLAN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-    from benchmarks.stage import Stage
-    from benchmarks.stage.processes import Command
+    from benchmarks.stage.stage import Stage
 
 ROUNDS = 4
 PLANS = 2_000
@@ -72,15 +68,8 @@ class Part:
         return [self.name, *(f"{figure:,.0f}" for figure in figures)]
 
 
-def main() -> None:
+def main(*, publish: bool = False) -> None:
     """Measure, print, publish."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.budget",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--publish", action="store_true", help="write docs/performance.md")
-    publish = parser.parse_args().publish
     with stage() as made:
         install(made.folder)
         costs = measured(made)
@@ -92,7 +81,7 @@ def main() -> None:
     rows.append(["", "", "", ""])
     rows += [[f"in one thread: {name}", "", f"{cost:,.0f}", ""] for name, cost in alone.items()]
     header = ["Of a plan, µs of processor time of workers", "floor", "today", "distance"]
-    show(header, rows)
+    print_table(header, rows)
     if publish:
         table = markdown_table(header, [row for row in rows if row[0]])
         rewrite("budget", f"{description(PACKAGES)}\n\n{table}")
@@ -135,7 +124,7 @@ def measured(made: Stage) -> dict[str, float]:
 
 def plans(made: Stage, driver: str) -> float:
     """Of a plan, in workers with this driver."""
-    made.add_workers(workers(made, OURS, driver))
+    start_workers(made, OURS, driver)
     with Dispatcher(made.settings) as dispatcher:
         carry_out(dispatcher, WARM)
         return without_workers(made, lambda: carry_out(dispatcher, PLANS))
@@ -144,12 +133,12 @@ def plans(made: Stage, driver: str) -> float:
 def messages(made: Stage, app: str, task: str) -> float:
     """Of a message for a task that has nothing to do."""
     with Dispatcher(made.settings) as dispatcher, make_celery(made.settings) as client:
-        made.add_workers(workers(made, OURS, "no_calls"))
+        start_workers(made, OURS, "no_calls")
         ended = carry_out(dispatcher, WARM)
-        settle(made)
+        made.settle()
         if app != OURS:
             stop_workers(made)
-            made.add_workers(workers(made, app, "no_calls"))
+            start_workers(made, app, "no_calls")
 
         def send(count: int) -> None:
             for task_id in itertools.islice(itertools.cycle(ended), count):
@@ -163,21 +152,19 @@ def messages(made: Stage, app: str, task: str) -> float:
 
 def without_workers(made: Stage, act: Callable[[], object]) -> float:
     """Processor time of all workers for one of `PLANS`. They are gone afterwards."""
-    settle(made)
+    made.settle()
     before_s = made.cpu_s()["workers"]
     act()
-    settle(made)
+    made.settle()
     used_s = made.cpu_s()["workers"] - before_s
     stop_workers(made)
     return used_s / PLANS * 1e6
 
 
-def workers(made: Stage, app: str, driver: str) -> list[Command]:
+def start_workers(made: Stage, app: str, driver: str) -> None:
     """One for each core, set up as for a comparison with other queues."""
-    more = {"DISPATCHER_EXECUTORS__DEFAULT__DRIVER": driver, "PYTHONPATH": str(made.folder)}
-    threads = ["--concurrency", str(THREADS)]
-    each = [celery_worker(app, number, made.environment | more, *threads) for number in range(len(CORES))]
-    return [replace(worker, core=core) for worker, core in zip(each, CORES, strict=True)]
+    environment = made.environment | default_executor(driver=driver) | {"PYTHONPATH": str(made.folder)}
+    made.add_workers(workers(len(CORES), environment, app))
 
 
 def stop_workers(made: Stage) -> None:
@@ -223,13 +210,5 @@ def once_us(act: Callable[[], object]) -> float:
     return (time.process_time() - begun_s) * 1e6
 
 
-def show(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print the table."""
-    table = Table(*header)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=110).print(table)
-
-
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

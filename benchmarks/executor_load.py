@@ -16,10 +16,7 @@ request after its end.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
-import sys
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,29 +24,26 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from benchmarks.stage import envoy_ends, stage
-from benchmarks.stage.figures import quantile
-from benchmarks.stage.http import serve
-from benchmarks.stage.plans import api, body
-from benchmarks.stage.processes import free_port, memory_kb
-from campaigns.calibration.__main__ import open_more_files
-from campaigns.dead_man.bystanders import OK, SERVICE, answer_ok
+from benchmarks.stage.commands import free_port, python
+from benchmarks.stage.page import markdown_table
+from benchmarks.stage.plans import SERVICE, api, body
+from benchmarks.stage.processes import memory_kb, open_more_files
+from benchmarks.stage.program import Bound, conclude, quantile, run
+from benchmarks.stage.stage import STUB, reference_executor, stage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
-    from benchmarks.stage import Stage
+    from benchmarks.stage.stage import Stage
 
-FAULTS = 1_000
 LASTS_S = 3_600
-ABORTED = 503
+ABORTED, OK = 503, 200
 LOOKED_AT = 50
 """How many targets get a request to see whether they have a fault."""
 
 MOST_PRINTED = 10
-HEAD = """\
-| faults | applies/s | in force after p50 / p95 (ms) | stops/s | Executor (MB, before) | Envoy (MB, before) |
-|---:|---:|---:|---:|---:|---:|"""
+HEAD = ["faults", "applies/s", "in force after p50 / p95 (ms)", "stops/s", "Executor (MB, before)"]
+HEAD += ["Envoy (MB, before)"]
 
 
 @dataclass
@@ -61,27 +55,25 @@ class Load:
     faults: int
     wrong: list[str] = field(default_factory=list)
 
-    async def run(self) -> tuple[str, str]:
+    async def run(self) -> tuple[str, list[str]]:
         """Apply, look, stop and look: the line, and the row of a table."""
         before = self._memory_mb()
         sent, took_s = await self._timed(self._apply(number) for number in range(self.faults))
-        listed = await self._ask("GET", "/v1/faults")
-        late_ms = [(_seconds(each["start_time"]) - sent[each["api"]]) * 1000 for each in listed["faults"]]
+        listed = (await self._ask("GET", "/v1/faults"))["faults"]
+        late_ms = [(_seconds(each["start_time"]) - sent[each["api"]]) * 1000 for each in listed]
         after = self._memory_mb()
         await self._look(ABORTED)
-        ids = [each["apply_id"] for each in listed["faults"]]
-        _, stopped_s = await self._timed(self._stop(apply_id) for apply_id in ids)
+        _, stopped_s = await self._timed(self._stop(each["apply_id"]) for each in listed)
         await self._look(OK)
-        if len(ids) != self.faults:
-            self.wrong.append(f"{len(ids)} faults are listed, and not {self.faults}")
+        if len(listed) != self.faults:
+            self.wrong.append(f"{len(listed)} faults are listed, and not {self.faults}")
         p50, p95 = quantile(late_ms, 0.5), quantile(late_ms, 0.95)
-        per_s, stops_per_s = self.faults / took_s, len(ids) / stopped_s
+        per_s, stops_per_s = self.faults / took_s, len(listed) / stopped_s
         line = f"faults={self.faults} applies_per_s={per_s:.0f}"
         line += f" in_force_p50_ms={p50:.0f} in_force_p95_ms={p95:.0f}"
         line += f" stops_per_s={stops_per_s:.0f} executor_mb={after[0]:.0f} envoy_mb={after[1]:.0f}"
-        row = f"| {self.faults:,} | {per_s:.0f} | {p50:.0f} / {p95:.0f} | {stops_per_s:.0f} |"
-        row += "".join(f" {now:.0f} ({then:.0f}) |" for now, then in zip(after, before, strict=True))
-        return line, row
+        row = [f"{self.faults:,}", f"{per_s:.0f}", f"{p50:.0f} / {p95:.0f}", f"{stops_per_s:.0f}"]
+        return line, row + [f"{now:.0f} ({then:.0f})" for now, then in zip(after, before, strict=True)]
 
     async def _timed(self, calls: Iterable[Awaitable[tuple[str, float]]]) -> tuple[dict[str, float], float]:
         begun = time.monotonic()
@@ -104,9 +96,9 @@ class Load:
 
     async def _look(self, expected: int) -> None:
         """Send a request to some of the targets."""
+        proxy = str(self.made.executor_said["proxy"])
         for number in range(0, self.faults, max(1, self.faults // LOOKED_AT)):
-            url, headers = self._proxy + api(number), {"Host": SERVICE}
-            async with self.session.get(url, headers=headers) as answer:
+            async with self.session.get(proxy + api(number), headers={"Host": SERVICE}) as answer:
                 if answer.status != expected:
                     self.wrong.append(f"{api(number)} is answered with {answer.status}, and not {expected}")
 
@@ -115,51 +107,33 @@ class Load:
             return await answer.json()
 
     def _memory_mb(self) -> tuple[float, float]:
-        return self.made.executor.memory_kb() / 1024, memory_kb(self._ready["envoy_pid"]) / 1024
-
-    @property
-    def _proxy(self) -> str:
-        return str(self._ready["proxy"])
-
-    @property
-    def _ready(self) -> dict[str, Any]:
-        """What the Executor prints when it is ready."""
-        lines = self.made.executor.log.read_text("utf-8").splitlines()
-        return dict(next(json.loads(line) for line in lines if line.startswith("{")))
+        """Memory of the Executor itself, and of its Envoy."""
+        said = self.made.executor_said
+        return memory_kb(said["pid"]) / 1024, memory_kb(said["envoy_pid"]) / 1024
 
 
-async def measure(faults: int) -> tuple[str, str, list[str]]:
+async def measure(faults: int) -> tuple[str, list[str], list[str]]:
     """The line, the row of a table, and what was wrong."""
-    port = free_port()
-    serves = ["executor", "--port", "{port}", "--proxy-port", "0", "--state-dir", "{folder}/state"]
-    serves += ["--service", f"{SERVICE}=127.0.0.1:{port}"]
-    async with (
-        await serve(answer_ok, port),
-        aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=300)
-        ) as session,
-    ):
-        with stage(serves=serves) as made, envoy_ends(made):
+    port, every = free_port(), aiohttp.TCPConnector(limit=0)
+    with stage(reference_executor(0, port, SERVICE)) as made:
+        made.add_servers([python(STUB[0], port)])  # answers as the service, too
+        async with aiohttp.ClientSession(connector=every, timeout=aiohttp.ClientTimeout(300)) as session:
             load = Load(made, session, faults)
-            line, row = await load.run()
-    return line, row, load.wrong
+            return *await load.run(), load.wrong
 
 
 def _seconds(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
 
 
-def main() -> None:
+def main(faults: int = 1_000) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.executor_load", description=__doc__)
-    parser.add_argument("--faults", type=int, default=FAULTS)
-    options = parser.parse_args()
     open_more_files()
-    line, row, wrong = asyncio.run(measure(options.faults))
-    print(*wrong[:MOST_PRINTED], HEAD, row, sep="\n")
-    print(f"executor-load: {line} wrong={len(wrong)}")
-    sys.exit(int(bool(wrong)))
+    line, row, wrong = asyncio.run(measure(faults))
+    print(*wrong[:MOST_PRINTED], markdown_table(HEAD, [row]), sep="\n")
+    line = f"{line} wrong={len(wrong)}"
+    conclude("executor-load", line, [Bound("answers that are wrong", len(wrong), at_most=0)])
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -15,20 +15,19 @@ broken.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
 from benchmarks.engine.steps import ScriptedDriver, Steps
-from benchmarks.stage import Stage, celery_worker, stage
 from benchmarks.stage.plans import plan
-from benchmarks.stage.tap import Tap, Traffic
+from benchmarks.stage.program import Bound, Figures, conclude, run, shown
+from benchmarks.stage.stage import Stage, default_executor, stage
+from benchmarks.stage.tap import Tap
 from dispatcher import Dispatcher, ExecutorClientConfig, RawObservation, Settings
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
     import redis
 
-    from benchmarks.stage.processes import Command
     from workers.engine.decisions import Decision
 
 WARM_UP = 100
@@ -71,63 +69,47 @@ MARGIN = {"http_calls": 0.005, "messages": 0.0}
 """A health check may fall into the count of HTTP calls. One message for each plan is exact."""
 
 
-@dataclass(frozen=True)
-class Costs:
-    """What has been spent so far."""
-
-    redis_line: Traffic
-    http_line: Traffic
-    commands: Counter[str]
-
-    def of_each(self, earlier: Costs, plans: int) -> dict[str, float]:
-        """What each of `plans` plans has cost since then."""
-        line, commands = self.redis_line - earlier.redis_line, self.commands - earlier.commands
-        spent = {
-            "redis_round_trips": line.round_trips,
-            "redis_scripts": commands["evalsha"] + commands["eval"],
-            "redis_commands": commands.total(),
-            "redis_bytes": line.asked_bytes + line.answered_bytes,
-            "http_calls": (self.http_line - earlier.http_line).round_trips,
-            "messages": commands["lpush"],
-        }
-        return {name: count / plans for name, count in spent.items()}
-
-
-def main() -> None:
+def main(plans: int = 1000) -> None:
     """Count, print, and exit with 1 if a bound is broken."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description=__doc__)
-    parser.add_argument("--plans", type=int, default=1000)
-    found = costs_of_a_plan(parser.parse_args().plans) | functions_called()
+    found = costs_of_a_plan(plans) | functions_called()
     for name, value in found.items():
         print(f"{name:<18} {value:9.2f}  (at most {BOUNDS[name]:g})")
-    broken = [name for name, value in found.items() if value > BOUNDS[name] + MARGIN.get(name, 0.0)]
-    for name in broken:
-        print(f"BOUND BROKEN: {name}")
-    print(
-        "guard: redis_round_trips={redis_round_trips:.2f} redis_scripts={redis_scripts:.2f} "
-        "redis_commands={redis_commands:.0f} redis_bytes={redis_bytes:.0f} http_calls={http_calls:.0f} "
-        "messages={messages:.0f} calls_per_step={calls_per_step:.0f}".format(**found)
-    )
-    sys.exit(int(bool(broken)))
+    bounds = [
+        Bound(name, value, at_most=BOUNDS[name] + MARGIN.get(name, 0.0)) for name, value in found.items()
+    ]
+    found.pop("own_calls_per_step")
+    conclude("guard", shown(found, redis_round_trips=2, redis_scripts=2), bounds)
 
 
-def costs_of_a_plan(plans: int) -> dict[str, float]:
-    """The average of a batch that is submitted at once."""
+def costs_of_a_plan(plans: int) -> Figures:
+    """The average of a batch that is submitted at once. Workers are behind taps, and check no health."""
     with stage() as made, Tap(made.redis_port) as to_redis, Tap(made.executor_port) as to_executor:
-        made.add_workers([worker(number, to_redis, to_executor) for number in range(WORKERS)])
+        tapped = {"DISPATCHER_REDIS_URL": redis_url(to_redis)} | default_executor(
+            base_url=f"http://127.0.0.1:{to_executor.port}", health_check_interval_sec=3600
+        )
+        made.start_workers(WORKERS, tapped)
         settings = Settings(redis_url=SecretStr(redis_url(to_redis)))
         with Dispatcher(settings) as dispatcher, made.redis_client() as client:
             carry_out(dispatcher, made, "/warm", WARM_UP)
-            before = costs(to_redis, to_executor, client)
+            before = spent(to_redis, to_executor, client)
             carry_out(dispatcher, made, "/counted", plans)
-            return costs(to_redis, to_executor, client).of_each(before, plans)
+            after = spent(to_redis, to_executor, client)
+            return {name: (count - before[name]) / plans for name, count in after.items()}
 
 
-def costs(to_redis: Tap, to_executor: Tap, client: redis.Redis) -> Costs:
+def spent(to_redis: Tap, to_executor: Tap, client: redis.Redis) -> dict[str, int]:
     """What has been spent so far."""
     stats = client.info("commandstats")
-    commands = {name.removeprefix("cmdstat_"): int(each["calls"]) for name, each in stats.items()}
-    return Costs(to_redis.traffic, to_executor.traffic, Counter(commands))
+    commands = Counter({name.removeprefix("cmdstat_"): int(each["calls"]) for name, each in stats.items()})
+    line = to_redis.traffic
+    return {
+        "redis_round_trips": line.round_trips,
+        "redis_scripts": commands["evalsha"] + commands["eval"],
+        "redis_commands": commands.total(),
+        "redis_bytes": line.asked_bytes + line.answered_bytes,
+        "http_calls": to_executor.traffic.round_trips,
+        "messages": commands["lpush"],
+    }
 
 
 def carry_out(dispatcher: Dispatcher, made: Stage, prefix: str, count: int) -> None:
@@ -137,22 +119,12 @@ def carry_out(dispatcher: Dispatcher, made: Stage, prefix: str, count: int) -> N
         raise RuntimeError(f"some plans have no observation: {made.logs()}")
 
 
-def worker(number: int, to_redis: Tap, to_executor: Tap) -> Command:
-    """A worker behind the taps. It checks no health during the count."""
-    environment = {
-        "DISPATCHER_REDIS_URL": redis_url(to_redis),
-        "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": f"http://127.0.0.1:{to_executor.port}",
-        "DISPATCHER_EXECUTORS__DEFAULT__HEALTH_CHECK_INTERVAL_SEC": "3600",
-    }
-    return celery_worker("workers.app", number, environment)
-
-
 def redis_url(tap: Tap) -> str:
     """The URL of the Redis behind the tap."""
     return f"redis://127.0.0.1:{tap.port}/0"
 
 
-def functions_called() -> dict[str, float]:
+def functions_called() -> Figures:
     """Python functions that one step of the engine calls, of all code and of ours. A plan has two steps.
 
     The driver is a fake, so that the count holds for any installed HTTP library.
@@ -184,4 +156,4 @@ def calls_of(act: Callable[[], list[Decision]]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -12,17 +12,15 @@ that write history and batch members.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from benchmarks.stage import Stage, stage
 from benchmarks.stage.plans import plan
+from benchmarks.stage.program import Bound, conclude, run
+from benchmarks.stage.stage import Stage, stage
 from dispatcher import Dispatcher, RawObservation
 from dispatcher.ledger import ledger as ledger_module
 from dispatcher.ledger.connection import worker_client
@@ -54,22 +52,19 @@ WRITES_INDEX = (
 """The lines of the script `submit` that write the index."""
 
 
-def main() -> None:
-    """Measure, print, and exit with 1 if a bound is broken."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.history", description=__doc__)
-    parser.add_argument("--plans", type=int, default=100_000)
-    parser.add_argument(
-        "--turns", type=int, default=24, help="turns of submissions, half of them without index"
-    )
-    parser.add_argument("--burst", type=int, default=500, help="plans of a turn")
-    options = parser.parse_args()
+def main(plans: int = 100_000, turns: int = 24, burst: int = 500) -> None:
+    """Measure, print, and exit with 1 if a bound is broken.
+
+    Half of the `turns` of submissions are without index. Each is of `burst` plans.
+    """
     with stage() as made, made.redis_client() as client:
-        fill(made, options.plans)
-        print_bytes(client, options.plans)
-        first_page_ms = read(made)
-        ratio = submit_ratio(made, client, options.turns, options.burst)
-    print(f"history: plans={options.plans} first_page_ms={first_page_ms:.0f} submit_ratio={ratio:.2f}")
-    sys.exit(int(first_page_ms >= FIRST_PAGE_MS or ratio < SUBMIT_RATIO))
+        fill(made, plans)
+        print_bytes(client, plans)
+        first_ms = read(made)
+        ratio = submit_ratio(made, client, turns, burst)
+    bounds = [Bound("first page, ms", first_ms, at_most=FIRST_PAGE_MS)]
+    bounds += [Bound("submission with the index over that without", ratio, at_least=SUBMIT_RATIO)]
+    conclude("history", f"plans={plans} first_page_ms={first_ms:.0f} submit_ratio={ratio:.2f}", bounds)
 
 
 def fill(made: Stage, plans: int) -> None:
@@ -129,44 +124,29 @@ def milliseconds(made: Stage, **filters: str) -> float:
 
 def submit_ratio(made: Stage, client: redis.Redis, turns: int, burst: int) -> float:
     """The ratio of both rates. The turns go: with, without, without, with ..."""
-    spent: dict[bool, list[Spent]] = {True: [], False: []}
+    spent_us: dict[bool, list[float]] = {True: [], False: []}
     with Dispatcher(made.settings) as dispatcher:
         for with_index in (True, False):
-            submit(made, dispatcher, burst, with_index=with_index)  # loads the scripts
+            submit_us(made, dispatcher, burst, with_index=with_index)  # loads the scripts
         for turn in range(turns):
             with_index = turn % 4 in {0, 3}
             before = client.zcard("{dispatcher}:history")
-            spent[with_index].append(submit(made, dispatcher, burst, with_index=with_index))
+            spent_us[with_index].append(submit_us(made, dispatcher, burst, with_index=with_index))
             grown = client.zcard("{dispatcher}:history") - before
             if grown != (burst if with_index else 0):
                 raise RuntimeError(f"the index has grown by {grown}")
-    cpu_us, wall = {}, {}
-    for with_index, each in spent.items():
-        cpu_us[with_index] = sum(turn.cpu_s for turn in each) / len(each) / burst * 1e6
-        wall[with_index] = burst / statistics.median(turn.wall_s for turn in each)
-    print(
-        f"submission with and without index: cpu_us={cpu_us[True]:.0f} {cpu_us[False]:.0f} "
-        f"plans_per_s={wall[True]:.0f} {wall[False]:.0f}",
-        flush=True,
-    )
+    cpu_us = {with_index: statistics.fmean(each) for with_index, each in spent_us.items()}
+    print(f"submission with and without index: cpu_us={cpu_us[True]:.0f} {cpu_us[False]:.0f}", flush=True)
     return cpu_us[False] / cpu_us[True]
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What a turn has taken."""
-
-    wall_s: float
-    cpu_s: float
-
-
-def submit(made: Stage, dispatcher: Dispatcher, burst: int, *, with_index: bool) -> Spent:
-    """What `submit_many` takes for `burst` plans."""
+def submit_us(made: Stage, dispatcher: Dispatcher, burst: int, *, with_index: bool) -> float:
+    """Processor time of submitter and Redis for each of `burst` plans, in microseconds."""
     plans = [plan(number, prefix=f"/{time.monotonic_ns()}") for number in range(burst)]
     with index(written=with_index):
-        begun, cpu_s = time.perf_counter(), time.process_time() + made.redis.cpu_s()
+        before_s = time.process_time() + made.redis.cpu_s()
         dispatcher.submit_many(plans)
-        return Spent(time.perf_counter() - begun, time.process_time() + made.redis.cpu_s() - cpu_s)
+        return (time.process_time() + made.redis.cpu_s() - before_s) / burst * 1e6
 
 
 @contextmanager
@@ -192,4 +172,4 @@ def without_index(script: Script) -> Script:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

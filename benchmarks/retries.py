@@ -12,82 +12,43 @@ Exit code 1 if a bound is broken.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.queues.measurements import settle
-from benchmarks.stage import celery_worker, stage
-from benchmarks.stage.figures import quantile
 from benchmarks.stage.plans import plan
+from benchmarks.stage.program import Bound, Figures, conclude, quantile, run, shown
+from benchmarks.stage.stage import default_executor, stage
 from dispatcher import Dispatcher, RawObservation
 from dispatcher.tasks.app import make_celery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from benchmarks.stage import Stage
+    from benchmarks.stage.stage import Stage
     from dispatcher import FaultPlan, PlanHandle
 
 THREADS = 2
 PER_S = 50
 DELAY_S = 1.0
 ON_TIME_S = 0.3
-ON_TIME_AGAIN_S = 15.0
-GROWN_KB = 3_000
 WITHIN_S = 300.0
 PROBES_PER_S = 5
-EXECUTOR = "DISPATCHER_EXECUTORS__DEFAULT__"
-OPTIONS = {
-    f"{EXECUTOR}CIRCUIT_BREAKER_ENABLED": "false",
-    f"{EXECUTOR}RETRY_BUDGET_ENABLED": "false",
-    f"{EXECUTOR}INITIAL_RETRY_DELAY_SEC": str(DELAY_S),
-    f"{EXECUTOR}MAX_RETRY_DELAY_SEC": str(DELAY_S),
-    f"{EXECUTOR}RETRY_JITTER": "0",
+OPTIONS = default_executor(
+    circuit_breaker_enabled=False,
+    retry_budget_enabled=False,
+    initial_retry_delay_sec=DELAY_S,
+    max_retry_delay_sec=DELAY_S,
+    retry_jitter=0,
+)
+BOUNDS = {
+    "late_p95_ms": ON_TIME_S * 1000,
+    "on_time_again_s": 15.0,
+    "grown_kb": 3_000,
+    "scheduled": 0,
+    "prefetch_grown": 0,
 }
-
-
-@dataclass
-class Found:
-    """The figures of a run."""
-
-    late_s: Sequence[float]
-    """How late each retry of the paced load began."""
-
-    on_time_again_s: float
-    """How long after 500 failures the last retry began that was late."""
-
-    retries: int
-    grown_kb: int
-    """By how much the worker has grown over the last 5,000 retries or so."""
-
-    scheduled: int
-    """Tasks that wait in the worker's memory at the end, when all plans have ended."""
-
-    prefetch_grown: int
-
-    def __str__(self) -> str:
-        p50, p95, most = (quantile(self.late_s, share) * 1000 for share in (0.5, 0.95, 1))
-        return (
-            f"late_p50_ms={p50:.0f} late_p95_ms={p95:.0f} late_max_ms={most:.0f} "
-            f"on_time_again_s={self.on_time_again_s:.1f} retries={self.retries} grown_kb={self.grown_kb} "
-            f"scheduled={self.scheduled} prefetch_grown={self.prefetch_grown}"
-        )
-
-    @property
-    def broken(self) -> list[str]:
-        """The bounds that are broken."""
-        held = {
-            f"p95 of the delay at most {ON_TIME_S} s": quantile(self.late_s, 0.95) <= ON_TIME_S,
-            f"on time again within {ON_TIME_AGAIN_S:.0f} s": self.on_time_again_s <= ON_TIME_AGAIN_S,
-            f"grown by at most {GROWN_KB} KB": self.grown_kb <= GROWN_KB,
-            "no scheduled task left": self.scheduled == 0,
-            "prefetch count as before": self.prefetch_grown == 0,
-        }
-        return [bound for bound, is_held in held.items() if not is_held]
+"""The most of each."""
 
 
 class Load:
@@ -129,7 +90,7 @@ class Load:
 
     def memory_kb(self) -> int:
         """Memory of the worker, once it has nothing to do."""
-        settle(self._stage)
+        self._stage.settle()
         return self._stage.worker_memory_kb()
 
     def scheduled(self) -> int:
@@ -148,42 +109,43 @@ class Load:
         return list(answers.values())
 
 
-def main() -> None:
-    """Measure, print, and exit with 1 if a bound is broken."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.retries", description=__doc__)
-    parser.add_argument(
-        "--seconds", type=int, default=10, help="of the paced load, and of the one after the burst"
-    )
-    parser.add_argument("--burst", type=int, default=500, help="plans that fail at once")
-    parser.add_argument("--retries", type=int, default=6000, help="in all")
-    options = parser.parse_args()
+def main(seconds: int = 10, burst: int = 500, retries: int = 6000) -> None:
+    """Measure, print, and exit with 1 if a bound is broken.
+
+    `seconds` are of the paced load, and of the one after the burst. `burst` plans fail at once.
+    """
     with stage() as made, Dispatcher(made.settings) as dispatcher:
-        environment = made.environment | OPTIONS
-        made.add_workers([celery_worker("workers.app", 0, environment, "--concurrency", str(THREADS))])
+        made.start_workers(1, OPTIONS, "--concurrency", str(THREADS))
         load = Load(made, dispatcher)
-        load.finish(load.at_once(20, fails=False))  # the worker is up
-        found = measure(load, options)
-    for bound in found.broken:
-        print(f"BOUND BROKEN: {bound}")
-    print(f"retries: {found}")
-    sys.exit(int(bool(found.broken)))
+        load.finish(load.at_once(20, fails=False))
+        found = measure(load, seconds, burst, retries)
+    bounds = [Bound(name, found[name], at_most=most) for name, most in BOUNDS.items()]
+    conclude("retries", shown(found, on_time_again_s=1), bounds)
 
 
-def measure(load: Load, options: argparse.Namespace) -> Found:
+def measure(load: Load, seconds: int, burst: int, retries: int) -> Figures:
     """The three parts, one after the other."""
     prefetch = load.prefetch_count()
-    load.finish(load.paced(PER_S, options.seconds, itertools.cycle([True, False])))
-    late_s = [late for _, late in load.retries()]
-    on_time_again_s = burst(load, options.burst, options.seconds)
-    load.finish(load.at_once(options.burst))  # a second burst finds a worker that knows such a burst
+    load.finish(load.paced(PER_S, seconds, itertools.cycle([True, False])))
+    late_ms = [late * 1000 for _, late in load.retries()]
+    again_s = on_time_again_s(load, burst, seconds)
+    load.finish(load.at_once(burst))  # a second burst finds a worker that knows such a burst
     before_kb = load.memory_kb()
-    while (count := len(load.retries())) < options.retries:
-        load.finish(load.at_once(min(options.burst, options.retries - count)))
-    grown_kb, prefetch_grown = load.memory_kb() - before_kb, load.prefetch_count() - prefetch
-    return Found(late_s, on_time_again_s, count, grown_kb, load.scheduled(), prefetch_grown)
+    while (count := len(load.retries())) < retries:
+        load.finish(load.at_once(min(burst, retries - count)))
+    return {
+        "late_p50_ms": quantile(late_ms, 0.5),
+        "late_p95_ms": quantile(late_ms, 0.95),
+        "late_max_ms": max(late_ms),
+        "on_time_again_s": again_s,
+        "retries": count,
+        "grown_kb": load.memory_kb() - before_kb,
+        "scheduled": load.scheduled(),
+        "prefetch_grown": load.prefetch_count() - prefetch,
+    }
 
 
-def burst(load: Load, count: int, seconds: float) -> float:
+def on_time_again_s(load: Load, count: int, seconds: float) -> float:
     """How long after many failures at once the last late retry began. Other plans fail meanwhile."""
     begun = time.time()
     handles = load.at_once(count)
@@ -192,4 +154,4 @@ def burst(load: Load, count: int, seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -9,13 +9,13 @@ Exit code 0 if ours takes at most 0.7 of what the session takes.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import requests
 
-from benchmarks.stage import stage
+from benchmarks.stage.program import Bound, conclude, run
+from benchmarks.stage.stage import stage
 from dispatcher import ExecutorClientConfig
 from workers.drivers.transport import HttpTransport
 
@@ -31,8 +31,7 @@ def main() -> None:
     """Measure, print, and exit with 1 if the bound is broken."""
     with stage() as made:
         ratio = measure(made.executor_url)
-    print(f"transport: cpu_ratio={ratio:.2f}")
-    sys.exit(int(ratio > BOUND))
+    conclude("transport", f"cpu_ratio={ratio:.2f}", [Bound("CPU over the session's", ratio, at_most=BOUND)])
 
 
 def measure(url: str) -> float:
@@ -61,4 +60,4 @@ def cpu_us(call: Callable[[], None]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -4,7 +4,7 @@
 
     round trips, µs   what a guarded call costs besides the call itself. Ours is guarded within a step of a
                       plan, which calls Redis anyway: its cost is that of a step with the breaker less that of
-                      a step without. Not in the score: ours as a context manager, without a step
+                      a step without. Round trips are those that a tap on the line to Redis sees
     calls             let through to a dead Executor (threshold 5) by W workers that begin together and go on
                       until they are rejected; the mean of several outages with recoveries between them
     probes            let through by W workers that ask before any of the probes comes back
@@ -17,84 +17,37 @@ from __future__ import annotations
 import logging
 import random
 import statistics
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import redis
-import redis.asyncio
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.breaker.contenders import (
-    DOWN,
-    Contender,
-    InStep,
-    OnItsOwn,
-    Purgatory,
-    Pybreaker,
-    Worker,
-)
-from benchmarks.stage import stage
-from benchmarks.stage.figures import quantile
+from benchmarks.breaker.contenders import CONTENDERS, DOWN, Call, Contender, Ours, Worker
+from benchmarks.stage.program import Bound, conclude, print_table, quantile, run
+from benchmarks.stage.stage import stage
+from benchmarks.stage.tap import Tap
 from dispatcher import ExecutorRejectedError
 from workers.engine import completer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from benchmarks.stage.stage import Stage
+
 THRESHOLD = 5
 NEVER = 10**6
 CALLS = 500
+COUNTED_CALLS = 60
 ROUNDS = 6
 OUTAGES = 6
 CALL_S = 0.01
-KINDS = ("ok", "failure", "reject")
 FLEETS = (20, 50)
 NO = ExecutorRejectedError("no", 400, "")
 
-
-class RoundTrips:
-    """Counts what is sent to Redis, from threads and from event loops."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._sync = redis.Connection.send_packed_command
-        self._async = redis.asyncio.Connection.send_packed_command
-
-    def __enter__(self) -> Self:
-        counter, send, send_async = self, self._sync, self._async
-
-        def counted(connection: redis.Connection, *args: Any, **options: Any) -> None:
-            counter.count += 1
-            send(connection, *args, **options)  # type: ignore[no-untyped-call]
-
-        async def counted_async(connection: redis.asyncio.Connection, *args: Any, **options: Any) -> None:
-            counter.count += 1
-            await send_async(connection, *args, **options)
-
-        redis.Connection.send_packed_command = counted  # type: ignore[method-assign, assignment]
-        redis.asyncio.Connection.send_packed_command = counted_async  # type: ignore[method-assign, assignment]
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        redis.Connection.send_packed_command = self._sync  # type: ignore[method-assign]
-        redis.asyncio.Connection.send_packed_command = self._async  # type: ignore[method-assign]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of one guarded call."""
-
-    round_trips: float
-    microseconds: float
-
-    def piggyback(self, other: Cost) -> Cost:
-        """What it is more than another."""
-        return Cost(self.round_trips - other.round_trips, self.microseconds - other.microseconds)
+Rows = dict[str, list[float]]
+"""A figure of each contender, ours first, by the name of the row."""
 
 
 def main() -> None:
@@ -102,73 +55,59 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     completer.GROUP_COMMIT_S = 0.0  # a step that is measured by itself waits for no others
     with stage() as made:
-        url = made.redis_url
-        contenders: list[Contender] = [InStep(url), Pybreaker(url), Purgatory(url)]
-        extra = OnItsOwn(url)
-        rows = costs(url, contenders, extra) + let_through(url, contenders) + probes(url, contenders)
-    table = Table("", *(contender.name for contender in contenders), extra.name)
-    for name, figures in rows:
-        table.add_row(name, *(f"{figure:.3g}" for figure in figures))
-    Console(width=100).print(table)
-    ahead = sum(figures[0] < min(figures[1:3]) for _, figures in rows)
-    print(f"breaker: ahead={ahead}/{len(rows)}")
-    sys.exit(int(ahead < len(rows)))
+        rows = costs(made) | let_through(made.redis_url) | probes(made.redis_url)
+    shown = [[name, *(f"{figure:.3g}" for figure in figures)] for name, figures in rows.items()]
+    print_table(["", *(contender.name for contender in CONTENDERS)], shown)
+    ahead = sum(ours < min(others) for ours, *others in rows.values())
+    conclude("breaker", f"ahead={ahead}/{len(rows)}", [Bound("rows ahead", ahead, at_least=len(rows))])
 
 
-Rows = list[tuple[str, list[float]]]
-
-
-def costs(url: str, contenders: list[Contender], extra: Contender) -> Rows:
+def costs(made: Stage) -> Rows:
     """Round trips and time of each kind of call."""
-    found = {kind: cost(url, [*contenders, extra], kind) for kind in KINDS}
-    rows = [(f"round trips, {kind}", [each.round_trips for each in found[kind]]) for kind in KINDS]
-    return rows + [(f"µs, {kind}", [each.microseconds for each in found[kind]]) for kind in KINDS]
+    calls = {"ok": succeeding, "failure": failing, "reject": refused}
+    rows: Rows = {}
+    with Tap(made.redis_port) as tap:
+        url = f"redis://127.0.0.1:{tap.port}/0"
+        for kind, call in calls.items():
+            trips = cost(url, kind, call, lambda: tap.traffic.round_trips, COUNTED_CALLS)
+            rows[f"round trips, {kind}"] = [statistics.median(each) for each in trips]
+    for kind, call in calls.items():
+        times = cost(made.redis_url, kind, call, lambda: time.perf_counter() * 1e6, CALLS)
+        rows[f"µs, {kind}"] = [quantile(each, 0.1) for each in times]  # other programs only add to it
+    for figures in rows.values():
+        figures[0] -= figures.pop()
+    return rows
 
 
-def cost(url: str, contenders: list[Contender], kind: str) -> list[Cost]:
-    """What a guarded call costs with each of them, less what a step of ours costs without a breaker."""
+def cost(url: str, kind: str, call: Call, meter: Callable[[], float], count: int) -> list[list[float]]:
+    """What `meter` says of each call: of each contender, and of a worker of ours without a breaker.
+
+    Turns are in random order, because of the processor's caches.
+    """
     empty(url)
-    workers = [contender.worker(THRESHOLD if kind == "reject" else NEVER) for contender in contenders]
+    workers = [contender(url).worker(THRESHOLD if kind == "reject" else NEVER) for contender in CONTENDERS]
     if kind == "reject":
         for worker in workers:
             calls_until_rejected(worker, failing)
-    call = {"ok": succeeding, "failure": failing, "reject": refused}[kind]
-    *guarded, anyway = map(typical, in_turns([*workers, InStep(url).unguarded()], call))
-    guarded[0] = guarded[0].piggyback(anyway)
-    return guarded
+    seen: list[tuple[Worker, list[float]]] = [(worker, []) for worker in (*workers, Ours(url).unguarded())]
+    for _ in range(count):
+        for worker, used in random.sample(seen, len(seen)):
+            before = meter()
+            worker(call)
+            used.append(meter() - before)
+    return [used for _, used in seen]
 
 
-def in_turns(workers: list[Worker], call: Callable[[], None]) -> list[list[Cost]]:
-    """What each call of each worker costs. Turns are in random order, because of the processor's caches."""
-    seen: list[list[Cost]] = [[] for _ in workers]
-    turns = list(zip(workers, seen, strict=True))
-    for _ in range(CALLS):
-        random.shuffle(turns)
-        for worker, costs in turns:
-            with RoundTrips() as sent:
-                worker.attempt(call)
-            costs.append(Cost(sent.count, worker.took_s * 1e6))
-    return seen
-
-
-def typical(costs: list[Cost]) -> Cost:
-    """The median of the round trips, and the time of the fastest tenth: other programs only add to it."""
-    return Cost(
-        statistics.median(each.round_trips for each in costs),
-        quantile([each.microseconds for each in costs], 0.1),
-    )
-
-
-def let_through(url: str, contenders: list[Contender]) -> Rows:
+def let_through(url: str) -> Rows:
     """Calls that reach an Executor each time that it dies: fresh, and after recoveries."""
-    rows: Rows = []
+    rows: Rows = {}
     for size in FLEETS:
-        counts: list[list[float]] = [[] for _ in contenders]
+        counts: dict[type[Contender], list[int]] = {contender: [] for contender in CONTENDERS}
         for _ in range(ROUNDS):
-            for contender, found in zip(contenders, counts, strict=True):
+            for contender, found in counts.items():
                 empty(url)
-                found.extend(outages(contender, size))
-        rows.append((f"calls, W={size}", [statistics.mean(found) for found in counts]))
+                found.extend(outages(contender(url), size))
+        rows[f"calls, W={size}"] = [statistics.fmean(found) for found in counts.values()]
     return rows
 
 
@@ -184,17 +123,17 @@ def outages(contender: Contender, size: int) -> list[int]:
     for _ in range(OUTAGES):
         counts.append(sum(together(fleet, lambda worker: calls_until_rejected(worker, call))))
         contender.time_passes()
-        if not fleet[0].attempt(succeeding):
+        if not fleet[0](succeeding):
             raise RuntimeError(f"{contender.name} sends no probe")
     return counts
 
 
-def probes(url: str, contenders: list[Contender]) -> Rows:
+def probes(url: str) -> Rows:
     """Calls that go out when an open breaker's time is over, before any of them comes back."""
-    rows: Rows = []
+    rows: Rows = {}
     for size in FLEETS:
         empty(url)
-        rows.append((f"probes, W={size}", [float(probes_of(contender, size)) for contender in contenders]))
+        rows[f"probes, W={size}"] = [float(probes_of(contender(url), size)) for contender in CONTENDERS]
     return rows
 
 
@@ -205,8 +144,11 @@ def probes_of(contender: Contender, size: int) -> int:
     contender.time_passes()
     asked = threading.Barrier(size)
 
+    def probe() -> None:
+        asked.wait(60)
+
     def ask(worker: Worker) -> bool:
-        let_through = worker.attempt(lambda: void(asked.wait(60)))
+        let_through = worker(probe)
         if not let_through:
             asked.wait(60)
         return let_through
@@ -226,10 +168,10 @@ def together(fleet: list[Worker], act: Callable[[Worker], int]) -> list[int]:
         return list(pool.map(run, fleet))
 
 
-def calls_until_rejected(worker: Worker, call: Callable[[], None]) -> int:
+def calls_until_rejected(worker: Worker, call: Call) -> int:
     """How many calls in a row are let through."""
     count = 0
-    while worker.attempt(call):
+    while worker(call):
         count += 1
     return count
 
@@ -248,10 +190,6 @@ def refused() -> None:
     raise NO
 
 
-def void(_: object) -> None:
-    """Nothing."""
-
-
 def empty(url: str) -> None:
     """Forget everything in a Redis that is ours."""
     with redis.Redis.from_url(url) as client:
@@ -259,4 +197,4 @@ def empty(url: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

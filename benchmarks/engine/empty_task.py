@@ -7,8 +7,6 @@ from typing import Any
 from dispatcher.settings.settings import load_settings
 from dispatcher.tasks.app import make_celery
 
-__all__ = ["app", "nothing"]
-
 app = make_celery(load_settings())
 
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from dispatcher import ExecutorClientConfig, FaultPlan, RawObservation
     from workers.drivers.base import FaultStatus
 
-__all__ = ["NoCalls", "PlainCalls", "install"]
-
 TIMEOUTS_S = (5.0, 30.0)
 INSTALLED = "measured_drivers-0.dist-info"
 NAMES = {"no_calls": "NoCalls", "plain_calls": "PlainCalls"}

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from dispatcher import ExecutorClientConfig, FaultPlan, Settings
     from workers.engine.decisions import Decision
 
-__all__ = ["ScriptedDriver", "Steps"]
-
 NUMBERS = itertools.count()
 
 

@@ -5,31 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import statistics
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from benchmarks.queues.contenders import OURS, open_contender
-from benchmarks.stage import stage, until
-from benchmarks.stage.figures import Figures, quantile
-from benchmarks.stage.gauges import LOOK_EVERY_S, Usage
-from benchmarks.stage.processes import Command, free_port
+from benchmarks.stage.commands import Command, free_port, python, until
+from benchmarks.stage.gauges import Usage
+from benchmarks.stage.program import Figures, quantile
+from benchmarks.stage.stage import STUB, stage
 from benchmarks.stage.stub_executor import applied_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from benchmarks.queues.contenders.base import Base, Ended
-    from benchmarks.stage import Stage
-
-__all__ = ["Case", "at_once", "idle", "in_flight", "kept", "killed", "settle", "steady", "submission"]
+    from benchmarks.stage.stage import Stage
 
 GIVE_UP_S = 120.0
-SETTLED = 0.05
-"""A worker that uses less of a core than this has nothing to do."""
-
 WARM_NUMBERS = 1_000_000
 """The targets of plans that warm up have numbers from here on."""
 
@@ -144,7 +138,7 @@ def arrive(contender: Base, plans: Sequence[object], every_s: float) -> list[obj
 
 def submission(case: Case) -> Figures:
     """Plans submitted in a second, many in one call and one by one, while no worker takes processor time."""
-    with stage() as made, open_contender(case.contender, made, case.threads) as contender:
+    with stage() as made, opened(case, made) as contender:
         warm = [contender.plan(WARM_NUMBERS + number, 1) for number in range(case.warm)]
         contender.submit_many(warm)
         plans = [contender.plan(number, 1) for number in range(case.plans)]
@@ -201,7 +195,7 @@ def in_flight(case: Case) -> Figures:
             contender.submit_many([contender.plan(number, LONG_S) for number in numbers])
             waiting = size
             until(lambda: made.counts().in_flight - already >= waiting, GIVE_UP_S * 10)  # noqa: B023 (at once)
-            settle(made)
+            made.settle()
             grown_kb, redis_kb = made.worker_memory_kb() - workers_kb, (made.redis_memory() - redis) / 1024
             found = through(case, made, contender, begin=turn * case.plans)
             found |= {"workers_grown_mb": grown_kb / 1024, "redis_kb": redis_kb / size}
@@ -213,10 +207,10 @@ def kept(case: Case) -> Figures:
     """By how much plans that have ended let the workers' memory grow, once others have gone through."""
     with fleet(case) as (made, contender):
         through(replace(case, plans=case.plans // 5), made, contender)
-        settle(made)
+        made.settle()
         before_kb = made.worker_memory_kb()
         found = through(case, made, contender, begin=case.plans)
-        settle(made)
+        made.settle()
         return found | {"left_kb": made.worker_memory_kb() - before_kb}
 
 
@@ -235,21 +229,25 @@ def idle(case: Case) -> Figures:
 @contextmanager
 def fleet(case: Case) -> Iterator[tuple[Stage, Base]]:
     """A stage with workers that have carried out some plans, and the contender that has submitted them."""
-    serves = ["benchmarks.stage.stub_executor", "{port}", str(case.trace_bytes), str(case.delay_ms)]
-    with stage(serves=serves) as made, open_contender(case.contender, made, case.threads) as contender:
-        made.add_workers(contender.workers(case.workers, max(case.plans, case.warm)))
+    serves = [*STUB, str(case.trace_bytes), str(case.delay_ms)]
+    with stage(serves) as made, opened(case, made) as contender:
+        made.add_workers(contender.workers(case.workers))
         if case.flower:
             made.add_servers([flower(made)])
         warm(contender, case.warm)
-        settle(made)
+        made.settle()
         yield made, contender
+
+
+def opened(case: Case, made: Stage) -> Base:
+    """The contender of a case."""
+    return open_contender(case.contender, made, case.threads, max(case.plans, case.warm))
 
 
 def flower(made: Stage) -> Command:
     """Flower, which turns events on."""
-    worker = [sys.executable, "-m", "celery", "--app", "workers.app", "flower"]
     options = ["--address=127.0.0.1", f"--port={free_port()}", "--loglevel=WARNING"]
-    return Command([*worker, *options], made.environment)
+    return python("celery", "--app", "workers.app", "flower", *options, environment=made.environment)
 
 
 def warm(contender: Base, count: int) -> None:
@@ -257,17 +255,6 @@ def warm(contender: Base, count: int) -> None:
     plans = [contender.plan(WARM_NUMBERS + number, 1) for number in range(count)]
     if not contender.wait(contender.submit_many(plans), GIVE_UP_S):
         raise RuntimeError("the contender does not carry out plans")
-
-
-def settle(made: Stage) -> None:
-    """Return once the workers have nothing to do: all of them are up, and all is tidied."""
-
-    def idle() -> bool:
-        before = made.cpu_s()["workers"]
-        time.sleep(LOOK_EVERY_S)
-        return made.cpu_s()["workers"] - before < SETTLED * LOOK_EVERY_S * len(made.workers)
-
-    until(idle)
 
 
 def late(ended: Ended, duration_s: float) -> float:

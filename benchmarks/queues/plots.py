@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from benchmarks.queues.report import Runs
-
-__all__ = ["draw", "draw_growth"]
+    from benchmarks.queues.runs import Runs
 
 mpl.use("Agg")
 

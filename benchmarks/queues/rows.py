@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 from benchmarks.queues import measurements
 from benchmarks.queues.contenders import CONTENDERS, DURABLE, OURS, RIVAL
 from benchmarks.queues.measurements import Case
-from benchmarks.queues.report import Line
+from benchmarks.queues.runs import Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from benchmarks.stage.figures import Figures
-
-__all__ = ["GROUPS", "GROWTH", "IN_FLIGHT", "LINES", "ROWS", "Row", "order"]
+    from benchmarks.stage.program import Figures
 
 BOTH = [OURS, RIVAL]
 MESSAGES = [*BOTH, "dramatiq", "celery_retry"]

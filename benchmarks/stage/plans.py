@@ -7,14 +7,14 @@ from typing import Any
 
 from dispatcher import FaultPlan
 
-__all__ = ["api", "body", "number_of", "plan"]
+SERVICE = "Target"
 
 
 def plan(number: int, duration_s: int = 1, prefix: str = "/plan") -> FaultPlan:
     """Plan `number`. Its target's path begins with `prefix`, by which an Executor may distinguish plans."""
     return FaultPlan.model_validate(
         {
-            "service": "Target",
+            "service": SERVICE,
             "api": api(number, prefix),
             "fault_type": "abort",
             "abort_http_status": 503,

@@ -16,8 +16,6 @@ import re
 import sys
 import time
 
-__all__ = ["applied_at"]
-
 HEAD = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
 OK = b"200 OK"
 UNAVAILABLE = b"503 Service Unavailable"
@@ -27,7 +25,7 @@ APPLIED = b'{"apply_id": "%s", "status": "applied"}'
 COMPLETED = b'{"apply_id": "%s", "status": "completed"}'
 OBSERVED = b'{"apply_id": "%s", "status_code": 503, "latency_ms": 1.5, "error_rate": 1.0, '
 OBSERVED += b'"trace_data": %s, "logs": []}'
-COUNTS = b'{"targets": %d, "faults": %d, "observed": %d, "refused": %d}'
+COUNTS = b'{"targets": %d, "faults": %d, "observed": %d}'
 SPAN = b'{"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": "GET /pay"}'
 TARGET = re.compile(rb'"api": ?"([^"]*)"')
 
@@ -62,7 +60,7 @@ class StubExecutor:
             self._observed += 1
             return OBSERVED % (path.split(b"/")[3], self._traces)
         if path == b"/counts":
-            return COUNTS % (len(self._first), self._faults, self._observed, len(self._refused))
+            return COUNTS % (len(self._first), self._faults, self._observed)
         if path == b"/retries":
             return json.dumps(self._retries).encode()
         return b'{"status": "healthy"}'

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Tap", "Traffic"]
-
 CHUNK = 65_536
 
 
@@ -25,13 +23,6 @@ class Traffic:
 
     asked_bytes: int = 0
     answered_bytes: int = 0
-
-    def __sub__(self, earlier: Traffic) -> Traffic:
-        return Traffic(
-            self.round_trips - earlier.round_trips,
-            self.asked_bytes - earlier.asked_bytes,
-            self.answered_bytes - earlier.answered_bytes,
-        )
 
 
 class Tap:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.stage.figures import written
+from benchmarks.stage.program import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from campaigns.calibration.load import Request
+    from campaigns.traffic import Request
     from dispatcher import RawObservation
-
-__all__ = ["Dose", "Window", "common", "dose_of", "holds", "misses"]
 
 Window = tuple[float, float]
 """When something began and ended, in seconds since 1970."""

@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.stage.figures import spread, written
+from benchmarks.stage.program import spread, written
 from campaigns.calibration.dose import Dose, Window, common, dose_of, holds, misses
 from dispatcher import RawObservation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from campaigns.calibration.load import Request
-    from campaigns.calibration.table import Lane
+    from campaigns.calibration.lanes import Lane
+    from campaigns.traffic import Request
     from dispatcher import ExecutorClientError
-
-__all__ = ["HEAD", "LEAST_HELD_SHARE", "MOST_OUTSIDE", "Row", "row_of", "summary"]
 
 MOST_OUTSIDE = 2
 LEAST_HELD_SHARE = 34 / 40

@@ -7,22 +7,21 @@ import random
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from campaigns.calibration.service import answer_s
+from campaigns.calibration.lanes import answer_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-__all__ = ["PlaneFault", "SlowPlane"]
 
 FIRST_ERROR_STATUS = 400
 
 
 @dataclass
 class PlaneFault:
-    """A fault as the data plane knows it. Times are in seconds since 1970."""
+    """A fault as both planes know it. Times are in seconds since 1970."""
 
     apply_id: str
     service: str
@@ -30,6 +29,13 @@ class PlaneFault:
     percentage: int
     held_s: float
     abort_status: int | None
+    applied: float = 0.0
+    ends: float = float("inf")
+    """When it should no longer be in force."""
+
+    blind: bool = False
+    """Whether its control plane learns nothing of the data plane."""
+
     began: float | None = None
     """When it was in force first."""
 
@@ -43,10 +49,31 @@ class PlaneFault:
 
     latencies_ms: list[float] = field(default_factory=list)
 
-    @property
-    def settled(self) -> bool:
-        """Whether it is over, and all of its requests have ended."""
-        return self.ended is not None and not self.under_way
+    def over(self, now: float) -> bool:
+        """Whether the control plane says that the fault is over.
+
+        Unless it is blind, that is true: all requests of the fault have ended, or it ended before any poll.
+        """
+        settled = self.ended is not None and not self.under_way
+        return now >= self.ends if self.blind else settled or (self.began is None and now >= self.ends)
+
+    def times(self) -> dict[str, str | None]:
+        """What the data plane has reported, as in RFC 3339."""
+        reported = {"start_time": self.began, "end_time": self.ended}
+        return {
+            name: None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
+            for name, at in reported.items()
+        }
+
+    def status(self, now: float) -> dict[str, Any]:
+        """What the control plane says of it."""
+        state = {"apply_id": self.apply_id, "status": "completed" if self.over(now) else "running"}
+        return state if self.blind else state | self.times()
+
+    def journal(self) -> dict[str, Any]:
+        """Its line in the journal."""
+        names = ("apply_id", "service", "api", "applied", "began", "ended")
+        return {name: getattr(self, name) for name in names}
 
     def add(self, status: int, latency_ms: float) -> None:
         """One of its requests has ended."""

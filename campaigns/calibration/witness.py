@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 
-from campaigns.calibration.load import Request
 from campaigns.calibration.reservations import Force
+from campaigns.traffic import Request
 
 if TYPE_CHECKING:
     from campaigns.calibration.dose import Window
-
-__all__ = ["EnvoyWitness", "JournalWitness", "Witness", "fault_ids"]
 
 LOOK_EVERY_S = 0.1
 RUNTIME = "http://envoy/runtime"

@@ -16,34 +16,33 @@ plain Celery, without the acts on messages. The same seed gives the same acts in
 
 from __future__ import annotations
 
-import argparse
-import random
+import os
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.stage import celery_worker, stage
-from benchmarks.stage.plans import plan
-from campaigns.chaos import peer
+from benchmarks.queues.contenders import open_contender
+from benchmarks.stage.plans import api, plan
+from benchmarks.stage.program import run, seeded
+from benchmarks.stage.stage import stage
 from campaigns.chaos.acts import Chaos
 from campaigns.chaos.bad_messages import BadMessages
-from campaigns.chaos.counting_executor import Journal
+from campaigns.chaos.counting_executor import Fault, faults_in
 from campaigns.chaos.tally import KINDS, Ended, doubled, report, tally
-from dispatcher import Dispatcher, ExecutorClientError, LedgerUnavailableError
-from dispatcher.ledger.ledger import connect
-from dispatcher.tasks.app import make_celery
+from campaigns.fleet import IMPATIENT, outcomes
+from dispatcher import Dispatcher, LedgerUnavailableError
 
 if TYPE_CHECKING:
-    from collections import Counter
+    import random
     from collections.abc import Callable, Iterator, Mapping
 
     import redis
 
-    from benchmarks.stage import Stage
-    from dispatcher import RawObservation
-    from dispatcher.ledger.record import PlanRecord
+    from benchmarks.stage.stage import Stage
 
 DURATION_S = 2
 TIMEOUT_S = 60
@@ -51,109 +50,120 @@ SETTLE_S = 120.0
 AT_ONCE = 20
 """Messages that one act drops or doubles."""
 
-EXECUTOR = "DISPATCHER_EXECUTORS__DEFAULT__"
-OPTIONS = {
-    f"{EXECUTOR}CONNECTION_TIMEOUT_SEC": "1",
-    f"{EXECUTOR}READ_TIMEOUT_SEC": "2",
-    # Episodes are short: a breaker that stays open for a minute would hide the other acts.
-    f"{EXECUTOR}CIRCUIT_BREAKER_TIMEOUT_SEC": "1",
-    f"{EXECUTOR}CIRCUIT_BREAKER_MAX_TIMEOUT_SEC": "2",
-    f"{EXECUTOR}CIRCUIT_BREAKER_ON_OPEN": "defer",
-    f"{EXECUTOR}CIRCUIT_BREAKER_RECOVERY_PER_SEC": "200",
-}
+PEER = "celery_retry"
+PEER_VISIBILITY_TIMEOUT_S = 10
+JOURNAL = "journal"
 
 
-def main() -> None:
-    """Run the campaign and print how it ended."""
-    parser = argparse.ArgumentParser(prog="python -m campaigns.chaos", description=__doc__)
-    parser.add_argument("--plans", type=int, default=2000)
-    parser.add_argument("--kills", type=int, default=40, help="of workers")
-    parser.add_argument("--redis-kills", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--for-seconds", type=float, default=100.0, help="of plans and chaos")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--peer", action="store_true", help="run plain Celery instead")
-    options = parser.parse_args()
-    print(f"seed {options.seed}", flush=True)
-    with stage(counting=True, appendfsync="always") as made:
-        campaign = run_peer if options.peer else run_dispatcher
-        counts = campaign(made, options, random.Random(options.seed))  # noqa: S311 (chaos is not a secret)
+def main(
+    plans: int = 2000,
+    kills: int = 40,
+    redis_kills: int = 5,
+    workers: int = 4,
+    for_seconds: float = 100.0,
+    seed: int | None = None,
+    *,
+    peer: bool = False,
+) -> None:
+    """Run the campaign and print how it ended. `kills` are those of workers."""
+    chance = seeded(seed)
+    serves = ["campaigns.chaos.counting_executor", "{port}", f"{{folder}}/{JOURNAL}"]
+    with stage(serves, appendfsync="always") as made:
+        campaign = Campaign(made, chance, plans, kills, redis_kills, for_seconds)
+        counts = campaign.run_peer(workers) if peer else campaign.run_dispatcher(workers)
         ended, logs = made.workers_ended, made.logs()
     if ended:
-        print(f"workers have ended by themselves, {ended} times" + ("" if options.peer else f":\n{logs}"))
-    name = "plain celery" if options.peer else "campaign"
-    print(f"{name}: plans={options.plans} " + " ".join(f"{kind}={counts[kind]}" for kind in KINDS))
-    sys.exit(0 if options.peer else int(ended > 0 or any(counts[kind] for kind in KINDS)))
+        print(f"workers have ended by themselves, {ended} times" + ("" if peer else f":\n{logs}"))
+    name = "plain celery" if peer else "campaign"
+    print(f"{name}: plans={plans} " + " ".join(f"{kind}={counts[kind]}" for kind in KINDS))
+    sys.exit(0 if peer else int(ended > 0 or any(counts[kind] for kind in KINDS)))
 
 
-def run_dispatcher(made: Stage, options: argparse.Namespace, chance: random.Random) -> Counter[str]:
-    """The campaign with this project."""
-    environment = made.environment | OPTIONS
-    made.add_workers([celery_worker("workers.app", number, environment) for number in range(options.workers)])
-    with make_celery(made.settings) as app:
-        made.wait_for_workers(app)
-    submitted: list[str] = []
-    with (
-        Dispatcher(made.settings) as dispatcher,
-        made.redis_client() as client,
-        closing(BadMessages(made.settings, client, chance)) as messages,
-    ):
-        acts = {
-            "dropped messages": lambda: drop(client, made.settings.queue),
-            "doubled messages": lambda: messages.duplicate(submitted, AT_ONCE),
-            "bad messages": lambda: messages.throw(submitted),
-        }
-        with disturbed(made, options, chance, acts) as chaos:
-            for number in paced(options):
-                submitted += [submit(dispatcher, number)]  # one by one, because `acts` read it meanwhile
-        plans = endings(made, dispatcher, submitted)
-    faults = list(Journal(made.journal).faults.values())
-    report(plans, faults, chaos.events)
-    return tally(plans, faults)
+@dataclass
+class Campaign:
+    """Plans and chaos on one stage."""
 
+    made: Stage
+    chance: random.Random
+    plans: int
+    kills: int
+    redis_kills: int
+    for_s: float
 
-def run_peer(made: Stage, options: argparse.Namespace, chance: random.Random) -> Counter[str]:
-    """The campaign with plain Celery."""
-    task = peer.start(made, options.workers)
-    with disturbed(made, options, chance, {}):
-        results = peer.submit_all(task, paced(options), DURATION_S)
-    with made.supervised():
-        counts = peer.tally(results, SETTLE_S)
-    results.clear()  # they unsubscribe, which needs Redis
-    counts["doubled"] = doubled(list(Journal(made.journal).faults.values()))
-    return counts
+    def run_dispatcher(self, workers: int) -> Counter[str]:
+        """The campaign with this project."""
+        made, submitted = self.made, list[str]()
+        made.start_workers(workers, IMPATIENT)
+        with (
+            Dispatcher(made.settings) as dispatcher,
+            made.redis_client() as client,
+            closing(BadMessages(made.settings, client, self.chance)) as messages,
+        ):
+            acts = {
+                "dropped messages": lambda: drop(client, made.settings.queue),
+                "doubled messages": lambda: messages.duplicate(submitted, AT_ONCE),
+                "bad messages": lambda: messages.throw(submitted),
+            }
+            with self._disturbed(acts) as chaos:
+                for number in self._paced():
+                    submitted += [submit(dispatcher, number)]  # one by one, because `acts` read it meanwhile
+            found = outcomes(dispatcher, submitted, SETTLE_S)
+        records = made.records(submitted)
+        ended = {number: Ended.of(*each) for number, each in enumerate(zip(found, records, strict=True))}
+        faults = self._faults()
+        report(ended, faults, chaos.events)
+        return tally(ended, faults)
 
+    def run_peer(self, workers: int) -> Counter[str]:
+        """The campaign with plain Celery."""
+        os.environ["PEER_VISIBILITY_TIMEOUT_S"] = str(PEER_VISIBILITY_TIMEOUT_S)
+        handles: list[object] = []
+        with open_contender(PEER, self.made) as contender:
+            self.made.add_workers(contender.workers(workers))
+            with self._disturbed({}):
+                for number in self._paced():
+                    while len(handles) == number:
+                        with suppress(
+                            Exception
+                        ):  # Celery raises errors of several libraries if Redis is away
+                            handles.append(contender.submit(contender.plan(number, DURATION_S)))
+            with self.made.supervised():
+                endings = contender.endings(handles, SETTLE_S)
+        faults = self._faults()
+        targets = {fault.apply_id: fault.api for fault in faults}
+        counts = Counter(lost=endings.count(None), doubled=doubled(faults))
+        for number, ended in enumerate(endings):
+            counts["wrong"] += ended is not None and targets[ended.apply_id] != api(number)
+        return counts
 
-@contextmanager
-def disturbed(
-    made: Stage, options: argparse.Namespace, chance: random.Random, acts: Mapping[str, Callable[[], None]]
-) -> Iterator[Chaos]:
-    """Chaos during the context and until all acts are done. Workers that end are started again."""
-    chaos = Chaos(made, chance, kills=options.kills, redis_kills=options.redis_kills, more=acts)
-    disturber = threading.Thread(target=chaos.run, args=[options.for_seconds])
-    with made.supervised():
-        disturber.start()
-        yield chaos
-        disturber.join()
+    @contextmanager
+    def _disturbed(self, acts: Mapping[str, Callable[[], None]]) -> Iterator[Chaos]:
+        """Chaos during the context and until all acts are done. Workers that end are started again."""
+        chaos = Chaos(self.made, self.chance, kills=self.kills, redis_kills=self.redis_kills, more=acts)
+        disturber = threading.Thread(target=chaos.run, args=[self.for_s])
+        with self.made.supervised():
+            disturber.start()
+            yield chaos
+            disturber.join()
 
+    def _paced(self) -> Iterator[int]:
+        """The numbers of the plans, evenly over most of the time."""
+        gap_s = self.for_s * 0.9 / self.plans
+        begun = time.monotonic()
+        for number in range(self.plans):
+            time.sleep(max(0.0, begun + number * gap_s - time.monotonic()))
+            yield number
 
-def paced(options: argparse.Namespace) -> Iterator[int]:
-    """The numbers of the plans, evenly over most of the time."""
-    gap_s = options.for_seconds * 0.9 / options.plans
-    begun = time.monotonic()
-    for number in range(options.plans):
-        time.sleep(max(0.0, begun + number * gap_s - time.monotonic()))
-        yield number
+    def _faults(self) -> list[Fault]:
+        return list(faults_in(self.made.folder / JOURNAL).values())
 
 
 def submit(dispatcher: Dispatcher, number: int) -> str:
     """Submit plan `number` as often as it takes, because the same id is the same plan. Returns the id."""
+    one, plan_id = plan(number, DURATION_S), f"plan-{number}"
     while True:
         with suppress(LedgerUnavailableError):
-            handle = dispatcher.submit(
-                plan(number, DURATION_S), plan_id=f"plan-{number}", timeout_sec=TIMEOUT_S
-            )
-            return handle.id
+            return dispatcher.submit(one, plan_id=plan_id, timeout_sec=TIMEOUT_S).id
 
 
 def drop(client: redis.Redis, queue: str) -> None:
@@ -163,33 +173,5 @@ def drop(client: redis.Redis, queue: str) -> None:
         time.sleep(0.01)
 
 
-def endings(made: Stage, dispatcher: Dispatcher, plan_ids: list[str]) -> dict[int, Ended]:
-    """How the plans ended, by their numbers."""
-    give_up_at = time.monotonic() + SETTLE_S
-    outcomes = [outcome(dispatcher, plan_id, give_up_at) for plan_id in plan_ids]
-    with closing(connect(made.settings)) as ledger:
-        records = ledger.read(plan_ids)
-    return dict(enumerate(map(ending, outcomes, records)))
-
-
-def outcome(dispatcher: Dispatcher, plan_id: str, give_up_at: float) -> RawObservation | Exception:
-    """How the plan ended."""
-    while True:
-        try:
-            return dispatcher.handle(plan_id).result(max(0.0, give_up_at - time.monotonic()))
-        except LedgerUnavailableError:
-            continue
-        except ExecutorClientError as error:
-            return error
-
-
-def ending(outcome: RawObservation | Exception, record: PlanRecord | None) -> Ended:
-    """The same, with the times of the plan's record."""
-    if record is None or record.ended_ms is None:
-        return Ended(outcome)
-    released_ms = max(record.ended_ms, record.released_ms or 0)
-    return Ended(outcome, record.submitted_ms / 1000, record.ended_ms / 1000, released_ms / 1000)
-
-
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

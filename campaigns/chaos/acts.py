@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Mapping
 
-    from benchmarks.stage import Stage
     from benchmarks.stage.processes import Process
-
-__all__ = ["Chaos", "Event"]
+    from benchmarks.stage.stage import Stage
 
 STOPPED_FOR_S = 8.0
 """Longer than a lease."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from dispatcher import Settings
 
-__all__ = ["BODIES", "BadMessages", "message"]
-
 NO_MESSAGES = ["garbage", "null", "5", '"text"', "[]", "[1]", "{}", ""]
 """Not JSON, or not the object that kombu expects."""
 

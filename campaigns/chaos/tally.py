@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from benchmarks.stage.figures import spread
 from benchmarks.stage.plans import api, number_of
+from benchmarks.stage.program import spread
+from campaigns.fleet import released_at
 from dispatcher import PlanUnknownError, RawObservation, ResultTimeoutError
 
 if TYPE_CHECKING:
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 
     from campaigns.chaos.acts import Event
     from campaigns.chaos.counting_executor import Fault
-
-__all__ = ["KINDS", "Ended", "doubled", "report", "tally"]
+    from dispatcher.ledger.record import PlanRecord
 
 KINDS = ("lost", "doubled", "stranded", "wrong")
 SLACK_S = 0.25
@@ -31,6 +31,13 @@ class Ended:
     ended_at: float = 0.0
     released_at: float = 0.0
     """Until when it kept its target for itself."""
+
+    @classmethod
+    def of(cls, outcome: RawObservation | Exception, record: PlanRecord | None) -> Self:
+        """With the times of the plan's record, if it has ended."""
+        if record is None or record.ended_ms is None:
+            return cls(outcome)
+        return cls(outcome, record.submitted_ms / 1000, record.ended_ms / 1000, released_at(record))
 
 
 def tally(plans: dict[int, Ended], faults: Sequence[Fault]) -> Counter[str]:

@@ -15,31 +15,28 @@ Exit code 1 if one of the bounds does not hold. The same seed gives the same mom
 
 from __future__ import annotations
 
-import argparse
-import random
-import socket
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.stage import celery_worker, envoy_ends, stage, until
-from benchmarks.stage.plans import plan
-from benchmarks.stage.processes import Command, Process, free_port
-from campaigns.chaos.__main__ import OPTIONS, outcome
-from campaigns.dead_man.bystanders import FAULTED, SERVICE, TARGETS, Log
+from benchmarks.stage.commands import free_port, python, until
+from benchmarks.stage.plans import SERVICE, plan
+from benchmarks.stage.processes import Process
+from benchmarks.stage.program import run, seeded
+from benchmarks.stage.stage import STUB, reference_executor, stage
+from campaigns.dead_man.bystanders import FAULTED, TARGETS, Bystanders
+from campaigns.fleet import IMPATIENT, outcomes
 from dispatcher import Dispatcher, LedgerUnavailableError, PlanUnknownError, ResultTimeoutError
-from dispatcher.tasks.app import make_celery
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from benchmarks.stage import Stage
-    from campaigns.dead_man.bystanders import Request
+    from benchmarks.stage.stage import Stage
     from dispatcher import FaultPlan, RawObservation
 
 WORKERS = 2
@@ -79,55 +76,34 @@ class Round:
         )
 
 
-def main() -> None:
+def main(rounds: int = 20, seed: int | None = None) -> None:
     """Run all rounds, print what was found, and exit with 1 if a bound does not hold."""
-    parser = argparse.ArgumentParser(prog="python -m campaigns.dead_man", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    options = parser.parse_args()
-    print(f"seed {options.seed}", flush=True)
-    chance = random.Random(options.seed)  # noqa: S311 (chaos is not a secret)
-    rounds = []
-    for number, found in enumerate(_rounds(options.rounds, chance), 1):
+    every = []
+    for number, found in enumerate(_rounds(rounds, seeded(seed)), 1):
         print(f"round {number:2}  {found}", flush=True)
-        rounds.append(found)
-    outlived_s = max((each.outlived_s for each in rounds), default=0.0)
-    failed, unresolved = sum(each.failed for each in rounds), sum(each.unresolved for each in rounds)
+        every.append(found)
+    outlived_s = max((each.outlived_s for each in every), default=0.0)
+    failed, unresolved = sum(each.failed for each in every), sum(each.unresolved for each in every)
     figures = f"max_outlived_s={outlived_s:.2f} failed_requests={failed} unresolved={unresolved}"
-    print(f"dead-man: rounds={len(rounds)} {figures}")
+    print(f"dead-man: rounds={len(every)} {figures}")
     sys.exit(int(outlived_s > MAX_OUTLIVED_S or failed > 0 or unresolved > 0))
 
 
 def _rounds(count: int, chance: random.Random) -> Iterator[Round]:
     service_port, proxy_port = free_port(), free_port()
-    serves = [
-        "executor",
-        "--port",
-        "{port}",
-        "--proxy-port",
-        str(proxy_port),
-        "--state-dir",
-        "{folder}/state",
-    ]
-    serves += ["--service", f"{SERVICE}=127.0.0.1:{service_port}"]
-    with (
-        stage(serves=serves, appendfsync="always") as made,
-        envoy_ends(made),
-        _bystanders(made.folder, service_port, proxy_port) as log,
-        Dispatcher(made.settings) as dispatcher,
-    ):
-        environment = made.environment | OPTIONS
-        made.add_workers([celery_worker("workers.app", number, environment) for number in range(WORKERS)])
-        with make_celery(made.settings) as app:
-            made.wait_for_workers(app)
-        for _ in range(count):
-            yield _round(made, dispatcher, chance, log)
+    with stage(reference_executor(proxy_port, service_port, SERVICE), appendfsync="always") as made:
+        made.add_servers([python(STUB[0], service_port)])  # answers as the service, too
+        made.start_workers(WORKERS, IMPATIENT)
+        with Bystanders(proxy_port) as bystanders, Dispatcher(made.settings) as dispatcher:
+            for _ in range(count):
+                yield _round(made, dispatcher, chance, bystanders)
 
 
-def _round(made: Stage, dispatcher: Dispatcher, chance: random.Random, log: Log) -> Round:
-    seen = log.news()
+def _round(made: Stage, dispatcher: Dispatcher, chance: random.Random, bystanders: Bystanders) -> Round:
+    bystanders.forget()
+    begun = time.time()
     handles = [*dispatcher.submit_many(_plans(0, LASTS_S, chance), timeout_sec=TIMEOUT_S)]
-    until(lambda: len(_hit(seen, log)) >= IN_FORCE)
+    until(lambda: len({each.path for each in bystanders.hit(begun, time.time())}) >= IN_FORCE)
     time.sleep(chance.uniform(0, BEFORE_S))
     handles += dispatcher.submit_many(_plans(IN_FORCE, LATE_LASTS_S, chance), timeout_sec=TIMEOUT_S)
     time.sleep(chance.uniform(0, LATE_BEFORE_S))
@@ -136,44 +112,31 @@ def _round(made: Stage, dispatcher: Dispatcher, chance: random.Random, log: Log)
     restarted = time.time()
     made.start()
     give_up_at = time.monotonic() + SETTLE_S
-    outcomes = [outcome(dispatcher, handle.id, give_up_at) for handle in handles]
+    ends = outcomes(dispatcher, [handle.id for handle in handles], SETTLE_S)
     left = _left(made, dispatcher, give_up_at)
-    seen += log.news()
+    seen = bystanders.ended()
     return Round(
-        in_force=len({each.path for each in seen if each.faulted and killed - 1 < each.sent < killed}),
-        outlived_s=max((each.answered - killed for each in _outliving(seen, killed, restarted)), default=0.0),
-        failed=sum(each.failed for each in seen),
+        in_force=len({each.path for each in bystanders.hit(killed - 1, killed)}),
+        outlived_s=max((each.answered - killed for each in bystanders.hit(killed, restarted)), default=0.0),
+        failed=sum(map(bystanders.failed, seen)),
         requests=len(seen),
-        outcomes=Counter(type(each).__name__ for each in outcomes),
-        unresolved=sum(map(_is_unresolved, outcomes)) + left,
+        outcomes=Counter(type(each).__name__ for each in ends),
+        unresolved=sum(map(_is_unresolved, ends)) + left,
     )
 
 
 def _plans(first: int, lasts_s: tuple[int, int], chance: random.Random) -> list[FaultPlan]:
     numbers = range(first, first + IN_FORCE)
-    return [
-        plan(number, chance.randint(*lasts_s)).model_copy(update={"abort_http_status": FAULTED})
-        for number in numbers
-    ]
-
-
-def _hit(seen: list[Request], log: Log) -> set[str]:
-    """Targets whose requests have met a fault. What is new in the log is added to `seen`."""
-    seen += log.news()
-    return {each.path for each in seen if each.faulted}
+    changes = {"abort_http_status": FAULTED}
+    return [plan(number, chance.randint(*lasts_s)).model_copy(update=changes) for number in numbers]
 
 
 def _kill_all(made: Stage) -> float:
-    """Kill -9 all of it at once; when, in seconds since 1970."""
-    killed = time.time()
-    with ThreadPoolExecutor(len(made.parts)) as pool:
-        list(pool.map(Process.kill, made.parts))
+    """Kill -9 all of it at once, except the service; when, in seconds since 1970."""
+    killed, parts = time.time(), [made.redis, made.executor, *made.workers]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(Process.kill, parts))
     return killed
-
-
-def _outliving(seen: list[Request], killed: float, restarted: float) -> Iterator[Request]:
-    """Requests that met a fault although everything was dead."""
-    return (each for each in seen if each.faulted and killed < each.sent < restarted)
 
 
 def _left(made: Stage, dispatcher: Dispatcher, give_up_at: float) -> int:
@@ -189,30 +152,5 @@ def _is_unresolved(outcome: RawObservation | Exception) -> bool:
     return isinstance(outcome, PlanUnknownError | ResultTimeoutError)
 
 
-@contextmanager
-def _bystanders(folder: Path, service_port: int, proxy_port: int) -> Iterator[Log]:
-    """The service and its clients, whose log this is."""
-    log = folder / "requests.log"
-    program = [sys.executable, "-m", "campaigns.dead_man.bystanders"]
-    service = Process(Command([*program, "serve", str(service_port)]), folder / "service.log")
-    clients = Process(Command([*program, "send", str(proxy_port), str(log)]), folder / "clients.log")
-    try:
-        service.start()
-        until(lambda: _listens(service_port))
-        clients.start()
-        requests = Log(log)
-        until(lambda: bool(requests.news()))
-        yield requests
-    finally:
-        clients.kill()
-        service.kill()
-
-
-def _listens(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False
-
-
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -8,168 +8,69 @@ unnoticed, or if one of those 20 is in doubt. The same seed gives the same misde
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
-from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from benchmarks.stage import celery_worker, stage, until
+from benchmarks.stage.commands import until
+from benchmarks.stage.program import run
+from benchmarks.stage.stage import default_executor, stage
+from campaigns.fleet import released_at
 from campaigns.misbehaviour.acts import CANCELLED, Act, misdeed_of, plan_of
-from dispatcher import Dispatcher, ExecutorClientError, PlanState, RawObservation
-from dispatcher.ledger.ledger import connect
-from dispatcher.tasks.app import make_celery
+from campaigns.misbehaviour.ends import Ended
+from dispatcher import Dispatcher, PlanState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from benchmarks.stage import Stage
+    from benchmarks.stage.stage import Stage
     from dispatcher import PlanHandle
 
-TRUE = "true figures"
-"""An observation with the right number of requests and the right error rate, and without a doubt."""
-
-IN_DOUBT, LOST, FAILED = "FaultInDoubtError", "FaultLostError", "FaultFailedError"
-UNOBSERVED, NOT_READY = "FaultUnobservedError", "MetricsNotReadyError"
-TIMEOUT, CONNECTION, PROTOCOL = "ExecutorTimeoutError", "ExecutorConnectionError", "ExecutorProtocolError"
-CANCELLED_IN_TIME = "PlanCancelledError"
-"""Only if the fault was over by then."""
-
-ACCEPTED = {
-    Act.WELL: {TRUE},
-    Act.LATE: {"late"},
-    Act.EARLY_END: {"short"},
-    Act.REMOVED: {"short", "window_unknown"},
-    Act.PAUSED: {"wrong_dose", "short"},
-    Act.RESUMED: {"late", "short", UNOBSERVED},
-    Act.FROZEN: {"long", TIMEOUT, CONNECTION, IN_DOUBT},
-    Act.LOST: {LOST, IN_DOUBT},
-    Act.RESTARTED: {LOST, IN_DOUBT},
-    Act.FAILED: {FAILED},
-    Act.TOO_LONG: {"long"},
-    Act.ENDLESS: {"long", TIMEOUT},
-    Act.UNSTOPPABLE: {IN_DOUBT},
-    Act.STOP_SLOW: {CANCELLED_IN_TIME, IN_DOUBT},
-    Act.STOP_IGNORED: {IN_DOUBT},
-    Act.METRICS_LATE: {TRUE},
-    Act.METRICS_NEVER: {NOT_READY, UNOBSERVED, TIMEOUT},
-    Act.NO_COUNTS: {"count_unknown"},
-    Act.ALL_ZERO: {"count_unknown", UNOBSERVED},
-    Act.NO_REQUESTS: {UNOBSERVED},
-    Act.FEW_REQUESTS: {"few_requests"},
-    Act.NOT_FAULTED: {"wrong_dose"},
-    Act.CONTRADICTION: {PROTOCOL},
-    Act.NO_WINDOW: {"window_unknown"},
-    Act.TRUNCATED: {"truncated"},
-}
-"""How a plan may end whose fault met the act: a doubt of its observation, or the class of its error.
-
-Metrics that come late are no less true, so `METRICS_LATE` must not change a figure. What happens between two
-looks at a fault has an unknown time, unless the Executor says it.
-"""
-
-PLANS = 200
 TREATED_WELL = 20
 WORKERS = 2
 TIMEOUT_S = 10.0
 WITHIN_S = 180.0
-SLACK_S = 0.25
 
-EXECUTOR = "DISPATCHER_EXECUTORS__DEFAULT__"
-OPTIONS = {
-    f"{EXECUTOR}READ_TIMEOUT_SEC": "1.5",
-    f"{EXECUTOR}CHECK_INTERVAL_SEC": "0.5",
-    f"{EXECUTOR}STOP_CONFIRMATION_SEC": "4",
-    f"{EXECUTOR}MAX_LOG_BYTES": "5000",
-    f"{EXECUTOR}INITIAL_RETRY_DELAY_SEC": "0.2",
-    f"{EXECUTOR}MAX_RETRY_DELAY_SEC": "1",
+OPTIONS = default_executor(
+    read_timeout_sec=1.5,
+    check_interval_sec=0.5,
+    stop_confirmation_sec=4,
+    max_log_bytes=5000,
+    initial_retry_delay_sec=0.2,
+    max_retry_delay_sec=1,
     # One plan's misdeed must not excuse another plan.
-    f"{EXECUTOR}CIRCUIT_BREAKER_ENABLED": "false",
-    f"{EXECUTOR}RETRY_BUDGET_ENABLED": "false",
-}
+    circuit_breaker_enabled=False,
+    retry_budget_enabled=False,
+)
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a plan ended, and what is true of its fault."""
-
-    act: Act
-    outcome: RawObservation | ExecutorClientError
-    at: float
-    """When it ended and its target was free, in seconds since 1970."""
-
-    truth: dict[str, Any] | None
-    """None if the Executor knows no fault of it."""
-
-    @property
-    def words(self) -> set[str]:
-        """The outcome in the words of `ACCEPTED`."""
-        if isinstance(self.outcome, RawObservation):
-            doubts = {str(doubt) for doubt in self.outcome.doubts}
-            return doubts or ({TRUE} if self.true else set())
-        if type(self.outcome).__name__ == CANCELLED_IN_TIME and not self.over:
-            return {f"{CANCELLED_IN_TIME} while the fault is alive"}
-        return {type(self.outcome).__name__}
-
-    @property
-    def true(self) -> bool:
-        """Whether the observation has the figures that are true."""
-        seen, truth = self.outcome, self.truth
-        if truth is None or not isinstance(seen, RawObservation):
-            return False
-        return (seen.requests, seen.error_rate) == (truth["requests"], truth["error_rate"])
-
-    @property
-    def over(self) -> bool:
-        """Whether the fault was over when the plan had ended."""
-        if self.truth is None:
-            return True
-        ended: float | None = self.truth["ended"]
-        return ended is not None and ended <= self.at + SLACK_S
-
-    @property
-    def noticed(self) -> bool:
-        """Whether the outcome names what was done."""
-        return bool(self.words & ACCEPTED[self.act])
-
-
-def main() -> None:
+def main(plans: int = 200, seed: int = 18) -> None:
     """Carry out the plans, print, and exit with 1 if one seems normal, or a good one does not."""
-    parser = argparse.ArgumentParser(prog="python -m campaigns.misbehaviour", description=__doc__)
-    parser.add_argument("--plans", type=int, default=PLANS)
-    parser.add_argument("--seed", type=int, default=18)
-    options = parser.parse_args()
-    print(f"seed {options.seed}", flush=True)
-    serves = ["campaigns.misbehaviour.executor", "{port}", str(options.seed), str(options.plans)]
-    with stage(serves=serves) as made:
-        ended = carry_out(made, options.seed, options.plans)
+    print(f"seed {seed}", flush=True)
+    with stage(["campaigns.misbehaviour.executor", "{port}", str(seed), str(plans)]) as made:
+        ended = carry_out(made, seed, plans)
     report(ended)
     unnoticed = sum(not each.noticed for each in ended if each.act is not Act.WELL)
     alarmed = sum(not each.noticed for each in ended if each.act is Act.WELL)
     print(f"treated well: plans={TREATED_WELL} in_doubt={alarmed}")
-    print(f"misbehaviour: plans={options.plans} unnoticed={unnoticed}")
+    print(f"misbehaviour: plans={plans} unnoticed={unnoticed}")
     sys.exit(int(unnoticed + alarmed > 0))
 
 
 def carry_out(made: Stage, seed: int, plans: int) -> list[Ended]:
     """How all plans ended, in the order of their numbers."""
-    environment = made.environment | OPTIONS
-    made.add_workers([celery_worker("workers.app", number, environment) for number in range(WORKERS)])
-    with make_celery(made.settings) as app:
-        made.wait_for_workers(app)
+    made.start_workers(WORKERS, OPTIONS)
     numbers = range(plans + TREATED_WELL)
     acts = [misdeed_of(seed, number, plans).act for number in numbers]
     with Dispatcher(made.settings) as dispatcher:
-        batch = dispatcher.submit_many(
-            [plan_of(seed, number, plans) for number in numbers], timeout_sec=TIMEOUT_S
-        )
+        every = [plan_of(seed, number, plans) for number in numbers]
+        batch = dispatcher.submit_many(every, timeout_sec=TIMEOUT_S)
         handles = list(batch)
         for handle, act in zip(handles, acts, strict=True):
             if act in CANCELLED:
                 cancel_once_running(handle)
         outcomes = batch.results(WITHIN_S)
-    ended_at = ends(made, [handle.id for handle in handles])
+    ended_at = map(released_at, made.records([handle.id for handle in handles]))
     journal = made.ask_executor("/journal")
     return [
         Ended(act, outcome, at, journal.get(str(number)))
@@ -181,16 +82,6 @@ def cancel_once_running(handle: PlanHandle) -> None:
     """Cancel a plan once its fault is accepted."""
     until(lambda: handle.status().state is not PlanState.QUEUED)
     handle.cancel("part of the misbehaviour")
-
-
-def ends(made: Stage, plan_ids: Sequence[str]) -> list[float]:
-    """When each plan had ended and its target was free, in seconds since 1970."""
-    with closing(connect(made.settings)) as ledger:
-        records = ledger.read(plan_ids)
-    return [
-        0.0 if record is None else max(record.ended_ms or 0, record.released_ms or 0) / 1000
-        for record in records
-    ]
 
 
 def report(ended: Sequence[Ended]) -> None:
@@ -207,4 +98,4 @@ def report(ended: Sequence[Ended]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -12,8 +12,6 @@ from benchmarks.stage.plans import plan
 if TYPE_CHECKING:
     from dispatcher import FaultPlan
 
-__all__ = ["CANCELLED", "Act", "Misdeed", "misdeed_of", "plan_of"]
-
 
 class Act(StrEnum):
     """A way to treat a fault."""

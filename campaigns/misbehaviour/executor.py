@@ -10,92 +10,68 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from typing import Any
 
 from aiohttp import web
 
 from benchmarks.stage.plans import number_of
+from campaigns.faults_api import FaultsApi, answer, serve
 from campaigns.misbehaviour.acts import Act, misdeed_of
 from campaigns.misbehaviour.fault import StubFault
 
 
-class MisbehavingExecutor:
-    """The faults API."""
+class MisbehavingExecutor(FaultsApi[StubFault]):
+    """The faults API of an Executor that may be silent about a fault, or forget it."""
 
     def __init__(self, seed: int, plans: int) -> None:
+        super().__init__()
         self._seed = seed
         self._plans = plans
-        self._faults: dict[str, StubFault] = {}
-        self._by_key: dict[str, str] = {}
 
-    def app(self) -> web.Application:
-        """The application."""
-        app = web.Application()
-        app.router.add_get("/v1/health", self._health)
+    def app(self, **options: Any) -> web.Application:
+        app = super().app(**options)
         app.router.add_get("/journal", self._journal)
-        app.router.add_post("/v1/faults/apply", self._apply)
-        app.router.add_get("/v1/faults/{id}/status", self._status)
-        app.router.add_get("/v1/faults/{id}/metrics", self._metrics)
-        app.router.add_delete("/v1/faults/{id}", self._stop)
         return app
-
-    async def _health(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "healthy"})
 
     async def _journal(self, _: web.Request) -> web.Response:
         """The last fault of each plan counts."""
-        return web.json_response(
-            {fault.apply_id.split("-")[1]: fault.truth() for fault in self._faults.values()}
-        )
+        return answer({fault.apply_id.split("-")[1]: fault.truth() for fault in self.faults.values()})
 
-    async def _apply(self, request: web.Request) -> web.Response:
-        key, body = request.headers["Idempotency-Key"], await request.json()
-        fault = self._faults.get(self._by_key.get(key, ""))
-        now = time.time()
-        if fault is None or (fault.misdeed.act is Act.RESTARTED and fault.forgotten(now)):
-            number = number_of(body["api"])
-            misdeed = misdeed_of(self._seed, number, self._plans)
-            apply_id = f"f{len(self._faults)}-{number}"
-            fault = StubFault(apply_id, misdeed, body["percentage"], body["duration_seconds"], now)
-            self._faults[apply_id], self._by_key[key] = fault, apply_id
-        return web.json_response({"apply_id": fault.apply_id, "status": "applied"})
+    def forgotten(self, fault: StubFault) -> bool:
+        return fault.misdeed.act is Act.RESTARTED and fault.forgotten(time.time())
 
-    async def _status(self, request: web.Request) -> web.Response:
-        fault = await self._known(request)
-        return web.json_response(fault.status(time.time()))
+    def begin(self, apply_number: int, key: str, body: dict[str, Any], path: str) -> StubFault:
+        del key, path
+        number = number_of(body["api"])
+        misdeed = misdeed_of(self._seed, number, self._plans)
+        apply_id, lasts_s = f"f{apply_number}-{number}", body["duration_seconds"]
+        return StubFault(apply_id, misdeed, body["percentage"], lasts_s, time.time())
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        fault = await self._known(request)
+    async def status(self, fault: StubFault) -> web.Response:
+        await self._remembers(fault)
+        return answer(fault.status(time.time()))
+
+    async def metrics(self, fault: StubFault) -> web.Response:
+        await self._remembers(fault)
         if not fault.not_ready(time.time()):
-            return web.json_response(fault.metrics())
+            return answer(fault.metrics())
         status = fault.misdeed.not_ready
-        return web.Response(status=204) if status == 204 else web.json_response({}, status=status)
+        return web.Response(status=204) if status == 204 else answer({}, status=status)
 
-    async def _stop(self, request: web.Request) -> web.Response:
-        fault = await self._known(request)
+    async def stop(self, fault: StubFault) -> web.Response:
+        await self._remembers(fault)
         now = time.time()
         fault.stopped = fault.stopped or now
-        if now >= fault.ended:
-            return web.json_response(fault.status(now))
-        return web.json_response({}, status=fault.misdeed.stop)
+        return answer(fault.status(now)) if now >= fault.ended else answer({}, status=fault.misdeed.stop)
 
-    async def _known(self, request: web.Request) -> StubFault:
-        """The fault that a request names, once the Executor answers."""
-        fault = self._faults.get(request.match_info["id"])
-        if fault is None:
-            raise web.HTTPNotFound
+    async def _remembers(self, fault: StubFault) -> None:
+        """Returns once the Executor says something about the fault. Raises if it has forgotten it."""
         now = time.time()
         await asyncio.sleep(fault.silent_until(now) - now)
         if fault.forgotten(time.time()):
             raise web.HTTPNotFound
-        return fault
-
-
-def main() -> None:
-    """Serve until killed."""
-    port, seed, plans = map(int, sys.argv[1:])
-    app = MisbehavingExecutor(seed, plans).app()
-    web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)
 
 
 if __name__ == "__main__":
-    main()
+    port, seed, plans = map(int, sys.argv[1:])
+    serve(MisbehavingExecutor(seed, plans).app(), port)

@@ -8,8 +8,6 @@ from typing import Any
 
 from campaigns.misbehaviour.acts import Act, Misdeed
 
-__all__ = ["NEVER", "StubFault"]
-
 REQUESTS_PER_S = 50
 LATENCY_MS = 12.5
 ERROR_STATUS = 503

@@ -37,6 +37,15 @@ def run_within(within_s: float, program: str, *arguments: str) -> subprocess.Com
     return _run([program, *arguments], {}, "", within_s)
 
 
+def run_printed(
+    module: str, *options: str, within_s: float = 2 * GENEROUS_S
+) -> subprocess.CompletedProcess[str]:
+    """Run a benchmark or a campaign to its end. What it printed is shown if the test fails."""
+    done = run_within(within_s, module, *options)
+    print(done.stdout, done.stderr)
+    return done
+
+
 def _run(
     command: list[str], environment: Mapping[str, str], text: str, within_s: float
 ) -> subprocess.CompletedProcess[str]:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.queues.contenders.base import Base
-    from benchmarks.stage import Stage
-
-__all__ = ["CONTENDERS", "DURABLE", "OURS", "RIVAL", "Entry", "missing", "open_contender"]
+    from benchmarks.stage.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,9 @@ def missing(name: str) -> str:
     return ""
 
 
-def open_contender(name: str, stage: Stage, threads: int | None) -> Base:
+def open_contender(name: str, stage: Stage, threads: int | None = None, in_flight: int = 0) -> Base:
     """The contender, set up for this stage. Only once in a process: its module keeps the addresses."""
     os.environ |= {"PEER_REDIS": stage.redis_url, "PEER_EXECUTOR": stage.executor_url}
-    made: Base = import_module(f"benchmarks.queues.contenders.{name}").Contender(stage, threads)
+    module = import_module(f"benchmarks.queues.contenders.{name}")
+    made: Base = module.Contender(stage, threads, in_flight)
     return made

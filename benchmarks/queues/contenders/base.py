@@ -8,22 +8,20 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from benchmarks.stage.plans import body
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    import redis
-
-    from benchmarks.stage import Stage
-    from benchmarks.stage.processes import Command
-
-__all__ = ["Base", "Ended", "fetch", "program"]
+    from benchmarks.stage.commands import Command
+    from benchmarks.stage.stage import Stage
 
 PAGE = 500
 LOOK_AGAIN_S = 0.05
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,18 +41,22 @@ class Ended:
 class Base(ABC):
     """One way to carry out plans: its workers, and the submitter's side, which is a context."""
 
-    def __init__(self, stage: Stage, threads: int | None) -> None:
-        """`threads` are those of each worker, if a contender's threads are a choice."""
+    def __init__(self, stage: Stage, threads: int | None, in_flight: int) -> None:
+        """`threads` are those of each worker, if a contender's threads are a choice.
+
+        `in_flight` plans may be in flight together, if a contender has a limit.
+        """
         self.stage = stage
         self.threads = threads
+        self.in_flight = in_flight
 
     def plan(self, number: int, duration_s: int) -> Any:
         """A plan as its submitter has it. Peers: the request to the Executor."""
         return body(number, duration_s)
 
     @abstractmethod
-    def workers(self, count: int, in_flight: int) -> list[Command]:
-        """How to start `count` worker processes that may have `in_flight` plans in flight together."""
+    def workers(self, count: int) -> list[Command]:
+        """How to start `count` worker processes."""
 
     def __enter__(self) -> Self:
         """Start the servers that it needs next to Redis, and open the submitter's side."""
@@ -81,24 +83,21 @@ class Base(ABC):
         return sum(ended is not None for ended in self.endings(submitted, timeout_s))
 
 
-def fetch(
-    client: redis.Redis, keys: Sequence[str], timeout_s: float, unfinished: bytes | None = None
-) -> list[bytes | None]:
-    """Wait for the values of all keys. None for each that is absent when the time is over.
+def collect(
+    keys: Sequence[str], timeout_s: float, ask: Callable[[Sequence[str]], Sequence[T | None]]
+) -> list[T | None]:
+    """Wait for the results of all keys. None for each that is absent when the time is over.
 
-    The peers' own ways to collect many results ask for each one by itself, some repeatedly. One MGET for some
-    hundred keys is to their advantage. A value that contains `unfinished` is not yet a result.
+    The peers' own ways to collect many results ask for each one by itself, some repeatedly. To `ask` for some
+    hundred in one call is to their advantage.
     """
     give_up_at = time.monotonic() + timeout_s
-    found: list[bytes | None] = []
+    found: list[T | None] = []
     for start in range(0, len(keys), PAGE):
-        while True:
-            values: Any = client.mget(keys[start : start + PAGE])
-            page = [None if unfinished and unfinished in (value or b"") else value for value in values]
-            if None not in page or time.monotonic() >= give_up_at:
-                break
+        page = keys[start : start + PAGE]
+        while None in (results := ask(page)) and time.monotonic() < give_up_at:
             time.sleep(LOOK_AGAIN_S)
-        found += page
+        found += results
     return found
 
 

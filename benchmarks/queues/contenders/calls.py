@@ -11,8 +11,6 @@ import aiohttp
 import requests
 from requests.adapters import HTTPAdapter
 
-__all__ = ["REDIS", "AsyncCalls", "Calls"]
-
 REDIS = os.environ.get("PEER_REDIS", "redis://127.0.0.1:6379/0")
 EXECUTOR = os.environ.get("PEER_EXECUTOR", "http://127.0.0.1:8000")
 FAULTS = "/v1/faults"

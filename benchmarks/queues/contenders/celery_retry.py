@@ -15,20 +15,19 @@ import redis
 import requests
 from celery import Celery
 
-from benchmarks.queues.contenders.base import Base, Ended, fetch
+from benchmarks.queues.contenders.base import Base, Ended, collect
 from benchmarks.queues.contenders.calls import REDIS, Calls
-from benchmarks.stage import celery_worker
+from benchmarks.stage.commands import celery_worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celery.result import AsyncResult
 
-    from benchmarks.stage.processes import Command
-
-__all__ = ["Contender", "app", "carry_out"]
+    from benchmarks.stage.commands import Command
 
 THREADS = 8
+WAITS = b'"status": "RETRY"'
 
 app = Celery("plain", broker=REDIS, backend=REDIS)
 app.conf.update(
@@ -63,8 +62,7 @@ def carry_out(self: Any, plan: dict[str, Any], apply_id: str | None = None) -> d
 class Contender(Base):
     """Sends all over one connection, as Celery's guide recommends. The handle of a plan is its task's id."""
 
-    def workers(self, count: int, in_flight: int) -> list[Command]:
-        del in_flight  # there is no limit
+    def workers(self, count: int) -> list[Command]:
         return [celery_worker(__name__, number, {}) for number in range(count)]
 
     def __enter__(self) -> Self:
@@ -85,8 +83,11 @@ class Contender(Base):
 
     def endings(self, submitted: Sequence[Any], timeout_s: float = 0) -> list[Ended | None]:
         keys = list(map(app.backend.get_key_for_task, submitted))
-        stored = fetch(self._stored, keys, timeout_s, unfinished=b'"status": "RETRY"')
-        results = [None if value is None else json.loads(value) for value in stored]
-        return [
-            Ended.of(each["result"]) if each and each["status"] == "SUCCESS" else None for each in results
-        ]
+        stored = collect(keys, timeout_s, self._results)
+        results = [{} if value is None else json.loads(value) for value in stored]
+        return [Ended.of(each["result"]) if each.get("status") == "SUCCESS" else None for each in results]
+
+    def _results(self, keys: Sequence[str]) -> list[bytes | None]:
+        """What is stored. A task that waits for its next turn has no result yet."""
+        stored: Any = self._stored.mget(keys)
+        return [None if value is None or WAITS in value else value for value in stored]

@@ -10,22 +10,21 @@ import os
 import socket
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from dbos import DBOS, DBOSClient, DBOSConfig
 
-from benchmarks.queues.contenders.base import LOOK_AGAIN_S, PAGE, Base, Ended
+from benchmarks.queues.contenders.base import Base, Ended, collect
 from benchmarks.queues.contenders.calls import AsyncCalls
-from benchmarks.stage import until
-from benchmarks.stage.processes import Command, free_port
+from benchmarks.queues.contenders.postgres import postgres
+from benchmarks.stage.commands import free_port, python, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Contender", "carry_out"]
+    from benchmarks.stage.commands import Command
 
 QUEUE = "plans"
 VERSION = "1"
@@ -60,15 +59,12 @@ async def carry_out(plan: dict[str, Any]) -> dict[str, Any]:
 class Contender(Base):
     """Worker processes, a Postgres, and a client that enqueues from several threads."""
 
-    def workers(self, count: int, in_flight: int) -> list[Command]:
-        del in_flight  # there is no limit
-        return [Command([sys.executable, "-m", __name__, str(number)]) for number in range(count)]
+    def workers(self, count: int) -> list[Command]:
+        return [python(__name__, number) for number in range(count)]
 
     def __enter__(self) -> Self:
-        port, folder = free_port(), str(self.stage.folder / "postgres")
-        self.stage.add_servers(
-            [Command([sys.executable, "-m", "benchmarks.queues.contenders.postgres", folder, str(port)])]
-        )
+        port = free_port()
+        self.stage.add_servers([postgres(self.stage.folder / "postgres", port)])
         os.environ["PEER_POSTGRES"] = url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
         until(lambda: _migrated(url, port))
         self._threads = ThreadPoolExecutor(SUBMITTERS)
@@ -88,17 +84,12 @@ class Contender(Base):
 
     def endings(self, submitted: Sequence[Any], timeout_s: float = 0) -> list[Ended | None]:
         """One query for some hundred plans, which is cheaper than a handle's own polling."""
-        give_up_at = time.monotonic() + timeout_s
-        found: dict[str, Ended] = {}
-        for start in range(0, len(submitted), PAGE):
-            page = list(submitted[start : start + PAGE])
-            while True:
-                ended = self._client.list_workflows(workflow_ids=page, status="SUCCESS", load_input=False)
-                if len(ended) == len(page) or time.monotonic() >= give_up_at:
-                    break
-                time.sleep(LOOK_AGAIN_S)
-            found |= {each.workflow_id: Ended.of(each.output) for each in ended if each.output is not None}
-        return [found.get(each) for each in submitted]
+        return collect(submitted, timeout_s, self._endings)
+
+    def _endings(self, ids: Sequence[str]) -> list[Ended | None]:
+        ended = self._client.list_workflows(workflow_ids=list(ids), status="SUCCESS", load_input=False)
+        found = {each.workflow_id: Ended.of(each.output) for each in ended if each.output is not None}
+        return [found.get(each) for each in ids]
 
 
 def _migrated(url: str, port: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,12 @@ from dramatiq.results.backends import RedisBackend
 
 from benchmarks.queues.contenders.base import Base, Ended
 from benchmarks.queues.contenders.calls import REDIS, Calls
-from benchmarks.stage.processes import Command
+from benchmarks.stage.commands import python
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Contender", "apply", "observe"]
+    from benchmarks.stage.commands import Command
 
 THREADS = 8
 """Dramatiq's own default."""
@@ -51,9 +50,8 @@ def observe(apply_id: str) -> dict[str, Any]:
 class Contender(Base):
     """One main process that starts the worker processes, with as many threads as Dramatiq gives them."""
 
-    def workers(self, count: int, in_flight: int) -> list[Command]:
-        del in_flight  # there is no limit
-        return [Command([sys.executable, "-m", "dramatiq", __name__, "--processes", str(count)])]
+    def workers(self, count: int) -> list[Command]:
+        return [python("dramatiq", __name__, "--processes", count)]
 
     def __exit__(self, *exc_info: object) -> None:
         broker.close()

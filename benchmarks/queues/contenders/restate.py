@@ -7,30 +7,23 @@ disk, like Redis's file.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-import sys
-import urllib.request
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import requests
 import restate
-import uvloop
 
-from benchmarks.queues.contenders.base import Base, Ended, program
+from benchmarks.queues.contenders.asynchronous import AsyncBase
+from benchmarks.queues.contenders.base import Ended, program
 from benchmarks.queues.contenders.calls import AsyncCalls
-from benchmarks.stage import until
-from benchmarks.stage.processes import Command, free_port
+from benchmarks.stage.commands import Command, free_port, python, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Contender", "app", "carry_out"]
-
-AT_ONCE = 200
 LIMIT = 2**31 - 1
 calls = AsyncCalls()
 plans = restate.Service("Plans")
@@ -47,54 +40,53 @@ async def carry_out(ctx: restate.Context, plan: dict[str, Any]) -> dict[str, Any
 app = restate.app([plans])
 
 
-class Contender(Base):
-    """Hypercorn with its processes, the server, and a client in one event loop."""
+class Contender(AsyncBase):
+    """Hypercorn with its processes, the server, and a client."""
 
-    def workers(self, count: int, in_flight: int) -> list[Command]:
-        del in_flight  # there is no limit
+    def workers(self, count: int) -> list[Command]:
         config = self.stage.folder / "hypercorn.toml"
         limits = ("h2_max_concurrent_streams", "keep_alive_max_requests", "keep_alive_timeout")
         lines = [f'bind = "127.0.0.1:{self._port}"', f"workers = {count}", 'worker_class = "uvloop"']
         config.write_text("\n".join([*lines, *(f"{name} = {LIMIT}" for name in limits)]), "utf-8")
-        return [Command([sys.executable, "-m", "hypercorn", "--config", str(config), f"{__name__}:app"])]
+        return [python("hypercorn", "--config", config, f"{__name__}:app")]
 
-    def __enter__(self) -> Self:
-        self._port, node, self._admin, ingress = (free_port() for _ in range(4))
-        self._ingress = f"http://127.0.0.1:{ingress}"
-        self.stage.add_servers([Command([str(program("restate-server"))], self._settings(node, ingress))])
-        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self._session = self._runner.run(_session())
+    async def open(self) -> None:
+        self._port, node, admin, ingress = (free_port() for _ in range(4))
+        self._ingress, self._admin = f"http://127.0.0.1:{ingress}", f"http://127.0.0.1:{admin}"
+        settings = {
+            "RESTATE_BASE_DIR": str(self.stage.folder / "restate"),
+            "RESTATE_NODE_NAME": "one",
+            "RESTATE_LISTEN_MODE": "tcp",
+            "RESTATE_BIND_ADDRESS": f"127.0.0.1:{node}",
+            "RESTATE_ADVERTISED_ADDRESS": f"http://127.0.0.1:{node}",
+            "RESTATE_ADMIN__BIND_ADDRESS": f"127.0.0.1:{admin}",
+            "RESTATE_INGRESS__BIND_ADDRESS": f"127.0.0.1:{ingress}",
+            "RESTATE_LOG_SERVER__ROCKSDB_DISABLE_WAL_FSYNC": "true",
+            "RESTATE_LOG_FILTER": "error",
+            "RESTATE_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "1",
+        }
+        self.stage.add_servers([Command([str(program("restate-server"))], settings)])
+        connector = aiohttp.TCPConnector(limit=self.at_once)
+        self._session = aiohttp.ClientSession(connector=connector, raise_for_status=True)
         self._registered = False
-        return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._runner.run(self._session.close())
-        self._runner.close()
+    async def close(self) -> None:
+        await self._session.close()
 
     def submit_many(self, plans: Sequence[Any]) -> list[str]:
         if not self._registered:
             until(self._register)
-        return self._runner.run(self._all(self._send, plans))
+        return super().submit_many(plans)
 
-    def endings(self, submitted: Sequence[Any], timeout_s: float = 0) -> list[Ended | None]:
-        return self._runner.run(self._all(lambda each: self._ended(each, timeout_s or 1.0), submitted))
-
-    async def _all(self, ask: Any, what: Sequence[Any]) -> list[Any]:
-        return await asyncio.gather(*map(ask, what))
-
-    async def _send(self, plan: Any) -> str:
-        headers = {"idempotency-key": os.urandom(16).hex()}
-        async with self._session.post(
-            f"{self._ingress}/Plans/carry_out/send", json=plan, headers=headers
-        ) as answer:
+    async def send(self, plan: Any) -> str:
+        url, headers = f"{self._ingress}/Plans/carry_out/send", {"idempotency-key": os.urandom(16).hex()}
+        async with self._session.post(url, json=plan, headers=headers) as answer:
             return str((await answer.json())["invocationId"])
 
-    async def _ended(self, invocation: str, timeout_s: float) -> Ended | None:
+    async def ended(self, handle: str, within_s: float) -> Ended | None:
         """`attach` blocks until the result is there."""
-        url, limit = (
-            f"{self._ingress}/restate/invocation/{invocation}/attach",
-            aiohttp.ClientTimeout(timeout_s),
-        )
+        url, limit = f"{self._ingress}/restate/invocation/{handle}/attach", aiohttp.ClientTimeout(within_s)
         with suppress(TimeoutError, aiohttp.ClientResponseError):
             async with self._session.get(url, timeout=limit) as answer:
                 return Ended.of(await answer.json())
@@ -102,29 +94,7 @@ class Contender(Base):
 
     def _register(self) -> bool:
         """Make the handler known to the server, once both are up."""
-        body = json.dumps({"uri": f"http://127.0.0.1:{self._port}"}).encode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._admin}/deployments", body, {"content-type": "application/json"}
-        )
-        with suppress(OSError), urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 (ours)
-            self._registered = answer.status in {200, 201}
+        with suppress(requests.RequestException):
+            body = {"uri": f"http://127.0.0.1:{self._port}"}
+            self._registered = requests.post(f"{self._admin}/deployments", json=body, timeout=10).ok
         return self._registered
-
-    def _settings(self, node: int, ingress: int) -> dict[str, str]:
-        return {
-            "RESTATE_BASE_DIR": str(self.stage.folder / "restate"),
-            "RESTATE_NODE_NAME": "one",
-            "RESTATE_LISTEN_MODE": "tcp",
-            "RESTATE_BIND_ADDRESS": f"127.0.0.1:{node}",
-            "RESTATE_ADVERTISED_ADDRESS": f"http://127.0.0.1:{node}",
-            "RESTATE_ADMIN__BIND_ADDRESS": f"127.0.0.1:{self._admin}",
-            "RESTATE_INGRESS__BIND_ADDRESS": f"127.0.0.1:{ingress}",
-            "RESTATE_LOG_SERVER__ROCKSDB_DISABLE_WAL_FSYNC": "true",
-            "RESTATE_LOG_FILTER": "error",
-            "RESTATE_DISABLE_TELEMETRY": "true",
-            "DO_NOT_TRACK": "1",
-        }
-
-
-async def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE), raise_for_status=True)

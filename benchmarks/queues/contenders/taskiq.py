@@ -7,27 +7,23 @@ the cost of a plan was the same, and the plans of a killed worker were gone.
 from __future__ import annotations
 
 import asyncio
-import sys
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import redis
-import uvloop
 from taskiq import TaskiqEvents
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
-from benchmarks.queues.contenders.base import Base, Ended, fetch
+from benchmarks.queues.contenders.asynchronous import AsyncBase
+from benchmarks.queues.contenders.base import Ended, collect
 from benchmarks.queues.contenders.calls import REDIS, AsyncCalls
-from benchmarks.stage.processes import Command
+from benchmarks.stage.commands import python
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from taskiq import AsyncTaskiqTask
 
-__all__ = ["Contender", "broker", "carry_out"]
-
-AT_ONCE = 500
-"""Messages that are sent at the same time; each of them takes a connection."""
+    from benchmarks.stage.commands import Command
 
 results: RedisAsyncResultBackend[Any] = RedisAsyncResultBackend(redis_url=REDIS, result_ex_time=86_400)
 broker = RedisStreamBroker(url=REDIS).with_result_backend(results)
@@ -47,37 +43,34 @@ async def carry_out(plan: dict[str, Any]) -> dict[str, Any]:
     return await calls.observe(apply_id)
 
 
-class Contender(Base):
+class Contender(AsyncBase):
     """One manager that starts the worker processes. They run on uvloop, which is installed."""
 
-    def workers(self, count: int, in_flight: int) -> list[Command]:
-        worker = [sys.executable, "-m", "taskiq", "worker", f"{__name__}:broker"]
-        options = ["--workers", str(count), "--max-async-tasks", str(in_flight), "--log-level", "WARNING"]
-        return [Command([*worker, *options])]
+    at_once = 500
+    """Each message takes a connection while it is sent."""
 
-    def __enter__(self) -> Self:
+    def workers(self, count: int) -> list[Command]:
+        limits = ["--workers", count, "--max-async-tasks", self.in_flight]
+        return [python("taskiq", "worker", f"{__name__}:broker", *limits, "--log-level", "WARNING")]
+
+    async def open(self) -> None:
         self._stored = redis.Redis.from_url(REDIS)
-        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self._runner.run(broker.startup())
-        return self
+        await broker.startup()
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._runner.run(broker.shutdown())
-        self._runner.close()
+    async def close(self) -> None:
+        await broker.shutdown()
         self._stored.close()
 
-    def submit_many(self, plans: Sequence[Any]) -> list[AsyncTaskiqTask[Any]]:
-        return self._runner.run(self._send(plans))
+    async def send(self, plan: Any) -> AsyncTaskiqTask[Any]:
+        return await carry_out.kiq(plan)
 
     def endings(self, submitted: Sequence[Any], timeout_s: float = 0) -> list[Ended | None]:
-        stored = fetch(self._stored, [task.task_id for task in submitted], timeout_s)
+        stored = collect([task.task_id for task in submitted], timeout_s, self._results)
         return [None if value is None else _decoded(value) for value in stored]
 
-    async def _send(self, plans: Sequence[Any]) -> list[AsyncTaskiqTask[Any]]:
-        tasks: list[AsyncTaskiqTask[Any]] = []
-        for start in range(0, len(plans), AT_ONCE):
-            tasks += await asyncio.gather(*map(carry_out.kiq, plans[start : start + AT_ONCE]))
-        return tasks
+    def _results(self, keys: Sequence[str]) -> list[bytes | None]:
+        stored: Any = self._stored.mget(keys)
+        return list(stored)
 
 
 def _decoded(value: bytes) -> Ended | None:

@@ -13,7 +13,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 from uuid import uuid4
 
 import uvloop
@@ -21,17 +21,12 @@ from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
-from benchmarks.queues.contenders.base import Base, Ended, program
+from benchmarks.queues.contenders.asynchronous import AsyncBase
+from benchmarks.queues.contenders.base import Ended, program
 from benchmarks.queues.contenders.calls import AsyncCalls
-from benchmarks.stage.processes import Command, free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["CarryOut", "Contender"]
+from benchmarks.stage.commands import Command, free_port, python
 
 QUEUE = "plans"
-AT_ONCE = 200
 CALL_S = timedelta(seconds=30)
 READY_WITHIN_S = 60.0
 calls = AsyncCalls()
@@ -61,51 +56,28 @@ class CarryOut:
         return await workflow.execute_local_activity(observe, apply_id, start_to_close_timeout=CALL_S)
 
 
-class Contender(Base):
-    """Worker processes, the server, and a client in one event loop."""
+class Contender(AsyncBase):
+    """Worker processes, the server, and a client."""
 
-    def workers(self, count: int, in_flight: int) -> list[Command]:
-        return [Command([sys.executable, "-m", __name__, str(in_flight)]) for _ in range(count)]
+    def workers(self, count: int) -> list[Command]:
+        return [python(__name__, self.in_flight)] * count
 
-    def __enter__(self) -> Self:
+    async def open(self) -> None:
         port, folder = free_port(), self.stage.folder
         pragmas = ["--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL"]
         listen = ["--ip", "127.0.0.1", "--port", str(port), "--db-filename", str(folder / "temporal.db")]
         start = [str(program("temporal")), "server", "start-dev", "--headless", "--log-level", "error"]
         self.stage.add_servers([Command([*start, *listen, *pragmas])])
         os.environ["PEER_TEMPORAL"] = f"127.0.0.1:{port}"
-        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self._client = self._runner.run(connected(READY_WITHIN_S))
-        return self
+        self._client = await connected(READY_WITHIN_S)
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._runner.close()
-
-    def submit_many(self, plans: Sequence[Any]) -> list[WorkflowHandle[Any, Any]]:
-        return self._runner.run(in_turns([self._start(plan) for plan in plans]))
-
-    def endings(self, submitted: Sequence[Any], timeout_s: float = 0) -> list[Ended | None]:
-        return self._runner.run(in_turns([_ended(each, timeout_s or 1.0) for each in submitted]))
-
-    async def _start(self, plan: Any) -> WorkflowHandle[Any, Any]:
+    async def send(self, plan: Any) -> WorkflowHandle[Any, Any]:
         return await self._client.start_workflow(CarryOut.run, plan, id=uuid4().hex, task_queue=QUEUE)
 
-
-async def in_turns(asked: Sequence[Any]) -> list[Any]:
-    """Await some hundred at a time."""
-    turns = asyncio.Semaphore(AT_ONCE)
-
-    async def one(each: Any) -> Any:
-        async with turns:
-            return await each
-
-    return await asyncio.gather(*map(one, asked))
-
-
-async def _ended(handle: WorkflowHandle[Any, Any], timeout_s: float) -> Ended | None:
-    with suppress(TimeoutError, WorkflowFailureError):
-        return Ended.of(await asyncio.wait_for(handle.result(), timeout_s))
-    return None
+    async def ended(self, handle: WorkflowHandle[Any, Any], within_s: float) -> Ended | None:
+        with suppress(TimeoutError, WorkflowFailureError):
+            return Ended.of(await asyncio.wait_for(handle.result(), within_s))
+        return None
 
 
 async def connected(within_s: float) -> Client:

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.queues.__main__ import comparison, steps, tables
+from benchmarks.queues.comparison import comparison, steps, tables
 from benchmarks.queues.contenders import CONTENDERS, DURABLE, OURS, RIVAL
-from benchmarks.queues.report import Line, Runs, description, markdown_table, rewrite
 from benchmarks.queues.rows import ROWS, order
-from benchmarks.queues.verdict import Bound, conclusion, fastest_durable, judge, ratios
+from benchmarks.queues.runs import Line, Runs
+from benchmarks.queues.verdict import conclusion, fastest_durable, judge, ratios
+from benchmarks.stage.page import description, markdown_table, rewrite
+from benchmarks.stage.program import Bound
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from benchmarks.stage.figures import Figures
+    from benchmarks.stage.program import Figures
 
 DURABLE_RATES = {"restate": 50.0, "dbos": 20.0}
 
@@ -45,7 +47,7 @@ def test_a_run_that_broke_down_has_no_ratio(runs: Runs) -> None:
 
 def test_the_most_of_all_runs_is_found(runs: Runs) -> None:
     assert runs.most("share_others") == 0.2
-    assert runs.most("share_others", RIVAL) == 0.0
+    assert runs.most("no such figure") == 0.0
 
 
 def test_rounds_run_forwards_and_backwards_in_turns_and_the_others_once_at_the_end() -> None:

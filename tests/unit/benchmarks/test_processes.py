@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from support.eventually import eventually
 
-from benchmarks.stage.processes import Command, Process
+from benchmarks.stage.commands import Command
+from benchmarks.stage.processes import Process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,7 @@ def test_a_process_may_be_bound_to_a_core(tmp_path: Path) -> None:
     process = Process(Command(["sleep", "60"], core=last), tmp_path / "log")
     process.start()
     try:
-        assert os.sched_getaffinity(process.members()[0]) == {last}
+        assert [os.sched_getaffinity(each.pid) for each in process.family()] == [{last}]
     finally:
         process.kill()
 
@@ -34,7 +35,7 @@ def test_a_kill_ends_a_session_and_leaves_what_began_one_of_its_own(tmp_path: Pa
     process.start()
     other = int(eventually(lambda: (tmp_path / "log").read_text("utf-8")))
     try:
-        assert other in process.family()
+        assert other in [each.pid for each in process.family()]
         process.kill()
         os.kill(other, 0)  # raises unless it goes on
     finally:

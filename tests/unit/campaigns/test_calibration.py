@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.stage.http import SO_TIMESTAMPNS, TIMESPEC, arrival, serve
 from campaigns.calibration.dose import Dose, dose_of, holds, misses
-from campaigns.calibration.load import Load, Request
+from campaigns.calibration.lanes import LANES, PERCENTAGES, Lane
 from campaigns.calibration.report import Row, row_of, summary
 from campaigns.calibration.reservations import Force, unreserved
 from campaigns.calibration.slow_plane import PlaneFault, SlowPlane
-from campaigns.calibration.table import LANES, PERCENTAGES, Lane
 from campaigns.calibration.witness import EnvoyWitness, fault_ids
+from campaigns.traffic import SO_TIMESTAMPNS, TIMESPEC, Clients, Request, arrival, serving
 from dispatcher import FaultType, FaultUnobservedError, RawObservation
 
 BEGAN = datetime(2030, 1, 31, 12, tzinfo=UTC)
@@ -274,20 +273,19 @@ def test_clients_note_answers_and_that_they_gave_up() -> None:
         return 503
 
     async def scene() -> list[Request]:
-        server = await serve(service)
-        lane = Lane("test", FaultType.ABORT, held_ms=0, answer_ms=7, patience_s=0.05)
-        load = Load(lane, server.sockets[0].getsockname()[:2], rate_per_s=1000)
-        traffic = asyncio.create_task(load.run())
-        while len(asked) < 2:  # noqa: ASYNC110 (nothing announces a request)
-            await asyncio.sleep(0)
-        traffic.cancel()
-        await traffic
-        server.close()
-        return load.requests
+        async with serving(service) as address:
+            clients = Clients(address, "Test", repeat("/test?ms=7"), rate_per_s=1000, patience_s=0.05)
+            traffic = asyncio.create_task(clients.run())
+            while len(asked) < 2:  # noqa: ASYNC110 (nothing announces a request)
+                await asyncio.sleep(0)
+            traffic.cancel()
+            await traffic
+        return clients.requests
 
     requests = asyncio.run(scene())
     assert asked[0] == ("/test", "ms=7")
     assert sorted({request.status for request in requests}, key=str) == [0, 503]
+    assert {request.path for request in requests} == {"/test"}
     assert min(request.latency_ms for request in requests if request.status == 0) >= 50
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaigns.misbehaviour.__main__ import ACCEPTED, CANCELLED_IN_TIME, Ended
 from campaigns.misbehaviour.acts import NOT_READY, Act, Misdeed, misdeed_of, plan_of
+from campaigns.misbehaviour.ends import ACCEPTED, CANCELLED_IN_TIME, Ended
 from campaigns.misbehaviour.fault import NEVER, StubFault
 from dispatcher import (
     Doubt,

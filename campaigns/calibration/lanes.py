@@ -2,16 +2,28 @@
 
 A lane is one target with steady traffic of its own. Its plans differ in their percentage, and are carried out
 one after the other. The longest delay has a lane for each plan, because its requests are held for 30 s.
+
+Some lanes may be probed: their Executor knows nothing of its data plane, so that a worker's probe observes
+their targets and is their only client.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from dispatcher import FaultPlan, FaultType
 
-__all__ = ["DURATION_S", "LANES", "PERCENTAGES", "RATE_PER_S", "Lane"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+BLIND = "/blind"
+"""Below this path an Executor learns nothing of its data plane."""
+
+PROBED = "probed"
+"""Name of that Executor in the settings."""
 
 PERCENTAGES = (1, 10, 30, 50, 100)
 DURATION_S = 14
@@ -41,6 +53,9 @@ class Lane:
     waits_s: float = 0.0
     """How much later than the first lanes it begins, so that not all send at once."""
 
+    may_be_probed: bool = False
+    """Whether it is probed, if the Executor has a part that learns nothing."""
+
     @property
     def service(self) -> str:
         """Name of the service, which only this lane uses."""
@@ -50,6 +65,11 @@ class Lane:
     def api(self) -> str:
         """Path of the target."""
         return f"/{self.name.replace(' ', '-')}"
+
+    @property
+    def target(self) -> str:
+        """The target of its requests, which says how long the API takes."""
+        return f"{self.api}?ms={self.answer_ms}"
 
     def plans(self) -> list[FaultPlan]:
         """The plans, in their order."""
@@ -79,14 +99,45 @@ class Lane:
         )
 
 
+def answer_s(query: str) -> float:
+    """How long the API takes, as a request asks for it."""
+    return int(parse_qs(query)["ms"][0]) / 1000
+
+
+def probed(lanes: Iterable[Lane], executor: str, proxy: str, takes_effect_s: float) -> dict[str, Any]:
+    """Settings for the client and for workers. `executor` and `proxy` are URLs of the slow Executor."""
+    default = {"base_url": executor, "takes_effect_sec": takes_effect_s}
+    probe = {"kind": "probe", "requests_per_sec": RATE_PER_S}
+    return {
+        "executors": {
+            "default": default,
+            PROBED: default | {"base_url": executor + BLIND, "observer": probe},
+        },
+        "services": {
+            lane.service: {
+                "base_url": proxy,
+                "request_timeout_sec": lane.patience_s,
+                "apis": {lane.api: {"path": lane.target}},
+            }
+            for lane in lanes
+            if lane.may_be_probed
+        },
+    }
+
+
+def as_variables(settings: dict[str, Any]) -> dict[str, str]:
+    """The same for the environment of a worker."""
+    return {f"DISPATCHER_{name.upper()}": json.dumps(value) for name, value in settings.items()}
+
+
 LANES = (
     Lane("abort", FaultType.ABORT, held_ms=0, answer_ms=1),
     Lane("abort of a slow API", FaultType.ABORT, held_ms=0, answer_ms=2000),
-    Lane("abort after 50 ms", FaultType.ABORT, held_ms=50, answer_ms=50),
+    Lane("abort after 50 ms", FaultType.ABORT, held_ms=50, answer_ms=50, may_be_probed=True),
     Lane("delay of 100 ms", FaultType.DELAY, held_ms=100, answer_ms=10),
-    Lane("delay of 500 ms", FaultType.DELAY, held_ms=500, answer_ms=200),
+    Lane("delay of 500 ms", FaultType.DELAY, held_ms=500, answer_ms=200, may_be_probed=True),
     Lane("impatient clients", FaultType.DELAY, held_ms=2000, answer_ms=20, patience_s=0.5),
-    Lane("clients that wait 3 s", FaultType.DELAY, held_ms=10_000, answer_ms=500, patience_s=3),
+    Lane("clients that wait 3 s", FaultType.DELAY, 10_000, 500, patience_s=3, may_be_probed=True),
     Lane("slow API and impatient clients", FaultType.DELAY, 1000, 2000, 1.2, percentages=(50,), waits_s=60),
     *(
         Lane(
