@@ -101,13 +101,12 @@ def spent(to_redis: Tap, to_executor: Tap, client: redis.Redis) -> dict[str, int
     """What has been spent so far."""
     stats = client.info("commandstats")
     commands = Counter({name.removeprefix("cmdstat_"): int(each["calls"]) for name, each in stats.items()})
-    line = to_redis.traffic
     return {
-        "redis_round_trips": line.round_trips,
+        "redis_round_trips": to_redis.round_trips,
         "redis_scripts": commands["evalsha"] + commands["eval"],
         "redis_commands": commands.total(),
-        "redis_bytes": line.asked_bytes + line.answered_bytes,
-        "http_calls": to_executor.traffic.round_trips,
+        "redis_bytes": to_redis.asked_bytes + to_redis.answered_bytes,
+        "http_calls": to_executor.round_trips,
         "messages": commands["lpush"],
     }
 

@@ -6,14 +6,15 @@ import asyncio
 import socket
 import struct
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 Address = tuple[str, int]
 
@@ -27,12 +28,8 @@ TIMESPEC = struct.Struct("@ll")
 CONTROL_BYTES = socket.CMSG_SPACE(TIMESPEC.size)
 
 
-class Service(Protocol):
-    """Answers requests."""
-
-    def __call__(self, path: str, query: str) -> Awaitable[int]:
-        """The status of the answer. Cancelled if the client gives up."""
-        ...
+Service = Callable[[str, str], Awaitable[int]]
+"""The status that a request is answered with, by its path and query. Cancelled if the client gives up."""
 
 
 @asynccontextmanager

@@ -69,7 +69,7 @@ def costs(made: Stage) -> Rows:
     with Tap(made.redis_port) as tap:
         url = f"redis://127.0.0.1:{tap.port}/0"
         for kind, call in calls.items():
-            trips = cost(url, kind, call, lambda: tap.traffic.round_trips, COUNTED_CALLS)
+            trips = cost(url, kind, call, lambda: tap.round_trips, COUNTED_CALLS)
             rows[f"round trips, {kind}"] = [statistics.median(each) for each in trips]
     for kind, call in calls.items():
         times = cost(made.redis_url, kind, call, lambda: time.perf_counter() * 1e6, CALLS)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import pybreaker
 import redis
@@ -30,30 +31,28 @@ Worker = Callable[[Call], bool]
 """Makes the call if its breaker lets it through, and returns whether it did."""
 
 
-class Contender(Protocol):
+class Contender(ABC):
     """A way to share a breaker."""
 
-    name: str
+    name: ClassVar[str]
 
     def __init__(self, url: str) -> None:
         """By the Redis at `url`."""
+        self._url = url
 
+    @abstractmethod
     def worker(self, threshold: int) -> Worker:
         """One more worker, whose breaker opens after `threshold` failures in a row."""
-        ...
 
+    @abstractmethod
     def time_passes(self) -> None:
         """The time of an open breaker is over."""
-        ...
 
 
-class Ours:
+class Ours(Contender):
     """Ours, as the workers use it: each attempt is the first step of a plan."""
 
     name = "dispatcher"
-
-    def __init__(self, url: str) -> None:
-        self._url = url
 
     def worker(self, threshold: int) -> Worker:
         return self._worker(circuit_breaker_failure_threshold=threshold, circuit_breaker_min_calls=10**6)
@@ -81,13 +80,10 @@ class Ours:
             client.hset("{dispatcher}:breaker:default", "until_ms", 0)
 
 
-class Pybreaker:
+class Pybreaker(Contender):
     """pybreaker's `CircuitRedisStorage`. Each worker has an object, which lets in one thread at a time."""
 
     name = "pybreaker"
-
-    def __init__(self, url: str) -> None:
-        self._url = url
 
     def worker(self, threshold: int) -> Worker:
         client = redis.Redis.from_url(self._url)
@@ -113,13 +109,10 @@ class Pybreaker:
             client.set("peer:pybreaker:opened_at", int(past.timestamp()))
 
 
-class Purgatory:
+class Purgatory(Contender):
     """purgatory's `AsyncRedisUnitOfWork`. It needs asyncio, so each worker has an event loop."""
 
     name = "purgatory"
-
-    def __init__(self, url: str) -> None:
-        self._url = url
 
     def worker(self, threshold: int) -> Worker:
         loop = asyncio.new_event_loop()

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import psutil
+
 from benchmarks.queues.contenders import OURS, open_contender
 from benchmarks.stage.commands import Command, free_port, python, until
-from benchmarks.stage.gauges import Usage
 from benchmarks.stage.program import Figures, quantile
 from benchmarks.stage.stage import STUB, stage
 from benchmarks.stage.stub_executor import applied_at
@@ -29,6 +30,10 @@ WARM_NUMBERS = 1_000_000
 
 BACKGROUND_NUMBERS = 2_000_000
 FIRST_APPLIES = 10
+ARRIVALS_PER_S = 100
+PATIENCE_S = 15.0
+"""How long plans are waited for after a kill and the end of their faults."""
+
 REDIS_AWAY_S = 3.0
 IDLE_FOR_S = 10.0
 LONG_S = 3600
@@ -45,9 +50,6 @@ class Case:
     warm: int = 300
     """Plans of 1 s that go through the fleet before."""
 
-    per_s: int = 100
-    """Plans a second of a steady arrival."""
-
     workers: int = 2
     threads: int | None = None
     delay_ms: int = 0
@@ -62,11 +64,30 @@ class Case:
     redis: bool = False
     """Whether Redis is killed, and not a worker."""
 
-    patience_s: float = 15.0
-    """How long plans are waited for after a kill and the end of their faults."""
-
     background: tuple[int, ...] = ()
     """How many other plans are in flight meanwhile, step by step."""
+
+
+class Usage:
+    """Processor time and traffic of Redis from now on, by what uses it."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._before, self._traffic = stage.cpu_s(), redis_traffic(stage)
+        self._machine_s, self._begun = machine_s(), time.monotonic()
+
+    def figures(self, plans: int) -> Figures:
+        """Milliseconds for each plan, and the share of the machine that other programs use."""
+        cores_s = (time.monotonic() - self._begun) * (os.cpu_count() or 1)
+        machine = machine_s() - self._machine_s
+        used = {part: spent_s - self._before[part] for part, spent_s in self._stage.cpu_s().items()}
+        each = {f"cpu_ms_{part}": spent_s / plans * 1000 for part, spent_s in used.items()}
+        ours = used["workers"] + used["store"] + used["submitter"]
+        return each | {
+            "share_others": max(0.0, machine - sum(used.values())) / cores_s,
+            "cpu_ms": ours / plans * 1000,
+            "redis_bytes": (redis_traffic(self._stage) - self._traffic) / plans,
+        }
 
 
 def at_once(case: Case) -> Figures:
@@ -78,7 +99,7 @@ def at_once(case: Case) -> Figures:
 def through(case: Case, made: Stage, contender: Base, begin: int = 0) -> Figures:
     """The same on a fleet that runs already. `begin` is the number of the first plan."""
     plans = [contender.plan(begin + number, case.duration_s) for number in range(case.plans)]
-    kept = made.redis_memory()
+    kept = redis_memory(made)
     usage, begun = Usage(made), time.time()
     submitted = contender.submit_many(plans)
     observed = contender.wait(submitted, GIVE_UP_S)
@@ -89,7 +110,7 @@ def through(case: Case, made: Stage, contender: Base, begin: int = 0) -> Figures
         "per_s": observed / (ended - begun),
         "took_s": ended - begun,
         "without_wait_per_s": observed / (ended - begun - case.duration_s),
-        "kept_kb": (made.redis_memory() - kept) / 1024 / case.plans,
+        "kept_kb": (redis_memory(made) - kept) / 1024 / case.plans,
         "workers_mb": made.worker_memory_kb() / 1024,
         "mb_per_s": observed * case.trace_bytes / 1e6 / (ended - begun),
         "missing": case.plans - observed,
@@ -112,8 +133,8 @@ def steady(case: Case) -> Figures:
                 (applied_at(each.apply_id) - sent_at) * 1000 for each in contender.endings(handle) if each
             ]
         plans = [contender.plan(FIRST_APPLIES + number, case.duration_s) for number in range(case.plans)]
-        submitted = arrive(contender, plans, 1 / case.per_s)
-        counted = submitted[: max(case.plans - case.per_s * case.duration_s, case.plans // 3)]
+        submitted = arrive(contender, plans, 1 / ARRIVALS_PER_S)
+        counted = submitted[: max(case.plans - ARRIVALS_PER_S * case.duration_s, case.plans // 3)]
         contender.wait(counted, case.duration_s + 2.0)
         found = contender.endings(counted)
     lags_ms = [late(each, case.duration_s) * 1000 for each in found if each]
@@ -160,7 +181,7 @@ def killed(case: Case) -> Figures:
     with fleet(case) as (made, contender):
         before = made.counts()
         submitted = contender.submit_many([contender.plan(n, case.duration_s) for n in range(case.plans)])
-        until(lambda: made.counts().faults - before.faults >= case.plans)
+        until(lambda: made.counts()["faults"] - before["faults"] >= case.plans)
         if case.redis:
             made.redis.kill()
             time.sleep(REDIS_AWAY_S)
@@ -168,7 +189,7 @@ def killed(case: Case) -> Figures:
         else:
             os.kill(victim(made), signal.SIGKILL)
         with made.supervised():
-            contender.wait(submitted, case.duration_s + case.patience_s)
+            contender.wait(submitted, case.duration_s + PATIENCE_S)
         found = contender.endings(submitted)
         late_s = [late(each, case.duration_s) for each in found if each]
         return {
@@ -177,7 +198,7 @@ def killed(case: Case) -> Figures:
             "lost_percent": 100 * found.count(None) / case.plans,
             "late_p50_s": quantile(late_s, 0.5),
             "late_max_s": max(late_s, default=float("nan")),
-            "doubled": made.counts().doubled - before.doubled,
+            "doubled": made.counts()["doubled"] - before["doubled"],
         }
 
 
@@ -188,15 +209,15 @@ def in_flight(case: Case) -> Figures:
     """
     figures: Figures = {}
     with fleet(case) as (made, contender):
-        workers_kb, redis = made.worker_memory_kb(), made.redis_memory()
-        already, waiting = made.counts().in_flight, 0
+        workers_kb, redis = made.worker_memory_kb(), redis_memory(made)
+        already, waiting = made.counts()["in_flight"], 0
         for turn, size in enumerate(case.background):
             numbers = range(BACKGROUND_NUMBERS + waiting, BACKGROUND_NUMBERS + size)
             contender.submit_many([contender.plan(number, LONG_S) for number in numbers])
             waiting = size
-            until(lambda: made.counts().in_flight - already >= waiting, GIVE_UP_S * 10)  # noqa: B023 (at once)
+            until(lambda: made.counts()["in_flight"] - already >= waiting, GIVE_UP_S * 10)  # noqa: B023 (at once)
             made.settle()
-            grown_kb, redis_kb = made.worker_memory_kb() - workers_kb, (made.redis_memory() - redis) / 1024
+            grown_kb, redis_kb = made.worker_memory_kb() - workers_kb, (redis_memory(made) - redis) / 1024
             found = through(case, made, contender, begin=turn * case.plans)
             found |= {"workers_grown_mb": grown_kb / 1024, "redis_kb": redis_kb / size}
             figures |= {f"{name}@{size:,}": value for name, value in found.items()}
@@ -216,10 +237,10 @@ def kept(case: Case) -> Figures:
 
 def idle(case: Case) -> Figures:
     """What a worker costs that has nothing to do."""
-    with fleet(case) as (made, _), made.redis_client() as client:
-        usage, before = Usage(made), client.info("stats")["total_commands_processed"]
+    with fleet(case) as (made, _):
+        usage, before = Usage(made), made.redis_says("stats")["total_commands_processed"]
         time.sleep(IDLE_FOR_S)
-        commands = client.info("stats")["total_commands_processed"] - before
+        commands = made.redis_says("stats")["total_commands_processed"] - before
         return {
             "cpu_percent": usage.figures(1)["cpu_ms_workers"] / 10 / IDLE_FOR_S / case.workers,
             "commands_per_s": commands / IDLE_FOR_S / case.workers,
@@ -266,3 +287,20 @@ def victim(made: Stage) -> int:
     """The worker process that has worked most, which is not one that merely starts others."""
     spent = {pid: cpu for worker in made.workers for pid, cpu in worker.cpu_s_by_process().items()}
     return max(spent, key=lambda pid: spent[pid])
+
+
+def redis_memory(made: Stage) -> int:
+    """Bytes that Redis's data take."""
+    return int(made.redis_says("memory")["used_memory_dataset"])
+
+
+def redis_traffic(made: Stage) -> int:
+    """Bytes that Redis has received and sent so far."""
+    stats = made.redis_says("stats")
+    return int(stats["total_net_input_bytes"] + stats["total_net_output_bytes"])
+
+
+def machine_s() -> float:
+    """Processor time that everything on this machine has used so far."""
+    used = psutil.cpu_times()
+    return float(used.user + used.nice + used.system + used.irq + used.softirq + used.steal)

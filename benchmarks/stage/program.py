@@ -75,7 +75,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(*header)
     for row in rows:
         table.add_row(*row)
-    Console(width=150).print(table)
+    Console(width=170).print(table)
 
 
 def shown(figures: Mapping[str, float], **digits: int) -> str:

@@ -27,8 +27,6 @@ from dispatcher.tasks.app import make_celery
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from celery import Celery
-
     from dispatcher.ledger.record import PlanRecord
 
 READY_WITHIN_S = 180.0
@@ -40,25 +38,6 @@ SETTLED = 0.05
 SETTLED_FOR_S = 0.5
 STUB = ("benchmarks.stage.stub_executor", "{port}")
 STATE = "state"
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What the stub Executor has been asked so far."""
-
-    targets: int
-    faults: int
-    observed: int
-
-    @property
-    def in_flight(self) -> int:
-        """Faults without an observation yet."""
-        return self.faults - self.observed
-
-    @property
-    def doubled(self) -> int:
-        """Faults that were applied to a target that had one already."""
-        return self.faults - self.targets
 
 
 @dataclass
@@ -86,10 +65,7 @@ class Stage:
         keep = ["--appendonly", "yes", "--appendfsync", self.appendfsync, "--save", ""]
         listen = ["--bind", "127.0.0.1", "--port", str(self.redis_port), "--dir", str(self.folder)]
         self.redis = self._process("redis", Command([redis_server(), *listen, *keep]))
-        places = {"{port}": str(self.executor_port), "{folder}": str(self.folder)}
-        serve = list(self.serves)
-        for name, value in places.items():
-            serve = [part.replace(name, value) for part in serve]
+        serve = [part.format(port=self.executor_port, folder=self.folder) for part in self.serves]
         self.executor = self._process("executor", python(*serve))
 
     @property
@@ -121,11 +97,7 @@ class Stage:
         every = self.environment | dict(environment or {})
         self.add_workers([celery_worker("workers.app", number, every, *options) for number in range(count)])
         with make_celery(self.settings) as app:
-            self.wait_for_workers(app)
-
-    def wait_for_workers(self, app: Celery) -> None:
-        """Return once all workers answer. `app` is theirs."""
-        until(lambda: len(app.control.ping(timeout=PING_S)) == len(self.workers), READY_WITHIN_S)
+            until(lambda: len(app.control.ping(timeout=PING_S)) == len(self.workers), READY_WITHIN_S)
 
     def add_workers(self, commands: Sequence[Command]) -> None:
         """Start worker processes."""
@@ -191,9 +163,9 @@ class Stage:
         lines = self.executor.log.read_text("utf-8").splitlines()
         return dict(next(json.loads(line) for line in lines if line.startswith("{")))
 
-    def counts(self) -> Counts:
-        """What the stub Executor has been asked so far."""
-        return Counts(**self.ask_executor("/counts"))
+    def counts(self) -> dict[str, int]:
+        """What the stub Executor has been asked so far: see there."""
+        return dict(self.ask_executor("/counts"))
 
     def cpu_s(self) -> dict[str, float]:
         """Processor time used so far, by what used it. This process is the submitter."""
@@ -218,16 +190,10 @@ class Stage:
         """Memory of all workers."""
         return sum(worker.memory_kb() for worker in self.workers)
 
-    def redis_traffic(self) -> int:
-        """Bytes that Redis has received and sent so far."""
+    def redis_says(self, section: str) -> dict[str, Any]:
+        """A section of Redis's INFO."""
         with self.redis_client() as client:
-            stats = client.info("stats")
-        return int(stats["total_net_input_bytes"]) + int(stats["total_net_output_bytes"])
-
-    def redis_memory(self) -> int:
-        """Bytes that Redis's data take."""
-        with self.redis_client() as client:
-            return int(client.info("memory")["used_memory_dataset"])
+            return dict(client.info(section))
 
     @contextmanager
     def supervised(self) -> Iterator[None]:

@@ -5,7 +5,8 @@ completed as soon as it is asked for. The time at which a target's first apply a
 `apply_id`, which every observation carries, so that a measurement needs no journal. The same key has the
 same fault. With TRACE_BYTES each observation carries traces of about that size. With DELAY_MS each answer
 takes that long. The first apply of a target whose path begins with `/fails-once` is answered with 503. `GET
-/retries` lists when each such answer was sent and when the next apply arrived.
+/retries` lists when each such answer was sent and when the next apply arrived. `GET /counts` has the numbers
+of faults, of those without an observation yet, and of those on a target that had one already.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ APPLIED = b'{"apply_id": "%s", "status": "applied"}'
 COMPLETED = b'{"apply_id": "%s", "status": "completed"}'
 OBSERVED = b'{"apply_id": "%s", "status_code": 503, "latency_ms": 1.5, "error_rate": 1.0, '
 OBSERVED += b'"trace_data": %s, "logs": []}'
-COUNTS = b'{"targets": %d, "faults": %d, "observed": %d}'
+COUNTS = b'{"faults": %d, "in_flight": %d, "doubled": %d}'
 SPAN = b'{"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": "GET /pay"}'
 TARGET = re.compile(rb'"api": ?"([^"]*)"')
 
@@ -60,7 +61,8 @@ class StubExecutor:
             self._observed += 1
             return OBSERVED % (path.split(b"/")[3], self._traces)
         if path == b"/counts":
-            return COUNTS % (len(self._first), self._faults, self._observed)
+            faults = self._faults
+            return COUNTS % (faults, faults - self._observed, faults - len(self._first))
         if path == b"/retries":
             return json.dumps(self._retries).encode()
         return b'{"status": "healthy"}'

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -14,27 +13,20 @@ if TYPE_CHECKING:
 CHUNK = 65_536
 
 
-@dataclass(frozen=True)
-class Traffic:
-    """What has gone over a line."""
-
-    round_trips: int = 0
-    """How often a client has sent something after an answer. Requests that are sent together are one."""
-
-    asked_bytes: int = 0
-    answered_bytes: int = 0
-
-
 class Tap:
     """Listens on `port`, for clients of the server at port `upstream`. A thread, until the context ends."""
 
     port: int
+    round_trips = 0
+    """How often a client has sent something after an answer. Requests that are sent together are one."""
+
+    asked_bytes = 0
+    answered_bytes = 0
 
     def __init__(self, upstream: int) -> None:
         self._upstream = upstream
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tap", daemon=True)
-        self._round_trips = self._asked = self._answered = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -49,24 +41,19 @@ class Tap:
         self._thread.join()
         self._loop.close()
 
-    @property
-    def traffic(self) -> Traffic:
-        """What has gone over the line so far."""
-        return Traffic(self._round_trips, self._asked, self._answered)
-
     async def _serve(self, asking: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         answering, ask = await asyncio.open_connection("127.0.0.1", self._upstream)
         answered_since = True  # whether the server has answered since the client last sent something
 
         def asked(size: int) -> None:
             nonlocal answered_since
-            self._asked += size
-            self._round_trips += answered_since
+            self.asked_bytes += size
+            self.round_trips += answered_since
             answered_since = False
 
         def answered(size: int) -> None:
             nonlocal answered_since
-            self._answered += size
+            self.answered_bytes += size
             answered_since = True
 
         with suppress(asyncio.CancelledError):  # the tap ends

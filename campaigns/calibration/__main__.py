@@ -33,10 +33,10 @@ from pydantic import SecretStr
 
 from benchmarks.stage.commands import free_port
 from benchmarks.stage.processes import open_more_files
-from benchmarks.stage.program import run
+from benchmarks.stage.program import print_table, run
 from benchmarks.stage.stage import reference_executor, stage
 from campaigns.calibration.lanes import LANES, as_variables, probed
-from campaigns.calibration.report import HEAD, summary
+from campaigns.calibration.report import HEADER, summary
 from campaigns.calibration.reservations import unreserved
 from campaigns.calibration.run import Run
 from campaigns.calibration.witness import EnvoyWitness, JournalWitness
@@ -97,7 +97,8 @@ def report(calibration: Run, lanes: Sequence[Lane], service_port: int, name: str
     """Carry out the lanes and print the outcomes; whether that is good enough."""
     rows = uvloop.run(calibration.rows(lanes, service_port))
     lines, outside, good = summary(rows, calibration.requests)
-    print(HEAD, *rows, *lines, sep="\n")
+    print_table(HEADER, (row.cells for row in rows))
+    print(*lines, sep="\n")
     print(f"{name}: plans={len(rows)} outside={outside}", flush=True)
     return good
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.stage.program import written
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -38,9 +36,6 @@ class Dose:
     def error_rate(self) -> float:
         """Share of the requests without a good answer."""
         return self.errors / self.requests if self.requests else 0.0
-
-    def __str__(self) -> str:
-        return f"{self.requests:>4} {self.error_rate:>6.3f} {written(self.latency_ms, 1):>9}"
 
 
 def dose_of(requests: Iterable[Request], window: Window) -> Dose:

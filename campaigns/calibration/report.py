@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.stage.program import spread, written
+from benchmarks.stage.program import NOTHING, spread, written
 from campaigns.calibration.dose import Dose, Window, common, dose_of, holds, misses
 from dispatcher import RawObservation
 
@@ -23,11 +23,9 @@ LEAST_HELD_SHARE = 34 / 40
 ARRIVES_WITHIN_S = 0.03
 """Less than the time between two requests of a lane."""
 
-HEAD = (
-    f"{'':<32} {'set':>10} | {'counted':^22} {'came':>7} | {'observed':^22} {'95 % of errors':<14} | doubts\n"
-    f"{'lane':<32} {'%':>3} {'share':>6} | {'n':>4} {'errors':>6} {'mean ms':>10} {'through':>7} "
-    f"| {'n':>4} {'errors':>6} {'mean ms':>10} {'':<14} | verdict"
-)
+DIGITS = (0, 3, 1)
+HEADER = ["lane", "%", "share", "counted", "errors", "mean ms", "came through"]
+HEADER += ["observed", "errors", "mean ms", "95 % of errors", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -52,20 +50,26 @@ class Row:
         share = self.lane.error_share(self.percentage)
         return isinstance(self.outcome, RawObservation) and holds(self.outcome, share)
 
-    def __str__(self) -> str:
-        share = self.lane.error_share(self.percentage)
-        head = f"{self.lane.name:<32} {self.percentage:>3} {share:>6.2f} |"
-        if not isinstance(self.outcome, RawObservation):
-            return f"{head} outside: {type(self.outcome).__name__}: {self.outcome}"
-        seen = self.outcome
-        observed = (
-            f"{_shown(seen.requests, 0):>4} {_shown(seen.error_rate, 3):>6} {_shown(seen.latency_ms, 1):>10}"
-        )
+    @property
+    def cells(self) -> list[str]:
+        """As below `HEADER`."""
+        share, dose, seen = self.lane.error_share(self.percentage), self.dose, self.outcome
+        set_to = [self.lane.name, str(self.percentage), f"{share:.2f}"]
+        if not isinstance(seen, RawObservation):
+            return [*set_to, *["-"] * 8, f"outside: {type(seen).__name__}: {seen}"]
+        counted = (dose.requests, dose.error_rate, dose.latency_ms) if dose else (None, None, None)
+        observed = (seen.requests, seen.error_rate, seen.latency_ms)
         interval = f"{_shown(seen.error_rate_low, 3)} to {_shown(seen.error_rate_high, 3)}"
         verdict = f"outside: {', '.join(self.missed)}" if self.missed else "inside"
         words = [*seen.doubts, verdict, *([] if self.held else ["not held"])]
-        counted = f"{'-' if self.dose is None else str(self.dose):<22} {self.reached:>7}"
-        return f"{head} {counted} | {observed} {interval:<14} | {', '.join(words)}"
+        return [
+            *set_to,
+            *map(_shown, counted, DIGITS),
+            str(self.reached),
+            *map(_shown, observed, DIGITS),
+            interval,
+            ", ".join(words),
+        ]
 
 
 def row_of(
@@ -105,4 +109,4 @@ def summary(rows: Sequence[Row], requests: Sequence[Request]) -> tuple[list[str]
 
 
 def _shown(figure: float | None, digits: int) -> str:
-    return "None" if figure is None else written(figure, digits)
+    return NOTHING if figure is None else written(figure, digits)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from benchmarks.stage.plans import api, number_of
-from benchmarks.stage.program import spread
+from benchmarks.stage.program import print_table, spread
 from campaigns.fleet import released_at
 from dispatcher import PlanUnknownError, RawObservation, ResultTimeoutError
 
@@ -64,13 +64,13 @@ def report(plans: dict[int, Ended], faults: Sequence[Fault], events: Sequence[Ev
     print("ended with: " + ", ".join(f"{count} {name}" for name, count in kinds.most_common()))
     waits = [fault.begun - plans[number_of(fault.api)].submitted_at for fault in faults]
     print(f"from submission to fault p50 / p95 / max: {spread(waits)} s")
-    print(f"{'chaos':<20} {'times':>5} {'plans':>6}   from fault's end to plan's end p50 / p95 / max in s")
-    late = list(_late(plans, faults))
+    late, rows = list(_late(plans, faults)), []
     for kind in sorted({event.kind for event in events}):
         acts = [event.at for event in events if event.kind == kind]
         met = [late_s for begun, end, late_s in late if any(begun <= at <= end for at in acts)]
-        print(f"{kind:<20} {len(acts):>5} {len(met):>6}   {spread(met)}")
-    print(f"{'(all)':<20} {len(events):>5} {len(late):>6}   {spread([late_s for _, _, late_s in late])}")
+        rows.append([kind, str(len(acts)), str(len(met)), spread(met)])
+    rows.append(["(all)", str(len(events)), str(len(late)), spread([late_s for _, _, late_s in late])])
+    print_table(["chaos", "times", "plans", "from fault's end to plan's end p50 / p95 / max in s"], rows)
 
 
 def _late(plans: dict[int, Ended], faults: Sequence[Fault]) -> list[tuple[float, float, float]]:

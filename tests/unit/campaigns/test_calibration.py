@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from campaigns.calibration.dose import Dose, dose_of, holds, misses
 from campaigns.calibration.lanes import LANES, PERCENTAGES, Lane
-from campaigns.calibration.report import Row, row_of, summary
+from campaigns.calibration.report import HEADER, Row, row_of, summary
 from campaigns.calibration.reservations import Force, unreserved
 from campaigns.calibration.slow_plane import PlaneFault, SlowPlane
 from campaigns.calibration.witness import EnvoyWitness, fault_ids
@@ -125,7 +125,9 @@ def test_a_row_compares_with_the_window_that_the_observation_claims() -> None:
     row = row_of(LANE, 50, observation(), requests, {"f1": WINDOW}, lambda _, __: 7)
     assert row.dose == Dose(9, 9, 100.0)
     assert row.missed == ("requests", "error_rate")
-    assert str(row).endswith("0.450 to 0.550 | outside: requests, error_rate")
+    assert row.cells[3:7] == ["9", "1.000", "100.0", "7"]
+    assert row.cells[-2:] == ["0.450 to 0.550", "outside: requests, error_rate"]
+    assert len(row.cells) == len(HEADER)
 
 
 def test_the_window_of_a_probe_is_a_part_of_the_real_one_and_its_last_request_arrives_later() -> None:
@@ -148,7 +150,8 @@ def test_a_fault_that_the_witness_never_saw_is_outside() -> None:
 def test_a_plan_without_an_observation_is_outside() -> None:
     row = row_of(LANE, 50, FaultUnobservedError("no request met it"), [], {}, lambda _, __: 0)
     assert not row.held
-    assert str(row).endswith("outside: FaultUnobservedError: no request met it")
+    assert row.cells[-1] == "outside: FaultUnobservedError: no request met it"
+    assert len(row.cells) == len(HEADER)
 
 
 @pytest.mark.parametrize(
