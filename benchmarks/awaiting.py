@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 import psutil
 
 from benchmarks.stage.plans import plan
-from benchmarks.stage.program import Bound, Figures, conclude, run, shown
+from benchmarks.stage.program import Figures, at_most, conclude, run, shown
 from benchmarks.stage.stage import stage
 from dispatcher import Dispatcher
 
@@ -98,7 +98,7 @@ def main(plans: int = 1000) -> None:
     with stage() as made:
         made.start_workers(1)
         found = asyncio.run(measure(made, plans))
-    bounds = [Bound(name, found[name], at_most=most) for name, most in BOUNDS.items()]
+    bounds = at_most(found, BOUNDS)
     print(f"known_after_ms={found.pop('known_after_ms'):.0f}")
     conclude("awaiting", f"plans={plans} {shown(found)}", bounds)
 

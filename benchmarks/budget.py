@@ -27,7 +27,7 @@ from benchmarks.engine.steps import ScriptedDriver, Steps
 from benchmarks.queues.contenders.ours import CORES, workers
 from benchmarks.stage.commands import until
 from benchmarks.stage.page import description, markdown_table, rewrite
-from benchmarks.stage.plans import plan
+from benchmarks.stage.plans import carry_out, plan
 from benchmarks.stage.program import print_table, run
 from benchmarks.stage.stage import default_executor, stage
 from dispatcher import Dispatcher, ExecutorClientConfig
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from benchmarks.stage.stage import Stage
+    from dispatcher import FaultPlan
 
 ROUNDS = 4
 PLANS = 2_000
 WARM = 200
-WITHIN_S = 120.0
 FAULT_S = 1.1
 GROUP = 32
 GROUPS = 20
@@ -126,15 +126,15 @@ def plans(made: Stage, driver: str) -> float:
     """Of a plan, in workers with this driver."""
     start_workers(made, OURS, driver)
     with Dispatcher(made.settings) as dispatcher:
-        carry_out(dispatcher, WARM)
-        return without_workers(made, lambda: carry_out(dispatcher, PLANS))
+        carry_out(dispatcher, some(WARM))
+        return without_workers(made, lambda: carry_out(dispatcher, some(PLANS)))
 
 
 def messages(made: Stage, app: str, task: str) -> float:
     """Of a message for a task that has nothing to do."""
     with Dispatcher(made.settings) as dispatcher, make_celery(made.settings) as client:
         start_workers(made, OURS, "no_calls")
-        ended = carry_out(dispatcher, WARM)
+        ended = carry_out(dispatcher, some(WARM))
         made.settle()
         if app != OURS:
             stop_workers(made)
@@ -173,11 +173,9 @@ def stop_workers(made: Stage) -> None:
         made.workers.pop().kill()
 
 
-def carry_out(dispatcher: Dispatcher, count: int) -> list[str]:
-    """Carry out so many plans of 1 s. Returns their ids."""
-    batch = dispatcher.submit_many(plan(next(NUMBERS), 1) for _ in range(count))
-    batch.results(WITHIN_S)
-    return [handle.id for handle in batch.handles]
+def some(count: int) -> list[FaultPlan]:
+    """So many plans of 1 s, each with a target of its own."""
+    return [plan(next(NUMBERS), 1) for _ in range(count)]
 
 
 def steps(made: Stage) -> tuple[dict[str, float], float]:

@@ -16,8 +16,8 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.stage.plans import plan
-from benchmarks.stage.program import Bound, Figures, conclude, quantile, run, shown
+from benchmarks.stage.plans import paced, plan
+from benchmarks.stage.program import Figures, at_most, conclude, quantile, run, shown
 from benchmarks.stage.stage import default_executor, stage
 from dispatcher import Dispatcher, RawObservation
 from dispatcher.tasks.app import make_celery
@@ -69,11 +69,11 @@ class Load:
 
     def paced(self, per_s: float, seconds: float, failing: Iterable[bool]) -> list[PlanHandle]:
         """Submit plans evenly. `failing` yields, for each plan, whether its first apply fails."""
-        begun, handles = time.monotonic(), []
-        for number, fails in enumerate(itertools.islice(failing, round(per_s * seconds))):
-            time.sleep(max(0.0, begun + number / per_s - time.monotonic()))
-            handles.append(self._dispatcher.submit(self.plan(fails=fails)))
-        return handles
+        numbers = paced(round(per_s * seconds), per_s)
+        return [
+            self._dispatcher.submit(self.plan(fails=fails))
+            for _, fails in zip(numbers, failing, strict=False)
+        ]
 
     def finish(self, handles: Sequence[PlanHandle]) -> None:
         """Wait for the observations of all. Raises the error of a plan that has ended with one."""
@@ -119,8 +119,7 @@ def main(seconds: int = 10, burst: int = 500, retries: int = 6000) -> None:
         load = Load(made, dispatcher)
         load.finish(load.at_once(20, fails=False))
         found = measure(load, seconds, burst, retries)
-    bounds = [Bound(name, found[name], at_most=most) for name, most in BOUNDS.items()]
-    conclude("retries", shown(found, on_time_again_s=1), bounds)
+    conclude("retries", shown(found, on_time_again_s=1), at_most(found, BOUNDS))
 
 
 def measure(load: Load, seconds: int, burst: int, retries: int) -> Figures:

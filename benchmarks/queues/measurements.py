@@ -14,12 +14,13 @@ import psutil
 
 from benchmarks.queues.contenders import OURS, open_contender
 from benchmarks.stage.commands import Command, free_port, python, until
+from benchmarks.stage.plans import paced
 from benchmarks.stage.program import Figures, quantile
 from benchmarks.stage.stage import STUB, stage
 from benchmarks.stage.stub_executor import applied_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from benchmarks.queues.contenders.base import Base, Ended
     from benchmarks.stage.stage import Stage
@@ -133,7 +134,7 @@ def steady(case: Case) -> Figures:
                 (applied_at(each.apply_id) - sent_at) * 1000 for each in contender.endings(handle) if each
             ]
         plans = [contender.plan(FIRST_APPLIES + number, case.duration_s) for number in range(case.plans)]
-        submitted = arrive(contender, plans, 1 / ARRIVALS_PER_S)
+        submitted = [contender.submit(plans[number]) for number in paced(case.plans, ARRIVALS_PER_S)]
         counted = submitted[: max(case.plans - ARRIVALS_PER_S * case.duration_s, case.plans // 3)]
         contender.wait(counted, case.duration_s + 2.0)
         found = contender.endings(counted)
@@ -145,16 +146,6 @@ def steady(case: Case) -> Figures:
         "first_apply_ms": statistics.median(first_ms),
         "missing": found.count(None),
     }
-
-
-def arrive(contender: Base, plans: Sequence[object], every_s: float) -> list[object]:
-    """Submit each plan at its time. Returns the handles."""
-    submitted: list[object] = []
-    begun = time.monotonic()
-    for number, plan in enumerate(plans):
-        time.sleep(max(0.0, begun + number * every_s - time.monotonic()))
-        submitted.append(contender.submit(plan))
-    return submitted
 
 
 def submission(case: Case) -> Figures:

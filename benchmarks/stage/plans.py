@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
-from dispatcher import FaultPlan
+from dispatcher import FaultPlan, RawObservation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from dispatcher import Dispatcher
+
+WITHIN_S = 120.0
 
 SERVICE = "Target"
 
@@ -38,3 +46,20 @@ def api(number: int, prefix: str = "/plan") -> str:
 def number_of(path: str) -> int:
     """The number of the plan whose target has this path."""
     return int(path.rpartition("/")[2])
+
+
+def carry_out(dispatcher: Dispatcher, plans: Iterable[FaultPlan]) -> list[str]:
+    """Submit plans together and wait for them. Returns their ids. Raises if one has no observation."""
+    batch = dispatcher.submit_many(plans)
+    for result in batch.results(WITHIN_S):
+        if not isinstance(result, RawObservation):
+            raise result
+    return [handle.id for handle in batch.handles]
+
+
+def paced(count: int, per_s: float) -> Iterator[int]:
+    """Numbers, each at its time, whether or not the caller is done with those before."""
+    begun = time.monotonic()
+    for number in range(count):
+        time.sleep(max(0.0, begun + number / per_s - time.monotonic()))
+        yield number

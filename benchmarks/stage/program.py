@@ -63,6 +63,11 @@ def any_broken(bounds: Iterable[Bound]) -> bool:
     return bool(broken)
 
 
+def at_most(found: Figures, most: Mapping[str, float]) -> list[Bound]:
+    """The bounds of some figures."""
+    return [Bound(name, found[name], at_most=limit) for name, limit in most.items()]
+
+
 def conclude(name: str, line: str, bounds: Iterable[Bound]) -> NoReturn:
     """Print the last line, after the bounds that are broken. Exits with 1 if there is one."""
     code = int(any_broken(bounds))

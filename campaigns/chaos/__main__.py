@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.queues.contenders import open_contender
-from benchmarks.stage.plans import api, plan
+from benchmarks.stage.plans import api, paced, plan
 from benchmarks.stage.program import run, seeded
 from benchmarks.stage.stage import stage
 from campaigns.chaos.acts import Chaos
@@ -38,7 +38,7 @@ from dispatcher import Dispatcher, LedgerUnavailableError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     import redis
 
@@ -99,19 +99,19 @@ class Campaign:
             made.redis_client() as client,
             closing(BadMessages(made.settings, client, self.chance)) as messages,
         ):
-            acts = {
-                "dropped messages": lambda: drop(client, made.settings.queue),
-                "doubled messages": lambda: messages.duplicate(submitted, AT_ONCE),
-                "bad messages": lambda: messages.throw(submitted),
-            }
-            with self._disturbed(acts) as chaos:
-                for number in self._paced():
+            acts = [
+                lambda: drop(client, made.settings.queue),
+                lambda: messages.duplicate(submitted, AT_ONCE),
+                lambda: messages.throw(submitted),
+            ]
+            with self._disturbed(acts):
+                for number in paced(self.plans, self.plans / (self.for_s * 0.9)):
                     submitted += [submit(dispatcher, number)]  # one by one, because `acts` read it meanwhile
             found = outcomes(dispatcher, submitted, SETTLE_S)
         records = made.records(submitted)
         ended = {number: Ended.of(*each) for number, each in enumerate(zip(found, records, strict=True))}
         faults = self._faults()
-        report(ended, faults, chaos.events)
+        report(ended, faults)
         return tally(ended, faults)
 
     def run_peer(self, workers: int) -> Counter[str]:
@@ -120,8 +120,8 @@ class Campaign:
         handles: list[object] = []
         with open_contender(PEER, self.made) as contender:
             self.made.add_workers(contender.workers(workers))
-            with self._disturbed({}):
-                for number in self._paced():
+            with self._disturbed([]):
+                for number in paced(self.plans, self.plans / (self.for_s * 0.9)):
                     while len(handles) == number:
                         with suppress(
                             Exception
@@ -137,22 +137,14 @@ class Campaign:
         return counts
 
     @contextmanager
-    def _disturbed(self, acts: Mapping[str, Callable[[], None]]) -> Iterator[Chaos]:
+    def _disturbed(self, acts: Iterable[Callable[[], None]]) -> Iterator[None]:
         """Chaos during the context and until all acts are done. Workers that end are started again."""
         chaos = Chaos(self.made, self.chance, kills=self.kills, redis_kills=self.redis_kills, more=acts)
         disturber = threading.Thread(target=chaos.run, args=[self.for_s])
         with self.made.supervised():
             disturber.start()
-            yield chaos
+            yield
             disturber.join()
-
-    def _paced(self) -> Iterator[int]:
-        """The numbers of the plans, evenly over most of the time."""
-        gap_s = self.for_s * 0.9 / self.plans
-        begun = time.monotonic()
-        for number in range(self.plans):
-            time.sleep(max(0.0, begun + number * gap_s - time.monotonic()))
-            yield number
 
     def _faults(self) -> list[Fault]:
         return list(faults_in(self.made.folder / JOURNAL).values())

@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from kombu.exceptions import KombuError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
 
     from benchmarks.stage.processes import Process
     from benchmarks.stage.stage import Stage
@@ -40,14 +39,6 @@ ERROR_REPLIES = {
 """The commands that make Redis answer writes with an error, and those that end that."""
 
 
-@dataclass(frozen=True)
-class Event:
-    """An act that was carried out, with its time in seconds since 1970."""
-
-    kind: str
-    at: float
-
-
 class Chaos:
     """Kills, stops and disturbs the parts of a stage."""
 
@@ -58,26 +49,23 @@ class Chaos:
         *,
         kills: int,
         redis_kills: int,
-        more: Mapping[str, Callable[[], None]],
+        more: Iterable[Callable[[], None]],
     ) -> None:
         """`kills` are kills of workers. There is one of each other act, of `more` too, for 10 of them."""
         self._stage = stage
         self._random = chance
-        others = {"stop worker": self._stop_worker, "kill executor": self._kill_executor, **more}
-        others |= {how: partial(self._misbehave, how) for how in ("hang", "500", "garbage", "slow")}
-        others |= {error: partial(self._answer_with, error) for error in ERROR_REPLIES}
-        self._acts: list[tuple[str, Callable[[], None]]] = list(others.items()) * max(1, kills // 10)
-        self._acts += [("kill worker", self._kill_worker)] * kills
-        self._acts += [("kill redis", self._kill_redis)] * redis_kills
+        others = [self._stop_worker, self._kill_executor, *more]
+        others += [partial(self._misbehave, how) for how in ("hang", "500", "garbage", "slow")]
+        others += [partial(self._answer_with, error) for error in ERROR_REPLIES]
+        self._acts = others * max(1, kills // 10)
+        self._acts += [self._kill_worker] * kills + [self._kill_redis] * redis_kills
         self._random.shuffle(self._acts)
-        self.events: list[Event] = []
 
     def run(self, for_s: float) -> None:
         """Carry out all acts, spread over `for_s` seconds, or longer if they take longer."""
         gap_s = for_s / len(self._acts)
-        for kind, act in self._acts:
+        for act in self._acts:
             begun = time.time()
-            self.events.append(Event(kind, begun))
             with suppress(redis.RedisError, requests.RequestException, KombuError):
                 act()
             time.sleep(max(0.0, gap_s * self._random.uniform(0.5, 1.5) - (time.time() - begun)))

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from benchmarks.stage.plans import api, number_of
-from benchmarks.stage.program import print_table, spread
+from benchmarks.stage.program import spread
 from campaigns.fleet import released_at
 from dispatcher import PlanUnknownError, RawObservation, ResultTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from campaigns.chaos.acts import Event
     from campaigns.chaos.counting_executor import Fault
     from dispatcher.ledger.record import PlanRecord
 
@@ -58,26 +57,12 @@ def doubled(faults: Sequence[Fault]) -> int:
     return sum(times > 1 for times in Counter(fault.api for fault in faults).values())
 
 
-def report(plans: dict[int, Ended], faults: Sequence[Fault], events: Sequence[Event]) -> None:
-    """Print how the plans ended, and how late they were by the kind of chaos that they met."""
+def report(plans: dict[int, Ended], faults: Sequence[Fault]) -> None:
+    """Print how the plans ended, and how late."""
     kinds = Counter(type(ended.outcome).__name__ for ended in plans.values())
     print("ended with: " + ", ".join(f"{count} {name}" for name, count in kinds.most_common()))
-    waits = [fault.begun - plans[number_of(fault.api)].submitted_at for fault in faults]
+    of_it = [(fault, plans[number_of(fault.api)]) for fault in faults]
+    waits = [fault.begun - plan.submitted_at for fault, plan in of_it]
+    late = [plan.ended_at - fault.ends for fault, plan in of_it if isinstance(plan.outcome, RawObservation)]
     print(f"from submission to fault p50 / p95 / max: {spread(waits)} s")
-    late, rows = list(_late(plans, faults)), []
-    for kind in sorted({event.kind for event in events}):
-        acts = [event.at for event in events if event.kind == kind]
-        met = [late_s for begun, end, late_s in late if any(begun <= at <= end for at in acts)]
-        rows.append([kind, str(len(acts)), str(len(met)), spread(met)])
-    rows.append(["(all)", str(len(events)), str(len(late)), spread([late_s for _, _, late_s in late])])
-    print_table(["chaos", "times", "plans", "from fault's end to plan's end p50 / p95 / max in s"], rows)
-
-
-def _late(plans: dict[int, Ended], faults: Sequence[Fault]) -> list[tuple[float, float, float]]:
-    """Of each observed plan the begin of its fault, its end, and how long before that its fault ended."""
-    ended = [(fault, plans[number_of(fault.api)]) for fault in faults]
-    return [
-        (fault.begun, plan.ended_at, plan.ended_at - fault.ends)
-        for fault, plan in ended
-        if isinstance(plan.outcome, RawObservation)
-    ]
+    print(f"from fault's end to plan's end p50 / p95 / max: {spread(late)} s")
