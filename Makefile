@@ -124,7 +124,7 @@ dead-man: $(VENV)/.ready
 	@$(BIN)/python -m campaigns.dead_man
 
 executor-load: $(VENV)/.ready
-	@$(BIN)/python -m benchmarks.executor_load
+	@$(BIN)/python -m benchmarks.loads.executor_load
 
 calibrate: $(VENV)/.ready
 	@$(BIN)/python -m campaigns.calibration --slow-data-plane
@@ -137,13 +137,13 @@ endurance: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.queues --only endurance
 
 history: $(VENV)/.ready
-	@$(BIN)/python -m benchmarks.history
+	@$(BIN)/python -m benchmarks.loads.history
 
 awaiting: $(VENV)/.ready
-	@$(BIN)/python -m benchmarks.awaiting
+	@$(BIN)/python -m benchmarks.loads.awaiting
 
 retries: $(VENV)/.ready
-	@$(BIN)/python -m benchmarks.retries
+	@$(BIN)/python -m benchmarks.loads.retries
 
 bench: $(VENV)/.ready
 	@$(BIN)/python -m benchmarks.queues

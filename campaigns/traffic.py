@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Address = tuple[str, int]
 
+FIRST_ERROR_STATUS = 400
 END = b"\r\n\r\n"
 LENGTH = b"\r\ncontent-length:"
 

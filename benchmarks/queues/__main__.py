@@ -39,10 +39,9 @@ def main(
 ) -> None:
     """Measure, print, publish."""
     wanted, names = only.split(","), contenders.split(",") if contenders else list(CONTENDERS)
-    if unknown := {*wanted, *names} - {*GROUPS, *ROWS, *CONTENDERS}:
-        raise typer.BadParameter(
-            f"{', '.join(unknown)}: there are {', '.join([*GROUPS, *ROWS, *CONTENDERS])}"
-        )
+    if unknown := (set(wanted) - {*GROUPS, *ROWS}) | (set(names) - set(CONTENDERS)):
+        known = [*GROUPS, *ROWS, *CONTENDERS]
+        raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(known)}")
     rows = {name: ROWS[name] for each in wanted for name in GROUPS.get(each, [each])}
     load = os.getloadavg()[0]
     runs = measure(rows, names, rounds, plans)

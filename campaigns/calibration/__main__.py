@@ -37,9 +37,8 @@ from benchmarks.stage.program import print_table, run
 from benchmarks.stage.stage import reference_executor, stage
 from campaigns.calibration.lanes import LANES, as_variables, probed
 from campaigns.calibration.report import HEADER, summary
-from campaigns.calibration.reservations import unreserved
 from campaigns.calibration.run import Run
-from campaigns.calibration.witness import EnvoyWitness, JournalWitness
+from campaigns.calibration.witness import EnvoyWitness, JournalWitness, unreserved
 from campaigns.fleet import released_at
 from dispatcher import Dispatcher, Settings
 

@@ -1,4 +1,4 @@
-"""The table of a calibration, and what it comes to."""
+"""What the clients of a calibration counted, whether observations say the same, and the table of both."""
 
 from __future__ import annotations
 
@@ -6,15 +6,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.stage.program import NOTHING, spread, written
-from campaigns.calibration.dose import Dose, Window, common, dose_of, holds, misses
+from campaigns.traffic import FIRST_ERROR_STATUS
 from dispatcher import RawObservation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from campaigns.calibration.lanes import Lane
     from campaigns.traffic import Request
     from dispatcher import ExecutorClientError
+
+Window = tuple[float, float]
+"""When something began and ended, in seconds since 1970."""
+
+ERROR_RATE_WITHIN = 0.01
+LATENCY_WITHIN_MS = 2.0
+LATENCY_WITHIN_SHARE = 0.1
+REQUESTS_WITHIN_SHARE = 0.01
+WINDOW_WITHIN_S = 0.3
+ROUNDING = 1e-9
 
 MOST_OUTSIDE = 2
 LEAST_HELD_SHARE = 34 / 40
@@ -26,6 +37,29 @@ ARRIVES_WITHIN_S = 0.03
 DIGITS = (0, 3, 1)
 HEADER = ["lane", "%", "share", "counted", "errors", "mean ms", "came through"]
 HEADER += ["observed", "errors", "mean ms", "95 % of errors", "verdict"]
+
+
+@dataclass(frozen=True)
+class Dose:
+    """What the clients counted in a window."""
+
+    requests: int
+    errors: int
+    latency_ms: float
+
+    @property
+    def error_rate(self) -> float:
+        """Share of the requests without a good answer."""
+        return self.errors / self.requests if self.requests else 0.0
+
+
+def dose_of(requests: Iterable[Request], window: Window) -> Dose:
+    """What became of the requests that were sent in the window. All of them have ended."""
+    began, ended = window
+    met = [request for request in requests if began <= request.sent <= ended]
+    errors = sum(not request.status or request.status >= FIRST_ERROR_STATUS for request in met)
+    latency_ms = sum(request.latency_ms for request in met) / len(met) if met else 0.0
+    return Dose(len(met), errors, latency_ms)
 
 
 @dataclass(frozen=True)
@@ -92,8 +126,33 @@ def row_of(
     claimed = (outcome.started_at.timestamp(), outcome.ended_at.timestamp())
     dose = dose_of(requests, (claimed[0], claimed[1] + (ARRIVES_WITHIN_S if probed else 0.0)))
     real = windows.get(outcome.execution_id, (0.0, 0.0))
-    missed = misses(outcome, dose, common(real, claimed) if probed else real)
+    if probed:
+        real = max(real[0], claimed[0]), min(real[1], claimed[1])
+    missed = misses(outcome, dose, real)
     return Row(lane, percentage, outcome, dose, reached(lane.api, claimed), tuple(missed))
+
+
+def misses(observation: RawObservation, dose: Dose, window: Window) -> list[str]:
+    """The figures of an observation that differ from what was counted. `window` is the real one."""
+    latency_within_ms = max(LATENCY_WITHIN_MS, LATENCY_WITHIN_SHARE * dose.latency_ms)
+    compared = {
+        "requests": (observation.requests, dose.requests, REQUESTS_WITHIN_SHARE * dose.requests),
+        "error_rate": (observation.error_rate, dose.error_rate, ERROR_RATE_WITHIN),
+        "latency_ms": (observation.latency_ms, dose.latency_ms, latency_within_ms),
+        "started_at": (_seconds(observation.started_at), window[0], WINDOW_WITHIN_S),
+        "ended_at": (_seconds(observation.ended_at), window[1], WINDOW_WITHIN_S),
+    }
+    return [
+        name
+        for name, (seen, real, within) in compared.items()
+        if seen is None or abs(seen - real) > within + ROUNDING
+    ]
+
+
+def holds(observation: RawObservation, error_share: float) -> bool:
+    """Whether the share of errors that was set is in the interval of the error rate."""
+    low, high = observation.error_rate_low, observation.error_rate_high
+    return low is not None and high is not None and low - ROUNDING <= error_share <= high + ROUNDING
 
 
 def summary(rows: Sequence[Row], requests: Sequence[Request]) -> tuple[list[str], int, bool]:
@@ -110,3 +169,7 @@ def summary(rows: Sequence[Row], requests: Sequence[Request]) -> tuple[list[str]
 
 def _shown(figure: float | None, digits: int) -> str:
     return NOTHING if figure is None else written(figure, digits)
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()

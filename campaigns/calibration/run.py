@@ -19,9 +19,8 @@ from dispatcher import ExecutorClientError, PlanState, RawObservation
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
 
-    from campaigns.calibration.dose import Window
     from campaigns.calibration.lanes import Lane
-    from campaigns.calibration.report import Row
+    from campaigns.calibration.report import Row, Window
     from campaigns.calibration.witness import Witness
     from campaigns.traffic import Address, Request
     from dispatcher import Dispatcher, PlanHandle

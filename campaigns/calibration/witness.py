@@ -1,24 +1,57 @@
-"""Witnesses of when each fault was really in force: they ask the data plane, never the Executor's API."""
+"""Witnesses of when each fault was really in force: they ask the data plane, never the Executor's API.
+
+And whether it was in force while its target was not reserved for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import groupby, pairwise
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import aiohttp
 
-from campaigns.calibration.reservations import Force
 from campaigns.traffic import Request
 
 if TYPE_CHECKING:
-    from campaigns.calibration.dose import Window
+    from collections.abc import Iterable, Mapping
+
+    from campaigns.calibration.report import Window
 
 LOOK_EVERY_S = 0.1
+SLACK_S = 0.25
 RUNTIME = "http://envoy/runtime"
 FAULT_ID = re.compile(rb'"on\.([^"]+)"')
 """The runtime key of a fault that is on."""
+
+
+class Force(NamedTuple):
+    """What a data plane says of a fault. Times are in seconds since 1970."""
+
+    apply_id: str
+    service: str
+    api: str
+    applied: float
+    began: float | None
+    """When it was in force first. None if it never was."""
+
+    ended: float | None
+    """When it was gone. None if it is in force."""
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """What it hits."""
+        return self.service, self.api
+
+    @property
+    def until(self) -> float:
+        """Until when it was in force, if it ever was."""
+        if self.began is None:
+            return 0.0
+        return float("inf") if self.ended is None else self.ended
 
 
 class Witness(Protocol):
@@ -103,3 +136,25 @@ def fault_ids(runtime: bytes) -> set[str]:
     They are searched for and not parsed: that takes too long for a process that times requests meanwhile.
     """
     return {found.decode() for found in FAULT_ID.findall(runtime)}
+
+
+def unreserved(forces: Iterable[Force], released: Mapping[str, float]) -> list[str]:
+    """A sentence for each fault that was in force outside of its reservation.
+
+    `released` says until when each fault's plan kept the target, by the fault's `apply_id`. A later apply to
+    the same target shows that it was free by then.
+    """
+    ranked = sorted(forces, key=attrgetter("target", "applied"))
+    found = [
+        f"{one.apply_id} was in force {late_s:.1f} s after its plan released the target"
+        for one in ranked
+        if (late_s := one.until - released.get(one.apply_id, float("inf"))) > SLACK_S
+    ]
+    for _, on_one_target in groupby(ranked, key=attrgetter("target")):
+        for one, following in pairwise(on_one_target):
+            if one.until > following.applied:
+                late_s = one.until - following.applied
+                found.append(
+                    f"{one.apply_id} was in force {late_s:.1f} s after {following.apply_id} was applied"
+                )
+    return found

@@ -12,6 +12,7 @@ get lost, are sent twice, or are nonsense. At the end each plan is compared with
 
 Exit code 1 if there is one of these, or if a worker has ended by itself. `--peer` runs the campaign against
 plain Celery, without the acts on messages. The same seed gives the same acts in the same order.
+`--kills` are those of workers, and `--for-seconds` is how long plans and chaos last.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def main(
     *,
     peer: bool = False,
 ) -> None:
-    """Run the campaign and print how it ended. `kills` are those of workers."""
+    """Run the campaign and print how it ended."""
     chance = seeded(seed)
     serves = ["campaigns.chaos.counting_executor", "{port}", f"{{folder}}/{JOURNAL}"]
     with stage(serves, appendfsync="always") as made:

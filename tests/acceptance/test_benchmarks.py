@@ -32,7 +32,7 @@ def test_a_plan_costs_no_more_round_trips_calls_and_messages_than_before() -> No
 
 
 def test_two_hundred_awaited_plans_need_few_connections() -> None:
-    done = run_printed("benchmarks.awaiting", "--plans", "200")
+    done = run_printed("benchmarks.loads.awaiting", "--plans", "200")
     line = re.fullmatch(r"awaiting: plans=200 connections=(\d+) .*", done.stdout.splitlines()[-1])
     assert line is not None
     assert int(line[1]) <= 10
@@ -40,19 +40,19 @@ def test_two_hundred_awaited_plans_need_few_connections() -> None:
 
 @pytest.mark.lasts_long
 def test_retries_leave_nothing_behind_in_a_worker() -> None:
-    done = run_printed("benchmarks.retries", "--seconds", "1", "--burst", "20", "--retries", "80")
+    done = run_printed("benchmarks.loads.retries", "--seconds", "1", "--burst", "20", "--retries", "80")
     line = done.stdout.splitlines()[-1]
     assert " retries=80 " in line
     assert line.endswith(" scheduled=0 prefetch_grown=0")
 
 
 def test_many_faults_at_once_begin_and_end() -> None:
-    done = run_printed("benchmarks.executor_load", "--faults", "40")
+    done = run_printed("benchmarks.loads.executor_load", "--faults", "40")
     assert re.fullmatch(r"executor-load: faults=40 applies_per_s=.* wrong=0", done.stdout.splitlines()[-1])
     assert done.returncode == 0
 
 
 def test_the_history_of_many_plans_is_read_and_its_index_measured() -> None:
-    done = run_printed("benchmarks.history", "--plans", "1000", "--turns", "4", "--burst", "100")
+    done = run_printed("benchmarks.loads.history", "--plans", "1000", "--turns", "4", "--burst", "100")
     last = r"history: plans=1000 first_page_ms=\d+ submit_ratio=\d\.\d\d"
     assert re.fullmatch(last, done.stdout.splitlines()[-1])

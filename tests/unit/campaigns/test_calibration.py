@@ -11,12 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaigns.calibration.dose import Dose, dose_of, holds, misses
 from campaigns.calibration.lanes import LANES, PERCENTAGES, Lane
-from campaigns.calibration.report import HEADER, Row, row_of, summary
-from campaigns.calibration.reservations import Force, unreserved
-from campaigns.calibration.slow_plane import PlaneFault, SlowPlane
-from campaigns.calibration.witness import EnvoyWitness, fault_ids
+from campaigns.calibration.report import HEADER, Dose, Row, dose_of, holds, misses, row_of, summary
+from campaigns.calibration.slow_executor import PlaneFault, SlowPlane
+from campaigns.calibration.witness import EnvoyWitness, Force, fault_ids, unreserved
 from campaigns.traffic import SO_TIMESTAMPNS, TIMESPEC, Clients, Request, arrival, serving
 from dispatcher import FaultType, FaultUnobservedError, RawObservation
 

@@ -1,7 +1,7 @@
 """What the reference Executor does with 1,000 faults at once.
 
-`python -m benchmarks.executor_load`. Clients apply 1,000 faults concurrently over the faults API, each to a
-path of its own, and stop them concurrently afterwards. Envoy, the Executor and the clients share this
+`python -m benchmarks.loads.executor_load`. Clients apply 1,000 faults concurrently over the faults API, each
+to a path of its own, and stop them concurrently afterwards. Envoy, the Executor and the clients share this
 machine:
 
     applies_per_s    from the first apply to the last answer. An apply is answered once its fault is in force

@@ -1,6 +1,6 @@
 """How fast the history of many plans is read, and what its index costs.
 
-`python -m benchmarks.history`. Exit code 1 if a bound is broken. A Redis with an append-only file gets
+`python -m benchmarks.loads.history`. Exit code 1 if a bound is broken. A Redis with an append-only file gets
 100,000 plans that have ended. Then the history is read by new clients, and plans are submitted with and
 without the index in turns, on top of the others. Without it means: by the same script, without the lines
 that write history and batch members.

@@ -1,7 +1,7 @@
 """What awaiting many plans costs one asyncio process: connections, blocks of its event loop, memory.
 
-`python -m benchmarks.awaiting`. One worker. Each plan is submitted and awaited by a task of its own, all at
-once. Exit code 1 if a bound is broken.
+`python -m benchmarks.loads.awaiting`. One worker. Each plan is submitted and awaited by a task of its own,
+all at once. Exit code 1 if a bound is broken.
 
     connections       of this process to Redis, at most
     longest_block_ms  by how much the loop was late at most, at a task that sleeps for 5 ms. Time in which

@@ -1,7 +1,7 @@
 """How late retries begin, and what many of them leave behind in a worker.
 
-`python -m benchmarks.retries`. One worker with 2 threads, against an Executor that answers the first apply of
-some plans with 503; breaker and retry budget are off, and each retry is due a second after its failure.
+`python -m benchmarks.loads.retries`. One worker with 2 threads, against an Executor that answers the first
+apply of some plans with 503; breaker and retry budget are off. Each retry is due a second after its failure.
 
     paced   50 plans a second, half of which fail once: how late their retries begin, p95 at most 0.3 s
     burst   500 plans that fail at once: the worker goes on, and paced retries are on time again within 15 s
