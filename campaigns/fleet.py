@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from benchmarks.stage.commands import until
 from benchmarks.stage.stage import default_executor
-from dispatcher import ExecutorClientError, LedgerUnavailableError
+from dispatcher import ExecutorClientError, LedgerUnavailableError, PlanState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dispatcher import Dispatcher, RawObservation
+    from dispatcher import Dispatcher, PlanHandle, RawObservation
     from dispatcher.ledger.record import PlanRecord
 
 IMPATIENT = default_executor(
@@ -42,6 +43,12 @@ def _outcome(dispatcher: Dispatcher, plan_id: str, give_up_at: float) -> RawObse
             continue
         except ExecutorClientError as error:
             return error
+
+
+def cancel_once_running(handle: PlanHandle) -> None:
+    """Cancel a plan as soon as its fault is accepted."""
+    until(lambda: handle.status().state is not PlanState.QUEUED)
+    handle.cancel("part of a campaign")
 
 
 def released_at(record: PlanRecord | None) -> float:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from campaigns.calibration.lanes import PROBED, RATE_PER_S, answer_s
 from campaigns.calibration.report import row_of
+from campaigns.fleet import cancel_once_running
 from campaigns.traffic import Clients, serving
-from dispatcher import ExecutorClientError, PlanState, RawObservation
+from dispatcher import ExecutorClientError, RawObservation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 90.0
 WITHIN_S = 600.0
-LOOK_EVERY_S = 0.1
 
 Outcome = RawObservation | ExecutorClientError
 
@@ -111,8 +111,8 @@ class Run:
         self.handles += handles
         if stops:
             stopped = handles.pop(1)
-            async with in_background(cancel_once_running(stopped)):
-                await outcome_of(stopped)
+            await asyncio.to_thread(cancel_once_running, stopped)
+            await outcome_of(stopped)
         return [await outcome_of(handle) for handle in handles]
 
 
@@ -122,13 +122,6 @@ async def outcome_of(handle: PlanHandle) -> Outcome:
         return await handle.result_async(WITHIN_S)
     except ExecutorClientError as error:
         return error
-
-
-async def cancel_once_running(handle: PlanHandle) -> None:
-    """Cancel a plan as soon as its fault is accepted."""
-    while (await asyncio.to_thread(handle.status)).state is PlanState.QUEUED:  # noqa: ASYNC110 (Redis)
-        await asyncio.sleep(LOOK_EVERY_S)
-    await asyncio.to_thread(handle.cancel, "part of the calibration")
 
 
 @asynccontextmanager

@@ -12,19 +12,17 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from benchmarks.stage.commands import until
 from benchmarks.stage.program import print_table, run
 from benchmarks.stage.stage import default_executor, stage
-from campaigns.fleet import released_at
+from campaigns.fleet import cancel_once_running, released_at
 from campaigns.misbehaviour.acts import CANCELLED, Act, misdeed_of, plan_of
 from campaigns.misbehaviour.ends import Ended
-from dispatcher import Dispatcher, PlanState
+from dispatcher import Dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.stage.stage import Stage
-    from dispatcher import PlanHandle
 
 TREATED_WELL = 20
 WORKERS = 2
@@ -76,12 +74,6 @@ def carry_out(made: Stage, seed: int, plans: int) -> list[Ended]:
         Ended(act, outcome, at, journal.get(str(number)))
         for number, (act, outcome, at) in enumerate(zip(acts, outcomes, ended_at, strict=True))
     ]
-
-
-def cancel_once_running(handle: PlanHandle) -> None:
-    """Cancel a plan once its fault is accepted."""
-    until(lambda: handle.status().state is not PlanState.QUEUED)
-    handle.cancel("part of the misbehaviour")
 
 
 def report(ended: Sequence[Ended]) -> None:
