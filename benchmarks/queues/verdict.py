@@ -86,46 +86,49 @@ def judge(runs: Runs) -> int:
 
 
 def bounds(runs: Runs) -> list[Bound]:
-    """Those of all rows in which this project was measured, and those against contenders that took part."""
-    found, grown, beside = ratios(runs), growth_ratios(runs), beside_taskiq(runs)
-    durable = {"throughput"} if fastest_durable(runs) else set[str]()
+    """Those of all rows in which this project was measured."""
     measured = {row for row, columns in runs.figures.items() if row in GROWTH or OURS in columns}
+    limits = [*against_peers(runs), *of_this_project(runs)]
+    return [
+        Bound("plans of this project lost or applied twice", lost_or_doubled(runs), at_most=0),
+        *(bound for row, bound in limits if row in measured),
+    ]
+
+
+def against_peers(runs: Runs) -> list[tuple[str, Bound]]:
+    """Bounds of the rows in which a peer took part. One breaks if the peer broke down."""
+    found, beside = ratios(runs), beside_taskiq(runs)
+    throughput = Bound("throughput over Taskiq's", found["throughput_ratio"], at_least=0.9)
+    makespan = Bound("time for plans of 10 s over Taskiq's", found["makespan_ratio"], at_most=0.95)
+    durable = Bound("plans/s over the fastest durable peer's", found["durable_ratio"], at_least=3)
+    limits = [("throughput", throughput), ("makespan", makespan)]
+    taskiq = [(row, bound) for row, bound in limits if row in beside]
+    return taskiq + ([("throughput", durable)] if fastest_durable(runs) else [])
+
+
+def of_this_project(runs: Runs) -> list[tuple[str, Bound]]:
+    """The other bounds. Columns of growth are sizes, those of the others are contenders."""
 
     def ours(row: str, figure: str) -> float:
         return runs.median(row, OURS, figure)
 
-    kb_20_000 = runs.median("in_flight", f"{IN_FLIGHT[1]:,}", "workers_grown_mb") * 1024
-    left_kb = runs.median("kept", "20,000", "left_kb")
-    limits = [
-        ("throughput", beside, Bound("throughput over Taskiq's", found["throughput_ratio"], at_least=0.9)),
-        (
-            "makespan",
-            beside,
-            Bound("time of 10 s plans over Taskiq's", found["makespan_ratio"], at_most=0.95),
-        ),
-        ("throughput", durable, Bound("plans/s over a durable peer's", found["durable_ratio"], at_least=3)),
-        ("lag", measured, Bound("lag p95, ms", found["lag_p95_ms"], at_most=30)),
-        ("submission", measured, Bound("plans submitted in a second", found["submit_per_s"], at_least=4_000)),
-        (
-            "in_flight",
-            measured,
-            Bound("CPU, 100,000 in flight over 1,000", grown["in_flight_ratio"], at_most=1.2),
-        ),
-        ("in_flight", measured, Bound("worker memory for 20,000 in flight, KB", kb_20_000, at_most=2_000)),
-        ("processes", measured, Bound("CPU, 4 workers over 1", grown["processes_ratio"], at_most=1.1)),
-        ("kept", measured, Bound("worker memory left, KB", left_kb, at_most=2_000)),
-        *(
-            (row, measured, Bound(f"{row}, latest plan, s", ours(row, "late_max_s"), at_most=10))
-            for row in ("worker_killed", "redis_killed")
-        ),
-        ("idle", measured, Bound("idle worker, % of a core", ours("idle", "cpu_percent"), at_most=1)),
-        ("idle", measured, Bound("idle worker, commands/s", ours("idle", "commands_per_s"), at_most=10)),
-        ("small_worker", measured, Bound("500 plans of 5 s, s", ours("small_worker", "took_s"), at_most=30)),
+    grown_kb = runs.median("in_flight", f"{IN_FLIGHT[1]:,}", "workers_grown_mb") * 1024
+    ratio = growth_ratios(runs)
+    most = [
+        ("lag", "lag p95, ms", ours("lag", "p95_ms"), 30),
+        ("in_flight", "CPU of a plan, 100,000 in flight over 1,000", ratio["in_flight_ratio"], 1.2),
+        ("in_flight", "worker memory for 20,000 plans in flight, KB", grown_kb, 2_000),
+        ("processes", "CPU of a plan, 4 workers over 1", ratio["processes_ratio"], 1.1),
+        ("kept", "worker memory left, KB", runs.median("kept", "20,000", "left_kb"), 2_000),
+        ("worker_killed", "worker killed, latest plan, s", ours("worker_killed", "late_max_s"), 10),
+        ("redis_killed", "Redis killed, latest plan, s", ours("redis_killed", "late_max_s"), 10),
+        ("idle", "idle worker, % of a core", ours("idle", "cpu_percent"), 1),
+        ("idle", "idle worker, commands a second", ours("idle", "commands_per_s"), 10),
+        ("small_worker", "500 plans of 5 s, s", ours("small_worker", "took_s"), 30),
     ]
-    return [
-        Bound("plans of this project lost or applied twice", lost_or_doubled(runs), at_most=0),
-        *(bound for row, needed, bound in limits if row in needed & measured),
-    ]
+    submitted = Bound("plans submitted in a second", ratios(runs)["submit_per_s"], at_least=4_000)
+    limits = [(row, Bound(name, value, at_most=limit)) for row, name, value, limit in most]
+    return [("submission", submitted), *limits]
 
 
 def lost_or_doubled(runs: Runs) -> float:
