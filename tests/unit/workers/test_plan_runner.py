@@ -239,6 +239,16 @@ def test_figures_of_another_time_as_long_as_the_fault_are_in_doubt(
     assert (seen.started_at, seen.ended_at, seen.doubts) == (at(NOW), at(END), (Doubt.WINDOW_UNKNOWN,))
 
 
+def test_figures_that_only_say_when_they_began_must_be_possible_too(driver: FakeDriver) -> None:
+    driver.started_at, driver.ended_at = at(NOW), at(END)
+    driver.figures |= {"started_at": at(NOW - 86_400_000)}
+    driver.end(FAULT)
+    decision = advance(driver, RUNNING, END)
+    assert isinstance(decision, Complete)
+    seen = decision.observation
+    assert (seen.started_at, seen.ended_at, seen.doubts) == (at(NOW), at(END), (Doubt.WINDOW_UNKNOWN,))
+
+
 def test_figures_of_another_time_are_in_doubt_if_the_status_says_no_time(driver: FakeDriver) -> None:
     driver.figures |= {"started_at": at(NOW - 60_000), "ended_at": at(NOW - 52_000)}
     driver.end(FAULT)

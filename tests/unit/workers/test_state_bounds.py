@@ -59,6 +59,7 @@ class FakeObserver:
     looks: list[tuple[Phase, int, float]] = field(default_factory=list)
     every_s: float | None = WATCH_MS / 1000
     longest_look_s: float = 1.0
+    window: dict[str, Any] = field(default_factory=dict)
 
     def sample(self, record: PlanRecord, phase: Phase, now_ms: int, within_s: float) -> str:
         self.looks.append((phase, now_ms, within_s))
@@ -69,18 +70,23 @@ class FakeObserver:
         return self.is_settled and bool(record.seen)
 
     def observation(self, record: PlanRecord, now_ms: int, within_s: float) -> RawObservation:
-        return RawObservation(execution_id=record.apply_id or "", timestamp=datetime.now(UTC), **FIGURES)
+        figures = FIGURES | self.window
+        return RawObservation(execution_id=record.apply_id or "", timestamp=datetime.now(UTC), **figures)
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-def observed(observer: FakeObserver, record: PlanRecord, now_ms: int, **config: Any) -> Decision:
+def observed(observer: FakeObserver, record: PlanRecord, now_ms: int, /, **config: Any) -> Decision:
     """A step of a plan whose target is measured."""
     settings = ExecutorClientConfig.model_validate({"retry_jitter": 0.0, **config})
     machine = StateMachine(settings, poll_ms=500, watch_ms=WATCH_MS, draw=lambda: 0.5)
     calls = StepCalls(observer.driver, now_ms, observer, clock=lambda: observer.driver.clock_s)
     return machine.advance(record, calls)
+
+
+def moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def snoozed(decision: Decision) -> Snooze:
@@ -135,6 +141,15 @@ def test_a_target_that_has_not_settled_is_measured_until_the_last_second(driver:
         settled = observed(observer, over._replace(overlapped=overlapped), END)
         assert isinstance(settled, Complete)
         assert (Doubt.OVERLAPPED in settled.observation.doubts) is overlapped
+
+
+def test_the_times_of_an_observer_are_the_servers_already(driver: FakeDriver) -> None:
+    window = {"started_at": moment(NOW - 60_000), "ended_at": moment(END)}
+    driver.end(FAULT)
+    watched: dict[str, Any] = {"driver": "policy_api", "observer": {"kind": "probe"}}
+    decision = observed(FakeObserver(driver, window=window), RUNNING.completed(), END, **watched)
+    assert isinstance(decision, Complete)
+    assert decision.observation.started_at == window["started_at"]
 
 
 def test_a_fault_that_ended_early_is_certain_until_the_check_before_or_the_last_measurement(
@@ -277,7 +292,7 @@ def test_an_executor_is_left_alone_for_as_long_as_it_asks_within_the_budget(
 
 
 def status(began_ms: int | None, over_ms: int | None) -> FaultStatus:
-    moments = [None if ms is None else datetime.fromtimestamp(ms / 1000, UTC) for ms in (began_ms, over_ms)]
+    moments = [None if ms is None else moment(ms) for ms in (began_ms, over_ms)]
     return FaultStatus(FaultState.COMPLETED, *moments)
 
 
@@ -292,6 +307,9 @@ SLOW = RUNNING._replace(sent_ms=NOW - 1_000, takes_effect_ms=300)
         ((NOW - 1_500, END + 500), (NOW - 1_500, END + 500)),
         ((NOW - 1_501, END), (NOW + 300, NOW + 300 + 11_501)),
         ((NOW, END + 501), (NOW + 300, NOW + 300 + 10_501)),
+        ((NOW - 1_501, END + 499), (NOW + 300, NOW + 300 + 12_000)),
+        ((NOW - 1_500, END + 501), (NOW - 1_500, None)),
+        ((END + 500, END + 500 + 12_001), (END + 500, None)),
         ((END + 900, END + 600), (NOW + 300, NOW + 300)),
         ((NOW, None), (NOW, None)),
         ((None, END), (None, END)),
@@ -307,13 +325,11 @@ def test_times_that_cannot_be_are_moved_or_left_out(
 
 def seen(began_ms: int | None, over_ms: int | None, *doubts: Doubt) -> RawObservation:
     window = {
-        name: None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+        name: None if ms is None else moment(ms)
         for name, ms in (("started_at", began_ms), ("ended_at", over_ms))
     }
     return RawObservation.model_validate(
-        FIGURES
-        | window
-        | {"execution_id": FAULT, "timestamp": datetime.fromtimestamp(0, UTC), "doubts": doubts}
+        FIGURES | window | {"execution_id": FAULT, "timestamp": moment(0), "doubts": doubts}
     )
 
 
