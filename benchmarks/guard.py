@@ -1,23 +1,31 @@
 """What a plan costs, in counts that do not depend on how fast a machine is, with an upper bound for each.
 
 `python -m benchmarks.guard`. Real workers, with a tap on their lines to Redis and to the Executor, carry out
-a batch. The function calls of the engine's own steps are counted in this process. Exit code 1 if a bound is
-broken.
+a batch. The engine's own steps are counted in this process, where 50 plans always share a group. Exit code 1
+if a bound is broken.
 
-    redis_round_trips  how often workers and submitter waited for Redis, by the taps
-    redis_scripts      calls of Lua scripts, by Redis's own statistics
-    redis_commands     all commands, those inside of scripts included, by the same statistics
-    redis_bytes        sent to Redis and back
-    http_calls         to the Executor
-    messages           pushed onto the broker's queue
-    function_calls     Python functions called in one step of the engine, the average of a plan's two steps
+    redis_round_trips   how often workers and submitter waited for Redis, by the taps
+    redis_scripts       calls of Lua scripts, by Redis's own statistics
+    redis_bytes         sent to Redis and back
+    http_calls          to the Executor
+    messages            pushed onto the broker's queue
+    redis_commands      those of the ledger's scripts, by Redis's own statistics
+    calls_per_step      Python functions called in one step of the engine, the average of a plan's two steps
+    own_calls_per_step  those of this project among them
+    allocated_kb        the most that one step holds at once, by tracemalloc
+    kept_bytes          what is left of a plan once it has ended, by tracemalloc
 """
 
 from __future__ import annotations
 
+import gc
+import statistics
 import sys
 import time
+import tracemalloc
 from collections import Counter
+from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +39,7 @@ from benchmarks.stage.tap import Tap
 from dispatcher import Dispatcher, ExecutorClientConfig, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     import redis
@@ -40,7 +48,8 @@ if TYPE_CHECKING:
 
 WARM_UP = 100
 WORKERS = 2
-STEPS_COUNTED = 50
+GROUP = 50
+FAULT_S = 1.1
 
 OWN_FOLDERS = tuple(
     folder
@@ -52,12 +61,14 @@ OWN_FOLDERS = tuple(
 BOUNDS = {
     "redis_round_trips": 3.4,
     "redis_scripts": 3.6,
-    "redis_commands": 58.0,
     "redis_bytes": 6_500.0,
     "http_calls": 3.005,  # a health check may fall into the count
     "messages": 1.0,
+    "redis_commands": 34.0,
     "calls_per_step": 195.0,
     "own_calls_per_step": 105.0,
+    "allocated_kb": 17.0,
+    "kept_bytes": 200.0,
 }
 """The most of each that one plan may take, workers and submitter together; of functions, one step.
 
@@ -67,7 +78,7 @@ All except the own functions are those of redis-py and other libraries, which ar
 
 def main(plans: int = 1000) -> None:
     """Count, print, and exit with 1 if a bound is broken."""
-    found = costs_of_a_plan(plans) | functions_called()
+    found = costs_of_a_plan(plans) | costs_in_a_group() | memory_of_a_plan()
     for name, value in found.items():
         print(f"{name:<18} {value:9.2f}  (at most {BOUNDS[name]:g})")
     bounds = at_most(found, BOUNDS)
@@ -93,12 +104,10 @@ def costs_of_a_plan(plans: int) -> Figures:
 
 def spent(to_redis: Tap, to_executor: Tap, client: redis.Redis) -> dict[str, int]:
     """What has been spent so far."""
-    stats = client.info("commandstats")
-    commands = Counter({name.removeprefix("cmdstat_"): int(each["calls"]) for name, each in stats.items()})
+    commands = commands_of(client)
     return {
         "redis_round_trips": to_redis.round_trips,
         "redis_scripts": commands["evalsha"] + commands["eval"],
-        "redis_commands": commands.total(),
         "redis_bytes": to_redis.asked_bytes + to_redis.answered_bytes,
         "http_calls": to_executor.round_trips,
         "messages": commands["lpush"],
@@ -110,20 +119,52 @@ def redis_url(tap: Tap) -> str:
     return f"redis://127.0.0.1:{tap.port}/0"
 
 
-def functions_called() -> Figures:
-    """Python functions that one step of the engine calls, of all code and of ours. A plan has two steps.
+def costs_in_a_group() -> Figures:
+    """What is the same in each run: commands of a plan, and functions of a step. A plan has two steps.
 
-    The driver is a fake, so that the count holds for any installed HTTP library.
+    The driver is a fake, so that the counts hold for any installed HTTP library.
     """
-    with stage() as made:
-        steps = Steps(made.settings, ExecutorClientConfig(), ScriptedDriver())
-        steps.begin(steps.submit(1))  # loads the scripts
-        ids = steps.submit(STEPS_COUNTED)
+    with engine() as (steps, client):
+        before = commands_of(client)
+        ids = steps.submit(GROUP)
         begun = calls_of(lambda: steps.begin(ids))
-        time.sleep(1.1)  # how long the faults last
-        ended = calls_of(lambda: steps.go_on(STEPS_COUNTED + 1))
+        time.sleep(FAULT_S)
+        ended = calls_of(lambda: steps.go_on(GROUP))
+        counted = commands_of(client) - before
+    del counted["info"]
+    figures = {name: (begun[name] + ended[name]) / 2 / GROUP for name in begun}
+    return {"redis_commands": counted.total() / GROUP} | figures
+
+
+def memory_of_a_plan() -> Figures:
+    """What the two steps of a plan that is alone in its group allocate."""
+    with engine() as (steps, _):
+        tracemalloc.start()
+        before, ids = held(), steps.submit(GROUP)
+        begun = statistics.median(peak_of(partial(steps.begin, [plan_id])) for plan_id in ids)
+        time.sleep(FAULT_S)
+        ended = statistics.median(peak_of(partial(steps.go_on, 1)) for _ in ids)
+        kept = held() - before
+        tracemalloc.stop()
+    return {"allocated_kb": max(begun, ended) / 1024, "kept_bytes": kept / GROUP}
+
+
+@contextmanager
+def engine() -> Iterator[tuple[Steps, redis.Redis]]:
+    """An engine whose scripts are loaded, and a client of its Redis."""
+    with stage() as made, made.redis_client() as client:
+        steps = Steps(made.settings, ExecutorClientConfig(), ScriptedDriver())
+        steps.begin(steps.submit(1))
+        time.sleep(FAULT_S)
+        steps.go_on(1)
+        yield steps, client
         steps.close()
-    return {name: (begun[name] / STEPS_COUNTED + ended[name] / (STEPS_COUNTED + 1)) / 2 for name in begun}
+
+
+def commands_of(client: redis.Redis) -> Counter[str]:
+    """How often Redis has carried out each command, those of scripts included."""
+    stats = client.info("commandstats")
+    return Counter({name.removeprefix("cmdstat_"): int(each["calls"]) for name, each in stats.items()})
 
 
 def calls_of(act: Callable[[], list[Decision]]) -> dict[str, int]:
@@ -139,6 +180,20 @@ def calls_of(act: Callable[[], list[Decision]]) -> dict[str, int]:
     act()
     sys.setprofile(None)
     return called
+
+
+def peak_of(act: Callable[[], object]) -> int:
+    """How many bytes are held at once, at most, that were not held before."""
+    before, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    act()
+    return tracemalloc.get_traced_memory()[1] - before
+
+
+def held() -> int:
+    """Bytes that are still in use."""
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
 
 
 if __name__ == "__main__":
