@@ -41,7 +41,7 @@ help:
 	@echo "make retries   how late retries begin, and what 6,000 of them leave in a worker's memory"
 	@echo "make history   how fast the first page of 100,000 plans is, and what their index costs"
 	@echo "make bench     side by side with other queues and durable engines: 11 minutes, writes docs/performance.md"
-	@echo "make bench-growth  what more plans in flight, more workers and larger observations cost: 8 minutes"
+	@echo "make bench-growth  what more plans in flight, more workers and larger observations cost: 9 minutes"
 	@echo "make bench-breaker  the circuit breaker side by side with two others"
 	@echo "make bench-transport  what a call to an Executor costs, next to requests.Session"
 	@echo "make budget    what each part of a plan costs a worker in processor time: 3 minutes, writes docs/performance.md"

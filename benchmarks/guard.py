@@ -137,7 +137,7 @@ def costs_in_a_group() -> Figures:
 
 
 def memory_of_a_plan() -> Figures:
-    """What the two steps of a plan that is alone in its group allocate."""
+    """What the two steps of a plan allocate if no other plan shares their groups."""
     with engine() as (steps, _):
         tracemalloc.start()
         before, ids = held(), steps.submit(GROUP)

@@ -7,7 +7,7 @@ about a tenth. Figures are medians; ratios are medians of each round's ratio. Th
 rows:
 
     queues      the comparison, the default: 11 minutes
-    growth      more plans in flight, more worker processes, larger observations: 8 minutes
+    growth      more plans in flight, more worker processes, larger observations: 9 minutes
     endurance   a killed worker, a killed Redis, idle workers, a small worker: 2 minutes
 
 `--only` names groups or rows, `--contenders` those that take part; both are separated by commas. `--rounds`

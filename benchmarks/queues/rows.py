@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 BOTH = [OURS, RIVAL]
 MESSAGES = [*BOTH, "dramatiq", "celery_retry"]
 IN_FLIGHT = (1_000, 20_000, 100_000)
+OF_PEER = "processes_of_Taskiq"
+"""The row of growth that measures Taskiq, which has more processes than cores, too."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ GROWTH = {
         | {"workers grown, MB": ("workers_grown_mb", 1), "Redis for one in flight, KB": ("redis_kb", 2)},
     ),
     "processes": grown(measurements.at_once, {count: Case(workers=count) for count in (1, 2, 4, 8)}, SPEED),
+    OF_PEER: grown(
+        measurements.at_once, {count: Case(contender=RIVAL, workers=count) for count in (1, 2, 4, 8)}, SPEED
+    ),
     "traces": grown(
         measurements.at_once,
         {

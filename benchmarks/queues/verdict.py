@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from benchmarks.queues.contenders import CONTENDERS, DURABLE, OURS, RIVAL
-from benchmarks.queues.rows import GROUPS, GROWTH, IN_FLIGHT
+from benchmarks.queues.rows import GROUPS, GROWTH, IN_FLIGHT, OF_PEER
 from benchmarks.stage.program import Bound, any_broken, shown
 
 if TYPE_CHECKING:
@@ -132,12 +132,12 @@ def of_this_project(runs: Runs) -> list[tuple[str, Bound]]:
 
 
 def lost_or_doubled(runs: Runs) -> float:
-    """The most in one run. The columns of growth are sizes, and all of them are this project's."""
+    """The most in one run. The columns of growth are sizes of this project, except in one row."""
     ours = [
         run
         for row, columns in runs.figures.items()
         for column, each in columns.items()
-        if row in GROWTH or column == OURS
+        if column == OURS or (row in GROWTH and row != OF_PEER)
         for run in each
     ]
     return max((run.get(each, 0.0) for run in ours for each in ("missing", "lost", "doubled")), default=0.0)
