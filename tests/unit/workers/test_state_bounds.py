@@ -533,7 +533,11 @@ def test_any_exception_of_a_driver_ends_its_plan(driver: FakeDriver, raised: Any
     assert "a defect in the worker" in decision.error.message
 
 
-@pytest.mark.parametrize("returned", [None, "", 5, b"f1", "\ud800", "a\nb"], ids=repr)
+@pytest.mark.parametrize(
+    "returned",
+    [None, "", 5, b"f1", "\ud800", "a\nb"],
+    ids=["none", "no characters", "a number", "bytes", "half a character", "two lines"],
+)
 def test_an_apply_that_returns_no_id_ends_its_plan_in_doubt_and_is_not_repeated(
     driver: FakeDriver, returned: Any
 ) -> None:
