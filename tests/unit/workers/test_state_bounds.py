@@ -30,7 +30,7 @@ from workers.drivers.base import FaultState, FaultStatus, StopOutcome
 from workers.engine.calls import StepCalls
 from workers.engine.decisions import Complete, Fail, Retry, Snooze
 from workers.engine.gateway import Gateway
-from workers.engine.state_machine import StateMachine, _until, on_our_clock, told_window
+from workers.engine.state_machine import StateMachine, _skew_ms, _until, on_our_clock, told_window
 from workers.engine.terminal_errors import cancelled, defect, failed, given_up, has_passed, hindrance
 from workers.observers.base import Phase
 
@@ -309,6 +309,7 @@ SLOW = RUNNING._replace(sent_ms=NOW - 1_000, takes_effect_ms=300)
         ((NOW, END + 501), (NOW + 300, NOW + 300 + 10_501)),
         ((NOW - 1_501, END + 499), (NOW + 300, NOW + 300 + 12_000)),
         ((NOW - 1_500, END + 501), (NOW - 1_500, None)),
+        ((NOW - 99_999, END), (None, None)),
         ((END + 500, END + 500 + 12_001), (END + 500, None)),
         ((END + 900, END + 600), (NOW + 300, NOW + 300)),
         ((NOW, None), (NOW, None)),
@@ -354,10 +355,31 @@ def test_an_observation_says_what_is_believed_of_its_times(
     assert on_our_clock(SLOW, seen(*said, Doubt.SHORT), END) == seen(*believed, Doubt.SHORT, *doubts)
 
 
-def test_an_observation_whose_times_are_moved_as_far_as_the_statuses_is_certain() -> None:
-    record = SLOW._replace(skew_ms=-1_801)
-    moved = on_our_clock(record, seen(NOW - 1_501, END), END)
-    assert moved == seen(NOW + 300, NOW + 300 + 11_501)
+@pytest.mark.parametrize("skew_ms", [-1_801, -1_301, -2_301])
+def test_an_observation_whose_times_are_moved_as_far_as_the_statuses_is_certain(skew_ms: int) -> None:
+    known = SLOW._replace(skew_ms=skew_ms, began_ms=NOW, over_ms=END)
+    for record in (SLOW._replace(skew_ms=skew_ms), known):
+        moved = on_our_clock(record, seen(NOW - 1_501, END), END)
+        assert moved == seen(NOW + 300, NOW + 300 + 11_501)
+
+
+@pytest.mark.parametrize("skew_ms", [-1_300, -2_302])
+def test_an_observation_whose_times_are_moved_farther_has_no_times_if_the_status_has_said_them(
+    skew_ms: int,
+) -> None:
+    known = SLOW._replace(skew_ms=skew_ms, began_ms=NOW, over_ms=END)
+    moved = on_our_clock(known, seen(NOW - 1_501, END), END)
+    assert moved == seen(None, None, Doubt.WINDOW_UNKNOWN)
+
+
+def test_a_status_without_a_window_was_not_moved() -> None:
+    assert _skew_ms(status(NOW, END), (NOW + 300, END + 300)) == -300
+    for said, window in (
+        ((NOW - 9_999, None), (None, None)),
+        ((NOW, END), (NOW, None)),
+        ((None, END), (0, END)),
+    ):
+        assert _skew_ms(status(*said), window) == 0
 
 
 @pytest.mark.parametrize(
@@ -511,6 +533,8 @@ def test_a_defect_is_described_for_any_exception() -> None:
     assert said + "UnspeakableError" in defect(QUEUED, UnspeakableError(), NOW).error.message
     long = defect(RUNNING.completed(), ValueError("x" * 5_000), NOW).error.message
     assert long == f"{said}ValueError('{'x' * (1_000 - 12)}..."
+    longest = ValueError("x" * (1_000 - len("ValueError('')")))
+    assert defect(RUNNING.completed(), longest, NOW).error.message == f"{said}{longest!r}"
     assert defect(RUNNING.completed(), SystemExit("\x1b"), NOW).error.message == f"{said}SystemExit('\\x1b')"
 
 
