@@ -43,9 +43,11 @@ class Reach:
 def reaches_of(settings: Settings, reaches: Mapping[str, Reach]) -> str:
     """What the script `fetch` must know: JSON, or an empty text if each target has its requests for itself.
 
-    {"<executor>": {"group": "<server>", "paths": "...", "others": {"<executor>": whether of any service}}}
+    {"<executor>": {"group": "<server>", "by_service": whether no fault of the server hits another service,
+    "paths": "...", "others": {"<executor>": whether of any service}}}
     """
     servers = {name: str(settings.executors[name].base_url).rstrip("/").lower() for name in reaches}
+    wide = {servers[name] for name, reach in reaches.items() if reach.any_service}
     table: dict[str, Any] = {}
     for name, own in reaches.items():
         others = {
@@ -54,5 +56,7 @@ def reaches_of(settings: Settings, reaches: Mapping[str, Reach]) -> str:
             if servers[other] == servers[name] and own.meets(theirs)
         }
         if len(others) > 1 or own.paths != "exact" or own.any_service:
-            table[name] = {"group": servers[name], "paths": own.paths, "others": others}
+            server = servers[name]
+            by_service = server not in wide
+            table[name] = {"group": server, "by_service": by_service, "paths": own.paths, "others": others}
     return json.dumps(table) if table else ""

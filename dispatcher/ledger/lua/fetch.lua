@@ -136,7 +136,7 @@ local function mark_neighbours(id, plan, changed)
     return
   end
   local _, service, api = string.match(plan.target, '^([^:]*):([^:]*):(.*)$')
-  local near_key = prefix .. 'near:' .. own.group
+  local near_key = prefix .. 'near:' .. own.group .. (own.by_service and ':' .. service or '')
   for _, other in ipairs(redis.call('SMEMBERS', near_key)) do
     local other_key = prefix .. 'plan:' .. other
     local known = redis.pcall('HMGET', other_key, 'state', 'started_ms', 'released_ms', 'target')

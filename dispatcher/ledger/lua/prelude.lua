@@ -17,7 +17,8 @@
 --   doubts       zset    {prefix}:doubts           plans that ended while their faults may be alive:
 --                                                  id -> ms at which a worker must look at the fault again
 --   beside       set     {prefix}:beside:<target>  plans in flight that share the target
---   near         set     {prefix}:near:<server>  plans whose faults may hit requests of other targets of this Executor
+--   near         set     {prefix}:near:<server>[:<service>]  plans whose faults may hit requests of other targets of
+--                        this Executor. Those of different services are apart if no fault hits another service
 --   aside        hash    {prefix}:aside            id -> why no worker of this version can read the plan
 --   breaker      hash    {prefix}:breaker:<executor>    the circuit breaker; `fetch` returns its state
 --   counts       hash    {prefix}:counts           totals that only grow: submitted (plans), observed, failed,

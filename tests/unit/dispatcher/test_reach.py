@@ -96,9 +96,11 @@ def test_only_faults_of_the_same_service_overlap_unless_all_services_are_hit(
     started.begin("p1", "/users/{id}", service="shop")
     started.begin("p2", "/users/1", service="bank")
     assert started.marked() == set()
-    wide = Started(redis_client, default=Reach(any_service=True))
-    wide.begin("p3", "/users/1", service="post")
-    assert started.marked() == {"p2", "p3"}
+    assert len(redis_client.keys("{dispatcher}:near:*")) == 2  # a plan looks at those of its own service
+    wide = Started(redis_client, twin=Reach("template", any_service=True))
+    wide.begin("p3", "/users/{id}", executor="twin", service="shop")
+    wide.begin("p4", "/users/1", executor="twin", service="bank")
+    assert started.marked() == {"p3", "p4"}
 
 
 def test_two_executors_with_one_address_are_one(redis_client: redis.Redis) -> None:
