@@ -106,6 +106,8 @@ class Completer(Loop):
         """What Redis did not take, with the calls that go along."""
 
         self._written_at = -math.inf
+        """When the last group was stored, by the monotonic clock."""
+
         self._counting = threading.Lock()
         self._unanswered = 0
         self._ended = False

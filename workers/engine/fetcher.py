@@ -75,6 +75,8 @@ class Fetcher(Loop):
         self._answers: dict[Named, tuple[Lease | Denial, float]] = {}
         self._answered = threading.Condition()
         self._fetched_at = -math.inf
+        """When the ledger was called last, by the monotonic clock."""
+
         self._due_running = 0
         self._counting = threading.Lock()
 

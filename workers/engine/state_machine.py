@@ -68,7 +68,10 @@ EARLY_MS = 1_000
 """If an apply without an answer may have begun the fault so much earlier, its end is looked at then."""
 
 FIRST_POLL_MS = 20
-"""Between the first two looks at a fault that lasts longer than planned. Most end within this time."""
+"""Between the first two looks at a fault that lasts longer than planned.
+
+Later pauses are as long as the fault is overdue, and `poll_ms` at most.
+"""
 
 LONGEST_METRICS_PAUSE_MS = 5_000
 OVERDUE_MS = 2_000

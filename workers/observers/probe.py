@@ -50,10 +50,12 @@ ERROR_RATE_TOLERANCE = 0.05
 LATENCY_FACTOR, LATENCY_TOLERANCE_MS = 2.0, 50.0
 """Its mean latency is at most its baseline's times the factor, or above it by no more than the tolerance."""
 
-
 EDGE_SHARE = 0.05
-"""Of the fault's duration, at its end. A request that is sent then may arrive too late to meet the fault. It
-arrives within the mean latency before the fault, most often."""
+"""The largest part of the fault's duration, at its end, in which no request is sent.
+
+A request that is sent so late may reach the target after the fault. Most arrive within the mean latency that
+was measured before it.
+"""
 
 
 class ProbeObserver:

@@ -186,7 +186,7 @@ local function waits_until(plan_key, plan, first, until_ms, expires_ms)
   return math.min(stuck_ms, now + recheck_ms, expires_ms), cause
 end
 
--- While the dispatcher is halted, nothing begins: what has not been cancelled yet would take the targets that fall free.
+-- While the dispatcher is halted, nothing begins: what is not cancelled yet would take the targets that become free.
 local halted
 local function is_halted()
   if halted == nil then
