@@ -15,6 +15,12 @@ GENEROUS_S = 60.0
 
 LOOK_EVERY_S = 0.02
 
+SET_BACK_MS = 50
+"""A machine's clock, which is its Redis server's, may be set back by less than this at any time."""
+
+AT_ONCE_S = 1.0
+"""What is due at once is so within this time, even if the clock is set back in between."""
+
 
 def eventually(condition: Callable[[], T], within_s: float = GENEROUS_S) -> T:
     """What `condition` returns, as soon as that is true. Fails after `within_s` seconds.

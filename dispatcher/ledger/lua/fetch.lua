@@ -11,6 +11,7 @@
 -- A due plan whose first message is still awaited is deferred by `patience_ms` while the queue holds messages. But if
 -- messages that were sent well after its own have arrived, its own is lost. So it is, too, if the queue is empty
 -- LATE_MS after the plan could begin. A plan that has expired waits for no message: the queue may never empty.
+-- The message of a plan without a `start_time` begins it, even if the clock was set back after its submission.
 -- `reaches` is what `reaches_of` in ledger/reach.py returns.
 local due_key = KEYS[1]
 local prefix, queue, token_prefix = ARGV[1], ARGV[2], ARGV[3]
@@ -274,7 +275,7 @@ local function answer(id, retries)
     return set_aside(id, problem)
   elseif string.match(plan.lease, '^message (%d+)') ~= retries then
     return 'elsewhere'
-  elseif retries == '0' and now < tonumber(plan.due_ms) then
+  elseif retries == '0' and now < tonumber(plan.due_ms) and plan.due_ms ~= plan.submitted_ms then
     redis.call('HSET', prefix .. 'plan:' .. id, 'lease', 'parked')
     return 'waits'
   end

@@ -122,13 +122,14 @@ local function write_even_if_full(prefix)
   redis.call('DEL', prefix .. 'nothing')
 end
 
--- A plan that waits in line is due at `ms`, but not before its start. Nothing happens if it has begun.
+-- A plan that waits in line is due at `ms`, but not before its `start_time`. Nothing happens if it has begun.
 local function wake(prefix, due_key, line_key, id, ms)
   local plan_key = prefix .. 'plan:' .. id
-  local known = redis.pcall('HMGET', plan_key, 'started_ms', 'lease')
+  local known = redis.pcall('HMGET', plan_key, 'started_ms', 'lease', 'submitted_ms')
   if not known[1] and known[2] and string.sub(known[2], 1, 6) == 'parked' then
-    local start_ms = math.floor(redis.call('ZSCORE', line_key, id) / 1000)
-    set_due(plan_key, due_key, id, math.max(ms, start_ms))
+    local since_ms = math.floor(redis.call('ZSCORE', line_key, id) / 1000)
+    local has_start_time = since_ms ~= tonumber(known[3])  -- if not, it may begin though the clock was set back
+    set_due(plan_key, due_key, id, has_start_time and math.max(ms, since_ms) or ms)
   end
 end
 

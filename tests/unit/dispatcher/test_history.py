@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from support.plans import abort_plan
-from support.steps import claim, finished
+from support.steps import claim, finished, submit_in_turn
 
 from dispatcher import (
     ExecutorConnectionError,
@@ -48,7 +48,7 @@ class Plans:
     def submit(self, plan_id: str, tags: tuple[str, ...] = (), batch: str = "", **changes: Any) -> None:
         executor = changes.pop("executor", "default")
         order = Order(plan=abort_plan(**changes), timeout_ms=30_000, executor=executor)
-        assert self.ledger.submit([Submission(plan_id, order, batch=batch, tags=tags)]) == [True]
+        assert submit_in_turn(self.ledger, Submission(plan_id, order, batch=batch, tags=tags)) is True
 
     def end(self, plan_id: str, error: Exception | None = None) -> None:
         lease = claim(self.leases, plan_id, 0)

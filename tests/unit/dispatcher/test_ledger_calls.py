@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import fakeredis
 import pytest
 import redis
+from support.eventually import SET_BACK_MS
 from support.plans import abort_plan
 from support.steps import finished, parked, retried
 
@@ -229,8 +230,7 @@ def test_trouble_with_redis_is_not_an_unreadable_record() -> None:
 
 
 def test_the_servers_time_is_in_milliseconds(ledger: Ledger) -> None:
-    before_ms, server_ms, after_ms = time.time() * 1000, ledger.now_ms(), time.time() * 1000
-    assert before_ms - 1 <= server_ms <= after_ms
+    assert ledger.now_ms() == pytest.approx(time.time() * 1000, rel=0, abs=SET_BACK_MS)
     assert drive(ledger.asking_the_time(), lambda _: [["1900000000", "123999"]]) == 1_900_000_000_123
     assert drive(ledger.asking_the_time(), lambda _: [["1900000000", "999000"]]) == 1_900_000_000_999
 

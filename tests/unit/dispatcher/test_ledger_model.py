@@ -18,9 +18,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from support.eventually import SET_BACK_MS
 from support.plans import abort_plan
 from support.redis_server import versions
-from support.steps import LOOK_AGAIN_MS, finished, parked, release, retried
+from support.steps import LOOK_AGAIN_MS, finished, parked, release, retried, submit_in_turn
 
 from dispatcher import DispatchHaltedError, Settings
 from dispatcher.ledger.leases import Denial, Lease, Leases, Named, Settlement
@@ -117,7 +118,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def submit(self, api: str, batch: str) -> str:
         plan_id = f"p{len(self.orders)}"
         order = Order(plan=abort_plan(api=api), timeout_ms=TIMEOUT_MS)
-        [outcome] = self.ledger.submit([Submission(plan_id, order, batch=batch)])
+        outcome = submit_in_turn(self.ledger, Submission(plan_id, order, batch=batch))
         assert isinstance(outcome, DispatchHaltedError) is self.halted
         if self.halted:
             return "unknown"
@@ -179,6 +180,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def a_worker_fetches_what_is_due(self) -> None:
+        for name, plan in self.plans.items():
+            self._let_clock_catch_up(name, plan)
         found = {lease.plan_id: lease for lease in self.leases.fetch([], 100).due}
         due = {name: plan for name, plan in self.plans.items() if plan.due and not plan.ended}
         doubts = {name for name, plan in self.plans.items() if plan.due and plan.in_doubt}
@@ -452,6 +455,12 @@ class LedgerMachine(RuleBasedStateMachine):
         assert isinstance(answer, Lease)
         assert (answer.first_step, answer.record.in_the_way) == (False, first)
         plan.holder, plan.lost, plan.in_the_way = answer, False, first
+
+    def _let_clock_catch_up(self, plan_id: str, plan: Plan) -> None:
+        """What is due at once is so even by a clock that was set back meanwhile."""
+        if plan.due and (plan.in_doubt or not plan.ended):
+            key = "doubts" if plan.in_doubt else "due"
+            self.client.zincrby(f"{PREFIX}{key}", -SET_BACK_MS, plan_id)
 
     def _pass_time(self, plan_id: str) -> None:
         key = "doubts" if self.plans[plan_id].in_doubt else "due"
