@@ -61,7 +61,7 @@ class Request:
     """When it was sent, in seconds since 1970."""
 
     latency_ms: float = 0.0
-    """How long its client waited."""
+    """How long its client waited: for an answer by the kernel's clock, otherwise by a steady one."""
 
     status: int | None = None
     """0 if it has no answer. None while its client waits."""
@@ -106,17 +106,20 @@ class Clients:
             connection.close()
 
     async def _request(self, target: str, planned: float) -> None:
-        request = Request(0.0, time.time(), path=target.partition("?")[0])
+        loop = asyncio.get_running_loop()
+        begun, request = loop.time(), Request(0.0, time.time(), path=target.partition("?")[0])
         self.requests.append(request)
         text = f"GET {target} HTTP/1.1\r\nhost: {self.service}\r\n\r\n".encode()
         try:
             connection = await self._connection()
-            request.late_s, request.sent = asyncio.get_running_loop().time() - planned, time.time()
+            begun, request.sent = loop.time(), time.time()
+            request.late_s = begun - planned
             status = await connection.ask(text, self.patience_s)
         except OSError:
-            request.latency_ms, request.status = (time.time() - request.sent) * 1000, 0
+            request.latency_ms, request.status = (loop.time() - begun) * 1000, 0
             return
-        request.latency_ms, request.status = (connection.answered - request.sent) * 1000, status
+        waited_s = connection.answered - request.sent if status else loop.time() - begun
+        request.latency_ms, request.status = waited_s * 1000, status
         if connection.usable:
             self._idle.append(connection)
 
@@ -140,7 +143,7 @@ class Connection:
         self._received = b""
         self._answer: asyncio.Future[int] | None = None
         self.answered = 0.0
-        """When the last answer was complete, or its client gave up, in seconds since 1970."""
+        """When the last answer was complete, in seconds since 1970. Without an answer: when this ended."""
 
         self.usable = True
         """Whether it can take another request."""
