@@ -13,6 +13,7 @@ import pytest
 from pyarrow import parquet
 from support.command_line import DISPATCHER
 from support.command_line import dispatcher as run
+from support.eventually import SET_BACK_MS
 from support.plans import abort_plan
 from support.steps import claim, finished
 
@@ -44,6 +45,10 @@ def submitted(dispatcher: Dispatcher, settings: Settings, real_redis: redis.Redi
         [abort_plan(api=f"/{each}") for each in ids], plan_ids=ids, tags=["night", "run=7"]
     )
     dispatcher.submit(abort_plan(service="Other", api="/b"), plan_id="queued")
+    for number, plan_id in enumerate(
+        ("queued", *reversed(ids))
+    ):  # the clock may have been set back meanwhile
+        real_redis.zincrby("{dispatcher}:history", -number * SET_BACK_MS * 1000, plan_id)
     leases, codec = Leases(real_redis, settings), ResultCodec(make_celery(settings))
     moment = dispatcher.server_time()
     observation = RawObservation(execution_id="f1", timestamp=moment, requests=9, error_rate=0.5, logs=["a"])

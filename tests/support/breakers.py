@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from support.eventually import SET_BACK_MS
+
 from dispatcher import ExecutorClientConfig, ExecutorServerError
 from workers.breaker.local import LocalBreaker
 from workers.breaker.rules import Admission, BreakerRules, BreakerState, Report
@@ -52,7 +54,7 @@ class Rig(Protocol):
 
 
 class SharedRig:
-    """Breakers in Redis. Time passes by shifting what is stored."""
+    """Breakers in Redis. Time passes by shifting what is stored, by more than the clock may be set back."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
@@ -64,12 +66,12 @@ class SharedRig:
         return self.worker(rules()).status().state
 
     def time_passes(self, seconds: float, given: BreakerRules) -> None:
-        shift_ms = round(seconds * 1000)
+        shift_ms = round(seconds * 1000) + SET_BACK_MS
         fields = cast("dict[str, str]", self.client.hgetall(KEY))
         for name in MOMENTS:
             if name in fields:
                 self.client.hset(KEY, name, int(fields[name]) - shift_ms)
-        self._shift_window(fields, round(shift_ms / (given.window_ms / WINDOW_SLICES)))
+        self._shift_window(fields, round(seconds * 1000 / (given.window_ms / WINDOW_SLICES)))
         probes = self.client.zrange(f"{KEY}:probes", 0, -1, withscores=True)
         for probe, ends_ms in cast("list[tuple[str, float]]", probes):
             self.client.zadd(f"{KEY}:probes", {probe: ends_ms - shift_ms})

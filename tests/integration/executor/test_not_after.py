@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from support.eventually import eventually
+from support.eventually import SET_BACK_MS, eventually
 from support.processes import ExecutorProcess
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SERVICE = "OrderService"
+SET_BACK = timedelta(milliseconds=SET_BACK_MS)
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_an_apply_whose_time_passes_while_envoy_is_paused_begins_no_fault(own: E
     not_after = last.isoformat(timespec="milliseconds")
     with ThreadPoolExecutor(2) as pool:
         applied = [pool.submit(apply, own, api, not_after) for api in ("/api/a", "/api/b")]
-        eventually(lambda: datetime.now(UTC) > last)
+        eventually(lambda: datetime.now(UTC) > last + SET_BACK)
         os.kill(own.envoy_pid, signal.SIGCONT)
         assert [each.result().status_code for each in applied] == [412, 412]
     assert [answers_with(own, api) for api in ("/api/a", "/api/b")] == [200, 200]
@@ -136,7 +137,7 @@ def test_the_list_has_each_fault_that_is_in_force(own: ExecutorProcess) -> None:
     assert [faults[answer.json()["apply_id"]]["key"] for answer in (with_key, without)] == ["k1", None]
     fault = faults[with_key.json()["apply_id"]]
     assert (fault["service"], fault["api"], fault["status"]) == (SERVICE, "/api/a", "running")
-    assert datetime.fromisoformat(fault["start_time"]) <= datetime.now(UTC)
+    assert datetime.fromisoformat(fault["start_time"]) <= datetime.now(UTC) + SET_BACK
     stop(own, with_key)
     assert [fault["key"] for fault in listed(own)] == [None]
 

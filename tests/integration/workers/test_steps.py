@@ -9,7 +9,7 @@ import redis
 from pydantic import SecretStr
 from support.fake_driver import FakeDriver
 from support.plans import abort_plan
-from support.steps import Steps, make_due, take
+from support.steps import Steps, make_due, take, take_due
 
 from dispatcher import (
     CircuitOpenError,
@@ -180,7 +180,7 @@ def test_a_fault_in_doubt_is_stopped_after_its_plan_and_then_its_target_is_free(
     ledger.submit([Submission("p2", Order(plan=abort_plan(), timeout_ms=30_000))])
     driver.stop_says, driver.stop_ends = StopOutcome.UNSUPPORTED, False
     ledger.cancel(["p1"], "enough")
-    assert isinstance(take(steps, "p1"), Fail)
+    assert isinstance(take_due(steps, "p1"), Fail)
     with pytest.raises(PlanCancelledError, match="it is unknown whether its fault is over"):
         CODEC.decode("p1", stored(ledger) or "")
     assert take(steps, "p2") is None
@@ -191,7 +191,7 @@ def test_a_fault_in_doubt_is_stopped_after_its_plan_and_then_its_target_is_free(
     look_again(redis_client)
     assert isinstance(take(steps, "p1"), Release)
     assert record(ledger).doubt is None
-    assert isinstance(take(steps, "p2"), Snooze)
+    assert isinstance(take_due(steps, "p2"), Snooze)
     assert set(driver.applied) == {"fault-p1", "fault-p2"}
 
 
@@ -358,7 +358,7 @@ def test_a_cancelled_plan_is_stopped_through_an_open_breaker_and_takes_no_probe(
     breaker = trip(redis_client, driver)
     an_hour_passes(redis_client)
     ledger.cancel(["p1"], "")
-    assert isinstance(take(steps, "p1"), Fail)
+    assert isinstance(take_due(steps, "p1"), Fail)
     assert driver.calls == ["apply", "stop"]
     assert breaker.status().state is BreakerState.OPEN
 
@@ -367,6 +367,7 @@ def test_a_probe_whose_plan_needs_no_call_gives_its_place_back(
     ledger: Ledger, driver: FakeDriver, redis_client: redis.Redis
 ) -> None:
     ledger.submit([Submission("p1", Order(plan=abort_plan(), timeout_ms=30_000), expires_after_ms=0)])
+    redis_client.hincrby("{dispatcher}:plan:p1", "expires_ms", -1_000)
     breaker = trip(redis_client, driver)
     an_hour_passes(redis_client)
     decision = take(steps_on(ledger, redis_client, driver, []), "p1")
