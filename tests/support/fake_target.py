@@ -49,6 +49,8 @@ class FakeLine:
 
     def send(self, slot: Slot) -> None:
         assert self._target.clock_s >= slot.at, "it is sent before its time"
+        if self._target.clock_s >= slot.latest_at:
+            return
         self._target.sent.append(slot)
         self._open.append((slot, slot.at + self._target.holds_s(slot.planned_ms)))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dispatcher.errors import ExecutorClientError
 
-__all__ = ["Answer", "parse_json", "retry_after_s"]
+__all__ = ["Answer", "has_no_number", "parse_json", "retry_after_s"]
 
 EXCERPT_BYTES = 200
 LONGEST_WORDS = 1_000
@@ -107,15 +107,20 @@ def parse_json(text: bytes) -> Any:
         raise ValueError(f"it has more than {MAX_NAMES:,} names in objects")
     json = text.removeprefix(BYTE_ORDER_MARK)
     value = jiter.from_json(json, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
-    if _has_infinity(value):
+    if has_no_number(value):  # such as 1e999
         raise ValueError("it has a number that is too large")
     return value
 
 
-def _has_infinity(value: object) -> bool:
-    """Whether a number such as 1e999 became infinity, which is written as null if null is asked for."""
+def has_no_number(value: object) -> bool:
+    """Whether there is NaN or infinity in it, which is written as null if null is asked for.
+
+    Raises `ValueError` if it cannot be written as JSON.
+    """
     written = to_json(value)
-    return b"Infinity" in written and written != to_json(value, inf_nan_mode="null")
+    if b"Infinity" not in written and b"NaN" not in written:
+        return False
+    return written != to_json(value, inf_nan_mode="null")
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

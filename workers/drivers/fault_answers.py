@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from workers.drivers.figures import check_figures, total_of
 from workers.drivers.moments import Moment
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ __all__ = [
 ]
 
 MAX_ID_LENGTH = 200
-RATE_TOLERANCE = 0.01
-"""By how much an error rate may differ from its counts: Executors round it."""
-
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """Beyond that, JSON's readers differ (RFC 8259, section 6)."""
 
@@ -139,11 +136,7 @@ class MetricsAnswer(_Window):
     @property
     def total(self) -> int | None:
         """How many requests arrived. None if neither this nor both counts are there."""
-        if self.requests is not None:
-            return self.requests
-        if self.success_count is None or self.error_count is None:
-            return None
-        return self.success_count + self.error_count
+        return total_of(self)
 
     @model_validator(mode="after")
     def _one_count_follows_from_two(self) -> Self:
@@ -155,44 +148,10 @@ class MetricsAnswer(_Window):
         return self
 
     @model_validator(mode="after")
-    def _counts_fit(self) -> Self:
-        for part in ("faulted", "unanswered", "success_count", "error_count"):
-            _check_order(self, part, "requests", self.total)
-        _check_order(self, "unanswered", "error_count", self.error_count)
-        _check_order(self, "unfinished", "unanswered", self.unanswered)
-        if None not in {self.success_count, self.error_count}:
-            counted = (self.success_count or 0) + (self.error_count or 0)
-            if counted != self.total:
-                raise ValueError(
-                    f"success_count and error_count make {counted}, and requests is {self.total}"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _rate_fits_its_counts(self) -> Self:
-        """`unanswered` are errors. Without a total, a count of 0 still says which rate it must be."""
-        if self.error_rate is None:
-            return self
-        least, most, shown = 0.0, 1.0, ""
-        if self.total and self.error_count is not None:
-            least = most = self.error_count / self.total
-            shown = f"error_count says {self.error_count} of {self.total}"
-        elif self.total and self.unanswered:
-            least, shown = self.unanswered / self.total, f"unanswered says {self.unanswered} of {self.total}"
-        elif self.total is None and self.error_count == 0:
-            most, shown = 0.0, "error_count is 0"
-        elif self.total is None and self.success_count == 0:
-            least, shown = 1.0, "success_count is 0"
-        if not least - RATE_TOLERANCE <= self.error_rate <= most + RATE_TOLERANCE:
-            raise ValueError(f"error_rate is {self.error_rate:g}, and {shown}")
-        return self
-
-    @model_validator(mode="after")
-    def _percentiles_rise(self) -> Self:
-        names = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
-        known = [name for name in names if getattr(self, name) is not None]
-        for name, next_name in pairwise(known):
-            _check_order(self, name, next_name, getattr(self, next_name))
+    def _figures_fit(self) -> Self:
+        check_figures(self)
+        if None not in {self.unfinished, self.unanswered} and (self.unfinished or 0) > (self.unanswered or 0):
+            raise ValueError(f"unfinished is {self.unfinished}, and unanswered is only {self.unanswered}")
         return self
 
     def figures(self) -> dict[str, Any]:
@@ -218,10 +177,3 @@ def usable_id(apply_id: object) -> bool:
     if not isinstance(apply_id, str) or apply_id in {".", ".."}:
         return False
     return 0 < len(apply_id) <= MAX_ID_LENGTH and apply_id.isprintable()
-
-
-def _check_order(answer: MetricsAnswer, name: str, limit_name: str, limit: float | None) -> None:
-    """Raises `ValueError` if the field exceeds its limit. What is unknown fits."""
-    value = getattr(answer, name)
-    if value is not None and limit is not None and value > limit:
-        raise ValueError(f"{name} is {value:g}, and {limit_name} is only {limit:g}")

@@ -12,6 +12,7 @@ from dispatcher.stored_errors import as_known, is_known
 from dispatcher.telemetry.metrics import CallKind
 from workers.breaker.rules import Outcome, Report
 from workers.engine.call_metrics import measured
+from workers.engine.returned import checked_observation, checked_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,14 +97,28 @@ class StepCalls:
         return apply_id
 
     def status(self, apply_id: str, within_s: float) -> FaultStatus:
-        """See `Driver.status`."""
-        return self._watch(CallKind.STATUS, lambda: self._driver.status(apply_id, within_s), within_s)
+        """See `Driver.status`. Raises `ExecutorProtocolError` if the driver returns anything else."""
+
+        def ask() -> FaultStatus:
+            came = self._driver.status(apply_id, within_s)
+            return checked_status(f"{type(self._driver).__name__}.status", came)
+
+        return self._watch(CallKind.STATUS, ask, within_s)
 
     def metrics(self, record: PlanRecord, apply_id: str, within_s: float) -> RawObservation:
-        """See `Driver.metrics`, and `Observer.observation` if there is an observer."""
+        """See `Driver.metrics`, and `Observer.observation` if there is an observer.
+
+        Raises `ExecutorProtocolError` for an observation that cannot be.
+        """
         if self._observer is not None:
-            return self._observer.observation(record, self.now_ms, within_s)
-        return self._watch(CallKind.METRICS, lambda: self._driver.metrics(apply_id, within_s), within_s)
+            seen = self._observer.observation(record, self.now_ms, within_s)
+            return checked_observation(f"{type(self._observer).__name__}.observation", seen)
+
+        def ask() -> RawObservation:
+            came = self._driver.metrics(apply_id, within_s)
+            return checked_observation(f"{type(self._driver).__name__}.metrics", came)
+
+        return self._watch(CallKind.METRICS, ask, within_s)
 
     def sample(self, record: PlanRecord, phase: Phase, within_s: float) -> PlanRecord:
         """See `Observer.sample`. What it meets says nothing of the Executor."""

@@ -31,6 +31,7 @@ from dispatcher.ledger.moments import moment_of
 from dispatcher.models import PlanState
 from workers.drivers.base import FaultState, StopOutcome
 from workers.engine.decisions import Release, Retry, Snooze
+from workers.engine.returned import checked_status
 from workers.engine.terminal_errors import failed
 
 if TYPE_CHECKING:
@@ -207,7 +208,9 @@ class Stopper:
         """Whether the fault is over, after a stop that does not say so."""
         driver: Driver = calls.for_stops
         try:
-            over = driver.status(apply_id, WITHIN_S).state is FaultState.COMPLETED
+            came = driver.status(apply_id, WITHIN_S)
+            status = checked_status(f"{type(driver).__name__}.status", came)
+            over = status.state is FaultState.COMPLETED
             why = f"the Executor still has fault {apply_id}"
         except FaultFailedError:
             over, why = True, ""

@@ -6,6 +6,7 @@ requests would keep later ones from being sent (G. Tene calls that coordinated o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
@@ -37,6 +38,9 @@ class Slot:
 
     gives_up_at: float
     """When it is given up by its own timeout, on that clock."""
+
+    latest_at: float = math.inf
+    """From when on it is not sent any more, on that clock: it would arrive after the fault's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class Line(Protocol):
         ...
 
     def send(self, slot: Slot) -> None:
-        """Send a request without waiting for its answer."""
+        """Send a request without waiting for its answer, unless it is too late for it (`latest_at`)."""
         ...
 
     def is_answered(self, by: float) -> bool:

@@ -99,7 +99,7 @@ class ProbeObserver:
             self._crowded_until = began + CROWDED_S
         sends_s = min(LOOK_S, within_s / 2)
         pace = self._pace(record, phase, now_ms, seen, _sends_at_most_s(record, phase, sends_s, within_s))
-        slots = _slots(pace, began, request.timeout_s)
+        slots = _slots(pace, began, request.timeout_s, _latest_ms(record, phase, seen))
         ends_at = began + min(within_s, self.longest_look_s)
         line = target.line(request, ends_at)
         last = send_all(line, slots, began + sends_s, ends_at, lambda: target.now() >= self._crowded_until)
@@ -150,11 +150,11 @@ class ProbeObserver:
     def _pace(
         self, record: PlanRecord, phase: Phase, now_ms: int, seen: Seen, sends_at_most_s: float
     ) -> Pace:
-        begin_ms, end_ms = _window(record, phase)
+        begin_ms, _ = _window(record, phase)
         due_ms = max(begin_ms, now_ms)
         if phase is Phase.DURING:
             due_ms = max(begin_ms, seen.next_ms or 0)
-            end_ms -= min(seen.before.mean_ms, EDGE_SHARE * record.plan.duration_seconds * 1000)
+        end_ms = _latest_ms(record, phase, seen)
         rate = self._loads[record.plan.service].requests_per_sec
         return Pace(rate, now_ms, due_ms, min(end_ms, now_ms + sends_at_most_s * 1000))
 
@@ -183,11 +183,12 @@ def _is_late(record: PlanRecord, seen: Seen, now_ms: int) -> bool:
     return now_ms - due_ms > LATE_MS
 
 
-def _slots(pace: Pace, began: float, timeout_s: float) -> Iterator[Slot]:
-    """The slots of a measurement that began at `began`."""
+def _slots(pace: Pace, began: float, timeout_s: float, latest_ms: float) -> Iterator[Slot]:
+    """The slots of a measurement that began at `began`. From `latest_ms` on, none is sent any more."""
+    latest_at = began + (latest_ms - pace.now_ms) / 1000
     for sent_ms, following_ms in pace.moments():
         at = began + (sent_ms - pace.now_ms) / 1000
-        yield Slot(round(sent_ms), round(following_ms), at, at + timeout_s)
+        yield Slot(round(sent_ms), round(following_ms), at, at + timeout_s, latest_at)
 
 
 def _window(record: PlanRecord, phase: Phase) -> tuple[float, float]:
@@ -201,6 +202,14 @@ def _window(record: PlanRecord, phase: Phase) -> tuple[float, float]:
     if begin_ms is None or end_ms is None or gone_ms is None:
         return math.inf, 0
     return (begin_ms, end_ms) if phase is Phase.DURING else (gone_ms, math.inf)
+
+
+def _latest_ms(record: PlanRecord, phase: Phase, seen: Seen) -> float:
+    """Before when a request must be sent, to arrive while it counts for the phase, in ms on that clock."""
+    _, end_ms = _window(record, phase)
+    if phase is Phase.DURING:
+        end_ms -= min(seen.before.mean_ms, EDGE_SHARE * record.plan.duration_seconds * 1000)
+    return end_ms
 
 
 def _end_ms(record: PlanRecord) -> int | None:

@@ -49,6 +49,9 @@ class Probe:
     why: str = ""
     """What the transport says, if there is no status."""
 
+    late_ms: int = 0
+    """How long after `planned_ms` it was really sent."""
+
 
 class Tally(BaseModel):
     """Sums over requests. Two tallies are added with `+`, in any order."""
@@ -77,12 +80,11 @@ class Tally(BaseModel):
     """When the first request was due."""
 
     last_ms: int | None = None
-    """When the last one was."""
+    """When the last one was really sent. A busy machine sends late."""
 
     @classmethod
     def of(cls, probes: Sequence[Probe]) -> Self:
         """The tally of these requests."""
-        planned = [each.planned_ms for each in probes]
         return cls(
             outcomes=Counter(each.outcome for each in probes),
             errors=sum(not each.expected for each in probes),
@@ -90,8 +92,8 @@ class Tally(BaseModel):
             total_us=sum(each.latency_us for each in probes),
             squares_us2=sum(each.latency_us**2 for each in probes),
             buckets=Counter(bucket_of(each.latency_us) for each in probes),
-            first_ms=min(planned, default=None),
-            last_ms=max(planned, default=None),
+            first_ms=min((each.planned_ms for each in probes), default=None),
+            last_ms=max((each.planned_ms + each.late_ms for each in probes), default=None),
         )
 
     def __add__(self, other: Tally) -> Tally:

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from dispatcher.errors import (
@@ -36,7 +37,7 @@ class ProbeLine(Line, Protocol):
     """A line with the outcomes of its requests."""
 
     def probes(self) -> list[Probe]:
-        """All requests. Those without an answer are given up now."""
+        """All requests that were sent in time. Those without an answer are given up now."""
         ...
 
 
@@ -96,12 +97,12 @@ class HttpTarget:
 class _HttpLine:
     """The requests of one measurement. See `ProbeLine`."""
 
-    def __init__(self, pool: ThreadPoolExecutor, ask: Callable[[Slot], Probe], ends_at: float) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, ask: Callable[[Slot], Probe | None], ends_at: float) -> None:
         self._pool = pool
         self._ask = ask
         self._ends_at = ends_at
-        self._open: dict[Future[Probe], Slot] = {}
-        self._answered: list[Future[Probe]] = []
+        self._open: dict[Future[Probe | None], Slot] = {}
+        self._answered: list[Future[Probe | None]] = []
         self._changed = threading.Condition()
 
     def sleep_until(self, at: float) -> None:
@@ -121,9 +122,10 @@ class _HttpLine:
         with self._changed:
             given_up, self._open = self._open, {}
         ended = [future.result() for future in self._answered]
-        return ended + [_result(future, slot, self._ends_at) for future, slot in given_up.items()]
+        ended += [_result(future, slot, self._ends_at) for future, slot in given_up.items()]
+        return [probe for probe in ended if probe is not None]
 
-    def _has_ended(self, future: Future[Probe]) -> None:
+    def _has_ended(self, future: Future[Probe | None]) -> None:
         """Count its answer, unless it has been given up."""
         with self._changed:
             if self._open.pop(future, None) is not None:
@@ -131,10 +133,20 @@ class _HttpLine:
                 self._changed.notify_all()
 
 
-def _probe(transport: HttpTransport, request: ProbeRequest, slot: Slot, ends_at: float) -> Probe:
-    left_s = min(slot.gives_up_at, ends_at) - time.monotonic()
+def _probe(transport: HttpTransport, request: ProbeRequest, slot: Slot, ends_at: float) -> Probe | None:
+    """None for a request that was not sent, because it would arrive after the fault's end."""
+    began = time.monotonic()
+    left_s = min(slot.gives_up_at, ends_at) - began
+    if began >= slot.latest_at:
+        return None
     if left_s <= 0:
         return _given_up(slot, ends_at, NOT_SENT)
+    return replace(_sent(transport, request, slot, ends_at, left_s), late_ms=int((began - slot.at) * 1000))
+
+
+def _sent(
+    transport: HttpTransport, request: ProbeRequest, slot: Slot, ends_at: float, left_s: float
+) -> Probe:
     try:
         answer = transport.call(request.method, request.path, request.body, request.headers, within_s=left_s)
     except ExecutorTimeoutError:
@@ -146,9 +158,11 @@ def _probe(transport: HttpTransport, request: ProbeRequest, slot: Slot, ends_at:
     return Probe(slot.planned_ms, latency_us, str(status), expected=request.expects(status))
 
 
-def _result(future: Future[Probe], slot: Slot, ends_at: float) -> Probe:
-    if future.done():
+def _result(future: Future[Probe | None], slot: Slot, ends_at: float) -> Probe | None:
+    if future.done() and not future.cancelled():
         return future.result()
+    if time.monotonic() >= slot.latest_at and future.cancel():
+        return None
     return _given_up(slot, ends_at, NOT_SENT if future.cancel() else "timeout")
 
 

@@ -306,6 +306,34 @@ def test_no_request_is_sent_that_may_arrive_after_the_end_of_the_fault(
     assert END_MS - edge_ms - 25 <= during.last_ms < END_MS - edge_ms
 
 
+def test_a_request_that_waited_for_the_limit_until_the_end_of_the_fault_is_not_sent(
+    probing: Callable[..., ProbeObserver], service: Service
+) -> None:
+    observer = probing(requests_per_sec=5, concurrency=1)
+    service.let_go.clear()
+    timer = threading.Timer(1.5, service.let_go.set)  # after the end: real requests take real time
+    timer.start()
+    what = looked(observer, record(), Phase.DURING, END_MS - 1000)
+    timer.join()
+    assert len(service.calls) == 1
+    observation = observer.observation(what, END_MS, PATIENT_S)
+    assert (observation.requests, observation.status_code) == (1, 200)
+
+
+def test_a_part_with_a_request_that_was_sent_after_the_real_end_does_not_count(
+    probing: Callable[..., ProbeObserver], service: Service
+) -> None:
+    observer = probing(requests_per_sec=5, concurrency=1)
+    service.let_go.clear()
+    timer = threading.Timer(1.5, service.let_go.set)  # when the fault has really ended
+    timer.start()
+    what = looked(observer, record(), Phase.DURING, BEGIN_MS, within_s=4)
+    timer.join()
+    assert len(service.calls) >= 5
+    with pytest.raises(FaultUnobservedError, match="no probe was sent"):
+        observer.observation(what._replace(over_ms=BEGIN_MS + 1000), END_MS, PATIENT_S)
+
+
 def test_a_fault_that_takes_effect_late_is_looked_at_late(
     probing: Callable[..., ProbeObserver], service: Service
 ) -> None:

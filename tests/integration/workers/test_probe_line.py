@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -71,6 +72,18 @@ def test_all_requests_are_answered_some_time(opened: Targets) -> None:
     assert [(probe.outcome, probe.expected, probe.incomplete) for probe in probes] == [
         ("200", True, False)
     ] * 6
+
+
+def test_a_request_that_would_be_sent_after_the_faults_end_is_neither_sent_nor_counted(
+    opened: Targets,
+) -> None:
+    target = opened(answers=True)
+    now = target.now()
+    line = target.line(PLAIN, now + 30)
+    line.send(replace(slot_at(now), latest_at=now))
+    line.send(replace(slot_at(now), latest_at=now + 20))
+    assert line.is_answered(now + 30)
+    assert [probe.outcome for probe in line.probes()] == ["200"]
 
 
 def test_a_line_sleeps_until_a_moment(opened: Targets) -> None:
