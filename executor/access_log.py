@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from typing import TYPE_CHECKING
 
 from executor.observations import Mark, parse_line
 from executor.store import Position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from executor.envoy import Envoy
     from executor.observations import Arrival, End
 
 __all__ = ["AccessLog"]
@@ -22,6 +22,9 @@ ROTATE_AT_BYTES = 8_000_000
 
 REMEMBERED_BYTES = 128
 """The end of what was read, by which a file is known again: one that was cut may have grown since."""
+
+REMEMBERED_MARKS = 1_000
+"""More than Envoy is asked for within the time in which each must be read."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +37,8 @@ class AccessLog:
         """The last mark that was read."""
 
         self.cut = False
-        """Whether something has cut or removed the file, and not all of it was read. The reader resets it."""
+        """Whether lines are missing or damaged: something has cut or removed the file, for example, or the
+        disk was full. The reader resets it."""
 
         self._path = path
         self._old = path.with_suffix(".old")
@@ -43,6 +47,11 @@ class AccessLog:
         self._begun = b""
         self._end = b""
         self._was_there = False
+        self._marks: deque[int] = deque(maxlen=REMEMBERED_MARKS)
+
+    def has(self, mark: int) -> bool:
+        """Whether this mark was read."""
+        return mark in self._marks
 
     @property
     def position(self) -> Position:
@@ -55,6 +64,8 @@ class AccessLog:
         for file in (self._old, self._path):
             if file.exists() and file.stat().st_ino == position.inode:
                 self._file, self._offset = file, position.offset
+                return
+        self.cut = position.offset > 0
 
     def news(self) -> Iterator[Arrival | End]:
         """Arrivals and ends of requests to targets with a fault, each one once, in their order."""
@@ -74,9 +85,11 @@ class AccessLog:
                 found = parse_line(json.loads(line))
             except (ValueError, KeyError, TypeError) as exc:
                 logger.warning("not an access log line: %s (%r)", exc, line[:200])
+                self.cut = True  # it may have been a request
                 continue
             if isinstance(found, Mark):
                 self.read_to_mark = max(self.read_to_mark, found.number)
+                self._marks.append(found.number)
             elif found is not None:
                 yield found
 
@@ -99,20 +112,23 @@ class AccessLog:
         """Whether Envoy writes to a file that was removed."""
         return self._was_there and self._file == self._path and not self._path.exists()
 
-    async def rotate(self, envoy: Envoy) -> list[Arrival | End]:
+    async def rotate(
+        self, mark: Callable[[], Awaitable[object]], reopen: Callable[[], Awaitable[object]]
+    ) -> list[Arrival | End]:
         """Begin a new file if this one has grown large; the last news of the old one.
 
-        Envoy begins the new file with its next line. Until then the old one is read. Raises `EnvoyError`, and
-        the next call goes on.
+        `mark` and `reopen` ask Envoy for a mark and for a new file, which it begins with its next line. Until
+        then the old one is read. Raises `EnvoyError`, and the next call goes on.
         """
         if self._file == self._path and self._offset >= ROTATE_AT_BYTES:
             self._file = self._path.replace(self._old)
-            await envoy.reopen_logs()
+            await reopen()
         if self._file == self._path:
             return []
-        await envoy.mark_log()
+        await mark()
         if not self._path.exists():
             return []
+        await mark()  # the new file is there, and has this one
         rest = list(self.news())
         self._old.unlink()
         self._file, self._offset, self._begun, self._end = self._path, 0, b"", b""

@@ -32,7 +32,7 @@ LOOK_EVERY_S = 0.01
 GIVEN_UP_AFTER = timedelta(seconds=15)
 """How long after a fault, and after its delay, Envoy's log is waited for."""
 
-CUT = "Envoy's log was cut or removed, so requests may be missing in its figures"
+CUT = "Envoy's log was cut, damaged or removed, so requests may be missing in its figures"
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,11 @@ class Arrivals:
         """Set, and replaced, once the arrivals of more faults are known."""
 
         self._tasks: set[asyncio.Task[None]] = set()
+        self._owed: dict[int, float] = {}
+        """Marks that Envoy was asked for and that were not read yet, and when each must have been read."""
+
+        self._lost_writes = 0
+        """How often this Envoy could not write to its log, as far as that was noticed."""
 
     @property
     def position(self) -> Position:
@@ -63,6 +68,16 @@ class Arrivals:
     def go_on(self, position: Position) -> None:
         """Read on from the position at which an earlier Executor stopped."""
         self._log.restore(position)
+
+    async def begin(self) -> None:
+        """Know the log of an Envoy that has started, or was found. What it could not write is lost.
+
+        A log that is cut before it was ever read lacks the mark that it begins with.
+        """
+        self._owed.clear()
+        with suppress(EnvoyError):
+            await self._notice_lost_writes()
+            await self._mark()
 
     def read(self) -> None:
         """Count what is new, and give up requests that are under way for too long."""
@@ -101,7 +116,8 @@ class Arrivals:
         if self._log.missing:
             self._log.cut = True
             await self._envoy.reopen_logs()
-        for news in await self._log.rotate(self._envoy):
+            await self._mark()
+        for news in await self._log.rotate(self._mark, self._envoy.reopen_logs):
             self._count(news)
         unknown = [fault for fault in self._faults.unsettled() if not (fault.active or fault.arrivals_known)]
         if unknown and not self._tasks:
@@ -128,11 +144,12 @@ class Arrivals:
 
     async def _complete(self, ended: Sequence[Fault]) -> None:
         try:
-            mark = await self._envoy.mark_log()
+            mark = await self._mark()
             async with asyncio.timeout(LOGGED_WITHIN_S):
-                while self._log.read_to_mark < mark:
+                while not self._log.has(mark):
                     await asyncio.sleep(LOOK_EVERY_S)
                     self._read_log()
+            await self._notice_lost_writes()
         except (EnvoyError, TimeoutError) as exc:
             logger.warning("the requests of %d faults are not known yet: %s", len(ended), exc)
             return
@@ -141,14 +158,42 @@ class Arrivals:
         self._journal.note(*ended)
         self.all_known()
 
+    async def _mark(self) -> int:
+        """Have a mark written to the log; its number. Raises `EnvoyError`."""
+        mark = await self._envoy.mark_log()
+        self._owed[mark] = self._clock.steady_s() + LOGGED_WITHIN_S
+        return mark
+
+    async def _notice_lost_writes(self) -> None:
+        """Raises `EnvoyError`."""
+        lost = await self._envoy.lost_writes()
+        self._log.cut |= lost > self._lost_writes
+        self._lost_writes = lost
+        self._doubt_if_cut()
+
+    def _lacks_a_mark(self) -> bool:
+        """Whether a mark is missing although a later one was read: so are lines around it."""
+        self._owed = {mark: by_s for mark, by_s in self._owed.items() if not self._log.has(mark)}
+        now_s = self._clock.steady_s()
+        missing = [
+            mark for mark, by_s in self._owed.items() if by_s < now_s and mark < self._log.read_to_mark
+        ]
+        for mark in missing:
+            del self._owed[mark]
+        return bool(missing)
+
     def _read_log(self) -> None:
         for news in self._log.news():
             self._count(news)
+        self._log.cut |= self._lacks_a_mark()
+        self._doubt_if_cut()
+
+    def _doubt_if_cut(self) -> None:
         if self._log.cut:
             self._log.cut = False
             certain = [fault for fault in self._faults.unsettled() if not fault.doubt]
             if certain:
-                logger.error("the access log was cut or removed: requests may be missing in figures")
+                logger.error("the access log was cut, damaged or removed: requests may be missing in figures")
             for fault in certain:
                 fault.doubt = CUT
                 self._journal.note(fault)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from executor.envoy_config import Address
 
-__all__ = ["Envoy"]
+__all__ = ["LOST_WRITES", "Envoy"]
 
 READY_WITHIN_S = 30.0
 ADOPTED_WITHIN_S = 10.0
@@ -33,6 +33,9 @@ ADOPTED_WITHIN_S = 10.0
 ANSWERS_WITHIN_S = 3.0
 STOP_WITHIN_S = 2.0
 LOOK_EVERY_S = 0.01
+
+LOST_WRITES = "filesystem.write_failed"
+"""Envoy's counter of writes to logs that failed, wholly or in part. The disk is full, for example."""
 
 
 class Envoy:
@@ -105,6 +108,11 @@ class Envoy:
         number = self._marks
         await self._ask("GET", f"{MARK_PATH}{number}")
         return number
+
+    async def lost_writes(self) -> int:
+        """How often it could not write to a log since it was started. Raises `EnvoyError`."""
+        answer = await self._ask("GET", f"/stats?filter=^{LOST_WRITES}$")
+        return int(answer.rpartition(":")[2] or 0)
 
     async def reopen_logs(self) -> None:
         """Write the access log to a new file, after it was moved away. Raises `EnvoyError`."""

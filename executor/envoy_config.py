@@ -139,14 +139,17 @@ def _connection_manager(files: Files) -> dict[str, Any]:
                 _named("envoy.filters.http.router", "extensions.filters.http.router.v3.Router"),
             ],
             "access_log": [_requests(files.access_log)],
-            "access_log_options": {"flush_access_log_on_new_request": True},
+            "access_log_options": {
+                "flush_access_log_on_new_request": True,
+                "flush_log_on_tunnel_successfully_established": True,
+            },
             "tracing": _tracing(),
         },
     }
 
 
 def _requests(file: Path) -> dict[str, Any]:
-    """Two lines for each request: when it arrives, and when it ends.
+    """Two lines for each request: when it arrives, and when it ends, or when it opens a websocket.
 
     Clients may choose the request's id, and so what Envoy calls the stream's id. The connection and the
     nanosecond of the arrival are Envoy's own.

@@ -81,6 +81,7 @@ class Injector:
         if not adopted:
             await self._envoy.start()
         await self._injected.taken()
+        await self._arrivals.begin()
         self._save()
 
     async def run(self) -> None:
@@ -297,6 +298,7 @@ class Injector:
         self._injected.start_again()
         await self._envoy.start()
         await self._injected.taken()
+        await self._arrivals.begin()
 
     def _save(self, *faults: Fault) -> None:
         """Keep these faults, and all that has changed. Raises `NotKeptError`."""

@@ -23,6 +23,8 @@ MAX_SPANS = 20
 
 ARRIVED = "DownstreamStart"
 ENDED = "DownstreamEnd"
+OPENED = "DownstreamTunnelSuccessfullyEstablished"
+"""A websocket is answered once it is open. It may stay open for longer than any fault."""
 
 CLIENT_GAVE_UP = "DC"
 BROKEN = {CLIENT_GAVE_UP, "LR", "OM", "SI", "UC", "UMSDR", "UPE", "UR", "UT", "DPE"}
@@ -49,7 +51,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A request has ended: with an answer, or without one."""
+    """A request has ended, with an answer or without one, or it has opened a websocket."""
 
     stream: str
     fault_id: str
@@ -195,7 +197,7 @@ def parse_line(fields: Mapping[str, Any]) -> Arrival | End | Mark | None:
     if "mark" in fields:
         return Mark(int(str(fields["mark"]).rpartition("=")[2]))
     fault_id, kind = fields["fault_id"], fields["kind"]
-    if not fault_id or kind not in {ARRIVED, ENDED}:
+    if not fault_id or kind not in {ARRIVED, ENDED, OPENED}:
         return None
     stream = str(fields["stream"])
     if kind == ARRIVED:

@@ -141,6 +141,29 @@ def test_a_websocket_and_a_stream_survive_a_minute_of_faults_on_other_routes(
     assert changes >= FAULTS * 2
 
 
+def test_a_websocket_that_stays_open_is_a_success_of_the_fault_during_which_it_was_opened(
+    proxied: ExecutorProcess,
+) -> None:
+    async def scenario() -> dict[str, Any]:
+        url = f"{proxied.url}/v1/faults"
+        body = abort_body(STREAMING, "/echo", 503) | {"percentage": 0}
+        async with aiohttp.ClientSession() as session:
+            async with session.post(f"{url}/apply", json=body) as answer:
+                apply_id = (await answer.json())["apply_id"]
+            async with session.ws_connect(f"{proxied.proxy}/echo", headers={"Host": STREAMING}) as socket:
+                async with session.delete(f"{url}/{apply_id}") as answer:
+                    assert answer.ok
+                async with session.get(f"{url}/{apply_id}/metrics") as answer:
+                    metrics = dict(await answer.json())
+                await socket.send_str("still open")
+                assert await socket.receive_str(timeout=30) == "still open"
+        return metrics
+
+    metrics = asyncio.run(scenario())
+    assert (metrics["requests"], metrics["success_count"], metrics["unfinished"]) == (1, 1, 0)
+    assert (metrics["status_code"], metrics["error_rate"]) == (101, 0.0)
+
+
 def test_a_stream_of_events_goes_on_while_faults_begin_and_end_on_its_own_route(
     proxied: ExecutorProcess,
 ) -> None:

@@ -114,6 +114,12 @@ class FakeEnvoy:
         self.reachable = True
         """Whether its admin interface is there."""
 
+        self.lost = 0
+        """How often it could not write to its log."""
+
+        self.cut_marks: set[int] = set()
+        """Numbers of the marks that something cuts out of the log before they are read."""
+
         self._marks = 0
 
     async def start(self) -> None:
@@ -126,8 +132,14 @@ class FakeEnvoy:
         if not (self.alive and self.reachable):
             raise EnvoyError("Envoy does not answer")
         self._marks += 1
-        self.log(mark=f"/ready?mark={self._marks}")
+        if self._marks not in self.cut_marks:
+            self.log(mark=f"/ready?mark={self._marks}")
         return self._marks
+
+    async def lost_writes(self) -> int:
+        if not (self.alive and self.reachable):
+            raise EnvoyError("Envoy does not answer")
+        return self.lost
 
     async def reopen_logs(self) -> None:
         if self.reachable:

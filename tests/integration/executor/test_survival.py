@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from support.command_line import run_program
+from support.envoy_admin import ask_envoy
 from support.eventually import eventually
 from support.processes import ExecutorProcess
 from support.service import Service
 
 from executor.control_plane import TTL_S
+from executor.envoy import LOST_WRITES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -233,7 +235,7 @@ def test_figures_of_a_log_that_something_has_cut_or_removed_are_in_doubt_and_lat
     eventually(lambda: log.stat().st_size)
     about(executor, first, "status")  # which reads the log
     log.unlink() if removed else os.truncate(log, 0)
-    eventually(lambda: "was cut or removed" in about(executor, first, "status")["doubt"])
+    eventually(lambda: "was cut, damaged or removed" in about(executor, first, "status")["doubt"])
     eventually(log.exists)
     assert requests.delete(f"{executor.url}/v1/faults/{first}", timeout=60).json()["status"] == "completed"
     second = apply(executor, "/api/y", 60)
@@ -241,6 +243,26 @@ def test_figures_of_a_log_that_something_has_cut_or_removed_are_in_doubt_and_lat
     assert requests.delete(f"{executor.url}/v1/faults/{second}", timeout=60).json()["status"] == "completed"
     metrics = about(executor, second, "metrics")
     assert (metrics["requests"], metrics["doubt"]) == (1, "")
+
+
+def test_figures_of_a_log_with_a_damaged_line_are_in_doubt(
+    start: Callable[[], ExecutorProcess], tmp_path: Path
+) -> None:
+    executor = start()
+    fault = apply(executor, "/api/x", 60)
+    with (tmp_path / "s" / "access.log").open("a", encoding="utf-8") as log:
+        log.write(
+            '{"kind": "Downst{"kind": "DownstreamEnd"}\n'
+        )  # as a disk that was full for a moment leaves it
+    eventually(lambda: "was cut, damaged or removed" in about(executor, fault, "status")["doubt"])
+
+
+def test_envoy_counts_what_it_cannot_write(start: Callable[[], ExecutorProcess], tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "access.log").symlink_to("/dev/full")
+    executor = start()
+    assert status_of(executor, "/api/x") == 200
+    eventually(lambda: int(ask_envoy(executor.admin, f"/stats?filter=^{LOST_WRITES}$").rpartition(":")[2]))
 
 
 def test_a_folder_with_a_broken_file_is_a_line(tmp_path: Path) -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
 from executor import access_log
 from executor.access_log import AccessLog
+from executor.store import Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from executor.envoy import Envoy
 
 
 class FakeEnvoy:
@@ -61,7 +60,7 @@ def streams(log: AccessLog) -> list[str]:
 
 
 def rotate(log: AccessLog, envoy: FakeEnvoy) -> list[str]:
-    return [news.stream for news in asyncio.run(log.rotate(cast("Envoy", envoy)))]
+    return [news.stream for news in asyncio.run(log.rotate(envoy.mark_log, envoy.reopen_logs))]
 
 
 def test_a_log_that_does_not_exist_yet_has_no_news(tmp_path: Path) -> None:
@@ -89,16 +88,47 @@ def test_half_a_line_is_read_when_its_rest_is_there(envoy: FakeEnvoy) -> None:
     "line",
     [
         pytest.param(b"\n", id="an empty line"),
+        pytest.param(
+            b'{"kind": "Downstr{"mark": "/ready?mark=1"}\n', id="the begin of one line, and another"
+        ),
         pytest.param(b"[]\n", id="no object"),
         pytest.param(b"{}\n", id="an object without fields"),
         pytest.param(b"\xff\n", id="no text"),
         pytest.param(b'{"mark": "/ready?mark=x"}\n', id="a mark without a number"),
     ],
 )
-def test_what_is_not_a_line_of_the_log_is_skipped(envoy: FakeEnvoy, line: bytes) -> None:
+def test_a_damaged_line_of_the_log_is_skipped_and_may_have_been_a_request(
+    envoy: FakeEnvoy, line: bytes
+) -> None:
+    log = AccessLog(envoy.path)
     envoy.write(line)
     envoy.arrive("1")
-    assert streams(AccessLog(envoy.path)) == ["1"]
+    assert (streams(log), log.cut) == (["1"], True)
+
+
+def test_a_log_that_has_gone_since_an_earlier_executor_read_it_is_cut(envoy: FakeEnvoy) -> None:
+    log = AccessLog(envoy.path)
+    envoy.arrive("1")
+    assert streams(log) == ["1"]
+    position = log.position
+    later = AccessLog(envoy.path)
+    later.restore(position)
+    assert (streams(later), later.cut) == ([], False)
+    envoy.path.rename(envoy.path.with_suffix(".moved"))
+    later = AccessLog(envoy.path)
+    later.restore(position)
+    assert later.cut
+    later = AccessLog(envoy.path)
+    later.restore(Position())
+    assert not later.cut
+
+
+def test_marks_that_were_read_are_known(envoy: FakeEnvoy) -> None:
+    log = AccessLog(envoy.path)
+    mark = asyncio.run(envoy.mark_log())
+    assert not log.has(mark)
+    assert streams(log) == []
+    assert (log.has(mark), log.has(mark + 1)) == (True, False)
 
 
 def test_no_line_is_lost_or_read_twice_when_a_new_file_begins(

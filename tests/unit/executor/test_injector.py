@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from support.fake_plane import FakeClock, FakeControl, FakeEnvoy, FullDisk
 
-from executor.arrivals import CUT, GIVEN_UP_AFTER
+from executor.arrivals import CUT, GIVEN_UP_AFTER, LOGGED_WITHIN_S
 from executor.contract import FaultApply, FaultConfig
 from executor.control_plane import TTL_S, EnvoyError, RefusedError
 from executor.faults import ConflictError, Fault, FaultRegistry, TooLateError
@@ -367,6 +368,37 @@ def test_a_fault_that_was_stopped_does_not_come_back_after_a_restart(tmp_path: P
             assert fault is not None
             assert not fault.active
             assert apply_id not in plane.control.on
+
+    carry_out(tmp_path, scenario)
+
+
+def test_a_log_that_was_cut_before_it_was_ever_read_leaves_a_doubt(tmp_path: Path) -> None:
+    async def scenario(plane: Plane) -> None:
+        plane.envoy.cut_marks = {1}
+        async with plane.executor() as injector:
+            fault = await injector.apply(request(), None)
+            await plane.pass_(math.ceil(LOGGED_WITHIN_S) + 1, injector)
+            await injector.end(fault)
+            assert (fault.doubt, fault.arrivals_known) == (CUT, True)
+            later = await injector.apply(request("/later"), None)
+            await injector.end(later)
+            assert (later.doubt, later.arrivals_known) == ("", True)
+
+    carry_out(tmp_path, scenario)
+
+
+def test_what_envoy_could_not_write_to_its_log_leaves_a_doubt_about_the_faults_of_that_time(
+    tmp_path: Path,
+) -> None:
+    async def scenario(plane: Plane) -> None:
+        async with plane.executor() as injector:
+            fault, other = [await injector.apply(request(path), None) for path in ("/one", "/other")]
+            plane.envoy.lost += 1
+            await injector.end(fault)
+            assert (fault.doubt, other.doubt, fault.arrivals_known) == (CUT, CUT, True)
+            later = await injector.apply(request("/later"), None)
+            await injector.end(later)
+            assert (later.doubt, later.arrivals_known) == ("", True)
 
     carry_out(tmp_path, scenario)
 

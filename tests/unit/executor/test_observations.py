@@ -62,6 +62,18 @@ def test_an_answered_request_has_its_status_and_its_latency_in_microseconds() ->
     assert parse_line(ENDED | {"hit": "f1", "flags": "DI,FI"}) == End(ENDED["stream"], "f1", True, 200, 1.5)
 
 
+def test_a_websocket_is_answered_once_it_is_open() -> None:
+    opened = {"kind": "DownstreamTunnelSuccessfullyEstablished", "status": 101, "answered_us": None}
+    found = parse_line(ENDED | opened | {"ended_ms": 2})
+    assert found == End(ENDED["stream"], "f1", False, 101, 2.0)
+    seen = Tally()
+    seen.begin(Arrival(ENDED["stream"], "f1", False, 0.0, "GET /a"))
+    for each in (found, parse_line(ENDED | {"status": 101, "flags": "DC", "ended_ms": 60_000})):
+        assert isinstance(each, End)
+        seen.end(each)
+    assert (seen.requests, seen.errors, seen.latencies.mean_ms, seen.under_way) == (1, 0, 2.0, {})
+
+
 def test_a_mark_has_its_number() -> None:
     assert parse_line({"mark": "/ready?mark=17"}) == Mark(17)
 
