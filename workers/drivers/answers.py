@@ -54,6 +54,18 @@ class Answer:
     content_type: str = ""
     """The header `Content-Type`."""
 
+    date: str = ""
+    """The header `Date`."""
+
+    @property
+    def sent_at(self) -> datetime | None:
+        """When the server sent it, by its own clock, cut to whole seconds. None if it does not say."""
+        try:
+            moment = parsedate_to_datetime(self.date)
+        except (ValueError, TypeError):
+            return None
+        return moment if moment.tzinfo is not None else None
+
     @property
     def ok(self) -> bool:
         """Whether the status is one of success."""

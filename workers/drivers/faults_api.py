@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -52,6 +53,9 @@ NO_SUCH_METHOD = {404, 405, 501}
 CANNOT_STOP = {405, 501}  # an Executor without this extension
 NOT_READY = {202, 204, 409, 425}
 """Answers to a request of metrics that are not there yet. 404 is one of them if the fault is known."""
+
+NOT_YET = {"collecting", "in_progress", "incomplete", "not_ready", "pending", "processing", "running"}
+"""Statuses of metrics that are not complete yet. Figures next to them are not believed."""
 
 NOT_FIGURES = {"apply_id", "start_time", "started_at", "end_time", "ended_at"}
 FIGURES = MetricsAnswer.model_fields.keys() - NOT_FIGURES
@@ -224,17 +228,25 @@ def _read(answer: Answer, model: type[T]) -> T:
 
 
 def _has_no_figures(answer: Answer) -> bool:
-    """Whether a success is empty, or an object such as `{"status": "pending"}`. Raises `FaultFailedError`."""
+    """Whether a success is empty, or an object such as `{"status": "pending"}`, or says that it is not final.
+
+    Raises `FaultFailedError`.
+    """
     if not answer.ok:
         return False
     if not answer.body.strip():
         return True
     fields = answer.json()
-    if not isinstance(fields, dict) or FIGURES & fields.keys():
+    if not isinstance(fields, dict):
         return False
-    if fields.get("status") == "failed":
+    status = fields.get("status")
+    if status == "failed":
         raise _fault_failed(answer, str(fields.get("error_msg") or ""))
-    return not fields or isinstance(fields.get("status"), str)
+    if isinstance(status, str) and re.sub(r"[ -]", "_", status.lower()) in NOT_YET:
+        return True
+    if FIGURES & fields.keys():
+        return False
+    return not fields.keys() - {"apply_id"} or isinstance(status, str)
 
 
 def _too_late(answer: Answer, not_after: str) -> ExecutorRejectedError:

@@ -132,8 +132,8 @@ class HttpTransport:
         except (OSError, HTTPError) as exc:  # an error of requests is an OSError
             raise _no_answer(call, exc) from exc
         logger.debug("%s: %d", call, response.status_code)
-        kind = response.headers.get("Content-Type", "")
-        return Answer(call, response.status_code, body, retry_after_s(response.headers), kind)
+        kind, date = response.headers.get("Content-Type", ""), response.headers.get("Date", "")
+        return Answer(call, response.status_code, body, retry_after_s(response.headers), kind, date)
 
     def _request(
         self, method: str, url: str, body: object, headers: Mapping[str, str]

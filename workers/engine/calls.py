@@ -108,6 +108,8 @@ class StepCalls:
     def metrics(self, record: PlanRecord, apply_id: str, within_s: float) -> RawObservation:
         """See `Driver.metrics`, and `Observer.observation` if there is an observer.
 
+        Its `timestamp` is by the clock that the step began with: the worker's own may be wrong.
+
         Raises `ExecutorProtocolError` for an observation that cannot be.
         """
         if self._observer is not None:
@@ -116,7 +118,8 @@ class StepCalls:
 
         def ask() -> RawObservation:
             came = self._driver.metrics(apply_id, within_s)
-            return checked_observation(f"{type(self._driver).__name__}.metrics", came)
+            seen = checked_observation(f"{type(self._driver).__name__}.metrics", came)
+            return seen.model_copy(update={"timestamp": moment_of(self.now_ms)})
 
         return self._watch(CallKind.METRICS, ask, within_s)
 

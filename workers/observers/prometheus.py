@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field, ValidationError
@@ -24,6 +24,7 @@ from dispatcher.ledger.record import budget_ms
 from dispatcher.observations import Doubt, Figures, RawObservation
 from workers.drivers.transport import HttpTransport
 from workers.observers.promql import filled
+from workers.observers.servers_clock import TOLERATED_SHARE, ServersClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,9 @@ __all__ = ["PrometheusObserver"]
 STATUS = re.compile(r"[1-5][0-9][0-9]", re.ASCII)
 ROUNDING = 1e-9
 """By how much the quotient of equal floats may miss 1."""
+
+MOST = 2.0**53
+"""No target gets more requests."""
 
 PERCENTILES = ("latency_p50", "latency_p95", "latency_p99")
 CALLS = 3
@@ -58,8 +62,11 @@ class _Data(BaseModel):
 
 
 class _QueryAnswer(BaseModel):
+    status: Literal["success"] = "success"
     data: _Data
     warnings: list[str] = Field(default=[])
+    partial: bool = Field(default=False, validation_alias="isPartial")
+    """VictoriaMetrics lacks the data of a node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +81,29 @@ class _Window:
         """When the fault was in force, and requests that it had hit were answered.
 
         Services count a request once it is answered. Until the fault has held its first one to the end, only
-        those that it spares are counted. Raises `FaultUnobservedError` if there is no such time.
+        those that it spares are counted. At most `TOLERATED_SHARE` of the window is outside of that time.
+        Raises `FaultUnobservedError` if there is less than a second of it.
         """
         begin_ms, end_ms = record.in_force_ms, record.over_ms or record.surely_until_ms
         if begin_ms is None or end_ms is None or end_ms <= begin_ms:
             raise FaultUnobservedError("the target was not observed: the fault was never in force")
         hits = record.plan.percentage > 0
         held_ms = budget_ms(record.plan, 0) - record.plan.duration_seconds * 1000 if hits else 0
-        if end_ms <= begin_ms + held_ms:
+        seconds = math.floor((end_ms - begin_ms - held_ms) / 1000 * (1 + TOLERATED_SHARE))
+        if seconds < 1:
             lasted_s, held_s = (end_ms - begin_ms) / 1000, held_ms / 1000
+            held = f", and held each request for {held_s:g} s" if held_ms else ""
             raise FaultUnobservedError(
-                f"the target was not observed: the fault was in force for {lasted_s:g} s, and held each "
-                f"request for {held_s:g} s; set duration_seconds to more than that"
+                f"the target was not observed: the fault was in force for {lasted_s:g} s{held}; Prometheus "
+                "is asked about whole seconds of the rest: set duration_seconds to more"
             )
-        return cls(end_ms, max(1, round((end_ms - begin_ms - held_ms) / 1000)))
+        return cls(end_ms, seconds)
 
     def before(self, record: PlanRecord) -> _Window:
-        """A window of the same length that ends as the fault is applied."""
+        """A window of the same length that ends before the apply that may have begun the fault."""
         begin_ms = self.end_ms - self.seconds * 1000
-        return _Window(min(begin_ms, record.applied_ms or begin_ms), self.seconds)
+        may_begin_ms = (record.began_ms, record.sent_ms, record.applied_ms)
+        return _Window(min(begin_ms, *(each for each in may_begin_ms if each is not None)), self.seconds)
 
     @property
     def moments(self) -> dict[str, datetime]:
@@ -133,16 +144,19 @@ class PrometheusObserver:
         """
         window = _Window.of_fault(record)
         self._wait_for_scrape(window, now_ms)
-        ends_at = time.monotonic() + min(within_s, self.longest_look_s)
+        began = time.monotonic()
+        ends_at = began + min(within_s, self.longest_look_s)
         warnings: list[str] = []
+        clock = ServersClock(lambda: now_ms / 1000 + time.monotonic() - began)
 
         def asking(about: _Window) -> _Asking:
-            return _Asking(self._settings, self._transport, record, about, ends_at, warnings)
+            return _Asking(self._settings, self._transport, record, about, ends_at, warnings, clock)
 
         try:
             during = _figures(asking(window))
         except _NoDataError as exc:
             raise FaultUnobservedError(str(exc)) from exc
+        wrong_clock = clock.problem(window.seconds)
         baseline = self._baseline(lambda: asking(window.before(record)))
         return RawObservation(
             execution_id=record.apply_id or record.id,
@@ -151,6 +165,7 @@ class PrometheusObserver:
             doubts=tuple(
                 doubt
                 for doubt, applies in (
+                    (Doubt.WINDOW_UNKNOWN, bool(wrong_clock)),
                     (Doubt.COUNT_UNKNOWN, during.requests is None),
                     (Doubt.DILUTED, bool(record.plan.needs)),
                     (Doubt.INCOMPLETE, bool(warnings)),
@@ -158,7 +173,7 @@ class PrometheusObserver:
                 )
                 if applies
             ),
-            logs=warnings,
+            logs=[*warnings, *wrong_clock],
             **dict(during),
         )
 
@@ -196,6 +211,7 @@ class _Asking:
     window: _Window
     ends_at: float
     warnings: list[str]
+    clock: ServersClock
 
     def number(self, figure: str, low: float, high: float = math.inf) -> float | None:
         """What the query for `figure` returns. None if there is no such query.
@@ -245,14 +261,16 @@ class _Asking:
     def _answer(self, query: str, figure: str) -> list[_Sample]:
         parameters: dict[str, Any] = {"query": query, "time": f"{self.window.end_ms / 1000:.3f}"}
         within_s = max(0.0, self.ends_at - time.monotonic())
-        answer = self.transport.call("GET", f"/api/v1/query?{urlencode(parameters)}", within_s=within_s)
+        path = f"/api/v1/query?{urlencode(parameters)}"
+        answer = self.clock.call(lambda: self.transport.call("GET", path, within_s=within_s))
         if not answer.ok:
             raise answer.error()
         try:
             content = _QueryAnswer.model_validate(answer.json())
         except ValidationError as exc:
             raise answer.protocol_error("is not an instant vector") from exc
-        self.warnings.extend(f"{figure}_query: Prometheus warns: {each}" for each in content.warnings)
+        warnings = [*content.warnings, *["the answer is partial (isPartial)"] * content.partial]
+        self.warnings.extend(f"{figure}_query: Prometheus warns: {each}" for each in warnings)
         return content.data.result
 
     def _named(self, figure: str) -> str:
@@ -262,7 +280,7 @@ class _Asking:
 
 def _figures(asking: _Asking) -> Figures:
     rate = asking.number("error_rate", 0.0, 1.0)
-    count = asking.number("requests", 0.0)
+    count = asking.number("requests", 0.0, MOST)
     requests = None if count is None else round(count)
     fields: dict[str, Any] = {
         "requests": requests,
@@ -272,6 +290,8 @@ def _figures(asking: _Asking) -> Figures:
         **{f"{each}_ms": asking.number(each, 0.0) for each in PERCENTILES},
         **asking.window.moments,
     }
+    if requests is None and fields["error_rate"] == fields["latency_ms"] == 0:
+        return Figures(**asking.window.moments)  # no answer takes no time: a query adds 0 if there is no data
     asking.check_order({each: fields[f"{each}_ms"] for each in PERCENTILES})
     if requests and rate is not None:
         fields["error_rate_low"], fields["error_rate_high"] = wilson_interval(

@@ -263,6 +263,9 @@ def test_metrics_of_any_real_requests_do_not_contradict_each_other(
         (200, b" \n"),
         (200, {}),
         (200, {"apply_id": "f1", "status": "collecting", "message": "soon"}),
+        (200, {"apply_id": "f1"}),
+        (200, METRICS | {"status": "pending", "error_rate": 0.0}),
+        (200, METRICS | {"status": "In Progress"}),
     ],
     ids=[
         "404 of a fault that is known",
@@ -274,6 +277,9 @@ def test_metrics_of_any_real_requests_do_not_contradict_each_other(
         "an empty body",
         "an empty object",
         "a status without figures",
+        "an id without figures",
+        "a status and zeros",
+        "a status and figures",
     ],
 )
 def test_metrics_that_are_not_ready_are_not_a_failure(
@@ -289,7 +295,8 @@ def test_metrics_that_are_not_ready_are_not_a_failure(
 def test_metrics_of_a_fault_that_failed_say_so(stub: StubExecutor, driver: FaultsApiDriver) -> None:
     failed = {"apply_id": "f1", "status": "failed", "error_msg": "no data plane"}
     stub.answers.extend([(200, failed), (404, {}), (200, failed)])
-    for _ in ("in the metrics", "in the status after a 404"):
+    stub.answers.append((200, METRICS | failed))
+    for _ in ("in the metrics", "in the status after a 404", "with figures"):
         with pytest.raises(FaultFailedError, match="no data plane"):
             driver.metrics("f1", 5)
 

@@ -203,6 +203,7 @@ def test_it_is_asked_once_the_last_scrape_was_surely_made(prometheus: str) -> No
         (["-0.1"], "error_rate_query .* gave -0.1"),
         (["0", "3", "-2"], "latency_query .* gave -2"),
         (["0", "-1"], "requests_query .* gave -1"),
+        (["0", "1e200"], "requests_query .* gave 1e\\+200"),
         (["+Inf"], "error_rate_query .* gave inf"),
         (["0", "3", "+Inf"], "latency_query .* gave inf"),
         (["NaN"], "error_rate_query .* gave nan"),
@@ -212,6 +213,7 @@ def test_it_is_asked_once_the_last_scrape_was_surely_made(prometheus: str) -> No
         "an error rate below 0",
         "a latency below 0",
         "a number of requests below 0",
+        "a huge number of requests",
         "an endless error rate",
         "an endless latency",
         "no error rate",
@@ -274,29 +276,58 @@ def asked(stub: StubExecutor) -> list[dict[str, list[str]]]:
     return [parse_qs(urlsplit(path).query) for _, path in stub.calls]
 
 
+def moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def time_of(ms: int) -> list[str]:
+    """The parameter of a query."""
+    return [f"{ms / 1000:.3f}"]
+
+
 def test_the_window_is_the_real_one() -> None:
-    plan = abort_plan(duration_seconds=60)
-    record = over(plan, began_ms=1_000_500, over_ms=1_008_100, applied_ms=1_000_000)
+    plan, now = abort_plan(duration_seconds=60), round(time.time() * 1000)
+    record = over(plan, began_ms=now - 8_100, over_ms=now - 500, applied_ms=now - 8_600)
     with StubExecutor() as stub:
         stub.answers.extend(answers(0, 40))
         observation = observer(stub.url, error_rate_query="x[{seconds}s]", status_query=None).observation(
-            record, 1_008_100, 5
+            record, now, 5
         )
-    assert asked(stub)[0] == {"query": ["x[8s]"], "time": ["1008.100"]}
-    assert observation.started_at == datetime.fromtimestamp(1000.1, UTC)
-    assert observation.ended_at == datetime.fromtimestamp(1008.1, UTC)
+    assert asked(stub)[0] == {"query": ["x[7s]"], "time": time_of(now - 500)}
+    assert observation.started_at == moment(now - 7_500)
+    assert observation.ended_at == moment(now - 500)
+
+
+@pytest.mark.parametrize(
+    ("lasted_ms", "seconds"), [(2_850, 2), (2_860, 3), (3_000, 3), (3_800, 3), (3_820, 4), (955, 1)]
+)
+def test_the_window_is_in_the_time_of_the_fault(lasted_ms: int, seconds: int) -> None:
+    now = round(time.time() * 1000)
+    record = over(PLAN, began_ms=now - lasted_ms, over_ms=now, applied_ms=now - lasted_ms)
+    with StubExecutor() as stub:
+        stub.answers.extend(answers(0, 40))
+        asking = observer(stub.url, error_rate_query="{seconds}", status_query=None)
+        asking.observation(record, now, 5)
+    assert asked(stub)[0]["query"] == [str(seconds)]
+
+
+def test_a_fault_of_less_than_a_second_is_not_observed() -> None:
+    record = over(PLAN, began_ms=1_000_000, over_ms=1_000_900, applied_ms=1_000_000)
+    with pytest.raises(FaultUnobservedError, match=r"in force for 0\.9 s; Prometheus is asked about whole"):
+        observer("http://localhost").observation(record, 1_001_000, 5)
 
 
 def test_the_window_begins_once_requests_that_the_fault_holds_are_answered() -> None:
     plan = delay_plan(duration_seconds=10, delay_seconds=2.5, start_delay_ms=1_500)
-    record = over(plan, began_ms=1_000_000, over_ms=1_010_000, applied_ms=1_000_000)
+    now = round(time.time() * 1000)
+    record = over(plan, began_ms=now - 10_000, over_ms=now, applied_ms=now - 10_000)
     with StubExecutor() as stub:
         stub.answers.extend(answers(0, 40, 0, 4))
         asking = observer(stub.url, error_rate_query="x[{seconds}s]", status_query=None, baseline=True)
-        observation = asking.observation(record, 1_010_000, 5)
-    assert asked(stub)[0] == {"query": ["x[6s]"], "time": ["1010.000"]}
-    assert asked(stub)[2] == {"query": ["x[6s]"], "time": ["1000.000"]}
-    assert observation.started_at == datetime.fromtimestamp(1004, UTC)
+        observation = asking.observation(record, now, 5)
+    assert asked(stub)[0] == {"query": ["x[6s]"], "time": time_of(now)}
+    assert asked(stub)[2] == {"query": ["x[6s]"], "time": time_of(now - 10_000)}
+    assert observation.started_at == moment(now - 6_000)
 
 
 def test_a_fault_that_holds_requests_for_longer_than_it_lasts_is_not_observed() -> None:
@@ -316,15 +347,80 @@ def test_a_fault_that_was_over_before_it_was_in_force_was_not_observed() -> None
 
 
 def test_a_baseline_ends_as_the_fault_is_applied() -> None:
-    record = over(abort_plan(duration_seconds=10), applied_ms=1_000_000, takes_effect_ms=30_000)
+    now = round(time.time() * 1000)
+    record = over(abort_plan(duration_seconds=10), applied_ms=now - 40_000, takes_effect_ms=30_000)
     with StubExecutor() as stub:
         stub.answers.extend(answers("0.9", 900, "0.1", 40))
-        observation = observer(stub.url, baseline=True, status_query=None).observation(record, 1_040_000, 5)
-    assert [each["time"] for each in asked(stub)] == [["1040.000"]] * 2 + [["1000.000"]] * 2
+        observation = observer(stub.url, baseline=True, status_query=None).observation(record, now, 5)
+    assert [each["time"] for each in asked(stub)] == [time_of(now)] * 2 + [time_of(now - 40_000)] * 2
     assert observation.baseline is not None
     assert (observation.error_rate, observation.baseline.error_rate) == (0.9, 0.1)
-    assert observation.baseline.ended_at == datetime.fromtimestamp(1000, UTC)
+    assert observation.baseline.ended_at == moment(now - 40_000)
     assert observation.doubts == (Doubt.COUNT_UNKNOWN, Doubt.BASELINE_UNHEALTHY)
+
+
+def test_a_baseline_ends_before_an_apply_that_was_answered_late() -> None:
+    now = round(time.time() * 1000)
+    record = over(abort_plan(duration_seconds=10), sent_ms=now - 13_000, applied_ms=now - 10_000)
+    with StubExecutor() as stub:
+        stub.answers.extend(answers("0.9", 900, "0.1", 40))
+        observation = observer(stub.url, baseline=True, status_query=None).observation(record, now, 5)
+    assert observation.baseline is not None
+    assert observation.baseline.ended_at == moment(now - 13_000)
+
+
+@pytest.mark.parametrize("off_s", [-3600, -14, -4, 4, 14, 3600])
+def test_figures_by_a_wrong_clock_are_in_doubt_or_an_error(off_s: int) -> None:
+    """The clock of Redis is put wrong instead: the server's own is that of this machine."""
+    now = round((time.time() - off_s) * 1000)
+    record = over(abort_plan(duration_seconds=20), applied_ms=now - 20_000)
+    how = "ahead of" if off_s > 0 else "behind"
+    with StubExecutor() as stub:
+        stub.answers.extend(answers(0, 40))
+        asking = observer(stub.url, status_query=None)
+        if abs(off_s) > 10:
+            with pytest.raises(
+                FaultUnobservedError, match=rf"clock of Prometheus is .* s or more {how} that"
+            ):
+                asking.observation(record, now, 5)
+            return
+        observation = asking.observation(record, now, 5)
+    assert Doubt.WINDOW_UNKNOWN in observation.doubts
+    assert f"s or more {how} that of Redis" in observation.logs[0]
+
+
+@pytest.mark.parametrize("off_s", [-0.9, -0.4, 0, 0.4, 0.9])
+def test_clocks_that_differ_by_less_than_the_tolerance_leave_no_doubt(off_s: float) -> None:
+    now = round((time.time() - off_s) * 1000)
+    record = over(abort_plan(duration_seconds=20), applied_ms=now - 20_000)
+    with StubExecutor() as stub:
+        stub.answers.extend(answers(0, 40))
+        observation = observer(stub.url, status_query=None).observation(record, now, 5)
+    assert observation.doubts == (Doubt.COUNT_UNKNOWN,)
+
+
+def test_zeros_without_a_count_mean_that_nothing_was_seen() -> None:
+    """Queries may end with `or vector(0)`, which says nothing of the target."""
+    with StubExecutor() as stub:
+        stub.answers.extend(answers(0, 0))
+        observation = observed(observer(stub.url, status_query=None), over(PLAN))
+    assert (observation.error_rate, observation.latency_ms, observation.requests) == (None, None, None)
+    assert observation.doubts == (Doubt.COUNT_UNKNOWN,)
+
+
+def test_a_part_of_an_answer_leaves_a_doubt() -> None:
+    with StubExecutor() as stub:
+        stub.answers.extend(answers(0, 40, isPartial=True))
+        observation = observed(observer(stub.url, status_query=None), over(PLAN))
+    assert Doubt.INCOMPLETE in observation.doubts
+    assert observation.logs[0] == "error_rate_query: Prometheus warns: the answer is partial (isPartial)"
+
+
+def test_an_answer_that_says_error_has_no_figures() -> None:
+    with StubExecutor() as stub:
+        stub.answers.extend(answers(0, 40, status="error", error="out of memory"))
+        with pytest.raises(ExecutorProtocolError, match="error_rate_query"):
+            observed(observer(stub.url, status_query=None), over(PLAN))
 
 
 def test_a_baseline_without_data_is_absent() -> None:

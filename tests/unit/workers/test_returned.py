@@ -149,6 +149,14 @@ def test_an_observation_arrives_as_its_driver_returned_it(end_with: Callable[[ob
     assert (observation.error_rate, observation.latency_ms) == (0.5, 1.5)
 
 
+def test_an_observation_was_collected_by_the_clock_of_the_ledger(
+    end_with: Callable[[object], Decision],
+) -> None:
+    decision = end_with(seen(timestamp=datetime(1999, 1, 1, tzinfo=UTC)))  # by the clock of a worker
+    assert isinstance(decision, Complete)
+    assert 0 <= decision.observation.timestamp.timestamp() * 1000 - NOW < 60_000
+
+
 @pytest.mark.parametrize(
     "returned",
     [
