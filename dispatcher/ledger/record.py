@@ -171,6 +171,9 @@ class PlanRecord(NamedTuple):
     overlapped: bool = False
     """Whether another plan's fault was on its target meanwhile."""
 
+    twin: str | None = None
+    """Another plan whose fault has the same id, because the Executor repeats ids."""
+
     doubt: str | None = None
     """Why it is unknown whether its fault is over, if the plan has ended all the same."""
 
@@ -215,6 +218,7 @@ class PlanRecord(NamedTuple):
             takes_effect_ms=int(fields.get("takes_effect_ms", 0)),
             skew_ms=int(fields.get("skew_ms", 0)),
             overlapped="overlapped" in fields,
+            twin=fields.get("twin"),
             doubt=fields.get("doubt"),
             seen=fields.get("seen", ""),
             in_the_way=in_the_way or None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from workers.drivers.figures import check_figures, total_of
+from workers.drivers.figures import check_figures
 from workers.drivers.moments import Moment
 
 if TYPE_CHECKING:
@@ -136,7 +136,11 @@ class MetricsAnswer(_Window):
     @property
     def total(self) -> int | None:
         """How many requests arrived. None if neither this nor both counts are there."""
-        return total_of(self)
+        if self.requests is not None:
+            return self.requests
+        if self.success_count is None or self.error_count is None:
+            return None
+        return self.success_count + self.error_count
 
     @model_validator(mode="after")
     def _one_count_follows_from_two(self) -> Self:

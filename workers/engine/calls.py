@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from dispatcher.errors import ExecutorClientError, ExecutorTimeoutError
@@ -99,11 +100,8 @@ class StepCalls:
     def status(self, apply_id: str, within_s: float) -> FaultStatus:
         """See `Driver.status`. Raises `ExecutorProtocolError` if the driver returns anything else."""
 
-        def ask() -> FaultStatus:
-            came = self._driver.status(apply_id, within_s)
-            return checked_status(f"{type(self._driver).__name__}.status", came)
-
-        return self._watch(CallKind.STATUS, ask, within_s)
+        came = self._watch(CallKind.STATUS, lambda: self._driver.status(apply_id, within_s), within_s)
+        return checked_status(f"{type(self._driver).__name__}.status", came)
 
     def metrics(self, record: PlanRecord, apply_id: str, within_s: float) -> RawObservation:
         """See `Driver.metrics`, and `Observer.observation` if there is an observer.
@@ -116,12 +114,10 @@ class StepCalls:
             seen = self._observer.observation(record, self.now_ms, within_s)
             return checked_observation(f"{type(self._observer).__name__}.observation", seen)
 
-        def ask() -> RawObservation:
-            came = self._driver.metrics(apply_id, within_s)
-            seen = checked_observation(f"{type(self._driver).__name__}.metrics", came)
-            return seen.model_copy(update={"timestamp": moment_of(self.now_ms)})
-
-        return self._watch(CallKind.METRICS, ask, within_s)
+        came = self._watch(CallKind.METRICS, lambda: self._driver.metrics(apply_id, within_s), within_s)
+        collected_s = self._begun_ms / 1000 + self._clock() - self._begun
+        collected_at = datetime.fromtimestamp(collected_s, UTC)
+        return checked_observation(f"{type(self._driver).__name__}.metrics", came, collected_at)
 
     def sample(self, record: PlanRecord, phase: Phase, within_s: float) -> PlanRecord:
         """See `Observer.sample`. What it meets says nothing of the Executor."""

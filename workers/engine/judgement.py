@@ -23,8 +23,6 @@ from dispatcher.observations import Doubt, Figures, RawObservation
 from dispatcher.settings.executors import OnDoubt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dispatcher.ledger.record import PlanRecord
     from dispatcher.settings.executors import ExecutorClientConfig
 
@@ -85,19 +83,31 @@ def judge(
 
     `overlapped`: another plan's fault was on the same target meanwhile. Raises `FaultUnobservedError` if the
     fault was never in force, if fewer requests came than `min_requests`, or for a doubt that `on_doubt` says
-    `fail` of. Raises `ExecutorProtocolError` if there are more errors than requests.
+    `fail` of. Raises `ExecutorProtocolError` if there are more errors than requests, and if another plan's
+    fault has the same id.
     """
+    if record.twin is not None:
+        raise _of_either(record)
     observation = _counted(record, observation)
     window = _window(record, observation, by_executor=config.observer is None)
-    _check_in_force(record, window)
+    if window.lasted is not None and window.lasted <= timedelta(0):
+        raise _never_in_force(record)
     _check_requests(record, observation, config)
-    doubts = {*observation.doubts, *_doubts(record, observation, window)}
+    doubts = _doubts(record, observation, window)
     if overlapped:
         doubts.add(Doubt.OVERLAPPED)
     kept = tuple(sorted(doubts, key=ORDER.index))
-    _check_doubts(record, kept, config)
+    if config.on_doubt:
+        _check_doubts(record, kept, config)
     return observation.model_copy(
         update={"started_at": window.started_at, "ended_at": window.ended_at, "doubts": kept}
+    )
+
+
+def _of_either(record: PlanRecord) -> ExecutorProtocolError:
+    return ExecutorProtocolError(
+        f"plan {record.id}: its fault has the id {record.apply_id}, and so has that of plan {record.twin}: "
+        "the figures may be of either; does the Executor repeat ids after a restart?"
     )
 
 
@@ -161,26 +171,28 @@ def _not_in_force_yet(record: PlanRecord, late_by: timedelta) -> timedelta:
     return min(max(-late_by, timedelta(0)), timedelta(milliseconds=record.takes_effect_ms))
 
 
-def _doubts(record: PlanRecord, observation: RawObservation, window: _Window) -> Iterator[Doubt]:
-    """What is to doubt in the window and in the counts."""
+def _doubts(record: PlanRecord, observation: RawObservation, window: _Window) -> set[Doubt]:
+    """Those of the observation, and what is to doubt in the window and in the counts."""
+    doubts = set(observation.doubts)
     duration = timedelta(seconds=record.plan.duration_seconds)
     tolerance = max(LEAST_TOLERANCE, TOLERATED_SHARE * duration)
     if window.late_by > tolerance:
-        yield Doubt.LATE
+        doubts.add(Doubt.LATE)
     if window.lasted is not None and window.lasted < duration - tolerance:
-        yield Doubt.SHORT
+        doubts.add(Doubt.SHORT)
     if window.lasted is not None and window.lasted > duration + tolerance:
-        yield Doubt.LONG
+        doubts.add(Doubt.LONG)
     if not window.told:
-        yield Doubt.WINDOW_UNKNOWN
+        doubts.add(Doubt.WINDOW_UNKNOWN)
     if observation.requests is None:
-        yield Doubt.COUNT_UNKNOWN
+        doubts.add(Doubt.COUNT_UNKNOWN)
     elif _says_little(observation):
-        yield Doubt.FEW_REQUESTS
+        doubts.add(Doubt.FEW_REQUESTS)
     if _is_wrong_dose(record, observation):
-        yield Doubt.WRONG_DOSE
+        doubts.add(Doubt.WRONG_DOSE)
     if observation.truncated:
-        yield Doubt.TRUNCATED
+        doubts.add(Doubt.TRUNCATED)
+    return doubts
 
 
 def _is_wrong_dose(record: PlanRecord, observation: RawObservation) -> bool:
@@ -200,12 +212,11 @@ def _says_little(observation: RawObservation) -> bool:
     return high - low > WIDEST_INTERVAL
 
 
-def _check_in_force(record: PlanRecord, window: _Window) -> None:
-    if window.lasted is not None and window.lasted <= timedelta(0):
-        raise FaultUnobservedError(
-            f"plan {record.id}: its fault on {_target(record)} ended before it was in force; see the "
-            "Executor's log, and submit it as a new plan"
-        )
+def _never_in_force(record: PlanRecord) -> FaultUnobservedError:
+    return FaultUnobservedError(
+        f"plan {record.id}: its fault on {_target(record)} ended before it was in force; see the "
+        "Executor's log, and submit it as a new plan"
+    )
 
 
 def _check_requests(record: PlanRecord, observation: RawObservation, config: ExecutorClientConfig) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from dispatcher.errors import ExecutorProtocolError
 from dispatcher.observations import Figures, RawObservation
@@ -28,29 +28,37 @@ OTHERS = ("baseline", "recovery")
 """Figures of other windows that an observation holds."""
 
 
-def checked_observation(source: str, returned: object) -> RawObservation:
-    """The observation that a method, `source`, returned.
+def checked_observation(
+    source: str, returned: object, collected_at: datetime | None = None
+) -> RawObservation:
+    """The observation that a method, `source`, returned; its timestamp is `collected_at` if that is given.
 
     Raises `ExecutorProtocolError` for anything else, for fields that no observation can have, and for figures
     that contradict each other.
     """
     if not isinstance(returned, RawObservation):
         raise _wrong(source, f"returned no observation, but {type(returned).__name__}")
-    given = vars(returned)
-    fields = {name: given[name] for name in RawObservation.model_fields if name in given}
-    fields |= {name: vars(fields[name]) for name in OTHERS if isinstance(fields.get(name), Figures)}
+    fields = dict(vars(returned))
+    for name in OTHERS:
+        if isinstance(fields.get(name), Figures):
+            fields[name] = vars(fields[name])
     trace_data = fields.pop("trace_data", None)
     try:
         observation = RawObservation.model_validate(fields)
     except ValidationError as exc:
         problems = "; ".join(" ".join(each) for each in problems_of(exc))
         raise _invalid(source, problems) from exc
-    if problem := _contradiction(observation) or _not_json(
-        {"trace_data": trace_data, "logs": observation.logs, "execution_id": observation.execution_id}
-    ):
-        raise _invalid(source, problem)
+    texts = {"trace_data": trace_data, "logs": observation.logs, "execution_id": observation.execution_id}
+    try:
+        check_figures(observation)
+        written = to_json(texts)
+    except (PydanticSerializationError, ValueError):
+        written = b"NaN"
+    if observation.baseline or observation.recovery or b"NaN" in written or b"Infinity" in written:
+        _check_closely(source, observation, texts)
     # A trace is costly to check field by field.
-    return observation.model_copy(update={"trace_data": trace_data})
+    changes = {"trace_data": trace_data, "timestamp": collected_at or observation.timestamp}
+    return observation.model_copy(update=changes)
 
 
 def checked_status(source: str, returned: object) -> FaultStatus:
@@ -68,27 +76,29 @@ def checked_status(source: str, returned: object) -> FaultStatus:
     return returned
 
 
-def _contradiction(observation: RawObservation) -> str:
-    """What cannot be together in the figures of the fault, or in others that it holds. Empty if all fit."""
-    for name, figures in (("", observation), *((name, getattr(observation, name)) for name in OTHERS)):
-        if figures is None:
-            continue
-        try:
-            check_figures(figures)
-        except ValueError as exc:
-            return f"{name} {exc}".strip()
-    return ""
+def _check_closely(source: str, observation: RawObservation, texts: Mapping[str, object]) -> None:
+    """Raises `ExecutorProtocolError` for figures that contradict each other, and for what is not JSON."""
+    name = ""
+    try:
+        check_figures(observation)
+        for name in OTHERS:
+            figures = getattr(observation, name)
+            if figures is not None:
+                check_figures(figures)
+    except ValueError as exc:
+        raise _invalid(source, f"{name} {exc}".strip()) from exc
+    problem = next(filter(None, map(_problem_of, texts.items())), "")
+    if problem:
+        raise _invalid(source, problem)
 
 
-def _not_json(fields: Mapping[str, object]) -> str:
-    """Which of them cannot be stored, and why. Empty if all can."""
-    for name, value in fields.items():
-        try:
-            if has_no_number(value):
-                return f"{name} has NaN or infinity"
-        except (PydanticSerializationError, ValueError) as exc:
-            return f"{name} is not JSON ({type(exc).__name__})"
-    return ""
+def _problem_of(field: tuple[str, object]) -> str:
+    """Why a field cannot be stored. Empty if it can."""
+    name, value = field
+    try:
+        return f"{name} has NaN or infinity" if has_no_number(value) else ""
+    except (PydanticSerializationError, ValueError) as exc:
+        return f"{name} is not JSON ({type(exc).__name__})"
 
 
 def _invalid(source: str, problems: str) -> ExecutorProtocolError:

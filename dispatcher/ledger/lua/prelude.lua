@@ -19,6 +19,8 @@
 --   beside       set     {prefix}:beside:<target>  plans in flight that share the target
 --   near         set     {prefix}:near:<server>[:<service>]  plans whose faults may hit requests of other targets of
 --                        this Executor. Those of different services are apart if no fault hits another service
+--   ids          hash    {prefix}:ids:<executor>   id of a fault -> the plan in flight whose fault has it, unless
+--                                                no other fault can have it
 --   aside        hash    {prefix}:aside            id -> why no worker of this version can read the plan
 --   breaker      hash    {prefix}:breaker:<executor>    the circuit breaker; `fetch` returns its state
 --   counts       hash    {prefix}:counts           totals that only grow: submitted (plans), observed, failed,
@@ -34,10 +36,10 @@
 -- repeated); doubtful_ms (when the last apply without an answer may have arrived); not_after_ms (until when it may
 -- begin its fault); sent_ms (its first apply), takes_effect_ms, began_ms, over_ms (of the fault, as the Executor
 -- says); skew_ms (by how much these were moved); looked_ms (when its status was read last); stopping_ms (since when it
--- is being stopped); overlapped (if another plan's fault was on its target meanwhile); seen, cancelled (the reason),
--- error (what the plan ends with once its fault is stopped); ended_ms, released_ms, released (why a person released its
--- target); doubt (why it is unknown whether its fault is over, once it has ended); stuck_ms (since when it waits for a
--- target in doubt). Few fields, because each costs memory while the plan is in flight.
+-- is being stopped); overlapped (if another plan's fault was on its target meanwhile); twin (another plan whose fault has
+-- the same id); seen, cancelled (the reason), error (what the plan ends with once its fault is stopped); ended_ms,
+-- released_ms, released (why a person released its target); doubt (why it is unknown whether its fault is over, once it
+-- has ended); stuck_ms (since when it waits for a target in doubt). Few fields, because each costs memory while the plan is in flight.
 --
 -- lease   'message <n>'         the Celery message with retries = n begins the next step; `due` holds when a worker
 --                               stops waiting for that message

@@ -22,12 +22,49 @@ local now = server_ms()
 local ended = {}
 local doubts_key = prefix .. 'doubts'
 
--- Set the fields that ARGV holds from `first` to `last`, and remove the empty ones.
+-- Where the Executor's ids are known. Nothing if this one is surely no other fault's: it is the plan's own id, or is
+-- long enough for a random number. Numbers that begin at 1 after each restart are short.
+local function ids_key_of(id, target, apply_id)
+  local _, digits = string.gsub(apply_id, '%d', '')
+  if string.find(apply_id, id, 1, true) or (#apply_id >= 24 and digits >= 6) then
+    return nil
+  end
+  return prefix .. 'ids:' .. string.match(target, '^[^:]*')
+end
+
+-- The plan's fault has this id from now on. A plan in flight whose fault has it, too, is marked, and so is this one:
+-- their Executor repeats ids.
+local function note_id(id, plan_key, target, apply_id)
+  local ids_key = ids_key_of(id, target, apply_id)
+  if not ids_key or redis.call('HSETNX', ids_key, apply_id, id) == 1 then
+    return
+  end
+  local other = redis.call('HGET', ids_key, apply_id)
+  local other_key = prefix .. 'plan:' .. other
+  local state = redis.pcall('HGET', other_key, 'state')
+  if other ~= id and type(state) == 'string' and not FINAL[state] then
+    redis.call('HSET', other_key, 'twin', id)
+    redis.call('HSET', plan_key, 'twin', other)
+  end
+  redis.call('HSET', ids_key, apply_id, id)
+end
+
+local function forget_id(id, target, apply_id)
+  local ids_key = ids_key_of(id, target, apply_id)
+  if ids_key and redis.call('HGET', ids_key, apply_id) == id then
+    redis.call('HDEL', ids_key, apply_id)
+  end
+end
+
+-- Set the fields that ARGV holds from `first` to `last`, and remove the empty ones. The id of the fault, if it is new.
 local function update(plan_key, first, last, present)
-  local absent = {}
+  local absent, apply_id = {}, nil
   for index = first, last, 2 do
     local name, value = ARGV[index], ARGV[index + 1]
     add(present, name, value)
+    if name == 'apply_id' and value ~= '' then
+      apply_id = value
+    end
     if value == '' then
       table.insert(absent, name)
     end
@@ -36,6 +73,7 @@ local function update(plan_key, first, last, present)
     redis.call('HDEL', plan_key, unpack(absent))
   end
   redis.call('HSET', plan_key, unpack(present))
+  return apply_id
 end
 
 -- Whether a cancelled plan still has to begin to end: then it is due at once.
@@ -43,14 +81,17 @@ local function must_end(plan_key, cancelled)
   return cancelled and redis.call('HEXISTS', plan_key, 'error') == 0
 end
 
-local function park(id, plan_key, token, after_ms, cancelled, first, last, final)
+local function park(id, plan_key, token, after_ms, target, cancelled, first, last, final)
   local due_ms = whole(now + after_ms)
   if final then
     update(plan_key, first, last, {'lease', 'parked ' .. token})
     redis.call('ZADD', doubts_key, due_ms, id)
     return after_ms
   end
-  update(plan_key, first, last, {'lease', 'parked ' .. token, 'due_ms', due_ms})
+  local apply_id = update(plan_key, first, last, {'lease', 'parked ' .. token, 'due_ms', due_ms})
+  if apply_id then
+    note_id(id, plan_key, target, apply_id)
+  end
   if must_end(plan_key, cancelled) then
     set_due(plan_key, due_key, id, now)
     return 0
@@ -59,9 +100,13 @@ local function park(id, plan_key, token, after_ms, cancelled, first, last, final
   return after_ms
 end
 
-local function await_retry(id, plan_key, token, cancelled, first, last)
+local function await_retry(id, plan_key, token, target, cancelled, first, last)
   local after_ms, grace_ms, retries = tonumber(ARGV[first]), tonumber(ARGV[first + 1]), ARGV[first + 2]
-  update(plan_key, first + 3, last, {'lease', 'message ' .. retries .. ' ' .. token, 'retries', retries})
+  local lease = 'message ' .. retries .. ' ' .. token
+  local apply_id = update(plan_key, first + 3, last, {'lease', lease, 'retries', retries})
+  if apply_id then
+    note_id(id, plan_key, target, apply_id)
+  end
   if must_end(plan_key, cancelled) then
     redis.call('HSET', plan_key, 'lease', 'parked ' .. token)
     set_due(plan_key, due_key, id, now)
@@ -103,6 +148,9 @@ local function finish(id, plan_key, token, batches, target, exclusive, old_cause
   add(fields, 'cause', cause)
   add(fields, 'apply_id', apply_id)
   redis.call('HSET', plan_key, unpack(fields))
+  if apply_id ~= '' then
+    forget_id(id, target, apply_id)
+  end
   redis.call('ZREM', due_key, id)
   redis.call('RPUSH', prefix .. 'ended:' .. id, id)
   redis.call('EXPIRE', prefix .. 'ended:' .. id, keep_s)
@@ -134,9 +182,9 @@ local function settle(index, count)
     local by = string.match(lease, '^parked (.*)$') or string.match(lease, '^message %d+ (.*)$')
     return by == token and (kind == 'retry' and tonumber(ARGV[first]) or 0) or -1
   elseif kind == 'snooze' then
-    return park(id, plan_key, token, tonumber(ARGV[first]), cancelled, first + 1, last, final)
+    return park(id, plan_key, token, tonumber(ARGV[first]), known[4], cancelled, first + 1, last, final)
   elseif kind == 'retry' then
-    return await_retry(id, plan_key, token, cancelled, first, last)
+    return await_retry(id, plan_key, token, known[4], cancelled, first, last)
   elseif kind == 'end' then
     return finish(id, plan_key, token, known[3], known[4], known[6] ~= 'allow', known[7], first, last)
   elseif kind == 'known' then
@@ -146,10 +194,10 @@ local function settle(index, count)
     if ARGV[first] == '1' then
       redis.call('HDEL', plan_key, 'started_ms')
     end
-    return park(id, plan_key, token, 0, cancelled, 1, 0, final)
+    return park(id, plan_key, token, 0, known[4], cancelled, 1, 0, final)
   end
   redis.call('HSET', prefix .. 'aside', id, ARGV[first])
-  return park(id, plan_key, token, ASIDE_MS, nil, 1, 0, final)
+  return park(id, plan_key, token, ASIDE_MS, known[4], nil, 1, 0, final)
 end
 
 local answers, index = {}, 3

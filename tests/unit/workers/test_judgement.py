@@ -73,6 +73,14 @@ TEN: dict[str, Any] = {"requests": 10, "error_count": None, "error_rate": None}
 ALL_OF_TEN: dict[str, Any] = {"plan": abort_plan(percentage=100, duration_seconds=DURATION_SECONDS)}
 
 
+def test_figures_of_a_fault_whose_id_another_one_has_are_of_either_and_are_not_believed() -> None:
+    with pytest.raises(
+        ExecutorProtocolError, match=r"plan p1: its fault has the id f1, .* plan p2"
+    ) as caught:
+        judge(record(apply_id="f1", twin="p2"), observed(), CONFIG)
+    assert "repeat ids after a restart" in caught.value.message
+
+
 def test_an_observation_that_went_as_planned_has_an_interval_and_no_doubts() -> None:
     seen = observed()
     low, high = wilson_interval(200, 400)
