@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from dispatcher.errors import ExecutorProtocolError
+from dispatcher.errors import ExecutorProtocolError, ExecutorServerError
 
 if TYPE_CHECKING:
     from workers.drivers.answers import Answer
 
-__all__ = ["SPOKEN", "capabilities_of", "same_major", "version_of"]
+__all__ = ["SPOKEN", "capabilities_of", "check_well", "same_major", "version_of"]
 
 SPOKEN = "1.3"
 """`major.minor`, as in `executor/openapi.yaml`. Versions with different majors are incompatible."""
+
+UNWELL = {"down", "error", "fail", "failed", "failing", "not_ready", "unavailable", "unhealthy"}
+"""Statuses of Executors, or of their stores, that cannot do what they are asked for."""
 
 LONGEST_VERSION = 20
 VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -44,6 +47,26 @@ def capabilities_of(answer: Answer) -> frozenset[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise answer.protocol_error("breaks the contract (capabilities must be a list of names)")
     return frozenset(names)
+
+
+def check_well(answer: Answer) -> None:
+    """Raises `ExecutorServerError` for a success whose content says that the Executor is not well."""
+    try:
+        fields = answer.json()
+    except ExecutorProtocolError:
+        return
+    if not isinstance(fields, dict):
+        return
+    status = fields.get("status")
+    unwell = isinstance(status, str) and re.sub(r"[ -]", "_", status.lower()) in UNWELL
+    denied = [name for name in ("healthy", "ready") if fields.get(name) is False]
+    if unwell or denied:
+        found = f"status {status!r}" if unwell else f"{denied[0]} false"
+        raise ExecutorServerError(
+            f"{answer.call}: {answer.status}, but the answer says {found}; see the Executor's log",
+            answer.status,
+            answer.words,
+        )
 
 
 def same_major(version: str, spoken: str) -> bool:

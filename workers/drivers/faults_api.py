@@ -22,7 +22,7 @@ from dispatcher.observations import Doubt, RawObservation
 from dispatcher.protocols import Protocol
 from dispatcher.settings.validation import problems_of
 from workers.drivers.base import Driver, FaultState, FaultStatus, ListedFault, StopOutcome
-from workers.drivers.contract import SPOKEN, capabilities_of, version_of
+from workers.drivers.contract import SPOKEN, capabilities_of, check_well, version_of
 from workers.drivers.deadline import Deadline
 from workers.drivers.fault_answers import (
     ApplyAnswer,
@@ -139,6 +139,7 @@ class FaultsApiDriver(Driver):
         answer = self._transport.call("GET", "/v1/health", within_s=within_s)
         if not answer.ok:
             raise answer.error()
+        check_well(answer)
 
     def capabilities(self, within_s: float) -> frozenset[str]:
         """Those in the answer to `GET /v1/health`. None if there is no such page, or it has no such field."""

@@ -50,11 +50,8 @@ def check_figures(figures: CountedFigures) -> None:
     It runs for each observation, so that it makes few calls.
     """
     total, success, errors = figures.requests, figures.success_count, figures.error_count
-    if success is not None and errors is not None:
-        counted = success + errors
-        if total is not None and counted != total:
-            raise ValueError(f"success_count and error_count make {counted}, and requests is {total}")
-        total = counted
+    counted = None if success is None or errors is None else success + errors
+    total = counted if total is None else total
     if total is not None:
         if total > MOST:
             raise ValueError(f"requests is more than {MOST}, which no count of requests can be")
@@ -64,6 +61,8 @@ def check_figures(figures: CountedFigures) -> None:
                 raise ValueError(f"{name} is {value:g}, and requests is only {total:g}")
     if figures.unanswered is not None and errors is not None and figures.unanswered > errors:
         raise ValueError(f"unanswered is {figures.unanswered}, and error_count is only {errors}")
+    if counted is not None and counted != total:
+        raise ValueError(f"success_count and error_count make {counted}, and requests is {total}")
     rate = figures.error_rate
     if rate is not None and (not total or errors is None or abs(rate - errors / total) > RATE_TOLERANCE):
         _check_rate(figures, rate, total)

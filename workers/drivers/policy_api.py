@@ -16,6 +16,7 @@ from dispatcher.errors import (
     FaultLostError,
 )
 from workers.drivers.base import Driver, FaultState, FaultStatus, ListedFault, StopOutcome
+from workers.drivers.contract import check_well
 from workers.drivers.deadline import Deadline
 from workers.drivers.lists import sign_of_more
 from workers.drivers.options import read_options
@@ -123,6 +124,7 @@ class PolicyApiDriver(Driver):
             answer = self._transport.call("GET", "/v1/health", within_s=deadline.left_s)
             if not answer.ok:
                 raise answer.error()
+            check_well(answer)
 
     def stop(self, apply_id: str) -> StopOutcome:
         """Delete the policy. Over only if a ready store does not list it any more."""
@@ -160,6 +162,7 @@ class PolicyApiDriver(Driver):
             return False
         if not answer.ok:
             raise answer.error()
+        check_well(answer)
         return True
 
     def _delete(self, name: str, deadline: Deadline) -> str:

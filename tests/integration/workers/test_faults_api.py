@@ -447,6 +447,30 @@ def test_the_contract_version_is_what_the_health_answer_says(
     assert driver.contract(5) == told
 
 
+@pytest.mark.parametrize(
+    ("health", "found"),
+    [
+        ({"status": "unhealthy"}, "status 'unhealthy'"),
+        ({"status": "Not Ready"}, "status 'Not Ready'"),
+        ({"status": "DOWN", "components": {}}, "status 'DOWN'"),
+        ({"healthy": False}, "healthy false"),
+        ({"status": "ok", "ready": False}, "ready false"),
+    ],
+)
+def test_an_executor_that_says_with_a_success_that_it_is_not_well_is_not_healthy(
+    stub: StubExecutor, driver: FaultsApiDriver, health: object, found: str
+) -> None:
+    stub.health = (200, health)
+    with pytest.raises(ExecutorServerError, match=f"/v1/health: 200, but the answer says {found}"):
+        driver.health(5)
+
+
+@pytest.mark.parametrize("health", [{"status": "healthy"}, {"status": "UP"}, {}, [], b"OK", b"", None])
+def test_any_other_success_is_healthy(stub: StubExecutor, driver: FaultsApiDriver, health: object) -> None:
+    stub.health = (200, health)
+    driver.health(5)
+
+
 def test_optional_fields_are_sent_for_plans_that_ask_for_them(
     stub: StubExecutor, driver: FaultsApiDriver
 ) -> None:

@@ -131,6 +131,17 @@ def test_a_policy_that_is_absent_is_not_over_while_the_store_is_not_ready(
     assert driver.stop(name) is StopOutcome.UNCONFIRMED
 
 
+@pytest.mark.parametrize("content", [{"status": "not ready"}, {"status": "DOWN"}, {"ready": False}])
+def test_a_policy_that_is_absent_is_not_over_while_a_success_says_that_the_store_is_not_ready(
+    stub: StubExecutor, at_stub: PolicyApiDriver, content: object
+) -> None:
+    missing = {"error": "not_found", "details": {"resource": "policy"}}
+    stub.answers.extend([(404, missing), (200, content), (404, missing), (200, content)])
+    with pytest.raises(ExecutorServerError, match="/v1/ready: 200, but the answer says"):
+        at_stub.status("plan-p1", 5)
+    assert at_stub.stop("plan-p1") is StopOutcome.UNCONFIRMED
+
+
 def test_a_policy_that_is_absent_is_lost_if_policies_cannot_be_listed(
     plane: ControlPlane, driver: PolicyApiDriver
 ) -> None:
