@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import ssl
+import time
 from collections import deque
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -63,8 +64,10 @@ class HttpTransport:
     from there if that is configured.
     """
 
-    def __init__(self, config: Endpoint, connections: int) -> None:
+    def __init__(self, config: Endpoint, connections: int, reuse_within_s: float = math.inf) -> None:
         """`connections` is how many are kept for reuse, one for each thread that calls.
+
+        One that was idle for `reuse_within_s` is not used again: the server may be about to close it.
 
         Raises `InvalidSettingsError` for a URL, certificate files or a proxy that cannot be used.
         """
@@ -75,7 +78,10 @@ class HttpTransport:
         self._max_bytes = config.max_response_bytes
         self._timeouts = (config.connection_timeout_sec, config.read_timeout_sec)
         self._most_sessions = connections
-        self._sessions: deque[BoundedSession] = deque()
+        self._reuse_within_s = reuse_within_s
+        self._sessions: deque[tuple[float, BoundedSession]] = deque()
+        """With the moment at which each was used last."""
+
         self._process = os.getpid()
         self._prepared: dict[str, requests.PreparedRequest] = {}
         self._headers = {
@@ -117,7 +123,7 @@ class HttpTransport:
     def close(self) -> None:
         """Close the connections that are kept."""
         while self._sessions:
-            self._sessions.pop().close()
+            self._sessions.pop()[1].close()
 
     def _send(self, request: requests.PreparedRequest, within_s: float) -> Answer:
         call = f"{request.method} {_shown(request.url or '')}"
@@ -169,13 +175,17 @@ class HttpTransport:
         if self._process != os.getpid():  # a fork must not share its parent's connections
             self._sessions, self._process = deque(), os.getpid()
         try:
-            return self._sessions.pop()
+            used_at, session = self._sessions.pop()
         except IndexError:
             return BoundedSession(self._config, self._proxies)
+        if time.monotonic() - used_at <= self._reuse_within_s:
+            return session
+        session.close()
+        return BoundedSession(self._config, self._proxies)
 
     def _give_back(self, session: BoundedSession) -> None:
         if len(self._sessions) < self._most_sessions:
-            self._sessions.append(session)
+            self._sessions.append((time.monotonic(), session))
         else:
             session.close()
 

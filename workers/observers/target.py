@@ -32,6 +32,13 @@ __all__ = ["HttpTarget", "ProbeLine", "Target"]
 
 NOT_SENT = "not sent"
 
+REUSE_WITHIN_S = 0.75
+"""How long a connection may be idle between two requests.
+
+Services close idle ones after a second or more. A request that meets such an end gets no answer, although the
+service is healthy.
+"""
+
 
 class ProbeLine(Line, Protocol):
     """A line with the outcomes of its requests."""
@@ -67,7 +74,7 @@ class HttpTarget:
         """
         try:
             config = service.model_copy(update={"read_timeout_sec": longest_s})
-            self._transport = HttpTransport(config, concurrency)
+            self._transport = HttpTransport(config, concurrency, REUSE_WITHIN_S)
         except InvalidSettingsError as exc:
             raise exc.within(f"services.{name}") from exc
         self._name = name

@@ -6,6 +6,7 @@ import gzip
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from threading import Barrier
 from typing import TYPE_CHECKING
 
@@ -201,6 +202,13 @@ class TwoAtOnce(LoopbackServer):
     def answer_bytes(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         self._meeting.wait(10)
         return 200, b"{}", "application/json"
+
+
+def test_a_connection_that_was_idle_for_too_long_is_not_used_again(stub: StubExecutor) -> None:
+    with closing(HttpTransport(ExecutorClientConfig(base_url=stub.url), 1, reuse_within_s=0.0)) as picky:
+        for _ in range(3):
+            picky.call("GET", "/v1/health")
+    assert len(stub.peers) == 3
 
 
 def test_calls_at_once_have_a_connection_each_in_any_thread(transport: Transports) -> None:
