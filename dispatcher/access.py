@@ -114,7 +114,7 @@ class Access:
                 self._made[made].close()
 
     def _new_session(self) -> Session:
-        return Session(self.settings, self.ledger, self.door, self._publishing, self.results.key)
+        return Session(self.settings, self.ledger, self.door, self._publishing, self.results)
 
 
 def _after_fork() -> None:

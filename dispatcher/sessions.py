@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dispatcher.settings.settings import Settings
     from dispatcher.submissions import Door, Publish
     from dispatcher.tasks.publishing import PublishingThread
+    from dispatcher.tasks.stored_results import StoredResults
 
 __all__ = ["Session", "Sessions"]
 
@@ -44,9 +45,9 @@ class Session:
         ledger: Ledger,
         door: Door,
         publishing: PublishingThread,
-        result_key: Callable[[str], str],
+        results: StoredResults,
     ) -> None:
-        """Nothing is sent yet. `result_key` gives the key of a plan's result."""
+        """Nothing is sent yet."""
         self._door = door
         self._ledger = ledger
         self._publishing = publishing
@@ -54,7 +55,9 @@ class Session:
         self._line = AsyncLine(async_client(settings))
         self._waiter = AsyncWaiter(self._line, settings)
         self._subscriber = subscribing_client(settings)
-        self._listener = Listener(self._subscriber, self._waiter, ledger, result_key, settings)
+        self._listener = Listener(
+            self._subscriber, self._waiter, ledger, results.key, settings, is_end=results.is_end
+        )
         self.turns = Turns()
         """Of tasks that submit: thousands may begin in one turn of the loop."""
 

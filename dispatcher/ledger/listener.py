@@ -101,18 +101,27 @@ class Listener:
         ledger: Ledger,
         result_key: Callable[[str], str],
         settings: Settings,
+        *,
+        is_end: Callable[[str], bool],
     ) -> None:
-        """`client` is for subscriptions, `waiter` for checks. `result_key` names a plan's result."""
+        """`client` is for subscriptions, `waiter` for checks. `result_key` names a plan's result.
+
+        `is_end` says whether a message is surely the result of a plan that has ended.
+        """
         self._waiter = waiter
         self._ledger = ledger
         self._result_key = result_key
+        self._is_end = is_end
         self._errors = RedisErrors(settings.redis_address)
         self._check_every_s = longest_slice_s(settings)
         self._check_at = 0.0
         self._watches: dict[str, list[Watch]] = {}
         self._new: dict[str, None] = {}
+        self._unsure: set[str] = set()
+        """Plans of which something else was published: they may have ended."""
+
         self._wanted = asyncio.Event()
-        self._subscription = Subscription(client, self._on_result, self._wanted.set)
+        self._subscription = Subscription(client, self._on_message, self._wanted.set)
         self._failures = 0
         self._server: asyncio.Task[None] | None = None
 
@@ -153,7 +162,7 @@ class Listener:
         try:
             while self._watches:
                 await self._subscribe()
-                await self._look_up_confirmed()
+                await self._look_up_unsure()
                 if time.monotonic() >= self._check_at:
                     await self._check_all()
                 await self._pause()
@@ -185,10 +194,10 @@ class Listener:
         self._new = dict.fromkeys(self._watches)
         self._wanted.set()
 
-    async def _look_up_confirmed(self) -> None:
-        """Look up plans that may have ended before they were subscribed to."""
-        confirmed = [each for each in self._subscription.take_confirmed() if each in self._watches]
-        for page in _pages(confirmed):
+    async def _look_up_unsure(self) -> None:
+        """Look up plans that may have ended: before they were subscribed to, for example."""
+        unsure, self._unsure = self._unsure | self._subscription.take_confirmed(), set()
+        for page in _pages([each for each in unsure if each in self._watches]):
             self._failures = 0
             found = await self._waiter.wait(results_or_states(self._ledger, self._keys(page)), None)
             for plan_id, what in found.items():
@@ -230,6 +239,14 @@ class Listener:
 
     def _keys(self, plan_ids: Iterable[str]) -> dict[str, str]:
         return {plan_id: self._result_key(plan_id) for plan_id in plan_ids}
+
+    def _on_message(self, plan_id: str, text: str) -> None:
+        """Celery, too, publishes states under the key of a result. Only the ledger knows which is an end."""
+        if self._is_end(text):
+            self._on_result(plan_id, text)
+        else:
+            self._unsure.add(plan_id)
+            self._wanted.set()
 
     def _on_result(self, plan_id: str, end: End) -> None:
         for watch in self._watches.pop(plan_id, []):

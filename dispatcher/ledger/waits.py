@@ -128,15 +128,17 @@ def ended_among(ledger: Ledger, keys: Mapping[str, str]) -> Wait[dict[str, End]]
     `keys` has the key of each plan's result.
     """
     stored = yield from values_of(list(keys.values()))
-    ended: dict[str, End] = {
-        plan_id: result for plan_id, result in zip(keys, stored, strict=True) if result is not None
-    }
-    for page in pages([plan_id for plan_id in keys if plan_id not in ended]):
+    left = {plan_id for plan_id, result in zip(keys, stored, strict=True) if result is None}
+    asked = list(pages([plan_id for plan_id in keys if plan_id not in left]))
+    for page in pages([plan_id for plan_id in keys if plan_id in left]):
         both = [["EXISTS", *map(key, page)] for key in (ledger.plan_key, ledger.ended_key)]
         known, without_result = replies_of((yield Send(both)))
         if known < len(page) or without_result:
-            found = yield from results_or_states(ledger, {plan_id: keys[plan_id] for plan_id in page})
-            ended |= {plan_id: end for plan_id, end in found.items() if not _in_flight(end)}
+            asked.append(page)
+    ended: dict[str, End] = {}
+    for page in asked:
+        found = yield from results_or_states(ledger, {plan_id: keys[plan_id] for plan_id in page})
+        ended |= {plan_id: end for plan_id, end in found.items() if not _in_flight(end)}
     return ended
 
 
@@ -149,13 +151,16 @@ def ends_of(ledger: Ledger, keys: Mapping[str, str]) -> Wait[dict[str, End]]:
 
 
 def results_or_states(ledger: Ledger, keys: Mapping[str, str]) -> Wait[dict[str, End]]:
-    """Each plan's stored result, or its state if there is none."""
+    """Each plan's stored result, or its state if there is none.
+
+    What is stored of a plan in flight does not count: a retry's cause, or another program's text.
+    """
     reads = [["HGET", ledger.plan_key(plan_id), "state"] for plan_id in keys]
     *states, stored = yield Send([*reads, ["MGET", *keys.values()]])
     [results] = replies_of([stored])
     return {
-        plan_id: _state_or_error(plan_id, state) if result is None else result
-        for plan_id, state, result in zip(keys, states, results, strict=True)
+        plan_id: known if result is None or _in_flight(known) else result
+        for plan_id, known, result in zip(keys, map(_state_or_error, keys, states), results, strict=True)
     }
 
 

@@ -18,6 +18,9 @@ LONGEST_FOREIGN_ERROR = 1_000
 KEY = "celery-task-meta-"
 """What Celery's backends put before the id of a task, behind the prefix that is configured."""
 
+BEGINNING = '{"task_id":'
+"""How the results of ended plans begin. Those that Celery itself stores begin with the state."""
+
 SUCCESS, FAILURE, REVOKED = "SUCCESS", "FAILURE", "REVOKED"
 """The states in which Celery's backends store a result."""
 
@@ -37,6 +40,11 @@ class StoredResults:
     def key(self, plan_id: str) -> str:
         """The Redis key of a plan's result."""
         return self._key + plan_id
+
+    @staticmethod
+    def is_end(stored: str) -> bool:
+        """Whether the result is surely what a plan has ended with. The plan's record knows of any other."""
+        return stored.startswith(BEGINNING)
 
     def decode(self, plan_id: str, stored: str) -> RawObservation:
         """The observation in a stored result. Raises the error that is stored in its place.

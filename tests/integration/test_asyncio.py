@@ -139,6 +139,7 @@ def test_a_message_that_does_not_arrive_delays_an_end_by_a_slice(
         waiting = [asyncio.create_task(outcome(each)) for each in (quiet, other)]
         await until(lambda: len(redis_server.client.pubsub_channels()) == 2)
         redis_server.client.set(dispatcher._access.results.key(quiet.id), "no result")
+        redis_server.client.hset(f"{{dispatcher}}:plan:{quiet.id}", "state", "observed")
         assert await waiting[0] is RecordUnreadableError
         await asyncio.to_thread(end, settings, [other.id])
         assert await waiting[1] is PlanCancelledError

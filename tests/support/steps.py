@@ -125,11 +125,13 @@ def parked(leases: Leases, lease: Lease, after_ms: int, record: PlanRecord | Non
 
 
 def retried(leases: Leases, lease: Lease, after_ms: int, grace_ms: int = 5_000) -> Standing:
-    """The same of a step whose next attempt is begun by a message."""
+    """The same of a step whose next attempt is begun by a message. The cause is where results are."""
     args: list[str | int] = [
         after_ms,
         grace_ms,
         lease.record.retries + 1,
+        f"result-{lease.plan_id}",
+        "the cause",
         *_fields(lease.record, lease.record),
     ]
     [standing] = leases.settle([Settlement(lease.plan_id, lease.token, "retry", args)])

@@ -278,9 +278,10 @@ class Completer(Loop):
         match decision:
             case Snooze(after_ms=after_ms):
                 return Settlement(plan_id, token, "snooze", [after_ms, *fields])
-            case Retry(after_s=after_s):
+            case Retry(after_s=after_s, cause=cause):
                 times = [round(after_s * 1000), RETRY_GRACE_MS, record.retries + 1]
-                return Settlement(plan_id, token, "retry", [*times, *fields])
+                stored = [self._results.key(plan_id), self._results.encode_retry(plan_id, cause)]
+                return Settlement(plan_id, token, "retry", [*times, *stored, *fields])
             case Release(gone_in_ms=gone_in_ms):
                 return Settlement(plan_id, token, "known", [gone_in_ms])
             case Complete(observation=observation, gone_in_ms=gone_in_ms):

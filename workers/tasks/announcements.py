@@ -90,9 +90,8 @@ class CeleryAnnouncer:
             task.pop_request()
 
     def _retried(self, plan_id: str, error: Exception, retry: Retry) -> None:
-        info, request = _info(error), self._task.request
-        self._task.backend.mark_as_retry(plan_id, error, info.traceback, request=request)
-        signals.task_retry.send(self._task, request=request, reason=retry, einfo=info)
+        info = _info(error)
+        signals.task_retry.send(self._task, request=self._task.request, reason=retry, einfo=info)
         self._send("task-retried", uuid=plan_id, exception=repr(error), traceback=info.traceback)
 
     @property

@@ -36,6 +36,9 @@ DENIALS = {
 NO_MESSAGE = -1
 """The number of retries that no message has: asks for a plan, and never for its lease."""
 
+NO_FOLLOWERS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+"""What a request has that nothing follows: Celery begins no more for it."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -120,8 +123,8 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
 
     name = RUN_PLAN
     Request = PlanRequest
-    ignore_result = True  # the plan's end and its result are stored in one call
-    store_errors_even_if_ignored = True  # RETRY, and what is wrong with a message
+    ignore_result = True  # the ledger stores states and results: what a body stores late could replace an end
+    store_errors_even_if_ignored = False
     max_retries = None  # the retry policy decides
     acks_late = False
     send_events = False  # the request sends them, in an order that keeps RETRY visible
@@ -165,19 +168,20 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
         Raises `InvalidPlanError`, `PlanUnknownError`, and what ended the plan; `celery.exceptions.Retry`.
         """
         if self.engine is None:
-            raise _in_workers_only()
+            raise self._stored(_in_workers_only())
         try:
             plan_id = self._plan_id(args, kwargs)
         except InvalidPlanError as exc:
             if not self._has_a_plan(self.engine):
-                raise
+                raise self._stored(exc) from None
             logger.warning("plan %s: a message for it is wrong, and is dropped: %s", self.request.id, exc)
             return "the message is wrong, the plan goes on"
         if _followers(self.request):
             self._refuse_followers(plan_id)
         lease = self.engine.collect(Named(plan_id, self.request.retries))
         if lease is Denial.UNKNOWN:
-            raise PlanUnknownError(f"plan {plan_id} is unknown: its id is wrong, or its record has expired")
+            message = f"plan {plan_id} is unknown: its id is wrong, or its record has expired"
+            raise self._stored(PlanUnknownError(message))
         if not isinstance(lease, Lease):
             return DENIALS[lease]
         if not self.engine.enter(lease):
@@ -216,6 +220,13 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
             raise self._misaddressed(plan_id)
         return plan_id
 
+    def _stored(self, error: ExecutorClientError) -> ExecutorClientError:
+        """The error, stored as the failure of this message and of what was to follow. It ends no plan."""
+        if not self.request.called_directly:
+            self.backend.mark_as_failure(self.request.id, error, request=self.request)
+            self.request.update(NO_FOLLOWERS)
+        return error
+
     def _has_a_plan(self, engine: Engine) -> bool:
         """Whether the task's id is a plan's, so that the task's result is that plan's."""
         if not _is_plan_id(self.request.id):
@@ -241,7 +252,7 @@ class RunPlan(Task):  # type: ignore[misc]  # celery ships no types
             task_id = follower.get("options", {}).get("task_id")
             if task_id is not None:
                 self.backend.mark_as_failure(task_id, error)
-        self.request.update(callbacks=None, errbacks=None, chain=None, chord=None)
+        self.request.update(NO_FOLLOWERS)
 
 
 def bare(error: ExecutorClientError) -> ExecutorClientError:

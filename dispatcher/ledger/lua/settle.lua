@@ -3,8 +3,8 @@
 --      plan was cancelled meanwhile and is due at once (no retry must be sent)
 -- The kinds, and what follows:
 --   'snooze'   after_ms, field, value, ...             the plan is due after_ms from now
---   'retry'    after_ms, grace_ms, retries, field, value, ...   a message begins the next step after_ms from now; a
---              worker begins it without one grace_ms later
+--   'retry'    after_ms, grace_ms, retries, result key, result, field, value, ...   a message begins the next step
+--              after_ms from now; a worker begins it without one grace_ms later. The result says why, until the plan ends
 --   'end'      state, apply_id, cause, result key, result, alive_ms   the plan ends; its result is stored
 --              and if there is more to keep: doubt, look_again_ms, field, value, ... `doubt` is empty unless its fault
 --              may be alive
@@ -12,8 +12,9 @@
 --   'release'  1 if it was the first step              the step was not begun; the plan is due at once
 --   'aside'    why                                     this version cannot read the plan; it is due again in a minute
 -- A field whose value is empty is removed. A plan that was cancelled during its step is due at once.
--- `result` and its key are what Celery's result backend expects: result and end are one change. `alive_ms` is how much
--- longer the fault may be alive: the plan keeps its target for that long. With a `doubt` it keeps it until that is known.
+-- `result` and its key are what Celery's result backend expects: result and end are one change, and so are a retry and
+-- its cause, which can replace no end. `alive_ms` is how much longer the fault may be alive: the plan keeps its target
+-- for that long. With a `doubt` it keeps it until that is known.
 local due_key = KEYS[1]
 local prefix, keep_s = ARGV[1], ARGV[2]
 local ASIDE_MS = 60000
@@ -102,8 +103,9 @@ end
 
 local function await_retry(id, plan_key, token, target, cancelled, first, last)
   local after_ms, grace_ms, retries = tonumber(ARGV[first]), tonumber(ARGV[first + 1]), ARGV[first + 2]
+  local result_key, result = ARGV[first + 3], ARGV[first + 4]
   local lease = 'message ' .. retries .. ' ' .. token
-  local apply_id = update(plan_key, first + 3, last, {'lease', lease, 'retries', retries})
+  local apply_id = update(plan_key, first + 5, last, {'lease', lease, 'retries', retries})
   if apply_id then
     note_id(id, plan_key, target, apply_id)
   end
@@ -112,6 +114,7 @@ local function await_retry(id, plan_key, token, target, cancelled, first, last)
     set_due(plan_key, due_key, id, now)
     return -2
   end
+  redis.call('SET', result_key, result, 'EX', keep_s)
   set_due(plan_key, due_key, id, now + after_ms)
   redis.call('ZADD', due_key, whole(now + after_ms + grace_ms), id)
   return after_ms

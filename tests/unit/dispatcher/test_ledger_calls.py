@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
@@ -488,6 +489,28 @@ def test_a_retry_waits_only_for_its_message(ledger: Ledger, leases: Leases) -> N
     assert not retried(leases, begin(leases, "p1"), 0).lost
     assert leases.fetch([Named("p1", 0)], 0).named == [Denial.ELSEWHERE]
     assert isinstance(leases.fetch([Named("p1", 1)], 0).named[0], Lease)
+
+
+def test_the_cause_of_a_retry_is_stored_with_it_for_as_long_as_a_result(
+    ledger: Ledger, leases: Leases, client: redis.Redis
+) -> None:
+    submit(ledger, "p1")
+    retried(leases, begin(leases, "p1"), 0)
+    assert client.get("result-p1") == "the cause"
+    assert client.ttl("result-p1") > 0
+
+
+def test_a_retry_under_a_lost_lease_or_of_a_cancelled_plan_stores_no_cause(
+    ledger: Ledger, leases: Leases, client: redis.Redis
+) -> None:
+    submit(ledger, "p1", "p2")
+    lease, cancelled = begin(leases, "p1"), begin(leases, "p2")
+    finished(leases, lease)
+    assert retried(leases, replace(lease, token="another"), 0).lost
+    assert client.get("result-p1") == "the result"
+    ledger.cancel(["p2"], "enough")
+    assert retried(leases, cancelled, 0).cancelled
+    assert client.get("result-p2") is None
 
 
 def test_plans_are_counted_by_state_and_by_who_has_them(

@@ -60,6 +60,10 @@ def result_key(plan_id: str) -> str:
     return f"result-{plan_id}"
 
 
+def is_end(text: str) -> bool:
+    return text == "the result"
+
+
 class Place:
     """A fake Redis with a ledger and a listener on it."""
 
@@ -70,7 +74,7 @@ class Place:
         self.line = AsyncLine(self._async_client())
         self.subscriber = self._async_client()
         waiter = AsyncWaiter(self.line, settings)
-        self.listener = Listener(self.subscriber, waiter, self.ledger, result_key, settings)
+        self.listener = Listener(self.subscriber, waiter, self.ledger, result_key, settings, is_end=is_end)
 
     def _async_client(self) -> fakeredis.FakeAsyncRedis:
         return fakeredis.FakeAsyncRedis(decode_responses=True, server=self.server)
@@ -136,6 +140,31 @@ def test_what_ended_before_is_found_at_once_and_what_is_unknown_has_no_result() 
             assert isinstance(found.pop("p4"), RecordUnreadableError)
             assert isinstance(found.pop("p6"), RecordUnreadableError)
             assert found == {"p1": "the result", "p2": PlanState.OBSERVED, "p5": None}
+
+    run(scenario())
+
+
+def test_what_is_stored_or_published_of_a_plan_in_flight_ends_no_wait() -> None:
+    async def scenario() -> None:
+        async with checked("p1") as (here, listener, _):
+            here.client.set(result_key("p1"), "a retry")
+            with listener.watch(["p1"]) as watch:
+                await subscribed(listener, "p1")
+                here.client.publish(result_key("p1"), "a retry")
+                here.end("p1")
+                assert await watch.ends(WITHIN_S) == {"p1": "the result"}
+
+    run(scenario())
+
+
+def test_a_message_that_may_be_an_end_has_its_plan_looked_up() -> None:
+    async def scenario() -> None:
+        async with checked("p1") as (here, listener, _):
+            with listener.watch(["p1"]) as watch:
+                await subscribed(listener, "p1")
+                listener._is_end = lambda _: False
+                here.end("p1")
+                assert await watch.ends(WITHIN_S) == {"p1": "the result"}
 
     run(scenario())
 
@@ -256,7 +285,7 @@ class Refusing:
 
 def refusing(here: Place, *errors: redis.RedisError) -> Listener:
     client: Any = Refusing(here.subscriber, *errors)
-    return Listener(client, AsyncWaiter(here.line, QUICK), here.ledger, result_key, QUICK)
+    return Listener(client, AsyncWaiter(here.line, QUICK), here.ledger, result_key, QUICK, is_end=is_end)
 
 
 def test_trouble_with_a_subscription_only_delays_an_end(caplog: pytest.LogCaptureFixture) -> None:
@@ -287,7 +316,9 @@ def test_trouble_that_lasts_is_asked_for_in_growing_pauses(monkeypatch: pytest.M
         async with place() as here:
             here.submit("p1", "p2")
             client: Any = Refusing(here.subscriber, *[GONE] * 23)
-            listener = Listener(client, AsyncWaiter(here.line, QUICK), here.ledger, result_key, QUICK)
+            listener = Listener(
+                client, AsyncWaiter(here.line, QUICK), here.ledger, result_key, QUICK, is_end=is_end
+            )
             with listener.watch(["p1"]) as watch:
                 here.end("p1")
                 assert await watch.ends(WITHIN_S) == {"p1": "the result"}
@@ -328,7 +359,7 @@ def test_a_defect_ends_all_watches_with_its_name() -> None:
         async with place() as here:
             here.submit("p1")
             asyncs = AsyncWaiter(here.line, QUICK)
-            listener = Listener(here.subscriber, asyncs, here.ledger, broken, QUICK)
+            listener = Listener(here.subscriber, asyncs, here.ledger, broken, QUICK, is_end=is_end)
             with (
                 listener.watch(["p1"]) as watch,
                 pytest.raises(ExecutorClientError, match="waiting for plans failed: ZeroDivisionError"),
@@ -461,7 +492,8 @@ async def checked(
     async with place() as here:
         here.submit(*plan_ids)
         shaky: Any = Shaky(here.line)
-        listener = Listener(client(here), AsyncWaiter(shaky, QUICK), here.ledger, result_key, QUICK)
+        waiter = AsyncWaiter(shaky, QUICK)
+        listener = Listener(client(here), waiter, here.ledger, result_key, QUICK, is_end=is_end)
         listener._check_every_s = 3_600.0
         try:
             yield here, listener, shaky

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from dispatcher import (
     ExecutorClientError,
     ExecutorServerError,
     PlanCancelledError,
+    RawObservation,
     RecordUnreadableError,
     Settings,
     errors,
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 CODEC = ResultCodec(make_celery(Settings()))
 OURS = "dispatcher.errors"
+OBSERVATION = RawObservation(
+    execution_id="f1", timestamp=datetime.now(UTC), status_code=503, latency_ms=2.0, error_rate=1.0
+)
 
 
 def failure(module: object, kind: object, arguments: object) -> str:
@@ -125,6 +130,16 @@ def test_an_error_with_any_arguments_can_be_read_to_its_end(kind: str, arguments
 def test_a_revoked_task_is_read_as_what_its_error_is() -> None:
     meta = json.loads(failure(OURS, "PlanCancelledError", ["enough"])) | {"status": states.REVOKED}
     assert isinstance(raised(json.dumps(meta)), PlanCancelledError)
+
+
+def test_the_end_of_a_plan_differs_from_a_retry_and_from_what_celery_stores() -> None:
+    error = ExecutorServerError("down", 503, "later", 2)
+    assert CODEC.is_end(CODEC.encode("p1", error))
+    assert CODEC.is_end(CODEC.encode("p1", OBSERVATION))
+    retry = CODEC.encode_retry("p1", error)
+    assert not CODEC.is_end(retry)
+    assert json.loads(retry)["status"] == states.RETRY
+    assert not CODEC.is_end(failure(OURS, "PlanUnknownError", ["p1"]))
 
 
 def test_an_error_has_its_arguments_again() -> None:

@@ -119,7 +119,8 @@ def test_an_id_that_comes_with_a_retry_is_known_as_well(applied: Applied) -> Non
     applied.apply("p1", "1")
     applied.apply("p2", "2")
     lease = applied.claim("p2")
-    retry = Settlement("p2", lease.token, "retry", [0, 5_000, 1, "apply_id", "1"])
+    how: list[str | int] = [0, 5_000, 1, "result-p2", "the cause", "apply_id", "1"]
+    retry = Settlement("p2", lease.token, "retry", how)
     applied.leases.settle([retry])
     assert (applied.twin("p1"), applied.twin("p2")) == ("p2", "p1")
     assert applied.claim("p1").record.twin == "p2"

@@ -197,6 +197,19 @@ def test_of_many_plans_those_that_ended_have_results_and_those_that_are_lost_non
     assert [command[0] for command in answers.sent] == ["MGET", "EXISTS", "EXISTS"]  # not each by itself
 
 
+def test_what_is_stored_of_a_plan_in_flight_does_not_end_it(
+    ledger: Ledger, answers: Answers, fake_redis: redis.Redis
+) -> None:
+    submit(ledger, "p1", "p2")
+    end(fake_redis, "p2")
+    fake_redis.set("result-p1", "a retry")
+    fake_redis.set("result-p3", "left")
+    keys = {each: f"result-{each}" for each in ("p1", "p2", "p3")}
+    ended = {"p2": "the result", "p3": "left"}
+    assert answers.end_of(ended_among(ledger, keys)) == ended
+    assert answers.end_of(results_or_states(ledger, keys)) == {"p1": PlanState.QUEUED, **ended}
+
+
 def test_a_plan_whose_result_was_forgotten_has_ended_all_the_same(
     ledger: Ledger, answers: Answers, fake_redis: redis.Redis
 ) -> None:
