@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Call", "Script", "Scripts", "calling", "trying"]
 
 
+MOST_LOADS = 5
+"""How often in a row scripts are loaded for one round trip."""
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """A script, and the name under which Redis remembers it."""
@@ -82,12 +86,14 @@ def trying(calls: Sequence[Call]) -> Exchange[list[Any]]:
     """What Redis answers to each call, in one round trip: a reply, or a `redis.ResponseError`.
 
     Scripts that Redis has lost (it was restarted, or a person flushed them) are loaded, and only the calls
-    that missed them are made again.
+    that missed them are made again. They may be lost between the two, too.
     """
     commands = [each.command for each in calls]
     replies = yield from exchanging(commands)
-    missed = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-    if missed:
+    for _ in range(MOST_LOADS):
+        missed = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if not missed:
+            break
         texts = {calls[number].script.text for number in missed}
         replies_of((yield Send([["SCRIPT LOAD", text] for text in texts])))
         again = yield from exchanging([commands[number] for number in missed])

@@ -239,7 +239,10 @@ class Completer(Loop):
         self._pressing.clear()
 
     def _write(self, batch: Sequence[_Item], piggyback: Sequence[Call]) -> list[Standing]:
-        """How each was answered. A settlement that is a defect spoils no other."""
+        """How each was answered. A settlement that is a defect spoils no other.
+
+        Raises `LedgerUnavailableError` if Redis takes none.
+        """
         if not batch:
             return []
         try:
@@ -250,6 +253,7 @@ class Completer(Loop):
             if isinstance(exc, LedgerUnavailableError) and not isinstance(exc, LedgerRefusedError):
                 raise  # it passes
             if len(batch) == 1:
+                self._leases.renew({})  # raises if Redis refuses the worker itself: its password, for example
                 logger.exception("plan %s: its decision cannot be written", batch[0].settlement.plan_id)
                 return [LOST]
         return [answer for item in batch for answer in self._write([item], ())]

@@ -92,7 +92,6 @@ class Engine:
         self._breakers = breakers
         self.announcer = announcer
         self._submit = submit
-        self._stopping = False
         self._running: dict[str, float] = {}
         self._bulkheads = Bulkheads(breakers, threads, share)
         self.keeper = LeaseKeeper(leases)
@@ -112,7 +111,6 @@ class Engine:
 
     def stop(self) -> None:
         """End: what has not begun goes back to the ledger, what has begun is finished."""
-        self._stopping = True
         self.fetcher.stop()
         for lease in self._bulkheads.drain():
             self.completer.release(lease)
@@ -186,9 +184,7 @@ class Engine:
     def _run_due(self, lease: Lease) -> None:
         """Carry out the step of a due plan, in a thread of the pool."""
         try:
-            if self._stopping:
-                self.completer.release(lease)
-            elif self.enter(lease):
+            if self.fetcher.begun(lease) and self.enter(lease):
                 self._run_entered(lease)
         finally:
             self.fetcher.finished()

@@ -46,7 +46,10 @@ COLLECT_WITHIN_S = 10.0
 """How long a task's body waits for its lease. The fetcher runs the plan if the lease comes later."""
 
 UNCOLLECTED_S = 30.0
-"""A lease whose task does not run within this time (its message was revoked, say) runs without the task."""
+"""A lease whose task does not run within this time (its message was revoked, say) is given back."""
+
+UNBEGUN_S = 2.0
+"""So is the lease of a due plan that no thread begins: other tasks may occupy all threads of this worker."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +80,13 @@ class Fetcher(Loop):
         self._fetched_at = -math.inf
         """When the ledger was called last, by the monotonic clock."""
 
+        self._unbegun: dict[str, tuple[Lease, float]] = {}
+        """The leases of due plans that wait for a thread, by their tokens, and since when."""
+
         self._due_running = 0
+        """Due plans that threads carry out, or will come to. Those that were given back are among them, so
+        that a worker whose threads are occupied takes no more."""
+
         self._counting = threading.Lock()
 
     def name(self, named: Named) -> None:
@@ -102,6 +111,10 @@ class Fetcher(Loop):
                 self._answered.wait(left_s)
         return None
 
+    def begun(self, lease: Lease) -> bool:
+        """Whether a thread that comes to the lease may begin. False if it was given back."""
+        return self._unbegun.pop(lease.token, None) is not None
+
     def finished(self) -> None:
         """A due plan's step has ended, and its thread is free."""
         with self._counting:
@@ -115,7 +128,7 @@ class Fetcher(Loop):
         named = list(self._named)[:MOST_NAMED]
         room = self._most_due - self._due_running
         limit = room if room >= self._most_due // 2 else 0  # a few at a time would cost a call each
-        self._run_uncollected()
+        self._give_back(time.monotonic())
         if not named and not limit:
             return LONGEST_SLEEP_S
         fetched = self._leases.fetch(named, limit)
@@ -143,12 +156,13 @@ class Fetcher(Loop):
             wait_s = GROUP_S if is_busy and time.monotonic() < give_up_at else 0.0
 
     def stop(self) -> None:
-        """End, and give back the leases that no task has collected."""
+        """End, and give back the leases that no task has collected, and no thread has begun."""
         super().stop()
         with self._answered:
             uncollected = [answer for answer, _ in self._answers.values()]
             self._answers.clear()
             self._answered.notify_all()
+        self._give_back_unbegun(math.inf)
         for answer in (*uncollected, *self._last_answers()):
             if isinstance(answer, Lease):
                 self._completer.release(answer)
@@ -192,18 +206,25 @@ class Fetcher(Loop):
         self._keeper.hold(lease)
         with self._counting:
             self._due_running += 1
+        self._unbegun[lease.token] = lease, time.monotonic()
         try:
             self._run_lease(lease)
         except RuntimeError:  # the pool has been shut down
-            self._completer.release(lease)
+            if self.begun(lease):
+                self._completer.release(lease)
             self.finished()
 
-    def _run_uncollected(self) -> None:
-        """Forget answers that no task has collected; leases among them run as those of due plans do."""
-        before = time.monotonic() - UNCOLLECTED_S
+    def _give_back(self, now: float) -> None:
+        """Give back what waits here in vain: the plans are due at once, for any worker."""
+        self._give_back_unbegun(now - UNBEGUN_S)
         with self._answered:
-            late = [named for named, (_, at) in self._answers.items() if at < before]
-            leases = [self._answers.pop(named)[0] for named in late]
-        for lease in leases:
-            if isinstance(lease, Lease):
-                self._begin(lease)
+            late = [named for named, (_, at) in self._answers.items() if at < now - UNCOLLECTED_S]
+            answers = [self._answers.pop(named)[0] for named in late]
+        for answer in answers:
+            if isinstance(answer, Lease):
+                self._completer.release(answer)
+
+    def _give_back_unbegun(self, before: float) -> None:
+        for lease, since in dict(self._unbegun).values():
+            if since < before and self.begun(lease):
+                self._completer.release(lease)

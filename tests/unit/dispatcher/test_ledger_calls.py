@@ -33,7 +33,7 @@ from dispatcher.ledger.ledger import LONGEST_REASON, Ledger, Submission, record_
 from dispatcher.ledger.moments import LATEST_MS, moment_of
 from dispatcher.ledger.presence import connected_workers, connection_name
 from dispatcher.ledger.record import Order
-from dispatcher.ledger.scripts import Call, Script, Scripts, calling, trying
+from dispatcher.ledger.scripts import MOST_LOADS, Call, Script, Scripts, calling, trying
 from dispatcher.ledger.submission import outcome_of, target_of
 from dispatcher.settings.settings import WorkerSettings
 
@@ -354,6 +354,19 @@ def test_scripts_are_loaded_in_a_round_trip_of_their_own() -> None:
     call = Call(ECHO, ["k"], [])
     assert drive(calling([call, call]), answer) == [["x"], ["x"]]
     assert sent == [[call.command] * 2, [["SCRIPT LOAD", ECHO.text]], [call.command] * 2]
+
+
+@pytest.mark.parametrize(("losses", "found"), [(MOST_LOADS, ["x"]), (MOST_LOADS + 1, None)])
+def test_scripts_that_are_lost_again_are_loaded_again_a_few_times(
+    losses: int, found: list[str] | None
+) -> None:
+    missing = redis.exceptions.NoScriptError("NOSCRIPT")
+    replies: list[Any] = [missing] * losses + [["x"]]
+
+    def answer(send: Send) -> list[Any]:
+        return ["sha"] if send.commands[0][0] == "SCRIPT LOAD" else [replies.pop(0)]
+
+    assert drive(trying([Call(ECHO, ["k"], [])]), answer) == [found or missing]
 
 
 def test_asking_raises_the_first_error() -> None:

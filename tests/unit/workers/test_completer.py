@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.plans import abort_plan
 
-from dispatcher import ExecutorServerError, LedgerUnavailableError, Settings
+from dispatcher import ExecutorServerError, LedgerRefusedError, LedgerUnavailableError, Settings
 from dispatcher.ledger.leases import Lease, Leases, Named, Settlement
 from dispatcher.ledger.ledger import Ledger, Submission
 from dispatcher.ledger.record import Order
@@ -39,6 +39,9 @@ class FailingLeases(Leases):
     """Refuses the next `failures` settlements."""
 
     failures = 0
+    refuses = False
+    """Whether Redis refuses the worker itself."""
+
     settled_during_renew: Lease | None = None
     completer: Completer | None = None
 
@@ -46,9 +49,13 @@ class FailingLeases(Leases):
         if self.failures:
             self.failures -= 1
             raise LedgerUnavailableError("Redis is away")
+        if self.refuses:
+            raise LedgerRefusedError("NOPERM")
         return super().settle(settlements, piggyback)
 
     def renew(self, held: Mapping[str, str]) -> list[str]:
+        if self.refuses:
+            raise LedgerRefusedError("NOPERM")
         if self.completer is not None and self.settled_during_renew is not None:
             self.completer.release(self.settled_during_renew)
             self.completer.turn()
@@ -113,6 +120,20 @@ def test_a_decision_that_redis_did_not_take_is_offered_again_and_counted_once(
     parts.completer.turn()
     assert not answer.result(0).lost
     assert parts.breaker.recorded == 1
+
+
+def test_decisions_of_a_worker_without_rights_are_offered_until_it_has_them_again(parts: Parts) -> None:
+    other = parts.another_lease()
+    parts.leases.refuses = True
+    answers = [
+        parts.completer.settle(each, Execution(Snooze(each.record, 1000))) for each in (parts.lease, other)
+    ]
+    with pytest.raises(LedgerRefusedError):
+        parts.completer.turn()
+    assert not any(answer.done() for answer in answers)
+    parts.leases.refuses = False
+    parts.completer.turn()
+    assert not any(answer.result(0).lost for answer in answers)
 
 
 @pytest.mark.parametrize("odd", ["\ud800", object()], ids=["half a character", "an object"])

@@ -16,7 +16,7 @@ from dispatcher.ledger.record import Order
 from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.results import ResultCodec
 from workers.engine.completer import Completer
-from workers.engine.fetcher import GROUP_S, LONGEST_GROUP_S, Fetcher
+from workers.engine.fetcher import GROUP_S, LONGEST_GROUP_S, UNBEGUN_S, UNCOLLECTED_S, Fetcher
 from workers.engine.lease_keeper import MANY_HELD, LeaseKeeper
 
 if TYPE_CHECKING:
@@ -115,6 +115,69 @@ def test_messages_that_never_stop_arriving_do_not_hold_the_first_one_up(
         fetcher.name(named)
     fetcher.turn()
     assert isinstance(fetcher.collect(FIRST), Lease)
+
+
+def due(fetcher: Fetcher, client: redis.Redis) -> Lease:
+    """The lease of a due plan that waits for a thread."""
+    client.hset("{dispatcher}:plan:p1", "lease", "parked")
+    client.zadd("{dispatcher}:due", {"p1": 0})
+    fetcher.turn()
+    [(lease, _)] = fetcher._unbegun.values()
+    return lease
+
+
+def is_given_back(fetcher: Fetcher, client: redis.Redis) -> bool:
+    """Whether the plan is due for any worker, once decisions are stored."""
+    fetcher._completer.turn()
+    return str(client.hget("{dispatcher}:plan:p1", "lease")).startswith("parked")
+
+
+def test_a_due_plan_that_no_thread_begins_is_given_back_and_no_thread_may_begin_it(
+    fetcher: Fetcher, real_redis: redis.Redis
+) -> None:
+    lease = due(fetcher, real_redis)
+    fetcher._give_back(time.monotonic())
+    assert fetcher._unbegun
+    fetcher._give_back(time.monotonic() + UNBEGUN_S)
+    assert is_given_back(fetcher, real_redis)
+    assert not fetcher.begun(lease)
+
+
+def test_a_due_plan_that_a_thread_has_begun_is_not_given_back(
+    fetcher: Fetcher, real_redis: redis.Redis
+) -> None:
+    lease = due(fetcher, real_redis)
+    assert fetcher.begun(lease)
+    fetcher._give_back(time.monotonic() + UNBEGUN_S)
+    assert fetcher._completer._queue.empty()
+
+
+def test_a_worker_whose_threads_are_occupied_takes_no_more_due_plans(
+    fetcher: Fetcher, real_redis: redis.Redis
+) -> None:
+    for _ in range(fetcher._most_due - fetcher._most_due // 2 + 1):
+        due(fetcher, real_redis)
+        fetcher._give_back(time.monotonic() + UNBEGUN_S)
+        assert is_given_back(fetcher, real_redis)
+    fetcher.turn()
+    assert not fetcher._unbegun
+    assert str(real_redis.hget("{dispatcher}:plan:p1", "lease")).startswith("parked")
+
+
+def test_a_lease_that_no_task_collects_is_given_back(fetcher: Fetcher, real_redis: redis.Redis) -> None:
+    fetcher.name(FIRST)
+    fetcher.turn()
+    fetcher._give_back(time.monotonic() + UNCOLLECTED_S)
+    assert is_given_back(fetcher, real_redis)
+
+
+def test_a_fetcher_that_stops_gives_back_what_no_thread_has_begun(
+    fetcher: Fetcher, real_redis: redis.Redis
+) -> None:
+    lease = due(fetcher, real_redis)
+    fetcher.stop()
+    assert is_given_back(fetcher, real_redis)
+    assert not fetcher.begun(lease)
 
 
 def _nothing(*_: Any) -> None:
