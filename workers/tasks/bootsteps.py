@@ -69,7 +69,7 @@ def bootsteps_of(settings: Settings) -> dict[str, list[type[bootsteps.Step]]]:
             self._flush_traces = export_traces("fault-dispatcher-worker")
             if settings.logs.format is LogFormat.JSON:
                 install_worker_term_handler(worker, verbose=False)  # prints only log lines
-            control.register(worker.app, self.obj.ledger, lambda: self.obj.load)
+            control.register(worker.app, self.obj.cancellations, lambda: self.obj.load)
             self.obj.start()
 
         def stop(self, worker: Worker) -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from celery import Celery
     from celery.worker.control import ControlDispatch
 
-    from dispatcher.ledger.ledger import Ledger
     from workers.engine.engine import Load
+    from workers.tasks.cancellations import Cancellations
 
 __all__ = ["DESCRIBE", "register"]
 
@@ -30,7 +30,7 @@ DESCRIBE = "describe_dispatcher"
 logger = logging.getLogger(__name__)
 
 
-def register(app: Celery, ledger: Ledger, load: Callable[[], Load]) -> None:
+def register(app: Celery, cancellations: Cancellations, load: Callable[[], Load]) -> None:
     """Replace `revoke` and `terminate` for this app: they cancel plans, and leave other tasks to Celery.
 
     `load` says what the worker is at, for `describe_dispatcher`.
@@ -43,7 +43,9 @@ def register(app: Celery, ledger: Ledger, load: Callable[[], Load]) -> None:
         if state.app is not app:
             return builtin_revoke(state, task_id, terminate=terminate, **options)
         return _revoke(
-            ledger, task_id, lambda others: builtin_revoke(state, others, terminate=terminate, **options)
+            cancellations,
+            task_id,
+            lambda others: builtin_revoke(state, others, terminate=terminate, **options),
         )
 
     @control_command(  # type: ignore[untyped-decorator]
@@ -56,7 +58,9 @@ def register(app: Celery, ledger: Ledger, load: Callable[[], Load]) -> None:
         """Terminate tasks by id (or list of ids). A plan is cancelled: its fault is stopped."""
         if state.app is not app:
             return builtin_terminate(state, signal, task_id, **options)
-        return _revoke(ledger, task_id, lambda others: builtin_terminate(state, signal, others, **options))
+        return _revoke(
+            cancellations, task_id, lambda others: builtin_terminate(state, signal, others, **options)
+        )
 
     @inspect_command(name=DESCRIBE)  # type: ignore[untyped-decorator]
     def describe(state: ControlDispatch, **_: Any) -> dict[str, Any]:
@@ -67,13 +71,17 @@ def register(app: Celery, ledger: Ledger, load: Callable[[], Load]) -> None:
         return about | {"threads": threads} | load()._asdict()
 
 
-def _revoke(ledger: Ledger, task_id: Any, builtin: Callable[[list[str]], Any]) -> dict[str, str]:
+def _revoke(
+    cancellations: Cancellations, task_id: Any, builtin: Callable[[list[str]], Any]
+) -> dict[str, str]:
     """Cancel the plans among the tasks, and pass the others on."""
     ids = [str(each) for each in task_id] if isinstance(task_id, list | tuple | set) else [str(task_id)]
     try:
-        answers = ledger.cancel(ids, "revoked")
+        answers = cancellations.cancel(ids)
     except LedgerUnavailableError as exc:
-        return {"error": f"nothing is revoked: {exc}"}
+        logger.warning("plans among %s are cancelled once Redis answers: %s", ", ".join(ids), exc)
+        builtin(ids)
+        return {"ok": f"plans among them are cancelled once Redis answers: {exc}"}
     plans = [each for each, answer in zip(ids, answers, strict=True) if answer is not None]
     others = [each for each in ids if each not in plans]
     if others:

@@ -23,6 +23,7 @@ from workers.engine.gateway import Gateway, open_gateway
 from workers.health import HealthCheck, HealthMonitor
 from workers.orphans import remove_orphans
 from workers.tasks.announcements import CeleryAnnouncer
+from workers.tasks.cancellations import Cancellations
 
 if TYPE_CHECKING:
     from celery.apps.worker import Worker
@@ -44,6 +45,7 @@ class WorkerParts:
         self._settings = settings
         self._task = worker.app.tasks[RUN_PLAN]
         self.ledger = connect(settings)
+        self.cancellations = Cancellations(self.ledger)
         self._quick_client = impatient_client(settings)
         self._lease_client = worker_client(settings, connection_name(settings, worker.hostname))
         self._gateways = {name: self._open(name) for name in settings.executors}
@@ -59,6 +61,7 @@ class WorkerParts:
         """Begin to carry plans out."""
         self._task.engine, self._task.hub = self._engine, self._worker.hub
         self._task.cancel = self._cancel
+        self.cancellations.start()
         self._engine.start()
         self._monitor.start()
         signals.task_received.connect(self._claim_ahead, weak=False, dispatch_uid=self)
@@ -72,6 +75,7 @@ class WorkerParts:
         """End: steps under way are finished, all else goes back to the ledger."""
         signals.task_received.disconnect(dispatch_uid=self)
         self._monitor.stop()
+        self.cancellations.stop()
         self._engine.stop()
         for gateway in self._gateways.values():
             gateway.close()
@@ -92,9 +96,9 @@ class WorkerParts:
     def _cancel(self, plan_id: str) -> None:
         """Cancel a plan that was revoked before it was submitted, or by a stamp of its message."""
         try:
-            self.ledger.cancel([plan_id], "revoked")
+            self.cancellations.cancel([plan_id])
         except LedgerUnavailableError as exc:
-            logger.warning("plan %s goes on, although it was revoked: %s", plan_id, exc)
+            logger.warning("plan %s is cancelled once Redis answers: %s", plan_id, exc)
 
     def _open(self, name: str) -> Gateway:
         return open_gateway(
