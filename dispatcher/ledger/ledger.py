@@ -209,6 +209,11 @@ class Ledger:
         """Close the connections."""
         self._client.close()
 
+    @property
+    def due_key(self) -> str:
+        """The sorted set of the plans that have not ended."""
+        return self._due
+
     def plan_key(self, plan_id: str) -> str:
         """Where a plan's record is."""
         return self._plan(plan_id)

@@ -85,7 +85,8 @@ def completions(
 ) -> Wait[tuple[str, list[str]]]:
     """Wait until more of a batch has ended: the ids after `place` in its stream, and the new place.
 
-    Plans that are unknown by now have ended too. No ids once `timeout_sec` have passed.
+    Plans that are unknown by now have ended too, and so have those whose entry is lost. No ids once
+    `timeout_sec` have passed.
     """
     give_up_at = time.monotonic() + timeout_sec
     key = ledger.completions_key(batch)
@@ -99,7 +100,7 @@ def completions(
         cursor = entries[-1][0] if entries else cursor
         if ids:
             return cursor, ids
-        lost = yield from _unknown(ledger, pending)
+        lost = yield from _missed(ledger, pending)
         if lost or time.monotonic() >= give_up_at:
             return cursor, lost
 
@@ -204,15 +205,18 @@ def _ask(*words: Any) -> Wait[Any]:
     return reply
 
 
-def _unknown(ledger: Ledger, plan_ids: Sequence[str]) -> Wait[list[str]]:
-    """Those of the plans that are unknown. Asks about each only if some are missing."""
-    unknown: list[str] = []
+def _missed(ledger: Ledger, plan_ids: Sequence[str]) -> Wait[list[str]]:
+    """Those of the plans that have ended, or are unknown. Asks about each only if there may be some."""
+    missed: list[str] = []
     for page in pages(plan_ids):
-        known = yield from _ask("EXISTS", *map(ledger.plan_key, page))
-        if known < len(page):
-            each = replies_of((yield Send([["EXISTS", ledger.plan_key(plan_id)] for plan_id in page])))
-            unknown += [plan_id for plan_id, exists in zip(page, each, strict=True) if not exists]
-    return unknown
+        both = [["ZMSCORE", ledger.due_key, *page], ["EXISTS", *map(ledger.plan_key, page)]]
+        due, known = replies_of((yield Send(both)))
+        gone = [plan_id for plan_id, due_ms in zip(page, due, strict=True) if due_ms is None]
+        gone = list(page) if known < len(page) else gone
+        states = (yield Send([["HGET", ledger.plan_key(each), "state"] for each in gone])) if gone else ()
+        found = map(_state_or_error, gone, states)
+        missed += [plan_id for plan_id, state in zip(gone, found, strict=True) if not _in_flight(state)]
+    return missed
 
 
 def _entries(answer: Any) -> list[tuple[str, dict[str, str]]]:

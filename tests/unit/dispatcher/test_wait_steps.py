@@ -154,6 +154,17 @@ def test_lost_plans_of_a_batch_have_ended_too(
     assert answers.end_of(completions(ledger, "b", "0", ["p1", "p2"], 60.0)) == ("0", ["p2"])
 
 
+def test_plans_of_a_batch_that_have_ended_without_a_new_entry_are_found(
+    ledger: Ledger, answers: Answers, fake_redis: redis.Redis
+) -> None:
+    submit(ledger, "p1", "p2", "p3", batch="b")
+    end(fake_redis, "p2")
+    fake_redis.zrem(f"{PREFIX}due", "p3")  # whose record says that it goes on
+    fake_redis.delete(ledger.completions_key("b"))
+    wait = completions(ledger, "b", "9999999999999-0", ["p1", "p2", "p3"], 60.0)
+    assert answers.end_of(wait) == ("9999999999999-0", ["p2"])
+
+
 def test_entries_without_an_id_move_the_cursor_only(
     ledger: Ledger, answers: Answers, fake_redis: redis.Redis
 ) -> None:
