@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ResultCodec"]
 
+NO_MORE: dict[str, Any] = {"traceback": None, "children": []}
+"""What the backend stores of any task, and plans lack."""
+
 
 def _state(outcome: object) -> str:
     """What Celery calls such an end."""
@@ -38,22 +41,18 @@ class ResultCodec(StoredResults):
 
     def encode(self, plan_id: str, outcome: RawObservation | Exception) -> str:
         """The outcome of a plan as the backend's JSON."""
-        meta = {"task_id": plan_id, "status": _state(outcome), **_rest()}  # see `StoredResults.is_end`
+        ended = {"status": _state(outcome), **NO_MORE, "date_done": datetime.now(UTC).isoformat()}
+        meta = {"task_id": plan_id} | ended  # see `StoredResults.is_end`
         if isinstance(outcome, Exception):
             return self._encode_error(meta, outcome)
         return f'{to_json(meta).decode()[:-1]},"result":{outcome.model_dump_json()}}}'
 
     def encode_retry(self, plan_id: str, cause: ExecutorClientError) -> str:
         """Why a plan is retried, as the backend's JSON."""
-        return self._encode_error({"status": states.RETRY, "task_id": plan_id, **_rest()}, cause)
+        meta = {"status": states.RETRY, **NO_MORE, "date_done": None, "task_id": plan_id}
+        return self._encode_error(meta, cause)
 
     def _encode_error(self, meta: dict[str, Any], error: Exception) -> str:
         error = as_known(error) if isinstance(error, ExecutorClientError) else error
-        return cast(
-            "str", self._backend.encode(meta | {"result": self._backend.encode_result(error, meta["status"])})
-        )
-
-
-def _rest() -> dict[str, Any]:
-    """What the backend stores of any task."""
-    return {"traceback": None, "children": [], "date_done": datetime.now(UTC).isoformat()}
+        result = self._backend.encode_result(error, meta["status"])
+        return cast("str", self._backend.encode(meta | {"result": result}))

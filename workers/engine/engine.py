@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from opentelemetry.trace import SpanKind
@@ -101,7 +102,7 @@ class Engine:
             self.keeper,
             self.completer,
             threads=threads,
-            run=lambda lease: submit(self._run_due, lease),
+            run=partial(submit, self._run_due),
         )
 
     def start(self) -> None:

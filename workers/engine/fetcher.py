@@ -216,7 +216,8 @@ class Fetcher(Loop):
 
     def _give_back(self, now: float) -> None:
         """Give back what waits here in vain: the plans are due at once, for any worker."""
-        self._give_back_unbegun(now - UNBEGUN_S)
+        if self._unbegun:
+            self._give_back_unbegun(now - UNBEGUN_S)
         with self._answered:
             late = [named for named, (_, at) in self._answers.items() if at < now - UNCOLLECTED_S]
             answers = [self._answers.pop(named)[0] for named in late]
