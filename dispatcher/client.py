@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Dispatcher"]
 
 STOPPED_WAITING = "its submitter stopped waiting"
+NOT_CANCELLED = "a plan that is no longer awaited was not cancelled: %s"
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Dispatcher(Operations, ExecutorClient):
 
     Safe to share between threads, and between event loops. All tasks of an event loop share two connections
     to Redis, however many plans they await. Use it as a context manager (`with`, or `async with`), or call
-    `close` or `aclose`.
+    `close` or `aclose`. A copy is the same Dispatcher; it cannot be pickled, as handles and batches can.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -59,6 +60,17 @@ class Dispatcher(Operations, ExecutorClient):
         Raises `InvalidSettingsError`. Nothing is sent yet.
         """
         super().__init__(Access(load_settings() if settings is None else _checked(settings)))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            "a Dispatcher cannot be pickled: make one in each process, and send handles, or the ids of plans"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -207,11 +219,11 @@ class Dispatcher(Operations, ExecutorClient):
         plan = check_plan("plan", plan).starting_at(start_time)
         handle = self.submit(plan, timeout_sec=timeout_sec, expires=timeout_sec)
         try:
-            return handle.result(
-                _wait_sec(plan, timeout_sec, self._ledger.now_ms() if plan.start_time else 0)
-            )
-        except (ResultTimeoutError, KeyboardInterrupt):
-            handle.cancel(STOPPED_WAITING)
+            now_ms = self._ledger.now_ms() if plan.start_time else 0
+            return handle.result(_wait_sec(plan, timeout_sec, now_ms))
+        except BaseException as exc:  # Ctrl-C, and what the program's own handlers of signals raise
+            if isinstance(exc, ResultTimeoutError) or not isinstance(exc, ExecutorClientError):
+                _cancel(handle)
             raise
 
     async def apply_and_observe_async(
@@ -246,12 +258,14 @@ class Dispatcher(Operations, ExecutorClient):
         executor), `LedgerUnavailableError`, and `ResultTimeoutError` if no worker checks it.
         """
         self._door.options(timeout_sec, executor=executor)
+        timeout_sec = float(timeout_sec)
         check = first_of(self._ledger.health_key(executor), timeout_sec)
         return _health(executor, timeout_sec, self._access.waiter.wait(check, timeout_sec))
 
     async def health_async(self, executor: str = "default", timeout_sec: float = 30.0) -> Health:
         """`health`, for asyncio."""
         self._door.options(timeout_sec, executor=executor)
+        timeout_sec = float(timeout_sec)
         check = first_of(self._ledger.health_key(executor), timeout_sec)
         session = await self._access.session()
         return _health(executor, timeout_sec, await session.wait(check, timeout_sec))
@@ -290,6 +304,7 @@ def _described(batch: PlanBatch, executor: str) -> PlanBatch:
 
 def _wait_sec(plan: FaultPlan, timeout_sec: float, now_ms: int) -> float:
     """How long to wait for the plan's end; `now_ms` counts if the plan has a time to start at."""
+    timeout_sec = float(timeout_sec)
     wait_sec = timeout_sec + budget_ms(plan, round(timeout_sec * 1000)) / 1000
     if plan.start_time is not None:
         wait_sec += max(0.0, plan.start_time.timestamp() - now_ms / 1000)
@@ -307,10 +322,18 @@ def _health(executor: str, timeout_sec: float, found: str | None) -> Health:
         raise RecordUnreadableError(message) from exc
 
 
+def _cancel(handle: PlanHandle) -> None:
+    """Cancel a plan that is no longer awaited. No error: its caller raises another one."""
+    try:
+        handle.cancel(STOPPED_WAITING)
+    except ExecutorClientError as exc:
+        logger.warning(NOT_CANCELLED, exc)
+
+
 async def _withdraw(submitting_it: asyncio.Future[PlanHandle]) -> None:
-    """Cancel a plan that is being submitted, or was. No error: its caller raises another one."""
+    """`_cancel`, for asyncio, of a plan that is being submitted, or was."""
     try:
         handle = await submitting_it
         await handle.cancel_async(STOPPED_WAITING)
     except ExecutorClientError as exc:
-        logger.warning("a plan that is no longer awaited was not cancelled: %s", exc)
+        logger.warning(NOT_CANCELLED, exc)

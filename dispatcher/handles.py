@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dispatcher.arguments import waiting_time
 from dispatcher.errors import (
     ExecutorClientError,
     PlanUnknownError,
@@ -102,14 +103,16 @@ class PlanHandle:
         """The plan's observation, waiting up to `timeout` seconds for it (forever if None).
 
         Raises the error that ended the plan, `ResultTimeoutError` if it has not ended in time,
-        `PlanUnknownError`, `LedgerUnavailableError`.
+        `PlanUnknownError`, `LedgerUnavailableError`, `InvalidSettingsError` if `timeout` is not a number.
         """
+        timeout = waiting_time(timeout)
         if self._outcome is None:
             self._keep(*self._access.waiter.wait(self._end(timeout), timeout), timeout)
         return self._decoded()
 
     async def result_async(self, timeout: float | None = None) -> RawObservation:  # noqa: ASYNC109
         """`result`, for asyncio. A task that is cancelled stops waiting; the plan goes on."""
+        timeout = waiting_time(timeout)
         if self._outcome is None:
             session = await self._access.session()
             with session.watch([self.id]) as watch:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from dispatcher import errors
+from dispatcher.arguments import count_in
 from dispatcher.errors import ExecutorClientError, InvalidSettingsError, RecordUnreadableError
 from dispatcher.ledger.index import Place, Wanted, found
 from dispatcher.ledger.record import TAG
 from dispatcher.models import API_PATH, SERVICE_NAME, PlanState, PlanStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from dispatcher.ledger.exchanges import Exchange
     from dispatcher.ledger.ledger import Ledger
@@ -27,6 +29,7 @@ __all__ = ["Filters", "HistoryPage", "all_pages", "page_of", "wanted_by"]
 CURSOR = re.compile(r"(\d{1,17})-(.{1,128})")
 UNSUCCESSFUL = frozenset({PlanState.FAILED, PlanState.CANCELLED, PlanState.EXPIRED})
 MOST_ON_A_PAGE = 10_000
+MOST_AT_ALL = 1_000_000_000
 PAGE = 500
 """How many plans `Dispatcher.history` reads at a time."""
 
@@ -73,8 +76,7 @@ def page_of(
     ledger: Ledger, results: StoredResults, filters: Filters, cursor: str | None, limit: int
 ) -> Exchange[HistoryPage]:
     """The page behind the cursor. Raises `InvalidSettingsError` for a wrong filter, cursor or limit."""
-    if not 1 <= limit <= MOST_ON_A_PAGE:
-        raise _wrong("limit", f"must be at least 1 and at most {MOST_ON_A_PAGE}")
+    limit = count_in("limit", limit, least=1, most=MOST_ON_A_PAGE)
     wanted, after = wanted_by(filters, results), None if cursor is None else _place(cursor)
     page = yield from found(ledger, wanted, results.key, after, limit)
     return HistoryPage([record.status() for record in page.records], _cursor(page.after), page.unreadable)
@@ -82,8 +84,8 @@ def page_of(
 
 def all_pages(read: Callable[..., HistoryPage], limit: int | None, filters: Filters) -> Iterator[PlanStatus]:
     """The plans of all pages, or the first `limit`. The first page is read at once, and raises its errors."""
-    if limit is not None and limit < 1:
-        raise _wrong("limit", "must be at least 1")
+    if limit is not None:
+        limit = count_in("limit", limit, least=1, most=MOST_AT_ALL)
     size = PAGE if limit is None else min(limit, PAGE)
     return itertools.islice(_plans(read, read(limit=size, **filters), filters), limit)
 
@@ -122,8 +124,8 @@ def wanted_by(filters: Filters, results: StoredResults) -> Wanted:
 def _states(given: Any) -> frozenset[PlanState] | None:
     if given is None:
         return None
-    listed = [given] if isinstance(given, str) else list(given)
-    unknown = [each for each in listed if each not in set(PlanState)]
+    listed = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    unknown = [each for each in listed if each not in list(PlanState)]
     if unknown or not listed:
         raise _wrong("state", f"must be {', '.join(PlanState)}{_nearest(unknown, PlanState)}")
     return frozenset(map(PlanState, listed))

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
+from decimal import Decimal
+from numbers import Real
+from typing import Any
 
-__all__ = ["MAX_SECONDS", "PLAN_ID", "SECONDS_RULE", "are_seconds", "no_bare_number"]
+__all__ = [
+    "MAX_SECONDS",
+    "PLAN_ID",
+    "SECONDS_RULE",
+    "no_bare_number",
+    "number_in",
+    "seconds_in",
+]
 
 MAX_SECONDS = 31_536_000
 """A year. Longer waits do not fit into every clock and socket."""
 
 SECONDS_RULE = f"must be a number of seconds above 0, and at most {MAX_SECONDS}"
-"""What `are_seconds` asks for."""
+"""What `seconds_in` asks for."""
 
 PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What a whole plan id must match."""
@@ -25,6 +36,20 @@ def no_bare_number(moment: object) -> object:
     return moment
 
 
-def are_seconds(value: object) -> bool:
-    """Whether it is a number of seconds that a plan may be given. True is not one."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_SECONDS
+def seconds_in(value: object) -> float | None:
+    """The number of seconds that a plan may be given, from a number of any library. None if it is not one."""
+    number = number_in(value)
+    return number if number is not None and 0 < number <= MAX_SECONDS else None
+
+
+def number_in(value: Any) -> float | None:
+    """The number, of any library. None for anything else, True and NaN included."""
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return -math.inf if str(value).startswith("-") else math.inf
+    except ValueError:  # a signalling NaN
+        return None
+    return None if math.isnan(number) else number

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dispatcher.arguments import count_in
 from dispatcher.errors import RecordUnreadableError
+from dispatcher.history import MOST_AT_ALL
 from dispatcher.ledger.ledger import target_of
 from dispatcher.ledger.moments import moment_of
 from dispatcher.ledger.record import budget_ms
@@ -57,9 +59,10 @@ class Operations(Records):
     def in_flight(self, limit: int | None = None) -> list[PlanStatus]:
         """The plans that have not ended, those on which a worker must act soonest first; `limit` at most.
 
-        Plans that are `unreadable` are left out, with a warning.
+        Plans that are `unreadable` are left out, with a warning. Raises `InvalidSettingsError` (the limit),
+        `LedgerUnavailableError`.
         """
-        records = self._readable(self._ledger.in_flight(limit))
+        records = self._readable(self._ledger.in_flight(_checked(limit)))
         return [record.status() for record in records if not record.state.final]
 
     def unreadable(self, limit: int | None = None) -> list[RecordUnreadableError]:
@@ -67,7 +70,7 @@ class Operations(Records):
 
         They can be cancelled by their ids. Workers of this version do not stop their faults.
         """
-        records = self._records(self._ledger.in_flight(limit))
+        records = self._records(self._ledger.in_flight(_checked(limit)))
         return [record for record in records if isinstance(record, RecordUnreadableError)]
 
     def count_in_flight(self) -> int:
@@ -100,6 +103,10 @@ class Operations(Records):
     def halted(self) -> str | None:
         """Why the dispatcher is halted. None if it is not."""
         return self._ledger.halted()
+
+
+def _checked(limit: int | None) -> int | None:
+    return None if limit is None else count_in("limit", limit, least=0, most=MOST_AT_ALL)
 
 
 def _active(record: PlanRecord, now_ms: int) -> ActiveFault:

@@ -7,6 +7,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
+from dispatcher.arguments import waiting_time
 from dispatcher.errors import ExecutorClientError, ResultTimeoutError
 from dispatcher.export.frames import data_frame
 from dispatcher.export.rows import rows_of
@@ -132,7 +133,8 @@ class _Progress:
 
     def __init__(self, batch: PlanBatch, timeout: float | None) -> None:
         self._batch = batch
-        self._timeout = math.inf if timeout is None else timeout
+        seconds = waiting_time(timeout)
+        self._timeout = math.inf if seconds is None else seconds
         self._give_up_at = time.monotonic() + self._timeout
         self._place = "0"
         self.known = [handle for handle in batch.handles if handle.ended]

@@ -16,7 +16,7 @@ from dispatcher.errors import ExecutorClientError, InvalidPlanError
 from dispatcher.ledger.record import TAG, Order
 from dispatcher.ledger.submission import Submission
 from dispatcher.ledger.waits import PAGE
-from dispatcher.limits import PLAN_ID, SECONDS_RULE, are_seconds
+from dispatcher.limits import PLAN_ID, SECONDS_RULE, seconds_in
 from dispatcher.models import ConflictPolicy, FaultPlan
 from dispatcher.protocols import Protocol
 from dispatcher.telemetry.traces import traceparent
@@ -69,6 +69,7 @@ class Door:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._knows_the_broker = settings.broker_url is None
 
     def options(
         self,
@@ -79,10 +80,10 @@ class Door:
         tags: Iterable[str] = (),
     ) -> Options:
         """The options, checked. Raises `InvalidPlanError`."""
+        given = {"timeout_sec": timeout_sec, "expires": expires}
+        seconds = {name: seconds_in(value) for name, value in given.items()}
         problems = [
-            [name, SECONDS_RULE]
-            for name, seconds in (("timeout_sec", timeout_sec), ("expires", expires))
-            if seconds is not None and not are_seconds(seconds)
+            [name, SECONDS_RULE] for name in given if given[name] is not None and seconds[name] is None
         ]
         if not isinstance(executor, str) or executor not in self._settings.executors:
             known = ", ".join(sorted(self._settings.executors))
@@ -97,14 +98,15 @@ class Door:
         default_sec = self._settings.executors[executor].default_timeout_sec
         return Options(
             executor,
-            round((timeout_sec or default_sec) * 1000),
+            round((seconds["timeout_sec"] or default_sec) * 1000),
             ConflictPolicy(conflict_policy or ConflictPolicy.QUEUE),
-            None if expires is None else round(expires * 1000),
+            None if seconds["expires"] is None else round(seconds["expires"] * 1000),
             tuple(dict.fromkeys(tags)),
         )
 
     def one(self, plan: FaultPlan, plan_id: str | None, options: Options) -> Submission:
         """One plan under its own id. Raises `InvalidPlanError` if the id or the plan is not one."""
+        self._check_broker()
         if plan_id is not None:
             _check_id("plan_id", plan_id)
         plan = check_plan("plan", plan)
@@ -125,6 +127,7 @@ class Door:
         With `plan_ids`, and if `plans` is a list, all is read and checked before the first page. Another
         iterable is read page by page. Raises `InvalidPlanError`.
         """
+        self._check_broker()
         if plan_ids is not None:
             pairs: Iterable[tuple[FaultPlan, str]] = _paired(plans, plan_ids)
         else:
@@ -134,6 +137,12 @@ class Door:
         submissions = (_submission(plan, plan_id, options, batch, parent) for plan, plan_id in pairs)
         while page := list(itertools.islice(submissions, size)):
             yield page
+
+    def _check_broker(self) -> None:
+        """Before the ledger has a plan: its message could not be sent. Raises `InvalidSettingsError`."""
+        if not self._knows_the_broker:
+            self._settings.check_broker()
+            self._knows_the_broker = True
 
     def why_refused(self, submission: Submission) -> ExecutorClientError | None:
         """Why the plan could not be applied, or could have no observation. None if it could."""

@@ -16,7 +16,7 @@ from dispatcher.errors import InvalidPlanError
 from dispatcher.interface import ExecutorClient
 from dispatcher.ledger.connection import impatient_client
 from dispatcher.ledger.record import PlanRecord
-from dispatcher.limits import SECONDS_RULE, are_seconds
+from dispatcher.limits import SECONDS_RULE, seconds_in
 from dispatcher.settings.executors import ExecutorClientConfig
 from dispatcher.settings.settings import Settings
 from dispatcher.submissions import check_plan
@@ -149,7 +149,8 @@ class HttpExecutorClient(ExecutorClient):
     def _record(self, plan: FaultPlan, timeout_sec: float | None) -> PlanRecord:
         """A new plan. Raises `InvalidPlanError`."""
         plan = check_plan("plan", plan)
-        if timeout_sec is not None and not are_seconds(timeout_sec):
+        seconds = seconds_in(timeout_sec)
+        if timeout_sec is not None and seconds is None:
             problems = [["timeout_sec", SECONDS_RULE]]
             raise InvalidPlanError(f"invalid plan: timeout_sec {SECONDS_RULE}", problems)
         now_ms = self._now_ms()
@@ -161,7 +162,7 @@ class HttpExecutorClient(ExecutorClient):
             id=str(uuid.uuid4()),
             plan=plan,
             executor=self._channel.name,
-            timeout_ms=round((timeout_sec or self._config.default_timeout_sec) * 1000),
+            timeout_ms=round((seconds or self._config.default_timeout_sec) * 1000),
             submitted_ms=now_ms,
             due_ms=begins_ms,
             traceparent=traceparent(),

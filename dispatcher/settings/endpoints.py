@@ -7,20 +7,30 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import core_schema
 
 from dispatcher.limits import MAX_SECONDS
 from dispatcher.settings.urls import split_url
-from dispatcher.settings.validation import outermost
+from dispatcher.settings.validation import no_switch, outermost
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
-__all__ = ["Endpoint", "Seconds", "Section"]
+__all__ = ["Endpoint", "Float", "Int", "Seconds", "Section"]
 
-Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
+Int = Annotated[int, BeforeValidator(no_switch)]
+Float = Annotated[float, BeforeValidator(no_switch)]
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False), BeforeValidator(no_switch)]
 
 VISIBLE = r"[!-~]*"
 """What a token consists of: visible ASCII."""
@@ -72,7 +82,7 @@ class Endpoint(Section):
     read_timeout_sec: Seconds = 30.0
     """What waiting for an answer and reading it may take together."""
 
-    max_response_bytes: int = Field(default=5_000_000, ge=1_000)
+    max_response_bytes: Int = Field(default=5_000_000, ge=1_000)
     """A longer answer breaks the contract."""
 
     @field_validator("base_url")
@@ -98,7 +108,8 @@ class Endpoint(Section):
     @classmethod
     def _is_a_file(cls, value: Path | None) -> Path | None:
         if value is not None and not os.path.isfile(value):  # noqa: PTH113 (`Path` raises if a folder is closed)
-            raise ValueError(f"must be a file that this user can reach; there is none at {value}")
+            # Without the value: people also write the token or the key itself here.
+            raise ValueError("must be the name of a file that this user can reach, and there is no such file")
         return value
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from dispatcher.capabilities import Capability
 from dispatcher.limits import MAX_SECONDS
 from dispatcher.observations import Doubt
-from dispatcher.settings.endpoints import Endpoint, Seconds, Section
+from dispatcher.settings.endpoints import Endpoint, Float, Int, Seconds, Section
 from dispatcher.settings.observers import Observer, ProbeSettings, PrometheusSettings, ServiceSettings
 
 __all__ = [
@@ -83,13 +83,13 @@ class ExecutorClientConfig(Endpoint):
     executor_host: str = Field(default="localhost", pattern=r"^[^\s/?#@]+$")
     """Host name or address of the Executor."""
 
-    executor_port: int = Field(default=8000, ge=1, le=65535)
+    executor_port: Int = Field(default=8000, ge=1, le=65535)
     """Its TCP port."""
 
     base_url: str | None = None
     """`http://host:port`, instead of `executor_host` and `executor_port`. Made of these two if absent."""
 
-    max_retries: int = Field(default=3, ge=0, le=100)
+    max_retries: Int = Field(default=3, ge=0, le=100)
     """Retries of one call after its first attempt."""
 
     retry_strategy: RetryStrategy = RetryStrategy.EXPONENTIAL_BACKOFF
@@ -101,13 +101,13 @@ class ExecutorClientConfig(Endpoint):
     max_retry_delay_sec: Seconds = 10.0
     """The longest delay before a retry."""
 
-    retry_jitter: float = Field(default=0.5, ge=0, le=1)
+    retry_jitter: Float = Field(default=0.5, ge=0, le=1)
     """Share of each delay that is left to chance: 0 none, 0.5 equal jitter, 1 full jitter."""
 
     default_timeout_sec: Seconds = 30.0
     """What a plan may take beyond its fault's own time before it is given up."""
 
-    takes_effect_sec: float = Field(default=0.0, ge=0, le=600, allow_inf_nan=False)
+    takes_effect_sec: Float = Field(default=0.0, ge=0, le=600, allow_inf_nan=False)
     """How long after an apply its fault is in force, and after a stop or its end is gone, in seconds.
 
     `dispatcher conformance --measure-effect` measures it.
@@ -116,7 +116,7 @@ class ExecutorClientConfig(Endpoint):
     check_interval_sec: Seconds = 10.0
     """Between two looks at a fault that runs, at least. More if many faults run at once."""
 
-    min_requests: int = Field(default=1, ge=0)
+    min_requests: Int = Field(default=1, ge=0)
     """Fewer requests than this during a fault make no observation: the plan ends with
     `FaultUnobservedError`."""
 
@@ -136,7 +136,7 @@ class ExecutorClientConfig(Endpoint):
     circuit_breaker_enabled: bool = True
     """Whether the fleet leaves an Executor alone that fails too often."""
 
-    circuit_breaker_failure_threshold: int = Field(default=5, ge=1)
+    circuit_breaker_failure_threshold: Int = Field(default=5, ge=1)
     """Failures one after the other that open the breaker."""
 
     circuit_breaker_timeout_sec: Seconds = 60.0
@@ -145,28 +145,28 @@ class ExecutorClientConfig(Endpoint):
     circuit_breaker_max_timeout_sec: Seconds = 600.0
     """The longest that it stays open, `Retry-After` included."""
 
-    circuit_breaker_jitter: float = Field(default=0.1, ge=0, le=1)
+    circuit_breaker_jitter: Float = Field(default=0.1, ge=0, le=1)
     """By how much of itself the time may be longer, at random."""
 
-    circuit_breaker_half_open_probes: int = Field(default=1, ge=1)
+    circuit_breaker_half_open_probes: Int = Field(default=1, ge=1)
     """The most probes under way at a time, over the whole fleet."""
 
-    circuit_breaker_success_threshold: int = Field(default=1, ge=1)
+    circuit_breaker_success_threshold: Int = Field(default=1, ge=1)
     """Probes that must succeed before the breaker closes."""
 
-    circuit_breaker_failure_rate: float = Field(default=0.5, gt=0, le=1)
+    circuit_breaker_failure_rate: Float = Field(default=0.5, gt=0, le=1)
     """Share of failures in the window that opens the breaker."""
 
-    circuit_breaker_window_sec: float = Field(default=60.0, ge=1, le=MAX_SECONDS, allow_inf_nan=False)
+    circuit_breaker_window_sec: Float = Field(default=60.0, ge=1, le=MAX_SECONDS, allow_inf_nan=False)
     """The window of time over which shares of failures and of slow calls are counted."""
 
-    circuit_breaker_min_calls: int = Field(default=20, ge=1)
+    circuit_breaker_min_calls: Int = Field(default=20, ge=1)
     """Calls in the window before any share of them opens the breaker."""
 
     circuit_breaker_slow_call_sec: Seconds | None = None
     """A call that takes this long is slow. None: no call is."""
 
-    circuit_breaker_slow_call_rate: float = Field(default=0.8, gt=0, le=1)
+    circuit_breaker_slow_call_rate: Float = Field(default=0.8, gt=0, le=1)
     """Share of slow calls in the window that opens the breaker."""
 
     circuit_breaker_on_open: OnOpen = OnOpen.FAIL
@@ -181,19 +181,19 @@ class ExecutorClientConfig(Endpoint):
     retry_budget_enabled: bool = True
     """Whether retries are limited over the whole fleet."""
 
-    retry_budget_ratio: float = Field(default=0.1, ge=0, le=1)
+    retry_budget_ratio: Float = Field(default=0.1, ge=0, le=1)
     """Retries that one call which succeeds pays for. The budget is the whole fleet's."""
 
-    retry_budget_reserve: int = Field(default=10, ge=1)
+    retry_budget_reserve: Int = Field(default=10, ge=1)
     """The most retries that are saved up, and how many there are at first."""
 
-    retry_budget_per_sec: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    retry_budget_per_sec: Float = Field(default=0.1, ge=0, allow_inf_nan=False)
     """Retries that come for nothing, so that a quiet fleet has some as well."""
 
-    max_trace_bytes: int = Field(default=2_000_000, ge=0)
+    max_trace_bytes: Int = Field(default=2_000_000, ge=0)
     """What an observation keeps of the traces, as JSON."""
 
-    max_log_bytes: int = Field(default=200_000, ge=0)
+    max_log_bytes: Int = Field(default=200_000, ge=0)
     """What an observation keeps of the log lines, as JSON."""
 
     @field_validator("executor_host")

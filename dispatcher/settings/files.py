@@ -49,7 +49,7 @@ def config_file() -> ConfigFile | None:
     if not named:
         return None
     try:
-        text = Path(named).read_text("utf-8")
+        text = Path(named).read_text("utf-8-sig")
         return ConfigFile(Path(named), text, tomllib.loads(text))
     except tomllib.TOMLDecodeError as exc:
         problem = [named, f"is not valid TOML: {exc}"]
@@ -57,6 +57,8 @@ def config_file() -> ConfigFile | None:
         problem = [named, "is not valid TOML: it is not in UTF-8"]
     except RecursionError:
         problem = [named, "has too many brackets inside each other"]
+    except ValueError:
+        problem = [named, "has a number with too many digits"]
     except FileNotFoundError:
         problem = [CONFIG, f"names {named}, which does not exist"]
     except OSError as exc:

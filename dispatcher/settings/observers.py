@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 
-from dispatcher.settings.endpoints import Endpoint, Seconds, Section
+from dispatcher.settings.endpoints import Endpoint, Float, Int, Seconds, Section
 
 __all__ = [
     "ApiSettings",
@@ -59,9 +59,9 @@ class RequestSettings(Section):
     @field_validator("headers")
     @classmethod
     def _fit_into_a_request(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for name, value in headers.items():
-            if not HEADER_NAME.fullmatch(name):
-                raise ValueError(f"must have names as in RFC 9110, and {name!r} is none")
+        for number, (name, value) in enumerate(headers.items(), 1):
+            if not HEADER_NAME.fullmatch(name):  # a whole line, with a secret in it, may be in its place
+                raise ValueError(f"must have names as in RFC 9110, and name {number} is none")
             if name.lower() in RESERVED:
                 raise ValueError(f"must not have {name!r}; the service's name is its host_header")
             if not HEADER_VALUE.fullmatch(value.get_secret_value()):
@@ -72,10 +72,10 @@ class RequestSettings(Section):
 class LoadSettings(RequestSettings):
     """How many requests a probe sends. A service's settings come before the observer's."""
 
-    requests_per_sec: int | None = Field(default=None, ge=1, le=100)
+    requests_per_sec: Int | None = Field(default=None, ge=1, le=100)
     """How many requests go to a target in a second. 5 if no section says another number."""
 
-    concurrency: int | None = Field(default=None, ge=1, le=1000)
+    concurrency: Int | None = Field(default=None, ge=1, le=1000)
     """The most requests that a worker has under way to a service. Others wait, and their latency includes the
     wait. If no section says another number, it is `requests_per_sec` times `request_timeout_sec`, and 100 to
     1,000: the requests of one plan never wait for one another."""
@@ -160,7 +160,7 @@ class PrometheusSettings(Endpoint):
     A fault of another plan may be in that window if plans for a target follow one another closely.
     """
 
-    scrape_interval_sec: float = Field(default=15.0, ge=0, le=600, allow_inf_nan=False)
+    scrape_interval_sec: Float = Field(default=15.0, ge=0, le=600, allow_inf_nan=False)
     """How often Prometheus scrapes the target, in seconds. It is asked this long after the window's end."""
 
 

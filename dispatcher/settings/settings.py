@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from dispatcher.capabilities import CAPABILITIES_OF_DRIVERS, refusal
 from dispatcher.limits import MAX_SECONDS
+from dispatcher.settings.endpoints import Float, Int
 from dispatcher.settings.executors import (
     ExecutorClientConfig,
     ProbeSettings,
@@ -41,6 +42,7 @@ from dispatcher.settings.urls import (
     is_broker,
     redis_options,
     split_url,
+    why_no_broker,
 )
 from dispatcher.settings.validation import as_a_part, invalid_settings, outermost
 from dispatcher.settings.variables import PREFIX, KnownVariables, warn_of_unknown_variables
@@ -67,16 +69,16 @@ ExecutorName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
 class WorkerSettings(Section):
     """What one worker process does at once."""
 
-    threads: int = Field(default=16, ge=1, le=1000)
+    threads: Int = Field(default=16, ge=1, le=1000)
     """Steps that one worker process carries out at once. A waiting plan takes none."""
 
     poll_interval_sec: Seconds = 0.5
     """The longest time between two looks at a fault that lasts longer than planned; it begins at 20 ms."""
 
-    lease_sec: float = Field(default=6.0, ge=1, le=600)
+    lease_sec: Float = Field(default=6.0, ge=1, le=600)
     """How long a killed worker holds its plans up, at most. A worker renews its leases every third of it."""
 
-    executor_share: float = Field(default=0.5, gt=0, le=1)
+    executor_share: Float = Field(default=0.5, gt=0, le=1)
     """The part of the threads that one Executor may take while others are configured."""
 
 
@@ -133,10 +135,10 @@ class Settings(BaseSettings):
     queue: str = Field(default_factory=_key_prefix, pattern=r"^[A-Za-z0-9._-]+$")
     """The Celery queue of its messages. `key_prefix` if absent."""
 
-    result_expires_sec: int = Field(default=86_400, ge=1, le=MAX_SECONDS)
+    result_expires_sec: Int = Field(default=86_400, ge=1, le=MAX_SECONDS)
     """How long an ended plan and its result are kept."""
 
-    redis_timeout_sec: float = Field(default=5.0, ge=0.1, le=MAX_SECONDS, allow_inf_nan=False)
+    redis_timeout_sec: Float = Field(default=5.0, ge=0.1, le=MAX_SECONDS, allow_inf_nan=False)
     """How long one Redis command may take, connecting included."""
 
     worker: WorkerSettings = WorkerSettings()
@@ -210,6 +212,17 @@ class Settings(BaseSettings):
     def broker_shares_redis(self) -> bool:
         """Whether the messages are in the same Redis as the ledger."""
         return self.broker_url is None or self.broker_url == self.redis_url
+
+    def check_broker(self) -> None:
+        """Raises `InvalidSettingsError` if a package that the broker needs is not installed.
+
+        For programs that send or receive messages. Others only read the ledger.
+        """
+        urls = self.broker_url.get_secret_value().split(";") if self.broker_url else []
+        for scheme in (split_url(url).scheme for url in urls):
+            problem = None if scheme in OVER_REDIS else why_no_broker(scheme)
+            if problem is not None:
+                raise invalid_settings([["broker_url", problem]])
 
     @property
     def redis_address(self) -> str:

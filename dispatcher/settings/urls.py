@@ -14,6 +14,7 @@ __all__ = [
     "redis_options",
     "shown_url",
     "split_url",
+    "why_no_broker",
 ]
 
 REDIS_PORT = 6379
@@ -107,15 +108,21 @@ def check_redis_url(url: str) -> None:
 
 def is_broker(scheme: str) -> bool:
     """Whether Celery has a transport of this name. `sqla+sqlite` is one of `sqla`."""
-    from kombu.transport import get_transport_cls  # noqa: PLC0415 (only for a broker of its own)
+    from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 (only for a broker of its own)
+
+    return scheme.partition("+")[0] in TRANSPORT_ALIASES
+
+
+def why_no_broker(scheme: str) -> str | None:
+    """What is not installed of what a known broker needs. None if nothing is missing."""
+    from kombu.connection import Connection  # noqa: PLC0415 (only for a broker of its own)
 
     try:
-        get_transport_cls(scheme.partition("+")[0])
-    except KeyError:
-        return False
-    except ImportError:  # Celery has it, and its own package is not installed
-        return True
-    return True
+        Connection(f"{scheme}://").transport  # type: ignore[no-untyped-call] # noqa: B018 (it connects to nothing)
+    except (ImportError, RuntimeError, NameError) as exc:
+        why = "its package is missing" if isinstance(exc, NameError) else exc
+        return f"needs what is not installed for {scheme}: {why}; see Celery's page on it"
+    return None
 
 
 def redis_options(url: str) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,14 @@ from dispatcher.errors import InvalidSettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["as_a_part", "in_words", "invalid_settings", "outermost", "problems_of"]
+__all__ = [
+    "as_a_part",
+    "in_words",
+    "invalid_settings",
+    "no_switch",
+    "outermost",
+    "problems_of",
+]
 
 T = TypeVar("T")
 
@@ -21,6 +29,9 @@ _OWN_WORDS = {
     "missing": "is required",
     "extra_forbidden": "is not a field here",
 }
+_SHOWS_THE_VALUE = re.compile(
+    r"Input tag '.*' found using '(\w+)' does not match any of the expected tags", re.DOTALL
+)
 _is_a_part: ContextVar[bool] = ContextVar("is_a_part", default=False)
 
 
@@ -71,6 +82,13 @@ def outermost(value: object, handler: Callable[[object], T]) -> T:
     raise invalid_settings(problems)  # not from pydantic's error: a traceback would show both
 
 
+def no_switch(value: object) -> object:
+    """For fields of numbers: pydantic takes true for 1. Raises `ValueError` for true and false."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
 @contextmanager
 def as_a_part() -> Iterator[None]:
     """Models that are validated meanwhile leave pydantic's error to their caller."""
@@ -83,5 +101,5 @@ def as_a_part() -> Iterator[None]:
 
 def _worded(message: str) -> str:
     """Pydantic's "Input should be ..." read behind the name of a field."""
-    own = message.removeprefix("Value error, ")
+    own = _SHOWS_THE_VALUE.sub(r"must have as its \1 one of these", message.removeprefix("Value error, "))
     return own.replace("Input should", "must", 1)

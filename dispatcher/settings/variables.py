@@ -59,15 +59,25 @@ class KnownVariables(EnvSettingsSource):
         """The values by field. Raises `InvalidSettingsError` for a section that is not JSON."""
         try:
             values = super().__call__()
-        except (SettingsError, RecursionError) as exc:
-            field = re.search(r'field "(\w+)"', str(exc))
-            name = "(whole)" if field is None else PREFIX + field[1].upper()
+        except (SettingsError, RecursionError):
+            name = self._not_json()
         else:
             for each in _unknown(self.settings_cls):
                 _remove(values, each.path[: each.depth + 1])
             return values
         problem = "must be JSON; or set a variable for each field, with __ between the names"
         raise invalid_settings([[name, problem]])  # not from an error that may show the value
+
+    def _not_json(self) -> str:
+        """The variable that is not JSON: the one that cannot be read without the others."""
+        for variable in variables():
+            alone = EnvSettingsSource(self.settings_cls)
+            alone.env_vars = {variable.lower(): os.environ[variable]}
+            try:
+                alone()
+            except (SettingsError, RecursionError):
+                return variable
+        return "(whole)"
 
 
 def warn_of_unknown_variables(settings: type[BaseModel]) -> None:

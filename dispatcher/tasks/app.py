@@ -53,8 +53,9 @@ class IsolatedCelery(Celery):  # type: ignore[misc]  # Celery has no types
 def make_celery(settings: Settings) -> Celery:
     """A Celery application for either side. Nothing is sent yet.
 
-    Neither CELERY_* variables nor a `celeryconfig.py` change it.
+    Neither CELERY_* variables nor a `celeryconfig.py` change it. Raises `InvalidSettingsError`.
     """
+    settings.check_broker()
     configured = _settings(settings)
     backend = configured["result_backend"]
     app = IsolatedCelery("dispatcher", set_as_current=False, loader=LOADER, backend=backend)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import tomllib
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from support.plans import abort_plan
 
-from dispatcher import ExecutorClientConfig, InvalidSettingsError, RetryStrategy, Settings, load_settings
+from dispatcher import (
+    Dispatcher,
+    ExecutorClientConfig,
+    InvalidSettingsError,
+    RetryStrategy,
+    Settings,
+    load_settings,
+)
 from dispatcher.settings import variables
 from dispatcher.tasks.app import make_celery
 
@@ -101,7 +110,7 @@ def test_a_token_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "token_file must be a file that this user can reach; there is none at "),
+        (None, "token_file must be the name of a file that this user can reach"),
         (b"", "token_file holds no token: "),
         (b"two pa55words", "token_file must be printable ASCII without spaces"),
         (b"pa55\xff", "token_file must be printable ASCII without spaces"),
@@ -264,7 +273,14 @@ def test_an_executor_is_found_by_host_and_port_or_by_url(monkeypatch: pytest.Mon
         ("DISPATCHER_EXECUTORS__DEFAULT__HEALTH_CHECK_INTERVAL_SEC", "0", "health_check_interval_sec"),
         ("DISPATCHER_WORKER", '{"color": "red"}', "worker.color"),
         ("DISPATCHER_WORKER", "{", "DISPATCHER_WORKER must be JSON"),
-        ("DISPATCHER_WORKER", "[" * 20_000, "must be JSON"),
+        ("DISPATCHER_WORKER", "[" * 20_000, "DISPATCHER_WORKER must be JSON"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__DRIVER_OPTIONS", "pa55", "__DEFAULT__DRIVER_OPTIONS must be JSON"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__TOKEN_FILE", "pa55", "token_file must be the name of a file"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__CLIENT_KEY_FILE", "-----BEGIN pa55", "must be the name of a file"),
+        ("DISPATCHER_EXECUTORS__DEFAULT__OBSERVER", '{"kind": "pa55"}', "must have as its kind one of these"),
+        ("DISPATCHER_WORKER", '{"threads": true}', "worker.threads must be a number, not true or false"),
+        ("DISPATCHER_EXECUTORS", '{"a": {"read_timeout_sec": true}}', "a.read_timeout_sec must be a number"),
+        ("DISPATCHER_EXECUTORS", '{"a": {"circuit_breaker_slow_call_sec": false}}', "must be a number"),
         ("DISPATCHER_CONFIG", "nowhere.toml", "nowhere.toml"),
     ],
 )
@@ -288,9 +304,47 @@ def test_user_and_database_may_be_in_the_path_or_in_the_query_of_a_redis_url(url
     assert settings.redis_address == "redis://here:7/1"
 
 
+@pytest.mark.parametrize(
+    ("url", "missing"),
+    [
+        ("sqs://u:pa55@", "for sqs: No module named 'boto"),
+        ("amqp://here;consul://u:pa55@here", "for consul: Missing python-consul library"),
+        ("confluentkafka://u:pa55@here", "for confluentkafka: its package is missing"),
+    ],
+)
+def test_a_broker_whose_package_is_missing_takes_no_plan_and_starts_no_worker(url: str, missing: str) -> None:
+    settings = Settings(broker_url=SecretStr(url))  # programs that only read need no broker
+    with Dispatcher(settings) as dispatcher:
+        for use in (
+            lambda: make_celery(settings),
+            lambda: dispatcher.submit(abort_plan()),
+            lambda: dispatcher.submit_many([abort_plan()]),
+            lambda: asyncio.run(dispatcher.submit_async(abort_plan())),
+        ):
+            with pytest.raises(InvalidSettingsError) as caught:
+                use()
+            assert f"broker_url needs what is not installed {missing}" in str(caught.value)
+            assert "pa55" not in repr(caught.value)
+
+
 def test_an_empty_broker_url_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPATCHER_BROKER_URL", "")
     assert load_settings().broker_shares_redis
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").write_text('queue = "mine"\r\n', "utf-8-sig")
+    monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
+    assert load_settings().queue == "mine"
+
+
+def test_a_file_with_a_number_that_no_parser_reads_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.toml").write_text("redis_timeout_sec = " + "9" * 5_000)
+    monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
+    with pytest.raises(InvalidSettingsError, match=r"mine\.toml has a number with too many digits"):
+        load_settings()
 
 
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
