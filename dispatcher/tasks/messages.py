@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import CeleryError
 from kombu.exceptions import KombuError
 
+from dispatcher.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -41,21 +43,23 @@ class Publisher:
         self._producer: Any = None
 
     def send(self, plans: Sequence[tuple[str, str]]) -> bool:
-        """Send a message for each plan, given by its id and its title for people. False if the broker fails.
+        """Send a message for each plan, given by its id and its title for people. False if that fails.
 
-        Nothing is lost then: workers begin a plan without its message within a minute.
+        Nothing is lost then: the ledger has the plans, and workers begin one without its message within a
+        minute. So no error of a broker's package keeps its caller from learning the ids.
         """
         if self._process != os.getpid():
             self._start_anew()
         try:
             try:
                 self._publish(plans)
-            except self._troubles():  # the connection was idle for too long, or the broker was restarted
+            except Exception:  # noqa: BLE001 (the connection was idle for too long, for example)
                 self.close()
                 self._publish(plans)
-        except self._troubles() as exc:
+        except Exception as exc:  # noqa: BLE001 (a broker's package raises any)
             self.close()
-            logger.warning("%d plans were submitted without messages, they begin later: %s", len(plans), exc)
+            why = printable(str(exc)) if self._is_of_the_broker(exc) else type(exc).__name__
+            logger.warning("%d plans were submitted without messages, they begin later: %s", len(plans), why)
             return False
         return True
 
@@ -92,11 +96,14 @@ class Publisher:
         properties = pattern.properties | {"correlation_id": plan_id}
         return type(pattern)(headers, properties, ((plan_id,), {}, pattern.body[2]), None)
 
-    def _troubles(self) -> tuple[type[BaseException], ...]:
-        """What says that the broker failed, and not the caller."""
-        connection = self._connection or self._app.connection_for_write()
-        errors = (*connection.connection_errors, *connection.channel_errors)
-        return (*errors, KombuError, CeleryError, OSError)
+    def _is_of_the_broker(self, error: Exception) -> bool:
+        """Whether it is known as a failure of the broker. The text of another may show the broker's URL."""
+        try:
+            connection = self._connection or self._app.connection_for_write()
+            known = (*connection.connection_errors, *connection.channel_errors)
+            return isinstance(error, (*known, KombuError, CeleryError, OSError))
+        except Exception:  # noqa: BLE001 (without a package of the broker's)
+            return False
 
     def _start_anew(self) -> None:
         """Forget a connection, without a word on it: after a fork, the parent process uses it."""

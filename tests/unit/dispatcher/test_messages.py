@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from celery import signals
+from pydantic import SecretStr
 
+from dispatcher import Settings
 from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.messages import Publisher
 
 if TYPE_CHECKING:
     from support.redis_server import RedisServer
-
-    from dispatcher import Settings
 
 
 def test_a_batch_binds_its_queue_once(settings: Settings, redis_server: RedisServer) -> None:
@@ -33,3 +34,23 @@ def test_a_batch_binds_its_queue_once(settings: Settings, redis_server: RedisSer
     assert [queue.name for queue in declared] == [settings.queue] * 3
     assert len({id(queue) for queue in declared}) == 1
     assert declared[0].is_bound
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqla+nosuch://u:pa55@here/x",
+        "amqp://u:pa55@here//?heartbeat=pa55",
+        "slmq://u:pa55@here",
+        "sentinel://u:pa55@127.0.0.1:1/0",
+        "pyro://pa55@here/x",
+    ],
+)
+def test_no_error_of_a_brokers_package_reaches_the_submitter(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with make_celery(Settings(broker_url=SecretStr(url))) as app:
+        assert not Publisher(app).send([("p1", "a plan")])
+    [message] = caplog.messages
+    assert "1 plans were submitted without messages, they begin later: " in message
+    assert "pa55" not in message
