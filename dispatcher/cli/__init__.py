@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import signal
@@ -166,6 +167,9 @@ def whole_app() -> typer.Typer:
 
 def main() -> NoReturn:
     """Run the command line. An error is a line or two on standard error, and the error's exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not if it is closed
+            stream.reconfigure(errors="backslashreplace")  # for what its encoding does not have
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)

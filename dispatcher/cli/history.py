@@ -96,9 +96,8 @@ def export(  # noqa: PLR0913 (each is an option of the command)
 
     An existing file is replaced once the new one is complete.
     """
-    if kind is Format.PARQUET and output is None and sys.stdout.isatty():
-        problem = "must name a file: a terminal cannot show parquet"
-        raise InvalidSettingsError(f"invalid option: --output {problem}", [["--output", problem]])
+    if kind is Format.PARQUET and output is None and sys.stdout is not None and sys.stdout.isatty():
+        raise _wrong_output("must name a file: a terminal cannot show parquet")
     with dispatcher.Dispatcher() as client:
         others = {"target": target, "executor": executor, "tag": tag, "batch": batch, "error": error}
         filters = chosen(client, states=state, since=since, until=until, **others)
@@ -143,6 +142,8 @@ def _table(plans: list[PlanStatus]) -> Table:
 def _opened(output: Path | None) -> Iterator[IO[bytes]]:
     """The stream to write to. A regular file has its name once it is complete."""
     if output is None:
+        if sys.stdout is None:  # Python's own mark of a closed stream
+            raise _wrong_output("must name a file: standard output is closed")
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
@@ -159,5 +160,8 @@ def _opened(output: Path | None) -> Iterator[IO[bytes]]:
     except OSError as exc:
         if isinstance(exc, ExecutorClientError):  # Redis, for example
             raise
-        problem = f"{output} cannot be written: {exc.strerror}"
-        raise InvalidSettingsError(f"invalid option: --output {problem}", [["--output", problem]]) from exc
+        raise _wrong_output(f"{output} cannot be written: {exc.strerror}") from exc
+
+
+def _wrong_output(problem: str) -> InvalidSettingsError:
+    return InvalidSettingsError(f"invalid option: --output {problem}", [["--output", problem]])

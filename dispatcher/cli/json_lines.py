@@ -6,6 +6,7 @@ Each line is an object. Its first field is `version`; docs/json.md names the oth
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,4 +35,14 @@ def print_json(thing: BaseModel | Mapping[str, object]) -> None:
     """
     fields = thing if isinstance(thing, Mapping) else thing.model_dump(mode="json", exclude_none=True)
     line = {"version": JSON_VERSION, **fields}
-    typer.echo(printable_json(json.dumps(line, ensure_ascii=False)))
+    typer.echo(_encodable(printable_json(json.dumps(line, ensure_ascii=False))))
+
+
+def _encodable(text: str) -> str:
+    """The same JSON, in ASCII if the encoding of standard output lacks one of its characters."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(text))
+    return text

@@ -199,18 +199,21 @@ def _format_by_content(text: str) -> Callable[[str], list[_Found]]:
 
 
 def _json(text: str) -> list[_Found]:
-    whole = json.loads(text, object_pairs_hook=_unique)
+    whole = json.loads(text)
     begin = len(text) - len(text.lstrip())
     if not isinstance(whole, list):
-        return [_Found(text.count("\n", 0, begin) + 1, whole)]
-    found, decoder, line, place = [], json.JSONDecoder(), 1, 0
+        return [_Found(text.count("\n", 0, begin) + 1, json.loads(text, object_pairs_hook=_unique))]
+    found, decoder, line, place = [], json.JSONDecoder(object_pairs_hook=_unique), 1, 0
     next_item = begin + 1
-    for item in whole:
+    for _ in whole:
         between = BETWEEN_ITEMS.match(text, next_item)
         begins = next_item if between is None else between.end()
         line, place = line + text.count("\n", place, begins), begins
+        try:
+            item, next_item = decoder.raw_decode(text, begins)
+        except ValueError as exc:
+            raise ValueError(f"{exc}, in the plan of line {line}") from exc
         found.append(_Found(line, item))
-        _, next_item = decoder.raw_decode(text, begins)
     return found
 
 

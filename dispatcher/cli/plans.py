@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import contextlib
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +16,11 @@ from dispatcher.cli.plan_files import read_plans
 from dispatcher.cli.terminal import stderr
 from dispatcher.cli.waiting import collect
 from dispatcher.models import ConflictPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dispatcher.plan_batch import PlanBatch
 
 __all__ = ["result", "run", "submit"]
 
@@ -58,11 +64,12 @@ def run(
         except KeyboardInterrupt:
             stderr.print("Interrupted. The plans that were submitted go on: dispatcher watch shows them.")
             raise
-    if as_json:
-        for outcome in outcomes:
-            print_json(outcome.fields)
-    else:
-        show(outcomes)
+    with _naming(batch):
+        if as_json:
+            for outcome in outcomes:
+                print_json(outcome.fields)
+        else:
+            show(outcomes)
     raise typer.Exit(exit_code(outcomes))
 
 
@@ -86,13 +93,14 @@ def submit(
         options = {"executor": executor, "timeout_sec": timeout_sec, "expires": expires}
         batch = client.submit_many(plans, conflict_policy=conflict_policy, **options)  # type: ignore[arg-type]
     refusals = [handle.refusal for handle in batch]
-    for handle, plan, refusal in zip(batch, plans, refusals, strict=True):
-        if as_json:
-            print_json(fields_of(handle.id, plan, refusal))
-        elif refusal is None:
-            echo(handle.id)
-        else:
-            echo(f"error: {plan}: {refusal.message}", error=True)
+    with _naming(batch):
+        for handle, plan, refusal in zip(batch, plans, refusals, strict=True):
+            if as_json:
+                print_json(fields_of(handle.id, plan, refusal))
+            elif refusal is None:
+                echo(handle.id)
+            else:
+                echo(f"error: {plan}: {refusal.message}", error=True)
     raise typer.Exit(next((refusal.exit_code for refusal in refusals if refusal is not None), 0))
 
 
@@ -117,3 +125,14 @@ def result(
     else:
         show(outcomes)
     raise typer.Exit(exit_code(outcomes))
+
+
+@contextlib.contextmanager
+def _naming(batch: PlanBatch) -> Iterator[None]:
+    """If standard output fails meanwhile, on a full disk for example, say how to find the plans again."""
+    try:
+        yield
+    except OSError as exc:
+        if not isinstance(exc, BrokenPipeError):
+            echo(f"the plans were submitted: dispatcher list --batch {batch.id}", error=True)
+        raise

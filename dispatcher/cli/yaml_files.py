@@ -14,6 +14,8 @@ __all__ = ["documents_of"]
 
 INTEGER, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 SEQUENCE = "tag:yaml.org,2002:seq"
+MERGE = "tag:yaml.org,2002:merge"
+KINDS = {"tag:yaml.org,2002:timestamp": "a date and time", "tag:yaml.org,2002:bool": "true or false"}
 DECIMAL = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
@@ -49,16 +51,27 @@ def _documents(text: str) -> list[tuple[int, object]]:
 class _StrictLoader(yaml.SafeLoader):
     """Safe YAML that refuses what would silently be overwritten, or read as another number."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._checked: set[yaml.MappingNode] = set()
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        if node not in self._checked:  # a mapping with an alias comes again, with what `<<` brought
+            self._checked.add(node)
+            self._check_keys(node)
+        return super().construct_mapping(node, deep)
+
+    def _check_keys(self, node: yaml.MappingNode) -> None:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
+            if key_node.tag == MERGE:
+                continue
             key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
             if isinstance(key, list | dict | set):
                 raise ValueError(f"a key must be a text, line {line}")
             if key in seen:
                 raise ValueError(f"{key!r} is given twice, line {line}")
             seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
@@ -69,5 +82,16 @@ def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
     return int(text) if node.tag == INTEGER else float(text)
 
 
+def _of_its_kind(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
+    """A date or a truth value. PyYAML raises any error for what only looks like one, or has its tag."""
+    text, kind = str(loader.construct_scalar(node)), KINDS[node.tag]
+    try:
+        return yaml.SafeLoader.yaml_constructors[node.tag](loader, node)
+    except (ValueError, LookupError, AttributeError) as exc:
+        raise ValueError(f"{text!r} is not {kind}, line {node.start_mark.line + 1}") from exc
+
+
 for tag in (INTEGER, FLOAT):
     _StrictLoader.add_constructor(tag, _number)
+for tag in KINDS:
+    _StrictLoader.add_constructor(tag, _of_its_kind)

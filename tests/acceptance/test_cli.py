@@ -108,6 +108,64 @@ def test_a_full_disk_behind_the_output_is_one_line_and_no_defect(*, buffered: bo
     assert done.stderr == "error: the output cannot be written: No space left on device\n"
 
 
+def run_in(encoding: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command whose output has that encoding."""
+    variables = os.environ | environment | {"PYTHONIOENCODING": encoding}
+    return subprocess.run([DISPATCHER, *arguments], capture_output=True, check=False, env=variables)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_text_that_the_output_has_no_characters_for_is_shown_by_their_numbers(
+    encoding: str, redis_url: str
+) -> None:
+    fleet = {"DISPATCHER_REDIS_URL": redis_url, "DISPATCHER_KEY_PREFIX": f"of-{encoding}"}
+    reason = "café \u2713 \U0001f600"
+    dispatcher("halt", reason, **fleet)
+    shown = run_in(encoding, "watch", "--once", **fleet)
+    assert shown.returncode == 0
+    assert reason.encode(encoding, "backslashreplace") in shown.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_means_the_same_in_every_encoding_of_the_output(encoding: str) -> None:
+    driver = "café \u2713 \U0001f600"
+    done = run_in(encoding, "config", "show", "--json", DISPATCHER_EXECUTORS__DEFAULT__DRIVER=driver)
+    lines = [json.loads(line) for line in done.stdout.decode(encoding).splitlines()]
+    assert [line["value"] for line in lines if line["setting"] == "executors.default.driver"] == [driver]
+
+
+def test_an_export_to_a_closed_output_is_one_line(redis_url: str) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" export >&-', DISPATCHER],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"DISPATCHER_REDIS_URL": redis_url},
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: --output: must name a file: standard output is closed\n"
+
+
+def test_who_submits_to_a_full_disk_learns_how_to_find_the_plans(redis_url: str) -> None:
+    fleet = os.environ | {"DISPATCHER_REDIS_URL": redis_url}
+    with open("/dev/full", "w") as full:  # noqa: PTH123 (of no folder)
+        done = subprocess.run(
+            [DISPATCHER, "submit", "-"],
+            input=json.dumps(PLAN),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=fleet,
+        )
+    assert done.returncode == 1
+    hint, error = done.stderr.splitlines()
+    assert error == "error: the output cannot be written: No space left on device"
+    batch = hint.removeprefix("the plans were submitted: dispatcher list --batch ")
+    listed = dispatcher("list", "--json", "--batch", batch, DISPATCHER_REDIS_URL=redis_url)
+    assert json.loads(listed.stdout)["batch"] == batch
+
+
 def test_an_executor_out_of_reach_is_one_line(start: Workers, redis_url: str, free_tcp_port: int) -> None:
     start(f"http://127.0.0.1:{free_tcp_port}", DISPATCHER_EXECUTORS__DEFAULT__RETRY_STRATEGY="none")
     done = dispatcher("run", "-", text=json.dumps(PLAN), DISPATCHER_REDIS_URL=redis_url)

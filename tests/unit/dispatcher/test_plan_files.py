@@ -141,6 +141,7 @@ def test_every_wrong_field_of_every_plan_is_named_with_its_place(tmp_path: Path)
     [
         ("a.json", "{", "cannot be read"),
         ("a.json", '{"service": "a", "service": "b"}', "'service' is given twice"),
+        ("a.json", '[{"a": 1},\n {"b": 1, "b": 2}]', "'b' is given twice, in the plan of line 2"),
         ("a.json", "[" * 100_000, "cannot be read"),
         ("a.jsonl", '{}\n{"a"}', "line 2"),
         ("a.yaml", "service: a\nservice: b", "'service' is given twice"),
@@ -155,6 +156,12 @@ def test_every_wrong_field_of_every_plan_is_named_with_its_place(tmp_path: Path)
         ("a.yaml", "delay_seconds: 00.5", "'00.5' is not a plain decimal number"),
         ("a.yaml", "percentage: !!int '0144'", "'0144' is not a plain decimal number"),
         ("a.yaml", f"percentage: {'9' * 5_000}", "cannot be read"),
+        ("a.yaml", "a: 1\nstart_time: 2030-13-45", "'2030-13-45' is not a date and time, line 2"),
+        ("a.yaml", "start_time: 2030-01-01T00:00:00+99:00", "is not a date and time, line 1"),
+        ("a.yaml", "start_time: !!timestamp soon", "'soon' is not a date and time, line 1"),
+        ("a.yaml", "a: !!bool maybe", "'maybe' is not true or false, line 1"),
+        ("a.yaml", "- &a {b: 1, b: 2}\n- <<: *a", "'b' is given twice, line 1"),
+        ("a.yaml", "<<: 7", "expected a mapping or list of mappings for merging"),
         ("a.yaml", "a: [", "cannot be read"),
         ("a.yaml", "!!python/object/apply:os.getcwd []", "cannot be read"),
         ("a.yaml", "", "holds no plan"),
@@ -172,6 +179,21 @@ def test_a_bad_file_is_named_with_what_is_wrong(name: str, text: str, told: str,
     [(where, problem)] = problems([str(tmp_path / name)])
     assert str(tmp_path / name) in where
     assert told in problem
+
+
+MERGED = """
+- &first
+{plan}
+- &second {{<<: *first, percentage: 7}}
+- *second
+- {{<<: [*second, *first], percentage: 100}}
+"""
+
+
+def test_plans_in_yaml_may_take_fields_from_others(tmp_path: Path) -> None:
+    plan = YAML.replace("- ", "  ", 1)
+    (tmp_path / "a.yaml").write_text(MERGED.format(plan=plan))
+    assert read_plans([str(tmp_path / "a.yaml")]) == [PLANS[0], PLANS[1], PLANS[1], PLANS[0]]
 
 
 @pytest.mark.parametrize("written", ["7", "+7", "7.0", "7.", "!!int '7'", "!!float 7"])
@@ -221,6 +243,10 @@ PIECES = st.sampled_from(
         "1e999",
         "|",
         "?",
+        "<<: ",
+        "!!bool ",
+        "!!timestamp ",
+        "2030-13-45",
     ]
 )
 
