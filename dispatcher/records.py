@@ -79,9 +79,7 @@ class Records:
 
         What was not seen is None. Raises `InvalidSettingsError`, `LedgerUnavailableError`.
         """
-        plans = self.history(limit=limit, **filters)
-        while page := list(itertools.islice(plans, AT_ONCE)):
-            yield from map(row_of, self._ledger.carry_out(ended(self._access.results, page)))
+        return self._rows_of(self.history(limit=limit, **filters))
 
     def history_page(
         self, *, cursor: str | None = None, limit: int = 100, **filters: Unpack[Filters]
@@ -95,6 +93,10 @@ class Records:
         for error in page.unreadable:
             self._warn_of(error)
         return page
+
+    def _rows_of(self, plans: Iterator[PlanStatus]) -> Iterator[Row]:
+        while page := list(itertools.islice(plans, AT_ONCE)):
+            yield from map(row_of, self._ledger.carry_out(ended(self._access.results, page)))
 
     def _readable(self, plan_ids: Sequence[str]) -> Iterator[PlanRecord]:
         """The plans that this version can read. Warns of each other one, once."""

@@ -84,8 +84,9 @@ def serving(settings: Settings, host: str, port: int) -> Iterator[int]:
         registry.register(FleetCollector(ledger, list(settings.executors)))
         try:
             server, thread = start_http_server(port, host, registry)
-        except OSError as exc:
-            problem = f"{port} of {host} is not available: {exc.strerror}"
+        except (OSError, UnicodeError) as exc:  # UnicodeError: no host has such a name
+            why = exc.strerror if isinstance(exc, OSError) else "it is not the name of a host"
+            problem = f"{port} of {host} is not available: {why}"
             raise InvalidSettingsError(f"invalid arguments: port {problem}", [["port", problem]]) from exc
         try:
             yield server.server_port

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -13,11 +15,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["Seldom", "TellingExporter", "otlp_provider"]
+__all__ = ["Seldom", "TellingExporter", "in_own_words", "otlp_provider"]
+
+VARIABLES = "OTEL_"
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +33,48 @@ def otlp_provider(service: str, collector: str) -> TracerProvider:
     variables that the SDK does not accept.
     """
     own = {SERVICE_NAME: service, SERVICE_VERSION: version("fault-dispatcher")}
-    resource = Resource.create(own | dict(OTELResourceDetector().detect().attributes))
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    exporter = TellingExporter(OTLPSpanExporter(), collector)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+    with in_own_words():
+        resource = Resource.create(own | dict(OTELResourceDetector().detect().attributes))
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        exporter = TellingExporter(OTLPSpanExporter(), collector)
+        provider.add_span_processor(BatchSpanProcessor(exporter))
     # A line for each attempt is too many, and the endpoint's path may hold a secret.
     logging.getLogger(OTLPSpanExporter.__module__).setLevel(logging.CRITICAL)
     logging.getLogger("urllib3.connectionpool").addFilter(_is_no_export)
     logging.getLogger("opentelemetry.sdk._shared_internal").addFilter(Seldom())
     return provider
+
+
+@contextmanager
+def in_own_words() -> Iterator[None]:
+    """What OpenTelemetry logs meanwhile becomes one line that names variables and shows no value.
+
+    Its own lines show wrong values, and one of the headers may be a secret.
+    """
+    theirs, complaints = logging.getLogger("opentelemetry"), _Complaints()
+    propagated, theirs.propagate = theirs.propagate, False
+    theirs.addHandler(complaints)
+    try:
+        yield
+    finally:
+        theirs.removeHandler(complaints)
+        theirs.propagate = propagated
+    for names in sorted(complaints.names):
+        logger.warning("OpenTelemetry does not accept a value of %s, and passes over it", names)
+
+
+class _Complaints(logging.Handler):
+    """Collects which variables OpenTelemetry complains of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.names: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        variables = sorted(name for name in os.environ if name.startswith(VARIABLES))
+        words = record.getMessage().split()
+        named = [name for name in variables if name in words]
+        self.names.add(", ".join(named) or f"one of {', '.join(variables)}")
 
 
 class TellingExporter(SpanExporter):

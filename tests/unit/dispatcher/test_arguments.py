@@ -85,9 +85,9 @@ def test_a_wait_lasts_as_long_as_was_asked_for(timeout: Any, seconds: float | No
 @pytest.mark.parametrize("limit", [*NO_NUMBERS, -1, 1.5, Fraction(2), 10**30], ids=repr)
 def test_a_list_is_not_read_if_its_limit_is_not_a_whole_number(dispatcher: Dispatcher, limit: Any) -> None:
     for read in (
-        lambda: list(dispatcher.history(limit=limit)),
+        lambda: dispatcher.history(limit=limit),
         lambda: dispatcher.history_page(limit=limit),
-        lambda: list(dispatcher.history_rows(limit=limit)),
+        lambda: dispatcher.history_rows(limit=limit),
         lambda: dispatcher.in_flight(limit),
         lambda: dispatcher.unreadable(limit),
     ):

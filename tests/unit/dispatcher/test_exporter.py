@@ -137,7 +137,7 @@ def test_it_is_served_as_long_as_asked(settings: Settings) -> None:
         requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid", "half\udcff", "a" * 64])
 def test_where_it_cannot_listen_it_says_so(settings: Settings, host: str) -> None:
     told = f"of {host} is not available: "
     with (

@@ -145,3 +145,21 @@ def test_a_line_that_comes_seldom_comes_once() -> None:
     seldom, often = Seldom(), Seldom(every_s=0)
     assert [seldom.filter(line) for _ in range(3)] == [True, False, False]
     assert [often.filter(line) for _ in range(3)] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("variable", "named"),
+    [
+        ("OTEL_EXPORTER_OTLP_HEADERS", f"one of {ENDPOINT}, OTEL_EXPORTER_OTLP_HEADERS"),
+        ("OTEL_RESOURCE_ATTRIBUTES", f"one of {ENDPOINT}, OTEL_RESOURCE_ATTRIBUTES"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_SCHEDULE_DELAY"),
+    ],
+)
+def test_a_value_that_opentelemetry_passes_over_is_not_shown(
+    variable: str, named: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:4318")
+    monkeypatch.setenv(variable, "authorization: Bearer pa55")
+    otlp_provider("any", "any").shutdown()
+    assert caplog.messages == [f"OpenTelemetry does not accept a value of {named}, and passes over it"]
+    assert logging.getLogger("opentelemetry").propagate
