@@ -46,7 +46,7 @@ def watch(
 
     On a screen it shows as many as fit, and how many it does not show. It also shows how many end in a
     second, and how long the rest takes at that pace. It prints all of them once if standard output is not a
-    terminal.
+    terminal, or one that cannot move its cursor (TERM=dumb).
     """
     settings = load_settings()
     with Dispatcher(settings) as dispatcher, closing(connect(settings)) as ledger:
@@ -55,7 +55,7 @@ def watch(
                 print_json(each)
             return
         view = _View(dispatcher, ledger, causes=causes)
-        if once or not stdout.is_terminal:
+        if once or not stdout.is_terminal or stdout.is_dumb_terminal:
             stdout.print(view.whole())
         else:
             _follow(view, interval_sec)

@@ -15,6 +15,7 @@ from support.command_line import DISPATCHER, WARM, dispatcher, run_program
 from support.eventually import eventually
 from support.plans import abort_plan
 from support.processes import Mark, WarmProcess
+from support.terminal import Terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,6 +133,13 @@ def test_json_means_the_same_in_every_encoding_of_the_output(encoding: str) -> N
     done = run_in(encoding, "config", "show", "--json", DISPATCHER_EXECUTORS__DEFAULT__DRIVER=driver)
     lines = [json.loads(line) for line in done.stdout.decode(encoding).splitlines()]
     assert [line["value"] for line in lines if line["setting"] == "executors.default.driver"] == [driver]
+
+
+def test_a_terminal_that_cannot_move_its_cursor_is_shown_the_plans_once(redis_url: str) -> None:
+    command = [DISPATCHER, "watch"]
+    with Terminal(command, {"TERM": "dumb", "DISPATCHER_REDIS_URL": redis_url}) as terminal:
+        assert terminal.wait() == 0
+    assert "0 plans in flight" in terminal.seen
 
 
 def test_an_export_to_a_closed_output_is_one_line(redis_url: str) -> None:
