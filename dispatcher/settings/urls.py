@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qs, urlsplit
+
+from dispatcher.limits import MAX_SECONDS, seconds_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "HIDDEN",
@@ -49,6 +55,18 @@ OF_TLS = {
     "ssl_password",
 }
 """Those of a `rediss://` URL."""
+
+_SECONDS = (f"a number of seconds above 0, and at most {MAX_SECONDS}", seconds_in)
+_FROM_0 = ("a whole number from 0 on", lambda value: isinstance(value, int) and value >= 0)
+
+RULES: dict[str, tuple[str, Callable[[object], object]]] = {
+    "client_name": ("visible ASCII", lambda value: re.fullmatch("[!-~]+", str(value))),
+    "health_check_interval": _FROM_0,
+    "max_connections": _FROM_0,
+    "socket_connect_timeout": _SECONDS,
+    "socket_timeout": _SECONDS,
+}
+"""What redis-py does not check before it connects, in words, and whether a value is so."""
 
 CERTIFICATE_CHECKS = {"required", "optional", "none"}
 """How far the certificate of a Redis is checked, in redis-py's words."""
@@ -104,6 +122,9 @@ def check_redis_url(url: str) -> None:
         raise ValueError("must have required, optional or none as its ssl_cert_reqs, if any")
     if found.get("protocol", 3) not in {2, 3}:
         raise ValueError("must have 2 or 3 as its protocol, if any")
+    for name, (rule, keeps) in RULES.items():
+        if name in found and not keeps(found[name]):
+            raise ValueError(f"must have as its {name}, if any, {rule}")
 
 
 def is_broker(scheme: str) -> bool:
