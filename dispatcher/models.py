@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Self, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Self, Unpack
 
 from pydantic import (
     AfterValidator,
@@ -29,7 +30,7 @@ from dispatcher.protocols import GRPC_STATUSES, GrpcStatus, Protocol
 from dispatcher.settings.validation import problems_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 __all__ = [
     "ActiveFault",
@@ -62,7 +63,7 @@ class FaultType(StrEnum):
 
 def _number(value: object) -> object:
     """Let numbers of any library through, and nothing that merely looks like one."""
-    if isinstance(value, bool | str | bytes):
+    if isinstance(value, bool | str | bytes) or type(value).__name__ in {"bool", "bool_"}:  # NumPy's
         raise ValueError(f"must be a number, not {type(value).__name__}")
     return value
 
@@ -178,6 +179,15 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
         # Not from pydantic's error: a traceback would show both, and a value may be a secret.
         raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems)
 
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """See pydantic. Raises `InvalidPlanError` for what is not JSON, too, and shows nothing of it."""
+        try:
+            return super().model_validate_json(json_data, **options)
+        except ValidationError as exc:
+            problems = problems_of(exc)
+        raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems)
+
     def starting_at(self, start_time: datetime | str | None) -> Self:
         """The same plan with another `start_time` (RFC 3339). None changes nothing.
 
@@ -194,6 +204,9 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
         """
         if not headers:
             return self
+        given: object = headers
+        if not isinstance(given, Mapping):
+            return self.model_validate(self.model_dump() | {"headers": given})  # which says what is wrong
         own = self.headers or {}
         twice = sorted(name for name in own.keys() & headers.keys() if own[name] != headers[name])
         if twice:

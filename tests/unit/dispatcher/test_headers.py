@@ -207,3 +207,9 @@ def test_a_plan_says_what_its_executor_must_be_able_to_do() -> None:
 @pytest.mark.parametrize("line", ["authorization: Bearer pa55", ":authority pa55", "cookie=pa55 "])
 def test_no_problem_shows_a_secret_that_is_part_of_a_name(line: str) -> None:
     assert "pa55" not in problem_of(headers={line: "1"})
+
+
+@pytest.mark.parametrize("headers", ["x-a: 1", ["x-a"], 7])
+def test_headers_that_are_added_must_be_a_mapping(headers: Any) -> None:
+    with pytest.raises(InvalidPlanError, match="headers must be a mapping of names to values"):
+        abort_plan().with_headers(headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -151,3 +152,16 @@ def test_an_error_rate_is_a_share(rate: float) -> None:
 
 def test_the_last_four_states_are_final() -> None:
     assert [state for state in PlanState if state.final] == list(PlanState)[-4:]
+
+
+@pytest.mark.parametrize("text", ['{"headers": "pa55', b"pa55\xff", ""])
+def test_text_that_is_not_json_is_refused_and_not_shown(text: str | bytes) -> None:
+    with pytest.raises(InvalidPlanError, match=r"\(whole\) Invalid JSON") as caught:
+        FaultPlan.model_validate_json(text)
+    assert "pa55" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_truth_value_of_numpy_is_not_a_number() -> None:
+    numpy = pytest.importorskip("numpy")
+    with pytest.raises(InvalidPlanError, match="percentage must be a number, not bool"):
+        abort_plan(percentage=numpy.bool_(True))
