@@ -23,6 +23,7 @@ from dispatcher.ledger.exchanges import drive
 from dispatcher.ledger.record import budget_ms
 from dispatcher.ledger.waits import first_of
 from dispatcher.models import ConflictPolicy, Health
+from dispatcher.one_process import OfOneProcess
 from dispatcher.operations import Operations
 from dispatcher.settings.settings import Settings, load_settings
 from dispatcher.submissions import Take, check_plan, new_batch_id, submitting
@@ -46,7 +47,7 @@ NOT_CANCELLED = "a plan that is no longer awaited was not cancelled: %s"
 logger = logging.getLogger(__name__)
 
 
-class Dispatcher(Operations, ExecutorClient):
+class Dispatcher(OfOneProcess, Operations, ExecutorClient):
     """Hands fault plans to the worker fleet.
 
     Safe to share between threads, and between event loops. All tasks of an event loop share two connections
@@ -54,23 +55,14 @@ class Dispatcher(Operations, ExecutorClient):
     `close` or `aclose`. A copy is the same Dispatcher; it cannot be pickled, as handles and batches can.
     """
 
+    instead = "make one in each process, and send handles, or the ids of plans"
+
     def __init__(self, settings: Settings | None = None) -> None:
         """Settings come from `DISPATCHER_CONFIG` and `DISPATCHER_*` variables if none are given.
 
         Raises `InvalidSettingsError`. Nothing is sent yet.
         """
         super().__init__(Access(load_settings() if settings is None else _checked(settings)))
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
-    def __reduce__(self) -> str:
-        raise TypeError(
-            "a Dispatcher cannot be pickled: make one in each process, and send handles, or the ids of plans"
-        )
 
     def __enter__(self) -> Self:
         return self

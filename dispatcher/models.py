@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Self, Unpack
+from typing import TYPE_CHECKING, Annotated, Self, Unpack
 
 from pydantic import (
     AfterValidator,
@@ -180,10 +180,10 @@ class FaultPlan(BaseModel, frozen=True, extra="forbid"):
         raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems)
 
     @classmethod
-    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: object) -> Self:
         """See pydantic. Raises `InvalidPlanError` for what is not JSON, too, and shows nothing of it."""
         try:
-            return super().model_validate_json(json_data, **options)
+            return super().model_validate_json(json_data, **options)  # type: ignore[arg-type]
         except ValidationError as exc:
             problems = problems_of(exc)
         raise InvalidPlanError(f"invalid plan: {_sentence(problems)}", problems)

@@ -23,6 +23,7 @@ from dispatcher.errors import (
 from dispatcher.interface import ExecutorClient as IExecutorClient
 from dispatcher.models import FaultPlan, FaultType
 from dispatcher.observations import RawObservation
+from dispatcher.one_process import OfOneProcess
 from dispatcher.settings.executors import ExecutorClientConfig, RetryStrategy
 from dispatcher.settings.validation import problems_of
 from dispatcher.submissions import check_plan
@@ -57,7 +58,7 @@ EXTENDED_API = "faults_api"
 """The driver of the API that the specification adds to the Executor (appendix A, way 2)."""
 
 
-class CircuitBreaker(LocalBreaker):
+class CircuitBreaker(OfOneProcess, LocalBreaker):
     """The specification's circuit breaker (5.1, 5.2), for calls of your own. Safe to share between threads.
 
         if not breaker.can_attempt():

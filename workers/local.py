@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import SecretStr
 
-from dispatcher.errors import InvalidPlanError
+from dispatcher.errors import InvalidPlanError, InvalidSettingsError
 from dispatcher.interface import ExecutorClient
 from dispatcher.ledger.connection import impatient_client
 from dispatcher.ledger.record import PlanRecord
 from dispatcher.limits import SECONDS_RULE, seconds_in
+from dispatcher.one_process import OfOneProcess
 from dispatcher.settings.executors import ExecutorClientConfig
 from dispatcher.settings.settings import Settings
 from dispatcher.submissions import check_plan
@@ -54,7 +55,7 @@ STOP_AGAIN_AFTER_S = 5.0
 logger = logging.getLogger(__name__)
 
 
-class HttpExecutorClient(ExecutorClient):
+class HttpExecutorClient(OfOneProcess, ExecutorClient):
     """The specification's client (5.1): apply, wait, observe, without Celery or workers.
 
     A plan ends here with its process: what survives that needs a `Dispatcher`. Safe to share between threads.
@@ -74,7 +75,7 @@ class HttpExecutorClient(ExecutorClient):
 
         `services` are the addresses of targets, if an observer probes them. Raises `InvalidSettingsError`.
         """
-        self._config = config or ExecutorClientConfig()
+        self._config = ExecutorClientConfig() if config is None else _checked(config)
         settings = Settings() if redis_url is None else Settings(redis_url=SecretStr(redis_url))
         self._channel = open_gateway(
             executor,
@@ -213,3 +214,10 @@ def _pause_s(decision: Snooze | Retry) -> float:
         return decision.after_ms / 1000
     logger.info("plan %s: again in %.2f s: %s", decision.record.id, decision.after_s, decision.cause)
     return decision.after_s
+
+
+def _checked(config: object) -> ExecutorClientConfig:
+    if not isinstance(config, ExecutorClientConfig):
+        problem = f"must be an ExecutorClientConfig, not {type(config).__name__}"
+        raise InvalidSettingsError(f"invalid settings: config {problem}", [["config", problem]])
+    return config

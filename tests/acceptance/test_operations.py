@@ -316,6 +316,19 @@ def test_up_prints_all_addresses_for_scripts(tmp_path: Path) -> None:
     assert json.loads(up.output) == is_up
 
 
+def test_up_has_no_part_in_the_broker_of_another_system(tmp_path: Path, free_tcp_port: int) -> None:
+    other = {"DISPATCHER_BROKER_URL": f"amqp://127.0.0.1:{free_tcp_port}//"}
+    command = [WARM, "up", "--workers", "1", "--json"]
+    with WarmProcess(command, tmp_path / "out", other, errors=tmp_path / "errors") as up:
+        up.wait_until(lambda: up.output.endswith("\n"))
+        environment = json.loads(up.output)["environment"]
+        done = dispatcher("run", "-", "--json", text=json.dumps(PLAN), **other | environment)
+        assert "observation" in json.loads(done.stdout)
+        assert "without messages" not in done.stderr
+        up.send_signal(signal.SIGTERM)
+        assert up.wait() == 143
+
+
 def test_up_prints_where_everything_is_and_leaves_nothing_behind(tmp_path: Path) -> None:
     mark = Mark()
     with WarmProcess([WARM, "up", "--workers", "1"], tmp_path / "log", mark.environment) as up:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
-import pickle
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -104,15 +102,6 @@ def test_a_whole_number_may_be_of_any_library() -> None:
 def test_what_is_not_a_state_is_refused(dispatcher: Dispatcher, state: Any) -> None:
     with pytest.raises(InvalidSettingsError, match="state must be queued, running"):
         dispatcher.history(state=state)
-
-
-def test_a_copy_of_a_dispatcher_is_the_same_and_a_pickle_is_refused_with_what_to_do(
-    dispatcher: Dispatcher,
-) -> None:
-    assert copy.copy(dispatcher) is dispatcher
-    assert copy.deepcopy({"dispatcher": dispatcher}) == {"dispatcher": dispatcher}
-    with pytest.raises(TypeError, match="make one in each process, and send handles"):
-        pickle.dumps(dispatcher)
 
 
 class _SignalError(Exception):
