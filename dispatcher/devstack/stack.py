@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import secrets
 import shutil
@@ -110,7 +111,7 @@ class Stack:
     def _start_redis(self) -> str:
         """A Redis that keeps nothing on disk; its URL. The password stays out of the list of processes."""
         port, password = _free_port(), secrets.token_urlsafe(24)
-        lines = ["bind 127.0.0.1", f"port {port}", f"dir {self._folder}", f"requirepass {password}"]
+        lines = ["bind 127.0.0.1", f"port {port}", f"dir {_quoted(self._folder)}", f"requirepass {password}"]
         lines += ['save ""', "appendonly no"]
         child = self._launch("redis", [redis_server(), "-"], standard_input="\n".join(lines))
         url = f"redis://:{password}@127.0.0.1:{port}/0"
@@ -162,6 +163,11 @@ class Stack:
             child.stop()
         self._children.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _quoted(folder: Path) -> str:
+    """For Redis's configuration: each byte by its number, whatever it means there."""
+    return '"' + "".join(f"\\x{byte:02x}" for byte in os.fsencode(folder)) + '"'
 
 
 def _worker_command(number: int) -> list[str]:

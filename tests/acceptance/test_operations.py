@@ -329,6 +329,17 @@ def test_up_has_no_part_in_the_broker_of_another_system(tmp_path: Path, free_tcp
         assert up.wait() == 143
 
 
+def test_up_runs_with_a_folder_for_temporary_files_of_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "odd \"'\\ é"
+    folder.mkdir()
+    with Process([DISPATCHER, "up", "--workers", "1"], tmp_path / "log", {"TMPDIR": str(folder)}) as up:
+        up.wait_until(lambda: "Ctrl-C ends it." in up.output)
+        assert list(folder.iterdir())
+        up.send_signal(signal.SIGINT)
+        assert up.wait() == 130
+    assert not list(folder.iterdir())
+
+
 def test_up_prints_where_everything_is_and_leaves_nothing_behind(tmp_path: Path) -> None:
     mark = Mark()
     with WarmProcess([WARM, "up", "--workers", "1"], tmp_path / "log", mark.environment) as up:
