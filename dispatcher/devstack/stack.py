@@ -166,7 +166,7 @@ class Stack:
 
 
 def _quoted(folder: Path) -> str:
-    """For Redis's configuration: each byte by its number, whatever it means there."""
+    """For Redis's configuration: each byte by its number."""
     return '"' + "".join(f"\\x{byte:02x}" for byte in os.fsencode(folder)) + '"'
 
 

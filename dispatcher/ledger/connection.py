@@ -248,6 +248,7 @@ os.register_at_fork(after_in_child=_replace_pools)
 def _options(timeout_s: float) -> dict[str, Any]:
     return {
         "decode_responses": True,
+        "encoding_errors": "backslashreplace",  # bytes that are not text spoil one record only
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
         "max_connections": MOST_CONNECTIONS,

@@ -27,7 +27,7 @@ from dispatcher import (
     Settings,
 )
 from dispatcher.ledger.connection import worker_client
-from dispatcher.ledger.leases import Lease, Leases, Named
+from dispatcher.ledger.leases import Lease, Leases, Named, Settlement
 
 if TYPE_CHECKING:
     import subprocess
@@ -231,6 +231,8 @@ SPOILT = {
     "no JSON": {"order": "x"},
     "another state": {"state": "frozen"},
     "no number": {"submitted_ms": "soon"},
+    "bytes that are not text": {"order": b"\xff\xfe"},
+    "a state of such bytes": {"state": b"\xff\xfe"},
     "an unknown error": {"failure": '["NoSuchError", "x"]'},
 }
 
@@ -252,6 +254,28 @@ def test_an_unreadable_record_is_set_aside_and_named(
         handles[1].status()
     assert dispatcher.halt("all out") == 3
     assert server.client.hget("{dispatcher}:plan:p1", "cancelled") == "halted: all out"
+
+
+@pytest.mark.parametrize("field", ["order", "state"])
+def test_bytes_that_are_not_text_spoil_neither_a_workers_batch_nor_a_wait(
+    field: str, dispatcher: Dispatcher, server: RedisServer
+) -> None:
+    handles = [dispatcher.submit(plan(api=f"/{number}"), plan_id=f"p{number}") for number in range(2)]
+    server.client.hset("{dispatcher}:plan:p0", field, b"\xff\xfe")
+    server.client.zadd("{dispatcher}:history", {b"\xff\xfe": 1})
+    settings = Settings(redis_url=SecretStr(server.url))
+    with closing(worker_client(settings)) as client:
+        leases = Leases(client, settings)
+        fetched = leases.fetch([Named("p0", 0), Named("p1", 0)], 0)
+        assert [each.plan_id for each in fetched.unreadable] == ["p0"]
+        lease = fetched.named[1]
+        assert isinstance(lease, Lease)
+        leases.settle([Settlement("p0", fetched.unreadable[0].token, "aside", [fetched.unreadable[0].why])])
+        finished(leases, lease)
+    assert asyncio.run(handles[1].status_async()).state.final
+    with pytest.raises(RecordUnreadableError, match="plan p0"):
+        asyncio.run(handles[0].status_async())
+    assert [status.id for status in dispatcher.history()] == ["p1"]
 
 
 def test_a_key_of_another_type_is_an_unreadable_record(dispatcher: Dispatcher, server: RedisServer) -> None:
