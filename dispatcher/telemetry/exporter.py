@@ -15,7 +15,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from dispatcher.errors import InvalidSettingsError, LedgerUnavailableError
+from dispatcher.errors import InvalidSettingsError, LedgerUnavailableError, RecordUnreadableError
 from dispatcher.ledger.connection import impatient_client
 from dispatcher.ledger.counts import plan_counts
 from dispatcher.ledger.ledger import Ledger
@@ -50,13 +50,17 @@ class FleetCollector(Collector):
         self._up = True
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics. While Redis is away, only that it is."""
+        """All metrics. While Redis is away, or its counts cannot be read, only whether it is up."""
         try:
             counts = executor_counts(self._ledger, self._executors)
             plans = plan_counts(self._ledger)
         except LedgerUnavailableError as exc:
             self._log(f"no metrics for now: {exc}", up=False)
             yield _redis(up=False)
+            return
+        except RecordUnreadableError as exc:
+            self._log(f"no metrics for now: {exc}", up=False)
+            yield _redis(up=True)
             return
         self._log("Redis answers again", up=True)
         yield _redis(up=True)

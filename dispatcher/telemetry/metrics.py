@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
+from dispatcher.errors import RecordUnreadableError
 from dispatcher.telemetry.latency import Latencies
 
 if TYPE_CHECKING:
@@ -175,7 +176,20 @@ class ExecutorClientMetrics:
 
 
 def executor_counts(ledger: Ledger, executors: Sequence[str]) -> list[ExecutorCounts]:
-    """What was counted of each, in one round trip. Raises `LedgerUnavailableError`."""
+    """What was counted of each, in one round trip.
+
+    Raises `LedgerUnavailableError`, `RecordUnreadableError`.
+    """
     keys = [key for name in executors for key in (ledger.metrics_key(name), ledger.breaker_key(name))]
     found = ledger.execute_all([["HGETALL", key] for key in keys])
-    return [ExecutorCounts.of(*pair) for pair in zip(found[::2], found[1::2], strict=True)]
+    counted = zip(executors, found[::2], found[1::2], strict=True)
+    return [_readable(name, counts, breaker) for name, counts, breaker in counted]
+
+
+def _readable(
+    executor: str, counts: Mapping[str, str | int], breaker: Mapping[str, str | int]
+) -> ExecutorCounts:
+    try:
+        return ExecutorCounts.of(counts, breaker)
+    except ValueError as exc:
+        raise RecordUnreadableError(f"the counts of executor {executor} cannot be read: {exc}") from exc

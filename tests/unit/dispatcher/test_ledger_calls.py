@@ -36,6 +36,8 @@ from dispatcher.ledger.record import Order
 from dispatcher.ledger.scripts import MOST_LOADS, Call, Script, Scripts, calling, trying
 from dispatcher.ledger.submission import outcome_of, target_of
 from dispatcher.settings.settings import WorkerSettings
+from dispatcher.telemetry.exporter import FleetCollector
+from dispatcher.telemetry.metrics import executor_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -569,6 +571,14 @@ def test_counts_that_cannot_be_read_are_named(ledger: Ledger, client: redis.Redi
     client.hset(ledger.counts_key, "steps", "many")
     with pytest.raises(RecordUnreadableError, match="the counts of plans cannot be read: invalid literal"):
         plan_counts(ledger)
+
+
+def test_counts_of_an_executor_that_cannot_be_read_are_named(ledger: Ledger, client: redis.Redis) -> None:
+    client.hset(ledger.metrics_key("lab"), "apply:answered", "many")
+    with pytest.raises(RecordUnreadableError, match="the counts of executor lab cannot be read: invalid"):
+        executor_counts(ledger, ["default", "lab"])
+    collected = FleetCollector(ledger, ["lab"]).collect()
+    assert [metric.name for metric in collected] == ["dispatcher_redis_up"]
 
 
 def test_workers_are_known_by_the_oldest_of_their_connections() -> None:
