@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import signal
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +24,6 @@ from workers.drivers.contract import SPOKEN
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
-    from pathlib import Path
 
     from support.processes import Workers
     from support.stub_executor import StubExecutor
@@ -330,14 +331,16 @@ def test_up_has_no_part_in_the_broker_of_another_system(tmp_path: Path, free_tcp
 
 
 def test_up_runs_with_a_folder_for_temporary_files_of_any_name(tmp_path: Path) -> None:
-    folder = tmp_path / "odd \"'\\ é"
-    folder.mkdir()
-    with Process([DISPATCHER, "up", "--workers", "1"], tmp_path / "log", {"TMPDIR": str(folder)}) as up:
+    command = [DISPATCHER, "up", "--workers", "1"]
+    with (  # a path that is short enough for Unix sockets
+        tempfile.TemporaryDirectory(prefix="odd \"'\\ é") as folder,
+        Process(command, tmp_path / "log", {"TMPDIR": folder}) as up,
+    ):
         up.wait_until(lambda: "Ctrl-C ends it." in up.output)
-        assert list(folder.iterdir())
+        assert any(Path(folder).iterdir())
         up.send_signal(signal.SIGINT)
         assert up.wait() == 130
-    assert not list(folder.iterdir())
+        assert not any(Path(folder).iterdir())
 
 
 def test_up_prints_where_everything_is_and_leaves_nothing_behind(tmp_path: Path) -> None:
