@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -320,6 +321,23 @@ def test_a_body_that_is_too_large_is_refused_whether_its_length_is_declared_or_n
         answer = requests.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=60)
         assert (answer.status_code, answer.json()["error"]) == (413, "too_large")
         assert str(MAX_BODY_BYTES) in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("length", "piece", "end"),
+    [
+        (f"Content-Length: {40 * MAX_BODY_BYTES}", b"%s", b""),
+        ("Transfer-Encoding: chunked", f"{MAX_BODY_BYTES:x}\r\n%s\r\n".encode(), b"0\r\n\r\n"),
+    ],
+)
+def test_a_client_that_sends_all_of_a_body_that_is_too_large_gets_its_answer(
+    executor: ExecutorProcess, length: str, piece: bytes, end: bytes
+) -> None:
+    head = f"POST /v1/faults/apply HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{length}\r\n\r\n"
+    url = urlsplit(executor.url)
+    with socket.create_connection((url.hostname, url.port), timeout=60) as client:
+        client.sendall(head.encode() + piece % (b" " * MAX_BODY_BYTES) * 40 + end)
+        assert client.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_body_of_the_most_bytes_is_read(executor: ExecutorProcess, api: str) -> None:
