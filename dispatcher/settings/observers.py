@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 
-from dispatcher.settings.endpoints import Endpoint, Float, Int, Seconds, Section
+from dispatcher.settings.endpoints import Endpoint, Float, Seconds, Section
+from dispatcher.settings.validation import no_switch
 
 __all__ = [
     "ApiSettings",
@@ -72,10 +73,11 @@ class RequestSettings(Section):
 class LoadSettings(RequestSettings):
     """How many requests a probe sends. A service's settings come before the observer's."""
 
-    requests_per_sec: Int | None = Field(default=None, ge=1, le=100)
+    # The bounds come before the validator, or pydantic leaves them out of the JSON Schema.
+    requests_per_sec: Annotated[int, Field(ge=1, le=100), BeforeValidator(no_switch)] | None = None
     """How many requests go to a target in a second. 5 if no section says another number."""
 
-    concurrency: Int | None = Field(default=None, ge=1, le=1000)
+    concurrency: Annotated[int, Field(ge=1, le=1000), BeforeValidator(no_switch)] | None = None
     """The most requests that a worker has under way to a service. Others wait, and their latency includes the
     wait. If no section says another number, it is `requests_per_sec` times `request_timeout_sec`, and 100 to
     1,000: the requests of one plan never wait for one another."""

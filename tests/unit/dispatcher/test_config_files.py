@@ -262,6 +262,10 @@ def test_the_schema_takes_the_files_of_this_project(text: str) -> None:
         ("[worker]\nthreads = 0", ["worker", "threads"]),
         ("[executors.lab]\nmax_retry = 1", ["executors", "lab"]),
         (
+            "[services.pay]\nbase_url = 'http://pay'\nconcurrency = 1001",
+            ["services", "pay", "concurrency"],
+        ),
+        (
             "[executors.default.observer]\nkind = 'probe'\nexpected_statuses = [200, 4.5]",
             ["executors", "default", "observer"],
         ),
