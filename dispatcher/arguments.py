@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from numbers import Integral
 from typing import Any
 
@@ -23,10 +24,10 @@ def waiting_time(timeout: object) -> float | None:
     return None if seconds == math.inf else max(0.0, seconds)
 
 
-def count_in(name: str, value: Any, *, least: int, most: int) -> int:
-    """A whole number of any library, from `least` to `most`. Raises `InvalidSettingsError`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
-        raise _wrong(name, f"must be a whole number, at least {least} and at most {most}")
+def count_in(name: str, value: Any, *, most: int = sys.maxsize) -> int:
+    """A whole number of any library, from 1 to `most`. Raises `InvalidSettingsError`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= most:
+        raise _wrong(name, f"must be a whole number, at least 1 and at most {most}")
     return int(value)
 
 

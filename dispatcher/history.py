@@ -29,7 +29,6 @@ __all__ = ["Filters", "HistoryPage", "all_pages", "page_of", "wanted_by"]
 CURSOR = re.compile(r"(\d{1,17})-(.{1,128})")
 UNSUCCESSFUL = frozenset({PlanState.FAILED, PlanState.CANCELLED, PlanState.EXPIRED})
 MOST_ON_A_PAGE = 10_000
-MOST_AT_ALL = 1_000_000_000
 PAGE = 500
 """How many plans `Dispatcher.history` reads at a time."""
 
@@ -76,7 +75,7 @@ def page_of(
     ledger: Ledger, results: StoredResults, filters: Filters, cursor: str | None, limit: int
 ) -> Exchange[HistoryPage]:
     """The page behind the cursor. Raises `InvalidSettingsError` for a wrong filter, cursor or limit."""
-    limit = count_in("limit", limit, least=1, most=MOST_ON_A_PAGE)
+    limit = count_in("limit", limit, most=MOST_ON_A_PAGE)
     wanted, after = wanted_by(filters, results), None if cursor is None else _place(cursor)
     page = yield from found(ledger, wanted, results.key, after, limit)
     return HistoryPage([record.status() for record in page.records], _cursor(page.after), page.unreadable)
@@ -85,7 +84,7 @@ def page_of(
 def all_pages(read: Callable[..., HistoryPage], limit: int | None, filters: Filters) -> Iterator[PlanStatus]:
     """The plans of all pages, or the first `limit`. The first page is read at once, and raises its errors."""
     if limit is not None:
-        limit = count_in("limit", limit, least=1, most=MOST_AT_ALL)
+        limit = count_in("limit", limit)
     size = PAGE if limit is None else min(limit, PAGE)
     return itertools.islice(_plans(read, read(limit=size, **filters), filters), limit)
 

@@ -49,7 +49,7 @@ def number_in(value: Any) -> float | None:
     try:
         number = float(value)
     except OverflowError:
-        return -math.inf if str(value).startswith("-") else math.inf
+        return -math.inf if value < 0 else math.inf
     except ValueError:  # a signalling NaN
         return None
     return None if math.isnan(number) else number

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from dispatcher.arguments import count_in
 from dispatcher.errors import RecordUnreadableError
-from dispatcher.history import MOST_AT_ALL
 from dispatcher.ledger.ledger import target_of
 from dispatcher.ledger.moments import moment_of
 from dispatcher.ledger.record import budget_ms
@@ -106,7 +105,7 @@ class Operations(Records):
 
 
 def _checked(limit: int | None) -> int | None:
-    return None if limit is None else count_in("limit", limit, least=0, most=MOST_AT_ALL)
+    return None if limit is None else count_in("limit", limit)
 
 
 def _active(record: PlanRecord, now_ms: int) -> ActiveFault:
