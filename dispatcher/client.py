@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
@@ -209,6 +209,7 @@ class Dispatcher(OfOneProcess, Operations, ExecutorClient):
         plan is cancelled then. `start_time` replaces the plan's own, and the times count from it.
         """
         plan = check_plan("plan", plan).starting_at(start_time)
+        timeout_sec = self._seconds(timeout_sec)
         handle = self.submit(plan, timeout_sec=timeout_sec, expires=timeout_sec)
         try:
             now_ms = self._ledger.now_ms() if plan.start_time else 0
@@ -223,6 +224,7 @@ class Dispatcher(OfOneProcess, Operations, ExecutorClient):
     ) -> RawObservation:
         """`apply_and_observe`, for asyncio. If the task is cancelled, so is the plan."""
         plan = check_plan("plan", plan).starting_at(start_time)
+        timeout_sec = self._seconds(timeout_sec)
         session = await self._access.session()
         submitting_it = asyncio.ensure_future(
             self.submit_async(plan, timeout_sec=timeout_sec, expires=timeout_sec)
@@ -249,18 +251,22 @@ class Dispatcher(OfOneProcess, Operations, ExecutorClient):
         Waits for `timeout_sec` seconds if no check has been made yet. Raises `InvalidPlanError` (no such
         executor), `LedgerUnavailableError`, and `ResultTimeoutError` if no worker checks it.
         """
-        self._door.options(timeout_sec, executor=executor)
-        timeout_sec = float(timeout_sec)
+        timeout_sec = self._seconds(timeout_sec, executor)
         check = first_of(self._ledger.health_key(executor), timeout_sec)
         return _health(executor, timeout_sec, self._access.waiter.wait(check, timeout_sec))
 
     async def health_async(self, executor: str = "default", timeout_sec: float = 30.0) -> Health:
         """`health`, for asyncio."""
-        self._door.options(timeout_sec, executor=executor)
-        timeout_sec = float(timeout_sec)
+        timeout_sec = self._seconds(timeout_sec, executor)
         check = first_of(self._ledger.health_key(executor), timeout_sec)
         session = await self._access.session()
         return _health(executor, timeout_sec, await session.wait(check, timeout_sec))
+
+    def _seconds(self, timeout_sec: object, executor: str = "default") -> float:
+        """The time of a call that waits, checked with the name of its Executor. Raises `InvalidPlanError`."""
+        given: Any = 0 if timeout_sec is None else timeout_sec  # 0 is refused
+        self._door.options(given, executor=executor)
+        return float(given)
 
     def _submit(self, page: Sequence[Submission]) -> list[ExecutorClientError | None]:
         """Submit the plans; for each, why it was refused."""
@@ -296,7 +302,6 @@ def _described(batch: PlanBatch, executor: str) -> PlanBatch:
 
 def _wait_sec(plan: FaultPlan, timeout_sec: float, now_ms: int) -> float:
     """How long to wait for the plan's end; `now_ms` counts if the plan has a time to start at."""
-    timeout_sec = float(timeout_sec)
     wait_sec = timeout_sec + budget_ms(plan, round(timeout_sec * 1000)) / 1000
     if plan.start_time is not None:
         wait_sec += max(0.0, plan.start_time.timestamp() - now_ms / 1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from support.plans import abort_plan
 
 from dispatcher import (
     Dispatcher,
+    InvalidPlanError,
     InvalidSettingsError,
     LedgerUnavailableError,
     PlanBatch,
@@ -23,7 +25,7 @@ from dispatcher.arguments import count_in, waiting_time
 from dispatcher.submissions import Door
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 OF_OTHER_LIBRARIES = [Decimal("0.5"), Fraction(1, 2)]
 NO_NUMBERS = ["5", b"5", True, [], {}, math.nan, Decimal("NaN"), Decimal("sNaN"), 1j]
@@ -72,15 +74,47 @@ def test_the_times_of_a_plan_may_be_numbers_of_any_library(seconds: Any) -> None
     assert (options.timeout_ms, options.expires_ms) == (500, 500)
 
 
+def _calls_within(dispatcher: Dispatcher, seconds: Any) -> list[Callable[[], object]]:
+    """The calls that wait for as long as they must be given."""
+    return [
+        lambda: dispatcher.health(timeout_sec=seconds),
+        lambda: asyncio.run(dispatcher.health_async(timeout_sec=seconds)),
+        lambda: dispatcher.apply_and_observe(abort_plan(), seconds),
+        lambda: asyncio.run(dispatcher.apply_and_observe_async(abort_plan(), seconds)),
+    ]
+
+
+@pytest.mark.parametrize("seconds", OF_OTHER_LIBRARIES, ids=repr)
+def test_a_call_may_wait_for_a_number_of_any_library(dispatcher: Dispatcher, seconds: Any) -> None:
+    for call in _calls_within(dispatcher, seconds):
+        with pytest.raises(LedgerUnavailableError):
+            call()
+
+
+@pytest.mark.parametrize("seconds", [None, 0, *NO_NUMBERS], ids=repr)
+def test_a_call_that_must_have_a_time_is_refused_without_one(dispatcher: Dispatcher, seconds: Any) -> None:
+    for call in _calls_within(dispatcher, seconds):
+        with pytest.raises(InvalidPlanError, match="timeout_sec must be a number of seconds above 0"):
+            call()
+
+
 @pytest.mark.parametrize(
     ("timeout", "seconds"),
-    [(None, None), (math.inf, None), (10**400, None), (0, 0), (-1, 0), (-(10**400), 0), (7, 7)],
+    [
+        (None, None),
+        (math.inf, None),
+        pytest.param(10**5000, None, id="a number too long to print"),
+        (0, 0),
+        (-1, 0),
+        pytest.param(-(10**5000), 0, id="its negative"),
+        (7, 7),
+    ],
 )
 def test_a_wait_lasts_as_long_as_was_asked_for(timeout: Any, seconds: float | None) -> None:
     assert waiting_time(timeout) == seconds
 
 
-@pytest.mark.parametrize("limit", [*NO_NUMBERS, -1, 1.5, Fraction(2), 10**30], ids=repr)
+@pytest.mark.parametrize("limit", [*NO_NUMBERS, 0, -1, 1.5, Fraction(2), 10**30], ids=repr)
 def test_a_list_is_not_read_if_its_limit_is_not_a_whole_number(dispatcher: Dispatcher, limit: Any) -> None:
     for read in (
         lambda: dispatcher.history(limit=limit),
@@ -95,7 +129,11 @@ def test_a_list_is_not_read_if_its_limit_is_not_a_whole_number(dispatcher: Dispa
 
 def test_a_whole_number_may_be_of_any_library() -> None:
     numpy = pytest.importorskip("numpy")
-    assert type(count_in("limit", numpy.int64(5), least=1, most=9)) is int
+    assert type(count_in("limit", numpy.int64(5), most=9)) is int
+
+
+def test_a_limit_may_be_the_largest_number_of_the_machine() -> None:
+    assert count_in("limit", sys.maxsize) == sys.maxsize
 
 
 @pytest.mark.parametrize("state", [7, 1.5, [["failed"]], [None], []], ids=repr)
