@@ -47,22 +47,18 @@ class FleetCollector(Collector):
     def __init__(self, ledger: Ledger, executors: Sequence[str]) -> None:
         self._ledger = ledger
         self._executors = executors
-        self._up = True
+        self._complete = True
 
     def collect(self) -> Iterator[Metric]:
         """All metrics. While Redis is away, or its counts cannot be read, only whether it is up."""
         try:
             counts = executor_counts(self._ledger, self._executors)
             plans = plan_counts(self._ledger)
-        except LedgerUnavailableError as exc:
-            self._log(f"no metrics for now: {exc}", up=False)
-            yield _redis(up=False)
+        except (LedgerUnavailableError, RecordUnreadableError) as exc:
+            self._log(f"no metrics for now: {exc}", complete=False)
+            yield _redis(up=isinstance(exc, RecordUnreadableError))
             return
-        except RecordUnreadableError as exc:
-            self._log(f"no metrics for now: {exc}", up=False)
-            yield _redis(up=True)
-            return
-        self._log("Redis answers again", up=True)
+        self._log("all metrics are there again", complete=True)
         yield _redis(up=True)
         named = dict(zip(self._executors, counts, strict=True))
         yield from _calls(named)
@@ -71,10 +67,10 @@ class FleetCollector(Collector):
         yield from _plans(plans)
         yield from _steps(plans)
 
-    def _log(self, what: str, *, up: bool) -> None:
-        if up is not self._up:
+    def _log(self, what: str, *, complete: bool) -> None:
+        if complete is not self._complete:
             logger.warning(what)
-        self._up = up
+        self._complete = complete
 
 
 @contextmanager

@@ -127,6 +127,20 @@ def test_while_redis_is_away_that_is_all_there_is_to_report(
     gone.close()
 
 
+def test_damaged_counts_are_named_once_and_keep_redis_up(
+    value: Value, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_client.hset(METRICS, "retries", "many")
+    for _ in range(2):
+        assert value("redis_up") == 1
+        assert value("halted") is None
+    redis_client.delete(METRICS)
+    assert value("halted") == 0
+    damaged, mended = caplog.messages
+    assert damaged.startswith("no metrics for now: the counts of executor default cannot be read: ")
+    assert mended == "all metrics are there again"
+
+
 def test_it_is_served_as_long_as_asked(settings: Settings) -> None:
     with serving(settings, "127.0.0.1", 0) as port:
         answer = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60)
