@@ -63,7 +63,7 @@ class FaultType(StrEnum):
 
 def _number(value: object) -> object:
     """Let numbers of any library through, and nothing that merely looks like one."""
-    if isinstance(value, bool | str | bytes) or type(value).__name__ in {"bool", "bool_"}:  # NumPy's
+    if isinstance(value, str | bytes) or type(value).__name__ in {"bool", "bool_"}:  # bool_: NumPy's
         raise ValueError(f"must be a number, not {type(value).__name__}")
     return value
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from dispatcher.limits import MAX_SECONDS, seconds_in
+from dispatcher.limits import SECONDS_RULE, seconds_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,11 +56,11 @@ OF_TLS = {
 }
 """Those of a `rediss://` URL."""
 
-_SECONDS = (f"a number of seconds above 0, and at most {MAX_SECONDS}", seconds_in)
-_FROM_0 = ("a whole number from 0 on", lambda value: isinstance(value, int) and value >= 0)
+_SECONDS = (SECONDS_RULE, seconds_in)
+_FROM_0 = ("must be a whole number from 0 on", lambda value: isinstance(value, int) and value >= 0)
 
 RULES: dict[str, tuple[str, Callable[[object], object]]] = {
-    "client_name": ("visible ASCII", lambda value: re.fullmatch("[!-~]+", str(value))),
+    "client_name": ("must be visible ASCII", lambda value: re.fullmatch("[!-~]+", str(value))),
     "health_check_interval": _FROM_0,
     "max_connections": _FROM_0,
     "socket_connect_timeout": _SECONDS,
@@ -124,7 +124,7 @@ def check_redis_url(url: str) -> None:
         raise ValueError("must have 2 or 3 as its protocol, if any")
     for name, (rule, keeps) in RULES.items():
         if name in found and not keeps(found[name]):
-            raise ValueError(f"must have as its {name}, if any, {rule}")
+            raise ValueError(f"has a {name} that {rule}")
 
 
 def is_broker(scheme: str) -> bool:
@@ -135,14 +135,13 @@ def is_broker(scheme: str) -> bool:
 
 
 def why_no_broker(scheme: str) -> str | None:
-    """What is not installed of what a known broker needs. None if nothing is missing."""
+    """Which package of a known broker is not installed, in words. None if nothing is missing."""
     from kombu.connection import Connection  # noqa: PLC0415 (only for a broker of its own)
 
     try:
         Connection(f"{scheme}://").transport  # type: ignore[no-untyped-call] # noqa: B018 (it connects to nothing)
     except (ImportError, RuntimeError, NameError) as exc:
-        why = "its package is missing" if isinstance(exc, NameError) else exc
-        return f"needs what is not installed for {scheme}: {why}; see Celery's page on it"
+        return f"needs a package that is not installed, for {scheme}: {exc}; see Celery's page on this broker"
     return None
 
 

@@ -69,7 +69,7 @@ class KnownVariables(EnvSettingsSource):
         raise invalid_settings([[name, problem]])  # not from an error that may show the value
 
     def _not_json(self) -> str:
-        """The variable that is not JSON: the one that cannot be read without the others."""
+        """The variable that is not JSON: the one that cannot be read even by itself."""
         for variable in variables():
             alone = EnvSettingsSource(self.settings_cls)
             alone.env_vars = {variable.lower(): os.environ[variable]}
