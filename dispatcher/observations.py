@@ -41,7 +41,7 @@ MEANINGS = {
     Doubt.LATE: "the fault began later than planned",
     Doubt.SHORT: "the fault was in force for less than its planned duration",
     Doubt.LONG: "the fault was in force for more than its planned duration",
-    Doubt.WINDOW_UNKNOWN: "the Executor does not say exactly when the fault was on, or its figures differ",
+    Doubt.WINDOW_UNKNOWN: "the time in force is not known exactly, or the figures are of another time",
     Doubt.FEW_REQUESTS: "so few requests came that the interval of the error rate is wider than 0.2",
     Doubt.COUNT_UNKNOWN: "the Executor does not say how many requests it saw",
     Doubt.DILUTED: "the figures may include requests that the plan's headers or protocol leave alone",

@@ -47,7 +47,7 @@ def otlp_provider(service: str, collector: str) -> TracerProvider:
 
 @contextmanager
 def in_own_words() -> Iterator[None]:
-    """What OpenTelemetry logs meanwhile becomes one line that names variables and shows no value.
+    """Replaces what OpenTelemetry logs meanwhile by lines that name variables and show no value.
 
     Its own lines show wrong values, and one of the headers may be a secret.
     """
@@ -60,7 +60,7 @@ def in_own_words() -> Iterator[None]:
         theirs.removeHandler(complaints)
         theirs.propagate = propagated
     for names in sorted(complaints.names):
-        logger.warning("OpenTelemetry does not accept a value of %s, and passes over it", names)
+        logger.warning("OpenTelemetry does not accept a value of %s, and ignores it", names)
 
 
 class _Complaints(logging.Handler):

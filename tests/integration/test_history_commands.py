@@ -45,9 +45,7 @@ def submitted(dispatcher: Dispatcher, settings: Settings, real_redis: redis.Redi
         [abort_plan(api=f"/{each}") for each in ids], plan_ids=ids, tags=["night", "run=7"]
     )
     dispatcher.submit(abort_plan(service="Other", api="/b"), plan_id="queued")
-    for number, plan_id in enumerate(
-        ("queued", *reversed(ids))
-    ):  # the clock may have been set back meanwhile
+    for number, plan_id in enumerate(("queued", *reversed(ids))):  # the clock may be set back meanwhile
         real_redis.zincrby("{dispatcher}:history", -number * SET_BACK_MS * 1000, plan_id)
     leases, codec = Leases(real_redis, settings), ResultCodec(make_celery(settings))
     moment = dispatcher.server_time()

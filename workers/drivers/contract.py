@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from dispatcher.errors import ExecutorProtocolError, ExecutorServerError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from workers.drivers.answers import Answer
 
-__all__ = ["SPOKEN", "capabilities_of", "check_well", "same_major", "version_of"]
+__all__ = ["SPOKEN", "capabilities_of", "check_well", "same_major", "says_one_of", "version_of"]
 
 SPOKEN = "1.3"
 """`major.minor`, as in `executor/openapi.yaml`. Versions with different majors are incompatible."""
@@ -58,7 +60,7 @@ def check_well(answer: Answer) -> None:
     if not isinstance(fields, dict):
         return
     status = fields.get("status")
-    unwell = isinstance(status, str) and re.sub(r"[ -]", "_", status.lower()) in UNWELL
+    unwell = says_one_of(status, UNWELL)
     denied = [name for name in ("healthy", "ready") if fields.get(name) is False]
     if unwell or denied:
         found = f"status {status!r}" if unwell else f"{denied[0]} false"
@@ -67,6 +69,11 @@ def check_well(answer: Answer) -> None:
             answer.status,
             answer.words,
         )
+
+
+def says_one_of(status: object, words: Collection[str]) -> bool:
+    """Whether a status is one of the words, in any case, and with spaces or hyphens for underscores."""
+    return isinstance(status, str) and re.sub(r"[ -]", "_", status.lower()) in words
 
 
 def same_major(version: str, spoken: str) -> bool:

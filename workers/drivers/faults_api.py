@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -22,7 +21,7 @@ from dispatcher.observations import Doubt, RawObservation
 from dispatcher.protocols import Protocol
 from dispatcher.settings.validation import problems_of
 from workers.drivers.base import Driver, FaultState, FaultStatus, ListedFault, StopOutcome
-from workers.drivers.contract import SPOKEN, capabilities_of, check_well, version_of
+from workers.drivers.contract import SPOKEN, capabilities_of, check_well, says_one_of, version_of
 from workers.drivers.deadline import Deadline
 from workers.drivers.fault_answers import (
     ApplyAnswer,
@@ -243,7 +242,7 @@ def _has_no_figures(answer: Answer) -> bool:
     status = fields.get("status")
     if status == "failed":
         raise _fault_failed(answer, str(fields.get("error_msg") or ""))
-    if isinstance(status, str) and re.sub(r"[ -]", "_", status.lower()) in NOT_YET:
+    if says_one_of(status, NOT_YET):
         return True
     if FIGURES & fields.keys():
         return False

@@ -155,11 +155,11 @@ def test_a_line_that_comes_seldom_comes_once() -> None:
         ("OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_SCHEDULE_DELAY"),
     ],
 )
-def test_a_value_that_opentelemetry_passes_over_is_not_shown(
+def test_a_value_that_opentelemetry_ignores_is_not_shown(
     variable: str, named: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:4318")
     monkeypatch.setenv(variable, "authorization: Bearer pa55")
     otlp_provider("any", "any").shutdown()
-    assert caplog.messages == [f"OpenTelemetry does not accept a value of {named}, and passes over it"]
+    assert caplog.messages == [f"OpenTelemetry does not accept a value of {named}, and ignores it"]
     assert logging.getLogger("opentelemetry").propagate
