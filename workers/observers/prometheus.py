@@ -40,6 +40,9 @@ STATUS = re.compile(r"[1-5][0-9][0-9]", re.ASCII)
 ROUNDING = 1e-9
 """By how much the quotient of equal floats may miss 1."""
 
+MOST_BEYOND_S = 0.2
+"""How much of a window may be outside of the fault's time: Executors round its moments."""
+
 MOST = 2.0**53
 """No target gets more requests."""
 
@@ -81,7 +84,7 @@ class _Window:
         """When the fault was in force, and requests that it had hit were answered.
 
         Services count a request once it is answered. Until the fault has held its first one to the end, only
-        those that it spares are counted. At most `TOLERATED_SHARE` of the window is outside of that time.
+        those that it spares are counted. At most `MOST_BEYOND_S`, and `TOLERATED_SHARE` of it, is outside.
         Raises `FaultUnobservedError` if there is less than a second of it.
         """
         begin_ms, end_ms = record.in_force_ms, record.over_ms or record.surely_until_ms
@@ -89,7 +92,8 @@ class _Window:
             raise FaultUnobservedError("the target was not observed: the fault was never in force")
         hits = record.plan.percentage > 0
         held_ms = budget_ms(record.plan, 0) - record.plan.duration_seconds * 1000 if hits else 0
-        seconds = math.floor((end_ms - begin_ms - held_ms) / 1000 * (1 + TOLERATED_SHARE))
+        answered_s = (end_ms - begin_ms - held_ms) / 1000
+        seconds = math.floor(answered_s + min(TOLERATED_SHARE * answered_s, MOST_BEYOND_S))
         if seconds < 1:
             lasted_s, held_s = (end_ms - begin_ms) / 1000, held_ms / 1000
             held = f", and held each request for {held_s:g} s" if held_ms else ""
