@@ -127,6 +127,7 @@ class AccessLog:
             return []
         await mark()
         if not self._path.exists():
+            await reopen()  # the earlier request may have failed
             return []
         await mark()  # the new file is there, and has this one
         rest = list(self.news())

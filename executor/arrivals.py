@@ -75,6 +75,7 @@ class Arrivals:
         A log that is cut before it was ever read lacks the mark that it begins with.
         """
         self._owed.clear()
+        self._lost_writes = 0
         with suppress(EnvoyError):
             await self._notice_lost_writes()
             await self._mark()

@@ -10,6 +10,7 @@ import pytest
 
 from executor import access_log
 from executor.access_log import AccessLog
+from executor.control_plane import EnvoyError
 from executor.store import Position
 
 if TYPE_CHECKING:
@@ -149,6 +150,24 @@ def test_no_line_is_lost_or_read_twice_when_a_new_file_begins(
     envoy.arrive("5")
     assert streams(log) == ["5"]
     assert [path.name for path in envoy.path.parent.iterdir()] == ["access.log"]
+
+
+def test_envoy_is_asked_for_a_new_file_until_it_begins_one(
+    envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused() -> None:
+        raise EnvoyError("it does not answer")
+
+    monkeypatch.setattr(access_log, "ROTATE_AT_BYTES", 1)
+    log = AccessLog(envoy.path)
+    envoy.arrive("1")
+    assert streams(log) == ["1"]
+    with pytest.raises(EnvoyError):
+        asyncio.run(log.rotate(envoy.mark_log, refused))
+    envoy.arrive("2")
+    assert rotate(log, envoy) == []
+    assert rotate(log, envoy) == ["2"]
+    assert not log.cut
 
 
 def test_a_log_that_something_has_cut_is_read_on_and_says_so(envoy: FakeEnvoy) -> None:

@@ -403,6 +403,23 @@ def test_what_envoy_could_not_write_to_its_log_leaves_a_doubt_about_the_faults_o
     carry_out(tmp_path, scenario)
 
 
+def test_what_an_envoy_that_was_started_again_could_not_write_leaves_a_doubt_too(tmp_path: Path) -> None:
+    async def scenario(plane: Plane) -> None:
+        async with plane.executor() as injector:
+            plane.envoy.lost = 2
+            await injector.end(await injector.apply(request(), None))
+            plane.envoy.starting.clear()
+            plane.envoy.alive = plane.envoy.reachable = False
+            await plane.envoy.starting.wait()
+            fault = await injector.apply(request("/later"), None)
+            plane.envoy.reachable = True
+            plane.envoy.lost = 1  # each one counts from 0
+            await injector.end(fault)
+            assert (fault.doubt, fault.arrivals_known) == (CUT, True)
+
+    carry_out(tmp_path, scenario)
+
+
 @pytest.mark.parametrize("removed", [True, False], ids=["its log is removed", "it records nothing"])
 def test_a_fault_is_over_with_a_doubt_although_its_requests_cannot_be_known(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, *, removed: bool
