@@ -36,10 +36,11 @@
 -- repeated); doubtful_ms (when the last apply without an answer may have arrived); not_after_ms (until when it may
 -- begin its fault); sent_ms (its first apply), takes_effect_ms, began_ms, over_ms (of the fault, as the Executor
 -- says); skew_ms (by how much these were moved); looked_ms (when its status was read last); stopping_ms (since when it
--- is being stopped); overlapped (if another plan's fault was on its target meanwhile); twin (another plan whose fault has
--- the same id); seen, cancelled (the reason), error (what the plan ends with once its fault is stopped); ended_ms,
--- released_ms, released (why a person released its target); doubt (why it is unknown whether its fault is over, once it
--- has ended); stuck_ms (since when it waits for a target in doubt). Few fields, because each costs memory while the plan is in flight.
+-- is being stopped); overlapped (if another plan's fault was on its target meanwhile); twin (another plan whose fault
+-- has the same id); seen, cancelled (the reason), error (what the plan ends with once its fault is stopped); ended_ms,
+-- released_ms, released (why a person released its target); doubt (why it is unknown whether its fault is over, once
+-- it has ended); stuck_ms (since when it waits for a target in doubt). Few fields, because each costs memory while the
+-- plan is in flight.
 --
 -- lease   'message <n>'         the Celery message with retries = n begins the next step; `due` holds when a worker
 --                               stops waiting for that message

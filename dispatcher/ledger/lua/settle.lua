@@ -18,16 +18,18 @@
 local due_key = KEYS[1]
 local prefix, keep_s = ARGV[1], ARGV[2]
 local ASIDE_MS = 60000
+local LONG_NUMBER = string.rep('%x', 24)
 write_even_if_full(prefix)
 local now = server_ms()
 local ended = {}
 local doubts_key = prefix .. 'doubts'
 
--- Where the Executor's ids are known. Nothing if this one is surely no other fault's: it is the plan's own id, or is
--- long enough for a random number. Numbers that begin at 1 after each restart are short.
+-- Where the Executor's ids are known. Nothing if no other fault can have this one: it has a UUID, or as many hexadecimal
+-- digits as LONG_NUMBER, or is the plan's own id. But an Executor that counts may reach a plan's number.
 local function ids_key_of(id, target, apply_id)
-  local _, digits = string.gsub(apply_id, '%d', '')
-  if string.find(apply_id, id, 1, true) or (#apply_id >= 24 and digits >= 6) then
+  local without_dashes = string.gsub(apply_id, '%-', '')
+  local is_plans = apply_id == id and string.find(id, '%D')
+  if is_plans or string.find(without_dashes, LONG_NUMBER) then
     return nil
   end
   return prefix .. 'ids:' .. string.match(target, '^[^:]*')

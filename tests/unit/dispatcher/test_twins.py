@@ -85,7 +85,10 @@ def test_the_id_of_a_fault_whose_plan_has_ended_may_come_again(
     assert (applied.twin("p1"), applied.twin("p2")) == (None, None)
 
 
-@pytest.mark.parametrize("apply_id", ["plan-p1", "f-0f3b5c1d9e8a47b6a2d4c6e8f0a1b2c3"])
+@pytest.mark.parametrize(
+    "apply_id",
+    ["p1", "f-0f3b5c1d9e8a47b6a2d4c6e8f0a1b2c3", "plan-0f3b5c1d-9e8a-47b6-a2d4-c6e8f0a1b2c3"],
+)
 def test_an_id_that_no_other_fault_can_have_is_not_kept(
     applied: Applied, redis_client: redis.Redis, apply_id: str
 ) -> None:
@@ -94,7 +97,15 @@ def test_an_id_that_no_other_fault_can_have_is_not_kept(
 
 
 @pytest.mark.parametrize(
-    "apply_id", ["1", "fault-000001", "20301231T235959", "the fault of the PaymentService"]
+    "apply_id",
+    [
+        "1",
+        "fault-p12",
+        "fault-000001",
+        "20301231T235959",
+        "the fault of the PaymentService",
+        "PaymentService-abort-2030-12-31-1",
+    ],
 )
 def test_an_id_that_may_come_again_is_kept(
     applied: Applied, redis_client: redis.Redis, apply_id: str
@@ -103,6 +114,12 @@ def test_an_id_that_may_come_again_is_kept(
     assert len(redis_client.keys(IDS)) == 1
     finished(applied.leases, applied.claim("p1"))
     assert redis_client.keys(IDS) == []
+
+
+def test_a_number_that_is_the_plans_own_may_come_again(applied: Applied) -> None:
+    applied.apply("1", "1")
+    applied.apply("p2", "1")
+    assert (applied.twin("1"), applied.twin("p2")) == ("p2", "1")
 
 
 def test_an_end_leaves_the_id_of_the_twin_known(applied: Applied, redis_client: redis.Redis) -> None:
