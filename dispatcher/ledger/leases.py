@@ -179,7 +179,7 @@ class Leases:
         )
 
     def settle(self, settlements: Sequence[Settlement], piggyback: Sequence[Call] = ()) -> list[Standing]:
-        """Write the decisions down, in one round trip with the calls `beside`; how each was answered."""
+        """Write the decisions down, in one round trip with the calls `piggyback`; how each was answered."""
         args: list[str | float] = [self._prefix, self._keep_s]
         for each in settlements:
             args += [each.plan_id, each.token, each.kind, len(each.args), *each.args]

@@ -99,7 +99,6 @@ class StepCalls:
 
     def status(self, apply_id: str, within_s: float) -> FaultStatus:
         """See `Driver.status`. Raises `ExecutorProtocolError` if the driver returns anything else."""
-
         came = self._watch(CallKind.STATUS, lambda: self._driver.status(apply_id, within_s), within_s)
         return checked_status(f"{type(self._driver).__name__}.status", came)
 

@@ -188,7 +188,7 @@ class Engine:
             if self.fetcher.begun(lease) and self.enter(lease):
                 self._run_entered(lease)
         finally:
-            self.fetcher.finished()
+            self.fetcher.finished(lease)
 
     def _run_entered(self, lease: Lease) -> None:
         try:

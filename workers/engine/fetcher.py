@@ -83,9 +83,9 @@ class Fetcher(Loop):
         self._unbegun: dict[str, tuple[Lease, float]] = {}
         """The leases of due plans that wait for a thread, by their tokens, and since when."""
 
-        self._due_running = 0
-        """Due plans that threads carry out, or will come to. Those that were given back are among them, so
-        that a worker whose threads are occupied takes no more."""
+        self._due_running: set[str] = set()
+        """Due plans that threads carry out, or will come to, by the tokens of their leases. Those that were
+        given back are among them, so that a worker whose threads are occupied takes no more."""
 
         self._counting = threading.Lock()
 
@@ -115,18 +115,18 @@ class Fetcher(Loop):
         """Whether a thread that comes to the lease may begin. False if it was given back."""
         return self._unbegun.pop(lease.token, None) is not None
 
-    def finished(self) -> None:
+    def finished(self, lease: Lease) -> None:
         """A due plan's step has ended, and its thread is free."""
         with self._counting:
-            self._due_running -= 1
-            has_room = self._due_running == self._most_due // 2
+            self._due_running.discard(lease.token)
+            has_room = len(self._due_running) == self._most_due // 2
         if has_room:
             self.expect()
 
     def turn(self) -> float:
         self._await_group()
         named = list(self._named)[:MOST_NAMED]
-        room = self._most_due - self._due_running
+        room = self._most_due - len(self._due_running)
         limit = room if room >= self._most_due // 2 else 0  # a few at a time would cost a call each
         self._give_back(time.monotonic())
         if not named and not limit:
@@ -205,14 +205,14 @@ class Fetcher(Loop):
     def _begin(self, lease: Lease) -> None:
         self._keeper.hold(lease)
         with self._counting:
-            self._due_running += 1
+            self._due_running.add(lease.token)
         self._unbegun[lease.token] = lease, time.monotonic()
         try:
             self._run_lease(lease)
-        except RuntimeError:  # the pool has been shut down
+        except RuntimeError:  # the pool has been shut down, or gets no more threads
             if self.begun(lease):
                 self._completer.release(lease)
-            self.finished()
+            self.finished(lease)
 
     def _give_back(self, now: float) -> None:
         """Give back what waits here in vain: the plans are due at once, for any worker."""

@@ -164,6 +164,26 @@ def test_a_worker_whose_threads_are_occupied_takes_no_more_due_plans(
     assert str(real_redis.hget("{dispatcher}:plan:p1", "lease")).startswith("parked")
 
 
+def test_a_thread_that_comes_to_a_plan_although_the_pool_refused_it_counts_it_no_second_time(
+    fetcher: Fetcher, real_redis: redis.Redis
+) -> None:
+    refused: list[Lease] = []
+
+    def run(lease: Lease) -> None:
+        refused.append(lease)
+        raise RuntimeError("can't start new thread")  # `concurrent.futures` has queued it even so
+
+    fetcher._run_lease = run
+    real_redis.zadd("{dispatcher}:due", {"p1": 0})
+    real_redis.hset("{dispatcher}:plan:p1", "lease", "parked")
+    fetcher.turn()
+    assert is_given_back(fetcher, real_redis)
+    [lease] = refused
+    assert not fetcher.begun(lease)
+    fetcher.finished(lease)
+    assert not fetcher._due_running
+
+
 def test_a_lease_that_no_task_collects_is_given_back(fetcher: Fetcher, real_redis: redis.Redis) -> None:
     fetcher.name(FIRST)
     fetcher.turn()
