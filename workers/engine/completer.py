@@ -252,7 +252,7 @@ class Completer(Loop):
         except Exception as exc:
             if isinstance(exc, LedgerUnavailableError) and not isinstance(exc, LedgerRefusedError):
                 raise  # it passes
-            if len(batch) == 1:
+            if len(batch) == 1 and not piggyback:
                 self._leases.renew({})  # raises if Redis refuses the worker itself: its password, for example
                 logger.exception("plan %s: its decision cannot be written", batch[0].settlement.plan_id)
                 return [LOST]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from dispatcher import ExecutorServerError, LedgerRefusedError, LedgerUnavailabl
 from dispatcher.ledger.leases import Lease, Leases, Named, Settlement
 from dispatcher.ledger.ledger import Ledger, Submission
 from dispatcher.ledger.record import Order
+from dispatcher.ledger.scripts import Call, Script
 from dispatcher.tasks.app import make_celery
 from dispatcher.tasks.results import ResultCodec
 from workers.breaker.rules import UNCOUNTED, Admission, Outcome, Report
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     import redis
 
     from dispatcher.ledger.leases import Standing
-    from dispatcher.ledger.scripts import Call
 
 LOCAL = Admission("", UNCOUNTED, local=True)
 
@@ -72,6 +73,13 @@ class CountingBreaker:
         assert admission.local
         assert report.outcome is Outcome.SUCCESS
         self.recorded += 1
+
+
+class RefusedBreaker(CountingBreaker):
+    """Redis refuses what it records: the key is another program's, for example."""
+
+    def recording(self, *_: object) -> Call:
+        return Call(Script.with_text("return redis.error_reply('WRONGTYPE')"), [], [])
 
 
 class Parts:
@@ -132,6 +140,18 @@ def test_decisions_of_a_worker_without_rights_are_offered_until_it_has_them_agai
         parts.completer.turn()
     assert not any(answer.done() for answer in answers)
     parts.leases.refuses = False
+    parts.completer.turn()
+    assert not any(answer.result(0).lost for answer in answers)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_reports_and_counts_that_redis_refuses_spoil_no_decision(parts: Parts, others: int) -> None:
+    parts.completer._breakers = {"default": RefusedBreaker()}  # type: ignore[dict-item]
+    leases = [parts.lease, *(parts.another_lease() for _ in range(others))]
+    counted = Counter({"applies": 1})
+    answers = [
+        parts.completer.settle(each, Execution(Snooze(each.record, 1000), counts=counted)) for each in leases
+    ]
     parts.completer.turn()
     assert not any(answer.result(0).lost for answer in answers)
 
