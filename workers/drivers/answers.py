@@ -62,7 +62,7 @@ class Answer:
         """When the server sent it, by its own clock, cut to whole seconds. None if it does not say."""
         try:
             moment = parsedate_to_datetime(self.date)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
         return moment if moment.tzinfo is not None else None
 

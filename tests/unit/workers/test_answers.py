@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.odd_json import ODD, READ
 
-from workers.drivers.answers import MAX_CONTAINERS, MAX_NAMES, parse_json
+from workers.drivers.answers import MAX_CONTAINERS, MAX_NAMES, Answer, parse_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -91,3 +92,20 @@ def seconds_of_cpu(text: bytes, *, refused: bool) -> float:
     with pytest.raises(ValueError, match=r".+") if refused else contextlib.nullcontext():
         parse_json(text)
     return time.thread_time() - begun_s
+
+
+@pytest.mark.parametrize(
+    ("date", "sent_at"),
+    [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)),
+        ("Sun, 06 Nov 1994 08:49:37 -0000", None),
+        ("", None),
+        ("soon", None),
+        ("Sun, 06 Nov 1994 08:49:37 +9999999999999", None),
+        ("Sun, 06 Nov 99999999999999999999 08:49:37 GMT", None),
+    ],
+)
+def test_an_answer_was_sent_when_its_header_says_if_a_clock_can_hold_that(
+    date: str, sent_at: datetime | None
+) -> None:
+    assert Answer("GET /", 200, b"", date=date).sent_at == sent_at
