@@ -15,7 +15,7 @@ AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-group
 
 
 def postgres(folder: Path, port: int) -> Command:
-    """How to start it, after its folder is made. It refuses to run as root, so root starts it as `nobody`.
+    """Start it, once its folder is made. Postgres refuses root, so root starts it as `nobody`.
 
     Its settings differ from the defaults as its tuning guide recommends: more connections and memory.
     """

@@ -345,28 +345,21 @@ def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path, monkeypatch: py
     assert load_settings().queue == "mine"
 
 
-def test_a_file_with_a_number_that_no_parser_reads_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("queue = ", "is not valid TOML"),
+        ("redis_timeout_sec = " + "9" * 5_000, "has a number with too many digits"),
+        ("queue = " + "[" * 20_000, "has too many brackets"),
+    ],
+    ids=["not TOML", "a long number", "many brackets"],
+)
+def test_a_file_that_no_parser_reads_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, problem: str
 ) -> None:
-    (tmp_path / "mine.toml").write_text("redis_timeout_sec = " + "9" * 5_000)
+    (tmp_path / "mine.toml").write_text(text)
     monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
-    with pytest.raises(InvalidSettingsError, match=r"mine\.toml has a number with too many digits"):
-        load_settings()
-
-
-def test_a_file_that_is_not_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.toml").write_text("queue = ")
-    monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
-    with pytest.raises(InvalidSettingsError, match=r"mine\.toml is not valid TOML"):
-        load_settings()
-
-
-def test_a_file_whose_brackets_no_parser_follows_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "mine.toml").write_text("queue = " + "[" * 20_000)
-    monkeypatch.setenv("DISPATCHER_CONFIG", str(tmp_path / "mine.toml"))
-    with pytest.raises(InvalidSettingsError, match=r"mine\.toml has too many brackets"):
+    with pytest.raises(InvalidSettingsError, match=rf"mine\.toml {problem}"):
         load_settings()
 
 
